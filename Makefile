@@ -1,0 +1,50 @@
+# `make help` lists what there is. Needed: Python 3.11, make, pip; the rest goes into .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Nothing of the user's own Python reaches the environment.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+export PYTHONNOUSERSITE := 1
+export PIP_USER := 0
+
+# Where pip finds the CPU build of torch when the places it is configured to look have none.
+export TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+hash = $(firstword $(shell cat $(1) | sha256sum))
+
+# A stamp carries the hash of what it installed: another lock, or another pyproject.toml, is another stamp.
+LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
+PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
+
+.PHONY: help demo test check lock install clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: install ## adapt a small model to twelve questions, and print before and after
+	@$(PYTHON) main.py --config configs/demo.yaml
+
+test: check ## static checks, then all tests
+	@$(PYTHON) -m pytest
+
+check: install ## static checks only: ruff, mypy
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m mypy
+
+lock: install ## resolve requirements/cpu.in into requirements/cpu.txt again
+	@$(PYTHON) requirements/lock.py || $(PYTHON) requirements/lock.py --extra-index-url $(TORCH_INDEX)
+
+install: $(PROJECT_STAMP) ## make .venv with the CPU environment, if it is not there yet
+
+$(LOCK_STAMP):
+	@requirements/install.sh lock $(VENV) $@
+
+$(PROJECT_STAMP): $(LOCK_STAMP)
+	@requirements/install.sh project $(VENV) $@
+
+clean: ## remove .venv, caches and build leftovers; run folders stay
+	rm -rf $(VENV) $(VENV).lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

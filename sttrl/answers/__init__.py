@@ -1,0 +1,25 @@
+"""From text to ballots: extract, limit, normalise, compare. Importing this room loads no heavy package.
+
+A sample's text goes through `reading.read_answer` (extract -> limits -> normalise), and the distinct normal forms
+of a group through `judge.Judge`, which asks killable worker processes what exact rules cannot decide.
+"""
+
+from __future__ import annotations
+
+from sttrl.answers.extract import extract
+from sttrl.answers.judge import Judge, JudgeConfig, JudgeStatistics
+from sttrl.answers.limits import Limits, exceeded
+from sttrl.answers.normalise import normalise
+from sttrl.answers.reading import read_answer, read_label
+
+__all__ = [
+    "Judge",
+    "JudgeConfig",
+    "JudgeStatistics",
+    "Limits",
+    "exceeded",
+    "extract",
+    "normalise",
+    "read_answer",
+    "read_label",
+]

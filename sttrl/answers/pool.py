@@ -1,0 +1,135 @@
+"""Killable workers: each has a clock per request, is replaced when it dies, and belongs to one caller at a time."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sttrl.answers import wire
+from sttrl.errors import EngineError
+
+_START_TIMEOUT_S: Final = 120.0
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+Loss = Literal["timeout", "error"]
+
+
+class Lost(Exception):
+    """A request got no verdict: its time was up, or the worker died or failed on it."""
+
+    def __init__(self, reason: Loss) -> None:
+        super().__init__(reason)
+        self.reason: Loss = reason
+
+
+class Worker:
+    """One process and its replacements."""
+
+    def __init__(self, memory_mib: int) -> None:
+        self._memory_mib = memory_mib
+        self._closed = False
+        self._lock = threading.Lock()
+        self.kills = 0
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that serves now."""
+        return self._process.pid
+
+    def ask(self, request: dict[str, Any], clock_s: float) -> bool | None:
+        """The worker's verdict; raises `Lost` after ``clock_s`` or when the process dies, and has then replaced it."""
+        self.await_ready()
+        try:
+            wire.send(self._requests, request | {"clock_s": clock_s})
+            reply = wire.receive(self._replies, clock_s)
+        except (wire.Silence, OSError, EOFError) as error:
+            self._replace()
+            raise Lost("timeout" if isinstance(error, wire.Silence) else "error") from None
+        if "error" in reply or reply["tired"]:
+            self._replace()
+        if "error" in reply:
+            raise Lost("error")
+        verdict: bool | None = reply["equal"]
+        return verdict
+
+    def close(self) -> None:
+        """Kill the process; a request under way is lost."""
+        with self._lock:
+            self._closed = True
+            self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+        # -P: the working directory must not shadow a module; a fixed hash seed: sympy's order of terms, and so its verdicts.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sttrl.answers.worker", str(self._memory_mib)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._ready = False
+
+    def await_ready(self) -> None:
+        """Wait until the process has started, which no request's clock should pay for; raises `EngineError` if it cannot."""
+        if self._closed:
+            raise EngineError("The judge is closed.")
+        if self._ready:
+            return
+        try:
+            message = wire.receive(self._replies, _START_TIMEOUT_S)
+        except (wire.Silence, EOFError, OSError) as error:
+            message = {"failed": type(error).__name__}
+        if "failed" in message:
+            raise EngineError(
+                f"A judge worker did not start: {message['failed']}.", "Is math-verify installed (pip install 'math-verify[antlr4_9_3]')?"
+            )
+        self._ready = True
+
+    def _replace(self) -> None:
+        with self._lock:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe
+                pipe.close()
+            self.kills += 1
+            if not self._closed:
+                self._start()
+
+
+class Pool:
+    """A few workers, lent to one caller each. Safe to use from any thread; uses no signals and does not fork."""
+
+    def __init__(self, workers: int, memory_mib: int) -> None:
+        self.workers = tuple(Worker(memory_mib) for _ in range(workers))
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        for worker in self.workers:
+            self._idle.put(worker)
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """Wait for an idle worker and have it to oneself."""
+        worker = self._idle.get()
+        try:
+            yield worker
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Kill every worker."""
+        for worker in self.workers:
+            worker.close()

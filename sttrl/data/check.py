@@ -1,0 +1,87 @@
+"""What ``python main.py data D`` prints of a data set."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from sttrl.data.labels import fits_kind, labels
+from sttrl.data.table import Row, Table
+
+_SHOWN_CHARS = 400
+_SHOWN_ROWS = 5
+
+
+def describe(table: Table) -> str:
+    """Return what was read, from where, and what looks wrong. Never shows a label, nor a question its authors withhold."""
+    found = labels(table)
+    lines = [
+        ("data set", table.dataset.name),
+        ("source", table.source),
+        ("questions", _questions(table)),
+        ("columns", _columns(table)),
+        ("answers", f"{table.dataset.kind}; {len(found)} of {len(table.rows)} questions have a label"),
+        ("length", _lengths(table.rows)),
+        ("prompt", _prompt(table)),
+        ("example", _example(table)),
+        ("skipped", _skipped(table)),
+        *(("warning", warning) for warning in warnings(table)),
+    ]
+    return "\n".join(f"{name:<10} {text}" for name, text in lines)
+
+
+def warnings(table: Table) -> tuple[str, ...]:
+    """Return what looks wrong: the number of rows, and labels that are missing or not of their kind."""
+    found = labels(table)
+    kind, expected, total = table.dataset.kind, table.dataset.rows, len(table.rows) + len(table.skipped)
+    unfit = [row for row in table.rows if row.id in found and not fits_kind(found[row.id], kind)]
+    missing = [row for row in table.rows if row.id not in found]
+    said = [
+        f"{table.dataset.name} should have {expected} rows, not {total}" if expected not in (None, total) else None,
+        "no column holds the answers: nothing can be scored" if table.columns.answer is None else None,
+        _rows_where("no label that can be read", missing) if missing and table.columns.answer is not None else None,
+        _rows_where(f"a label that is not a {kind}", unfit) if unfit else None,
+    ]
+    return tuple(text for text in said if text is not None)
+
+
+def _questions(table: Table) -> str:
+    distinct = len({row.text for row in table.rows})
+    return f"{len(table.rows)}" if distinct == len(table.rows) else f"{len(table.rows)}, of which {distinct} different"
+
+
+def _columns(table: Table) -> str:
+    columns = table.columns
+    answer = repr(columns.answer) if columns.answer is not None else "none"
+    numbered = "by number" + (f" ({columns.id_note})" if columns.id_note else "")
+    return f"question {columns.question!r}, answer {answer}, id {repr(columns.id) if columns.id is not None else numbered}"
+
+
+def _lengths(rows: tuple[Row, ...]) -> str:
+    by_length = sorted(rows, key=lambda row: len(row.text))
+    shortest, longest = by_length[0], by_length[-1]
+    middle = median(len(row.text) for row in rows)
+    return f"{len(shortest.text)} ({shortest.id}) to {len(longest.text)} ({longest.id}) characters, median {middle:g}"
+
+
+def _prompt(table: Table) -> str:
+    return f"at most {table.dataset.max_prompt_tokens} tokens; instruction: {table.dataset.instruction or 'none'}"
+
+
+def _example(table: Table) -> str:
+    row = table.rows[0]
+    if not table.dataset.printable:
+        return f"({row.id}) {len(row.text)} characters, not shown: its authors ask that questions stay out of plain text"
+    text = row.text[:_SHOWN_CHARS] + ("..." if len(row.text) > _SHOWN_CHARS else "")
+    return f"({row.id}) " + "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _skipped(table: Table) -> str:
+    if not table.skipped:
+        return "none"
+    shown = "; ".join(f"row {bad.row}, field {bad.field!r}: {bad.reason}" for bad in table.skipped[:_SHOWN_ROWS])
+    return f"{len(table.skipped)} rows: {shown}" + ("; ..." if len(table.skipped) > _SHOWN_ROWS else "")
+
+
+def _rows_where(what: str, rows: list[Row]) -> str:
+    shown = ", ".join(str(row.row) for row in rows[:_SHOWN_ROWS])
+    return f"{len(rows)} questions have {what}: row {shown}" + (", ..." if len(rows) > _SHOWN_ROWS else "")

@@ -1,0 +1,30 @@
+"""GPQA as its authors publish it (arXiv 2311.12022), turned into multiple choice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+_CORRECT = "Correct Answer"
+_OPTIONS = (_CORRECT, "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+_QUESTION = "Question"
+_ID = "Record ID"
+
+
+def multiple_choice(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return {question, answer, id} with the options as A to D, in an order that depends on their text alone.
+
+    A row that is not made of texts comes back without a question, so that the reader of rows reports it.
+    """
+    texts = {name: row.get(name) for name in (_QUESTION, *_OPTIONS)}
+    if not all(isinstance(text, str) for text in texts.values()):
+        return {"question": None, "answer": None, "id": row.get(_ID)}
+    question = str(texts[_QUESTION]).strip()
+    options = {name: str(texts[name]).strip() for name in _OPTIONS}
+    order = sorted(_OPTIONS, key=lambda name: (_digest(question, options[name]), name))
+    lines = [f"{letter}. {options[name]}" for letter, name in zip("ABCD", order, strict=True)]
+    return {"question": question + "\n\n" + "\n".join(lines), "answer": "ABCD"[order.index(_CORRECT)], "id": row.get(_ID)}
+
+
+def _digest(question: str, option: str) -> bytes:
+    return hashlib.sha256(f"{question}\0{option}".encode("utf-8", "surrogatepass")).digest()

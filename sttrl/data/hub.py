@@ -1,0 +1,82 @@
+"""Data sets on the Hugging Face hub, through the package ``datasets``, which runs no code that came with the data."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from sttrl.data.files import first_line
+from sttrl.data.registry import HubSource
+from sttrl.data.rows import RawRow
+from sttrl.errors import DataError, UsageError
+
+_FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
+_SPLITS = ("train", "validation", "test")
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
+
+def parse_hub_source(text: str) -> HubSource:
+    """Read ``hf:org/name[:config][:split]``; a lone part that is the name of a usual split is the split."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--dataset {text!r} is not hf:org/name[:config][:split].", "Example: hf:openai/gsm8k:main:test.")
+    config, split = match["config"] or None, match["split"] or None
+    if split is None and config in _SPLITS:
+        config, split = None, config
+    return HubSource(repo=match["repo"], config=config, split=split)
+
+
+def read_hub(source: HubSource, remedy: str) -> list[RawRow]:
+    """Return the rows that ``source`` selects. Raises DataError of one line, with ``remedy``, where there is no way to them."""
+    split = _load(source, remedy)
+    rows = [RawRow(row=number, value=dict(row)) for number, row in enumerate(split, start=1)]
+    if source.where is not None:
+        column, wanted = source.where
+        rows = [raw for raw in rows if isinstance(raw.value, dict) and raw.value.get(column) == wanted]
+    if source.convert is None:
+        return rows
+    return [RawRow(row=raw.row, value=source.convert(raw.value)) for raw in rows if isinstance(raw.value, dict)]
+
+
+def _load(source: HubSource, remedy: str) -> Any:
+    try:
+        datasets = import_module("datasets")
+    except ModuleNotFoundError as error:
+        raise DataError(f"{source.repo} needs the package datasets.", f"pip install datasets, or: {remedy}") from error
+    _check_reachable(source, remedy)
+    try:
+        found = datasets.load_dataset(source.repo, source.config, split=source.split, revision=source.revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        line = first_line(error).rstrip(".")
+        raise DataError(f"{source.repo} did not come from the hub: {line}.", _gated(source, line) + remedy) from error
+    return found if source.split is not None else _only_split(source, found)
+
+
+def _check_reachable(source: HubSource, remedy: str) -> None:
+    """Say at once that there is no network: the hub's client retries for half a minute."""
+    if import_module("huggingface_hub").is_offline_mode() or any(os.environ.get(name) for name in _PROXIES):
+        return
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or "huggingface.co"
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError as error:
+        hint = f"{remedy} Where it is in the hub's cache, HF_HUB_OFFLINE=1 finds it."
+        raise DataError(f"{source.repo} did not come from the hub: {host} cannot be reached.", hint) from error
+
+
+def _gated(source: HubSource, line: str) -> str:
+    page = f"https://huggingface.co/datasets/{source.repo}"
+    return f"Accept its terms at {page} and log in with `hf auth login`, or: " if "gated" in line else ""
+
+
+def _only_split(source: HubSource, splits: Any) -> Any:
+    if len(splits) == 1:
+        return next(iter(splits.values()))
+    if "test" in splits:
+        return splits["test"]
+    named = ", ".join(sorted(splits))
+    raise DataError(f"{source.repo} has the splits {named}.", f"Name one: hf:{source.repo}:{source.config or ''}:SPLIT.")

@@ -1,0 +1,113 @@
+"""From raw cells to typed rows: every bad row is a DataRowError that names the place, or a counted skip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from sttrl.data.ids import MAX_ID_CHARS, id_text
+from sttrl.data.table import Columns, OnBadRow, Row, SkippedRow
+from sttrl.errors import DataRowError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+MAX_QUESTION_CHARS = 1_000_000
+"""A longer question is a mistake in the file, whatever the tokenizer makes of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawRow:
+    """A row as it was read: anything at all, at its 1-based place in the file."""
+
+    row: int
+    value: object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """The value of a row that could not even be parsed."""
+
+    field: str
+    reason: str
+
+
+def parse_rows(
+    raw_rows: Sequence[RawRow], columns: Columns, *, file: str, name: str, on_bad_row: OnBadRow = "stop"
+) -> tuple[tuple[Row, ...], tuple[SkippedRow, ...]]:
+    """Return the good rows and the skipped ones. Raises DataRowError for the first bad row unless told to skip."""
+    rows: list[Row] = []
+    skipped: list[SkippedRow] = []
+    seen: set[str] = set()
+    for raw in raw_rows:
+        try:
+            row = _parse_row(raw, columns, file=file, name=name, index=len(rows), seen=seen)
+        except DataRowError as error:
+            if on_bad_row == "stop":
+                raise
+            skipped.append(SkippedRow.of(error))
+        else:
+            seen.add(row.id)
+            rows.append(row)
+    return tuple(rows), tuple(skipped)
+
+
+def text_problem(text: str) -> str | None:
+    """What keeps a text from being sampled from and written down, or None."""
+    if not text.strip():
+        return "is empty"
+    if len(text) > MAX_QUESTION_CHARS:
+        return f"has {len(text)} characters, more than {MAX_QUESTION_CHARS}"
+    if "\0" in text:
+        return "holds a NUL character"
+    if _SURROGATE.search(text):
+        return "holds half a surrogate pair, which is no character"
+    return None
+
+
+def _parse_row(raw: RawRow, columns: Columns, *, file: str, name: str, index: int, seen: Set[str]) -> Row:
+    value = raw.value
+    if isinstance(value, Unreadable):
+        raise _bad(file, raw, value.field, value.reason)
+    if not isinstance(value, Mapping):
+        raise _bad(file, raw, "row", f"is {_type_name(value)}, not an object")
+    text = _question_text(value.get(columns.question))
+    problem = _not_text(value.get(columns.question)) if text is None else text_problem(text)
+    if text is None or problem is not None:
+        raise _bad(file, raw, columns.question, problem or "is missing")
+    row_id = _row_id(raw, value, columns, file=file, name=name, seen=seen)
+    answer = None if columns.answer is None else value.get(columns.answer)
+    return Row(id=row_id, index=index, row=raw.row, text=text, answer=answer)
+
+
+def _row_id(raw: RawRow, value: Mapping[str, object], columns: Columns, *, file: str, name: str, seen: Set[str]) -> str:
+    if columns.id is None:
+        return f"{name}-{raw.row - 1}"
+    row_id = id_text(value.get(columns.id))
+    if row_id is None:
+        raise _bad(file, raw, columns.id, f"is no id (a whole number, or printable text of at most {MAX_ID_CHARS} characters)")
+    if row_id in seen:
+        raise _bad(file, raw, columns.id, "is the id of an earlier row too")
+    return row_id
+
+
+def _question_text(cell: object) -> str | None:
+    if isinstance(cell, str):
+        return cell
+    message = cell[0] if isinstance(cell, list) and len(cell) == 1 else None
+    if isinstance(message, Mapping) and message.get("role") == "user" and isinstance(message.get("content"), str):
+        return str(message["content"])
+    return None
+
+
+def _not_text(cell: object) -> str:
+    return "is missing" if cell is None else f"is {_type_name(cell)}, not text or one user message"
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _bad(file: str, raw: RawRow, field: str, problem: str) -> DataRowError:
+    return DataRowError(file, raw.row, field, problem, "Correct the row, or give --on_bad_row skip to leave such rows out.")

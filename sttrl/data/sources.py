@@ -1,0 +1,128 @@
+"""Where a data set comes from, and reading it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sttrl.data.arithmetic import arithmetic_rows
+from sttrl.data.columns import find_columns
+from sttrl.data.files import read_file
+from sttrl.data.hub import parse_hub_source, read_hub
+from sttrl.data.registry import DATASETS, SUFFIXES, HubSource, NamedDataset, custom_dataset, unknown_dataset
+from sttrl.data.rows import RawRow, parse_rows
+from sttrl.data.table import OnBadRow, Table
+from sttrl.errors import DataError
+from sttrl.types import AnswerKind
+
+DATA_VARIABLE = "STTRL_DATA"
+"""Environment variable with the folder looked in after --data_dir."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """What to read: ``dataset`` is a name, a file or ``hf:org/name[:config][:split]``; the rest are flags."""
+
+    dataset: str
+    data_dir: Path | None = None
+    question_column: str | None = None
+    answer_column: str | None = None
+    id_column: str | None = None
+    answer_kind: AnswerKind | None = None
+    on_bad_row: OnBadRow = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    dataset: NamedDataset
+    source: str
+    rows: list[RawRow]
+
+
+def read_table(source: SourceSpec) -> Table:
+    """Read a data set from wherever it is.
+
+    Raises DataError where there is none or it cannot be read, DataRowError for a bad row unless told to skip,
+    UsageError for a column that is not there.
+    """
+    found = _find(source)
+    file = _short(found.source)
+    if not found.rows:
+        raise DataError(f"{found.source} holds no rows.", "Give a file with at least one question.")
+    columns = find_columns(
+        [raw.value for raw in found.rows],
+        file=file,
+        question_column=source.question_column,
+        answer_column=source.answer_column,
+        id_column=source.id_column,
+    )
+    rows, skipped = parse_rows(found.rows, columns, file=file, name=found.dataset.name, on_bad_row=source.on_bad_row)
+    if not rows:
+        first = skipped[0]
+        reason = f"the first, row {first.row}, because field {first.field!r} {first.reason}"
+        raise DataError(f"All {len(skipped)} rows of {found.source} are bad: {reason}.", "Is this the right file and column?")
+    dataset = found.dataset if source.answer_kind is None else replace(found.dataset, kind=source.answer_kind)
+    return Table(dataset=dataset, source=found.source, columns=columns, rows=rows, skipped=skipped)
+
+
+def _find(source: SourceSpec) -> _Found:
+    name = source.dataset
+    if name in DATASETS:
+        return _find_named(DATASETS[name], source.data_dir)
+    if name.startswith("hf:"):
+        return _find_on_hub(parse_hub_source(name), source.answer_kind)
+    path = Path(name).expanduser()
+    if path.name.endswith(SUFFIXES) and path.is_file():
+        stem = _stem(path)
+        return _Found(dataset=DATASETS.get(stem) or custom_dataset(stem, source.answer_kind), source=str(path), rows=read_file(path))
+    if path.is_file():
+        raise DataError(f"{name} is no kind of file that can be read.", f"Its name should end in {', '.join(SUFFIXES)}.")
+    raise unknown_dataset(name)
+
+
+def _find_named(dataset: NamedDataset, data_dir: Path | None) -> _Found:
+    if dataset.hub is None:
+        rows = [RawRow(row=number, value=row) for number, row in enumerate(arithmetic_rows(), start=1)]
+        return _Found(dataset=dataset, source="generated", rows=rows)
+    folders = _folders(data_dir)
+    for folder in folders:
+        for path in (folder / file_name for file_name in dataset.file_names):
+            if path.is_file():
+                return _Found(dataset=dataset, source=str(path), rows=read_file(path))
+    looked = f"It is not in {' or '.join(map(str, folders))} either. " if folders else ""
+    remedy = f"{looked}Put {dataset.file_names[0]} into a folder and give it with --data_dir or {DATA_VARIABLE}."
+    return _Found(dataset=dataset, source=_hub_name(dataset.hub), rows=read_hub(dataset.hub, remedy))
+
+
+def _folders(data_dir: Path | None) -> list[Path]:
+    variable = os.environ.get(DATA_VARIABLE)
+    named = [("--data_dir", data_dir), (DATA_VARIABLE, Path(variable) if variable else None)]
+    folders = [(label, folder.expanduser()) for label, folder in named if folder is not None]
+    for label, folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{label} {folder} is not a folder.", "Correct it, or leave it out to use the hub.")
+    return [folder for _, folder in folders]
+
+
+def _find_on_hub(hub: HubSource, kind: AnswerKind | None) -> _Found:
+    known = next((entry for entry in DATASETS.values() if entry.hub is not None and entry.hub.repo == hub.repo), None)
+    dataset = replace(known, rows=None) if known is not None else custom_dataset(hub.repo.split("/")[1], kind)
+    convert = known.hub.convert if known is not None and known.hub is not None else None
+    rows = read_hub(replace(hub, convert=convert), "Save its rows as a .jsonl file and give that to --dataset.")
+    return _Found(dataset=dataset, source=_hub_name(hub), rows=rows)
+
+
+def _hub_name(hub: HubSource) -> str:
+    revision = f"@{hub.revision}" if hub.revision else ""
+    parts = [part for part in (hub.config, hub.split) if part]
+    return ":".join([f"hf:{hub.repo}{revision}", *parts])
+
+
+def _stem(path: Path) -> str:
+    suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len)
+    return path.name.removesuffix(suffix) or "data"
+
+
+def _short(source: str) -> str:
+    return source if source.startswith("hf:") else Path(source).name

@@ -1,0 +1,87 @@
+"""A data set that was read, and the questions in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+
+from sttrl.data.registry import NamedDataset
+from sttrl.errors import DataRowError, UsageError
+from sttrl.types import Question
+
+OnBadRow = Literal["stop", "skip"]
+"""What a bad row does: ``stop`` raises it, ``skip`` leaves it out and reports it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns used. ``answer`` None: no labels. ``id`` None: rows are numbered, and ``id_note`` may say why."""
+
+    question: str
+    answer: str | None
+    id: str | None
+    id_note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A good row. ``row``: 1-based place in its file. ``answer``: the cell as it was read. Neither text is in the repr."""
+
+    id: str
+    index: int
+    row: int
+    text: str = field(repr=False)
+    answer: object = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedRow:
+    """A bad row that was left out, and why. Its content is not quoted."""
+
+    file: str
+    row: int
+    field: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: DataRowError) -> SkippedRow:
+        """The record of an error."""
+        return cls(file=error.file, row=error.line, field=error.field, reason=error.problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A data set that was read. ``source``: the file, the hub id with its revision, or ``generated``."""
+
+    dataset: NamedDataset
+    source: str
+    columns: Columns
+    rows: tuple[Row, ...]
+    skipped: tuple[SkippedRow, ...] = ()
+
+
+def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:
+    """Return the questions without their labels, in the order of the table; ``index`` is the place in the table.
+
+    ``ids`` keeps those only, then ``limit`` the first so many of them. Raises UsageError for an unknown id.
+    """
+    rows = table.rows if ids is None else _chosen(table, tuple(ids))
+    if limit is not None:
+        if limit < 1:
+            raise UsageError(f"--limit {limit} leaves no question.", "Give 1 or more.")
+        rows = rows[:limit]
+    return tuple(Question(id=row.id, index=row.index, text=row.text, kind=table.dataset.kind, row=row.row) for row in rows)
+
+
+def _chosen(table: Table, ids: tuple[str, ...]) -> tuple[Row, ...]:
+    known = {row.id: row for row in table.rows}
+    unknown = [wanted for wanted in ids if wanted not in known]
+    if unknown or not ids:
+        close = get_close_matches(unknown[0], known, n=3) if unknown else []
+        examples = ", ".join((close or list(known))[:5])
+        what = f"--ids: no question has the id {', '.join(map(repr, unknown[:5]))}." if unknown else "--ids names no question."
+        raise UsageError(what, f"{table.dataset.name} has {len(known)}, such as {examples}.")
+    wanted_ids = frozenset(ids)
+    return tuple(row for row in table.rows if row.id in wanted_ids)

@@ -1,0 +1,1 @@
+"""The engine: verl trains, vLLM samples, Ray holds the processes. Methods see `sttrl.engine.base` only."""

@@ -1,0 +1,104 @@
+"""What the sampler asks of vLLM: its arguments on each platform, a group of seeded samples, other weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.noise import EXTRA_KEY
+from sttrl.engine.sampler import Adapter, Sampled
+
+MIB = 1 << 20
+CPU_BLOCK_SIZE = 32
+
+
+class Generation:
+    """vLLM's AsyncLLM, with sampling by `sttrl.engine.noise` and weights by `sttrl.engine.merge`."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.request_ids = itertools.count()
+        self.llm = AsyncLLM.from_engine_args(engine_args(settings))
+
+    async def generate(self, prompt_T: Sequence[int], temperature: float, top_p: float, max_tokens: int, seeds_G: Sequence[int],
+                       adapter: Adapter | None, alone: bool) -> list[Sampled]:
+        """One response per seed. ``alone``: nothing else is in flight, so the group enters while the scheduler stands
+        still; one batch composition, and so one result to the bit, for one request."""
+        lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
+        if alone:
+            await self.llm.pause_generation(mode="keep", clear_cache=False)
+        try:
+            queues = [
+                await self.llm.add_request(
+                    f"{next(self.request_ids)}", {"prompt_token_ids": list(prompt_T)},
+                    self._parameters(seed, temperature, top_p, max_tokens), lora_request=lora,
+                )
+                for seed in seeds_G
+            ]
+        finally:
+            if alone:
+                await self.llm.resume_generation()
+        return [_sampled(await queue.get()) for queue in queues]
+
+    async def load_policy(self, folder: str | None) -> None:
+        """Other weights. The prefix cache belongs to the old ones, so it goes with them."""
+        await self.llm.collective_rpc("load_policy", args=(self.settings.model_folder, folder))
+        await self.llm.reset_prefix_cache()
+
+    async def remove_adapter(self, adapter_id: int) -> None:
+        """Forget an adapter."""
+        await self.llm.remove_lora(adapter_id)
+
+    def shutdown(self) -> None:
+        """End vLLM's processes."""
+        self.llm.shutdown()
+
+    def _parameters(self, seed: int, temperature: float, top_p: float, max_tokens: int) -> SamplingParams:
+        extra = {EXTRA_KEY: {"seed": seed, "temperature": temperature, "top_p": top_p}}
+        return SamplingParams(
+            temperature=0.0, max_tokens=max_tokens, logprobs=0, detokenize=False, stop_token_ids=list(self.settings.stop_token_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY, extra_args=extra,
+        )
+
+
+def _sampled(output: RequestOutput) -> Sampled:
+    completion = output.outputs[0]
+    tokens = tuple(completion.token_ids)
+    logprobs = tuple(float(at[token].logprob) for token, at in zip(tokens, completion.logprobs or [], strict=True))
+    return Sampled(tokens, logprobs, stopped=completion.finish_reason == "stop")
+
+
+def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
+    """vLLM's arguments for a platform: what differs between CPU and GPU, and nothing else, is decided here."""
+    adapters = settings.device == "cuda" and settings.lora_rank > 0
+    common: dict[str, Any] = {
+        "model": settings.model_folder,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "skip_tokenizer_init": True,
+        "trust_remote_code": settings.trust_remote_code,
+        "logits_processors": ["sttrl.engine.noise:SeededSampling"],
+        "logprobs_mode": "processed_logits",
+        "worker_extension_cls": "sttrl.engine.merge.PolicyWeights",
+        "enforce_eager": settings.eager,
+        "async_scheduling": False,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if adapters:
+        common |= {"enable_lora": True, "max_loras": settings.max_forks, "max_lora_rank": max(8, settings.lora_rank)}
+    if settings.device == "cpu":
+        return AsyncEngineArgs(
+            **common, distributed_executor_backend="uni", enable_chunked_prefill=False, block_size=CPU_BLOCK_SIZE,
+            max_num_batched_tokens=max(2048, settings.max_model_len), kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
+        )
+    return AsyncEngineArgs(**common, gpu_memory_utilization=settings.gpu_memory_utilization)

@@ -1,0 +1,232 @@
+"""A lane: one sampler and one learner that Ray places together, and the forks that live on it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from sttrl.engine.base import EngineSettings, Policy
+from sttrl.engine.processes import delta_folder, end_processes, keep_logs, start_ray
+from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
+from sttrl.errors import EngineError, OutOfMemoryError, SttrlError
+from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
+
+T = TypeVar("T")
+
+
+class Lane:
+    """Sampler and learner of one lane. `start` returns when the sampler can sample; the learner may still be loading."""
+
+    def __init__(self, settings: EngineSettings, tokenizer: Any) -> None:
+        self.settings, self.tokenizer = settings, tokenizer
+        self.deltas = delta_folder()
+        self.turn = asyncio.Lock()
+        self.own_cluster = False
+        self.pids: list[int] = []
+        self.learner_ready: asyncio.Task[Any] | None = None
+
+    async def start(self) -> None:
+        """Start Ray, the sampler, and, in the background, the learner."""
+        self.own_cluster = await asyncio.to_thread(start_ray, 2 + self.settings.learner_ranks)
+        gpus = 1.0 if self.settings.device == "cuda" else 0.0
+        share = gpus * self.settings.gpu_memory_utilization
+        self.sampler = ray.remote(Sampler).options(
+            num_cpus=1, num_gpus=share, runtime_env={"env_vars": environment(self.settings, cores())}, max_concurrency=1000,
+        ).remote(self.settings)
+        self.learner_ready = asyncio.create_task(self._start_learner())
+        self.pids.append(await answer(self.sampler.ready.remote(), "sampler"))
+
+    async def learner(self) -> Any:
+        """The learner's worker group, once every rank is ready."""
+        assert self.learner_ready is not None, "start() comes first"
+        return await self.learner_ready
+
+    async def close(self, log_folder: Path | None = None) -> None:
+        """End the lane's processes and remove its deltas; what will not end by itself is killed."""
+        if self.learner_ready is not None and not self.learner_ready.done():
+            self.learner_ready.cancel()
+        if log_folder is not None and ray.is_initialized():
+            keep_logs(log_folder)
+        if self.own_cluster and ray.is_initialized():
+            await asyncio.to_thread(ray.shutdown)
+        await asyncio.to_thread(end_processes, self.pids)
+        shutil.rmtree(self.deltas, ignore_errors=True)
+
+    async def _start_learner(self) -> Any:
+        group = await asyncio.to_thread(self._learner_group)
+        described = await answer(asyncio.gather(*group.describe()), "learner")
+        self.pids += [d["pid"] for d in described]
+        return group
+
+    def _learner_group(self) -> Any:
+        """verl's worker group of `Learner`. verl reads its platform from the environment when it is first imported."""
+        if self.settings.device == "cpu":
+            os.environ["VERL_PLATFORM"] = "cpu"
+        from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
+
+        from sttrl.engine.learner import Learner, LearnerConfig, load_verl_section
+
+        on_gpu = self.settings.device == "cuda"
+        section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml"))))
+        ranks = self.settings.learner_ranks
+        threads = max(1, cores() // ranks)
+        return RayWorkerGroup(
+            resource_pool=RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=2 if on_gpu else 1),
+            ray_cls_with_init=RayClassWithInitArgs(ray.remote(Learner), config=LearnerConfig(self.settings, section)),
+            device_name=self.settings.device,
+            worker_env={"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **({} if on_gpu else {"VERL_PLATFORM": "cpu"})},
+        )
+
+
+@dataclass
+class Fork:
+    """A policy on a lane: a slot in the learner, and the folder of its last exported version for the sampler."""
+
+    lane: Lane
+    name: str
+    spec: DeltaSpec
+    version: int = 0
+    exported: dict[int, str] = field(default_factory=dict)
+
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+        """See `Policy.sample`."""
+        key = PolicyKey(self.name, self.version, await self._folder())
+        request = self.lane.sampler.sample.remote(key, tuple(prompt_T), sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(seeds_G))
+        sampled: list[Sampled] = await answer(request, "sampler")
+        texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
+        rollout_G = tuple(
+            Rollout(seed=seed, version=key.version, token_T=s.token_T, logprob_T=s.logprob_T, finish="stop" if s.stopped else "length", text=text)
+            for seed, s, text in zip(seeds_G, sampled, texts, strict=True)
+        )
+        return Group(prompt_T=tuple(prompt_T), rollout_G=rollout_G)
+
+    async def score(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float,
+                    at: Literal["policy", "base"] = "policy") -> tuple[tuple[float, ...], ...]:
+        """See `Policy.score`."""
+        batch = TrainBatch(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G), advantage_G=(0.0,) * len(rollout_G), temperature=temperature)
+        group = await self.lane.learner()
+        async with self.lane.turn:
+            name = self.name if at == "policy" and self.spec.kind != "none" else None
+            parts = await answer(asyncio.gather(*group.score(name, batch)), "learner")
+        return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(len(rollout_G)))
+
+    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
+        """See `Policy.update`."""
+        assert self.spec.kind != "none", "a fork without a delta cannot be updated"
+        group = await self.lane.learner()
+        async with self.lane.turn:
+            stats: list[UpdateStats] = await answer(asyncio.gather(*group.update(self.name, batch, objective)), "learner")
+        self.version += 1
+        return stats[0]
+
+    async def save(self, folder: Path) -> None:
+        """See `Policy.save`."""
+        if self.spec.kind != "none":
+            await self._ask("export", str(folder), "float32")
+
+    async def checkpoint(self, folder: Path) -> None:
+        """See `Policy.checkpoint`."""
+        await self._ask("save_fork", str(folder))
+        (folder / "version").write_text(str(self.version), encoding="utf-8")
+
+    async def restore(self, folder: Path) -> None:
+        """See `Policy.restore`."""
+        await self._ask("restore_fork", str(folder))
+        self.version = int((folder / "version").read_text(encoding="utf-8"))
+
+    async def open(self) -> None:
+        """Make the slot."""
+        if self.spec.kind != "none":
+            await self._ask("open_fork", self.spec)
+
+    async def close(self) -> None:
+        """Discard the slot and what the sampler holds of it."""
+        for folder in self.exported.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.spec.kind != "none":
+            await self._ask("close_fork")
+            await answer(self.lane.sampler.forget.remote(self.name), "sampler")
+
+    async def _folder(self) -> str | None:
+        """The delta of this version where the sampler can read it; the base has none."""
+        if self.version == 0:
+            return None
+        if self.version not in self.exported:
+            folder = self.lane.deltas / f"{self.name}@{self.version}"
+            await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+            for old in self.exported.values():
+                shutil.rmtree(old, ignore_errors=True)
+            self.exported = {self.version: str(folder)}
+        return self.exported[self.version]
+
+    async def _ask(self, method: str, *arguments: Any) -> None:
+        group = await self.lane.learner()
+        async with self.lane.turn:
+            await answer(asyncio.gather(*getattr(group, method)(self.name, *arguments)), "learner")
+
+
+class RayEngine:
+    """The default engine: verl, Ray and vLLM, on CPU and on GPU."""
+
+    def __init__(self, settings: EngineSettings, tokenizer: Any, log_folder: Path | None = None) -> None:
+        self.lane, self.log_folder = Lane(settings, tokenizer), log_folder
+        self.settings = settings
+
+    async def start(self) -> None:
+        """Until the first sample can be taken."""
+        await self.lane.start()
+
+    @asynccontextmanager
+    async def fork(self, name: str, delta: DeltaSpec) -> AsyncIterator[Policy]:
+        """See `Engine.fork`."""
+        fork = Fork(self.lane, name, delta)
+        await fork.open()
+        try:
+            yield fork
+        finally:
+            await fork.close()
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        await self.lane.close(self.log_folder)
+
+    async def fingerprint(self) -> tuple[str, ...]:
+        """SHA-256 of the base weights, one per learner rank."""
+        group = await self.lane.learner()
+        async with self.lane.turn:
+            return tuple(await answer(asyncio.gather(*group.fingerprint()), "learner"))
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+async def answer(request: Awaitable[T], who: str) -> T:
+    """Await a remote call; errors come back as the project's own, without Ray's wrapping."""
+    try:
+        return await request
+    except RayTaskError as error:
+        if isinstance(error.cause, SttrlError):
+            raise error.cause from None
+        if "out of memory" in str(error.cause).lower():
+            raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
+        raise EngineError(f"The {who} failed: {last_line(error)}", "The whole story is under logs/ in the run folder.") from error
+    except RayActorError as error:
+        raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where Ray puts the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,66 @@
+"""Weights into vLLM without a second copy in memory: the base from its safetensors files, plus a fork's delta.
+
+Runs inside vLLM's worker process, which mixes `PolicyWeights` into its worker class (``worker_extension_cls``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+PEFT_PREFIX = "base_model.model."
+
+
+class PolicyWeights:
+    """Worker extension: `load_policy` replaces the weights that vLLM samples from."""
+
+    model_runner: Any
+
+    def load_policy(self, base_folder: str, delta_folder: str | None) -> None:
+        """Load the base, or the base with the delta in ``delta_folder`` (PEFT layout, or full safetensors)."""
+        self.model_runner.reload_weights(weights_iterator=policy_weights(Path(base_folder), delta_folder and Path(delta_folder) or None))
+
+
+def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight of a policy by checkpoint name: the base, a full replacement, or the base with LoRA merged in."""
+    if delta is None:
+        yield from _stored(base)
+    elif not (delta / ADAPTER_CONFIG).exists():
+        yield from _stored(delta)
+    else:
+        adapter = _adapter(delta)
+        for name, weight in _stored(base):
+            low_rank = adapter.pop(name, None)
+            yield name, weight if low_rank is None else _merged(weight, *low_rank)
+        assert not adapter, f"adapter weights without a base weight: {sorted(adapter)[:3]}"
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - not a dict
+                yield name, weights.get_tensor(name)
+
+
+def _adapter(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """LoRA factors by the name of the base weight they change: (A ``[r, in]``, B ``[out, r]``, scale)."""
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
+        tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
+    names = {name.removeprefix(PEFT_PREFIX).split(".lora_")[0] for name in tensors}
+    return {
+        f"{name}.weight": (tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"], tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"], scale)
+        for name in names
+    }
+
+
+def _merged(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    return (weight.float() + scale * (b.float() @ a.float())).to(weight.dtype)

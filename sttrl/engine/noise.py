@@ -1,0 +1,117 @@
+"""Seeded sampling inside vLLM: one uniform number per token from a counter-based generator per request.
+
+vLLM's own per-request seeds cost one generator call per row and step. Here a request carries its seed, temperature
+and top-p in ``extra_args``; the uniforms come from Philox keyed by that seed, and the token is the inverse of the
+cumulative distribution. A response then depends on its seed, its prompt and the weights, on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.config import VllmConfig
+from vllm.v1.sample.logits_processor import LogitsProcessor
+from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
+
+EXTRA_KEY = "sttrl"
+TOP_P_CANDIDATES = 256
+
+
+class _Row:
+    """One request in the batch: its uniforms, its temperature and top-p, and vLLM's live list of its tokens."""
+
+    def __init__(self, seed: int, temperature: float, top_p: float, max_tokens: int, output: list[int]) -> None:
+        self.uniform_T = np.random.Generator(np.random.Philox(key=seed)).random(max_tokens, dtype=np.float32)
+        self.temperature, self.top_p, self.output = temperature, top_p, output
+
+    @property
+    def uniform(self) -> float:
+        return float(self.uniform_T[len(self.output)])
+
+
+class SeededSampling(LogitsProcessor):
+    """Chooses the token itself and leaves it as the only finite logit, whose value is its log-probability.
+
+    vLLM then runs greedily (``temperature=0``) with ``logprobs_mode="processed_logits"``, so what it reports for the
+    sampled token is log p at the request's temperature, before top-p.
+    """
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        self.rows: dict[int, _Row] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        """The choice is made here, so never skip it on greedy requests."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow vLLM's persistent batch: requests removed, added, moved, in this order."""
+        if batch_update is None:
+            return
+        for index in batch_update.removed:
+            self.rows.pop(index, None)
+        for index, params, _, output in batch_update.added:
+            self.rows.pop(index, None)
+            extra: dict[str, Any] | None = (params.extra_args or {}).get(EXTRA_KEY)
+            if extra is not None:
+                self.rows[index] = _Row(extra["seed"], extra["temperature"], extra["top_p"], params.max_tokens or 1, output)
+        for source, target, direction in batch_update.moved:
+            moved, displaced = self.rows.pop(source, None), self.rows.pop(target, None)
+            if moved is not None:
+                self.rows[target] = moved
+            if direction == MoveDirectionality.SWAP and displaced is not None:
+                self.rows[source] = displaced
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Replace each seeded row by its choice. ``logits``: ``[rows, V]`` in float32."""
+        indices = sorted(i for i in self.rows if i < logits.shape[0])
+        if not indices:
+            return logits
+        rows = [self.rows[i] for i in indices]
+        at = torch.tensor(indices, device=logits.device)
+        mine = logits if len(indices) == logits.shape[0] else logits[at]
+        temperature = torch.tensor([r.temperature for r in rows], device=logits.device)
+        uniform = torch.tensor([r.uniform for r in rows], device=logits.device)
+        top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
+        token, logprob = choose(mine, temperature, top_p, uniform)
+        chosen = torch.full_like(mine, float("-inf")).scatter_(1, token[:, None], logprob[:, None])
+        if len(indices) == logits.shape[0]:
+            return chosen
+        logits[at] = chosen
+        return logits
+
+
+def choose(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor,
+           uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample a token per row by inverting the cumulative distribution.
+
+    ``logits`` ``[R, V]``; ``temperature`` (0 is greedy), ``top_p`` and ``uniform`` ``[R]``. Returns the tokens ``[R]``
+    and their log-probabilities ``[R]`` at the temperature, before top-p; a greedy row is scored at temperature 1.
+    """
+    greedy = temperature <= 0
+    probability = torch.softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
+    if bool((top_p < 1).any()):
+        token = _invert_nucleus(probability, top_p, uniform)
+    else:
+        token = _invert(probability, uniform)
+    if bool(greedy.any()):
+        token = torch.where(greedy, logits.argmax(dim=-1), token)
+    return token, probability.gather(1, token[:, None])[:, 0].log()
+
+
+def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    cumulative = weight.cumsum(dim=-1)
+    target = (uniform * cumulative[:, -1])[:, None]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=weight.shape[1] - 1)
+
+
+def _invert_nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Top-p: the smallest set of most likely tokens whose mass reaches ``top_p`` (Holtzman 2020)."""
+    count = min(TOP_P_CANDIDATES, probability.shape[1])
+    sorted_p, order = probability.topk(count, dim=-1)
+    if bool((sorted_p.sum(dim=-1) < top_p).any()):
+        sorted_p, order = probability.sort(dim=-1, descending=True)
+    before = sorted_p.cumsum(dim=-1) - sorted_p
+    kept = sorted_p * (before < top_p[:, None])
+    return order.gather(1, _invert(kept, uniform)[:, None])[:, 0]

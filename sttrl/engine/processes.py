@@ -1,0 +1,79 @@
+"""Ray: one short-lived local cluster per run, or the cluster that RAY_ADDRESS names; and whatever it leaves behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from sttrl.errors import EngineError
+
+SHARED_MEMORY = Path("/dev/shm")
+DELTA_PREFIX = "sttrl-"
+
+
+def start_ray(cpus: int) -> bool:
+    """Connect to Ray. Returns whether the cluster is our own, to be ended with the run.
+
+    ``cpus`` are logical: actors of one run share the cores, so a local cluster offers at least that many.
+    """
+    if ray.is_initialized():
+        return False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(address=os.environ["RAY_ADDRESS"], **quiet)
+            return False
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise EngineError(f"Ray did not start: {str(error).splitlines()[0]}", "Unset RAY_ADDRESS, or look at free memory and /tmp.") from error
+    return True
+
+
+def session_logs() -> Path | None:
+    """Where this Ray session writes its logs."""
+    node = getattr(ray._private.worker, "_global_node", None)
+    return Path(node.get_logs_dir_path()) if node is not None else None
+
+
+def keep_logs(target: Path) -> None:
+    """Copy the workers' output of this session to the run folder."""
+    source = session_logs()
+    if source is None or not source.is_dir():
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.glob("worker-*")):
+        if file.is_file() and file.stat().st_size:
+            shutil.copyfile(file, target / file.name)
+
+
+def delta_folder() -> Path:
+    """A folder in memory for deltas on their way from learner to sampler; those of dead runs are removed."""
+    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for old in parent.glob(f"{DELTA_PREFIX}*"):
+        owner = old.name.removeprefix(DELTA_PREFIX).split("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{DELTA_PREFIX}{os.getpid()}-", dir=parent))
+
+
+def end_processes(pids: list[int]) -> None:
+    """Kill what is left of processes that this run started, with their children."""
+    for pid in pids:
+        try:
+            family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+        except psutil.NoSuchProcess:
+            continue
+        for process in family:
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue

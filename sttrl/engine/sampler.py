@@ -1,0 +1,123 @@
+"""The sampler: an async Ray actor around vLLM's AsyncLLM. Token ids in, token ids and their log-probs out.
+
+How a fork reaches vLLM is a property of the platform. On GPU each version is a LoRA adapter of its own and forks are
+sampled side by side. On CPU, whose LoRA kernels are slow, and with full weights everywhere, the merged weights of one
+fork are resident at a time: requests of another fork wait until the batch is empty, then the weights are swapped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sttrl.engine.base import EngineSettings
+
+
+@dataclass(frozen=True)
+class PolicyKey:
+    """Which weights to sample from: ``folder`` holds the delta, None is the base. Equal keys are equal weights."""
+
+    fork: str
+    version: int
+    folder: str | None
+
+    @property
+    def weights(self) -> str:
+        """What vLLM must hold: every fork at version 0 is the base."""
+        return f"{self.fork}@{self.version}" if self.folder else "base"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One response of the sampler: tokens, their log-probs, and whether the turn ended."""
+
+    token_T: tuple[int, ...]
+    logprob_T: tuple[float, ...]
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter as vLLM knows it."""
+
+    name: str
+    id: int
+    folder: str
+
+
+class Sampler:
+    """The actor. One instance a lane."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.adapters = settings.device == "cuda" and settings.lora_rank > 0
+        self.resident = "base"
+        self.in_flight = 0
+        self.turn = asyncio.Condition()
+        self.adapter_ids: dict[str, int] = {}
+        self.next_adapter_id = itertools.count(1)
+        # Imported in the actor: the driver names this class and must not load vLLM.
+        from sttrl.engine.generation import Generation
+
+        self.vllm = Generation(settings)
+
+    async def ready(self) -> int:
+        """Process id, once vLLM has loaded the model."""
+        return os.getpid()
+
+    async def sample(self, key: PolicyKey, prompt_T: Sequence[int], temperature: float, top_p: float,
+                     max_tokens: int, seeds_G: Sequence[int]) -> list[Sampled]:
+        """One response per seed from the policy ``key``, in the order of the seeds."""
+        async with self._holding(key) as lora:
+            return await self.vllm.generate(prompt_T, temperature, top_p, max_tokens, seeds_G, lora, alone=self.in_flight <= 1)
+
+    async def forget(self, fork: str) -> None:
+        """Drop every adapter of a fork that has ended."""
+        for weights in [w for w in self.adapter_ids if w.startswith(f"{fork}@")]:
+            await self.vllm.remove_adapter(self.adapter_ids.pop(weights))
+
+    async def close(self) -> None:
+        """Shut vLLM down."""
+        self.vllm.shutdown()
+
+    @asynccontextmanager
+    async def _holding(self, key: PolicyKey) -> AsyncIterator[Adapter | None]:
+        if self.adapters:
+            yield await self._adapter(key)
+            return
+        async with self.turn:
+            await self.turn.wait_for(lambda: self.resident == key.weights or self.in_flight == 0)
+            if self.resident != key.weights:
+                await self._swap(key)
+            self.in_flight += 1
+        try:
+            yield None
+        finally:
+            async with self.turn:
+                self.in_flight -= 1
+                self.turn.notify_all()
+
+    async def _swap(self, key: PolicyKey) -> None:
+        """Make ``key`` resident. The prefix cache belongs to the old weights, so it goes with them."""
+        self.resident = "nothing"
+        await self.vllm.load_policy(key.folder)
+        self.resident = key.weights
+
+    async def _adapter(self, key: PolicyKey) -> Adapter | None:
+        if key.folder is None:
+            return None
+        if key.weights not in self.adapter_ids:
+            await self.forget(key.fork)
+            self.adapter_ids[key.weights] = next(self.next_adapter_id)
+        return Adapter(key.weights, self.adapter_ids[key.weights], key.folder)
+
+def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
+    """Environment of the sampler's process. On CPU vLLM's engine core runs its worker in its own process and ``threads`` threads."""
+    common = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
+    if settings.device == "cpu":
+        common |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    return common

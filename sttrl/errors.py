@@ -1,0 +1,70 @@
+"""The one tree of errors: each says what, where and the remedy, survives pickling, and knows its exit code."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SttrlError(Exception):
+    """Base of every error a user can see.
+
+    ``message`` says what is wrong and where; ``hint`` says what to do about it. Both travel through pickle
+    (and so through Ray) unchanged.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(SttrlError):
+    """A flag, a value or a file of settings that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(SttrlError):
+    """A data set that cannot be found or read."""
+
+    exit_code = 3
+
+
+class DataRowError(DataError):
+    """One bad row: ``file``, ``line`` (1-based row number) and ``field`` name the place."""
+
+    def __init__(self, file: str, line: int, field: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"{file}, row {line}, field {field!r}: {problem}.", hint)
+        self.args = (file, line, field, problem, hint)
+        self.file, self.line, self.field, self.problem = file, line, field, problem
+
+
+class EngineError(SttrlError):
+    """The engine cannot start or has died: a missing package or device, an unknown or gated model, a lost process."""
+
+
+class OutOfMemoryError(EngineError):
+    """A device or the machine has no room left for a step."""
+
+
+class DivergedError(SttrlError):
+    """A loss, gradient or log-prob is not finite, or sampler and learner disagree; nothing was applied."""
+
+    exit_code = 5
+
+
+class JournalError(SttrlError):
+    """A run folder that cannot be written, or that belongs to another run."""
+
+    exit_code = 2
+
+
+class QuestionsFailedError(SttrlError):
+    """The run ended, and some questions failed or diverged."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""A run: the asyncio runner, its journal, seeds, budgets and failures."""

@@ -1,0 +1,11 @@
+"""Majority vote: every sample with an answer counts once (TTRL, arXiv 2504.16084)."""
+
+from __future__ import annotations
+
+from sttrl.types import Ballots, Election
+from sttrl.voting.elect import VoteConfig, elect
+
+
+def majority(ballots: Ballots, config: VoteConfig) -> Election:
+    """The class with the most samples."""
+    return elect(ballots, [1.0] * len(ballots.class_G), config.ties)

@@ -1,0 +1,117 @@
+"""What holds for every answer and every group."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sttrl.answers import Judge, Limits, exceeded, extract, normalise, read_answer
+from sttrl.answers.equivalence import classes
+from sttrl.types import AnswerKind
+
+KINDS = st.sampled_from(["math", "number", "choice"])
+PIECES = st.sampled_from(
+    [*"0123456789xyABD+-*/^_=<>!%.,;: (){}[]$\\|&'`~\n", r"\frac", r"\dfrac", r"\sqrt", r"\boxed{", r"\text{", r"\left(", r"\right)", r"\pi",
+     r"\circ", r"\,", r"\!", r"\{", r"\}", r"\\", " and ", "percent", "cm", "answer is ", "½", "−", "\u200b", "\x00", "1,000", "025", "dollars"]
+)  # fmt: skip
+NOISE = st.lists(PIECES, max_size=40).map("".join)
+TEXTS = st.one_of(NOISE, st.text(max_size=200))
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    judge = Judge()
+    yield judge
+    judge.close_sync()
+
+
+@settings(max_examples=1500, deadline=None)
+@given(TEXTS, KINDS)
+def test_a_normal_form_is_its_own_normal_form(raw: str, kind: AnswerKind) -> None:
+    form = normalise(raw, kind)
+    if form is not None:
+        assert form and normalise(form, kind) == form
+        form.encode()
+
+
+@settings(max_examples=1500, deadline=None)
+@given(TEXTS, KINDS)
+def test_reading_never_raises_and_gives_a_text_or_a_reason(text: str, kind: AnswerKind) -> None:
+    answer = read_answer(text, kind, "stop", Limits())
+    assert (answer.text is None) == (answer.invalid in ("unparsable", "too_long"))
+    assert answer.text is None or exceeded(answer.text, Limits()) is None
+    assert read_answer(text, kind, "length", Limits()).invalid == "cut"
+
+
+@settings(max_examples=100, deadline=None)
+@given(PIECES, PIECES, KINDS)
+def test_reading_takes_time_linear_in_the_text(a: str, b: str, kind: AnswerKind) -> None:
+    start = time.monotonic()
+    read_answer((a + b) * (100_000 // len(a + b)), kind, "stop", Limits())
+    assert time.monotonic() - start < 1
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_spellings_of_an_integer_have_one_form(n: int) -> None:
+    sign = "-" if n < 0 else ""
+    spellings = [str(n), f"{n}.0", f"{n}.", f"{n:,}", f"{sign}00{abs(n)}", f"x = {n}", f"${n}$", rf"\text{{{n}}}", rf"{n}^\circ", f"\\boxed{{{n}}}"]
+    assert {normalise(s) for s in spellings} == {str(n)}
+
+
+@given(st.text(max_size=50), st.integers(-999, 999))
+def test_the_last_box_is_read_whatever_stands_before_it(before: str, n: int) -> None:
+    assert extract(f"{before.replace(chr(92), '').replace('{', '').replace('}', '')} \\boxed{{{n}}}", "math", "stop").text == str(n)
+
+
+@given(st.integers(1, 9), st.data())
+def test_classes_are_the_connected_components_in_any_order(n: int, data: st.DataObject) -> None:
+    pairs = list(itertools.combinations(range(n), 2))
+    equal = set(data.draw(st.lists(st.sampled_from(pairs)))) if pairs else set()
+    order = data.draw(st.permutations(range(n)))
+
+    def partition(forms: list[int]) -> set[frozenset[int]]:
+        number = classes([str(i) for i in forms], lambda a, b: tuple(sorted((int(a), int(b)))) in equal)
+        assert list(dict.fromkeys(number)) == list(range(max(number) + 1))
+        return {frozenset(i for i, c in zip(forms, number, strict=True) if c == k) for k in number}
+
+    found = partition(list(range(n)))
+    assert partition(order) == found
+    assert all(any(set(pair) <= group for group in found) for pair in equal)
+
+
+FORMS = st.one_of(
+    st.integers(-20, 20).map(str),
+    st.tuples(st.integers(-20, 20), st.integers(1, 20)).map(lambda p: rf"\frac{{{p[0]}}}{{{p[1]}}}"),
+    st.integers(-200, 200).map(lambda n: str(n / 8)),
+    st.integers(1, 12).map(lambda n: rf"\sqrt{{{n}}}"),
+    st.tuples(st.integers(1, 5), st.integers(-5, 5)).map(lambda p: f"{p[0]}x+{p[1]}"),
+    st.tuples(st.integers(0, 3), st.integers(4, 6)).map(lambda p: f"({p[0]},{p[1]}]"),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(a=FORMS, b=FORMS)
+def test_equality_is_symmetric_and_reflexive(judge: Judge, a: str, b: str) -> None:
+    assert judge.equal_sync("math", a, a) is True
+    assert judge.equal_sync("math", a, b) is judge.equal_sync("math", b, a)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), forms=st.lists(FORMS, min_size=1, max_size=8))
+def test_the_order_of_a_group_does_not_change_its_classes(judge: Judge, data: st.DataObject, forms: list[str]) -> None:
+    order = data.draw(st.permutations(range(len(forms))))
+    straight = judge.ballots_sync("math", [(f"\\boxed{{{f}}}", "stop") for f in forms]).class_G
+    shuffled = judge.ballots_sync("math", [(f"\\boxed{{{forms[i]}}}", "stop") for i in order]).class_G
+    for x, y in itertools.combinations(range(len(forms)), 2):
+        assert (shuffled[x] == shuffled[y]) == (straight[order[x]] == straight[order[y]])
+
+
+@settings(max_examples=60, deadline=None)
+@given(numerator=st.integers(-50, 50), power=st.integers(0, 6))
+def test_a_decimal_equals_its_fraction(judge: Judge, numerator: int, power: int) -> None:
+    assert judge.equal_sync("math", str(numerator / 2**power), rf"\frac{{{numerator}}}{{{2**power}}}") is True
