@@ -96,6 +96,8 @@ class RunConfig:
     """Column of the label, when its name is unusual."""
     id_column: str | None = None
     """Column of the question's id, when its name is unusual."""
+    answer_kind: Literal["math", "number", "choice"] | None = None
+    """How answers are read, for data sets without a name: a mathematical object, a number, or a choice letter."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """A row that cannot be used: stop with its place, or skip and count it."""
     prompt_format: str | None = None

@@ -6,8 +6,7 @@ Axis suffixes of nested collections: ``_P`` problem (question), ``_G`` sample in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 AnswerKind = Literal["math", "number", "choice"]
@@ -158,9 +157,9 @@ class DeltaSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBatch:
-    """What an update trains on: ``n_train`` responses to one prompt, and one advantage for each.
+    """What an update trains on: responses to one prompt, and one advantage for each.
 
-    ``old_logprob_G`` None means the update is on-policy: the ratio is 1 and no separate pass is made.
+    The responses come from the very weights that are updated, so the ratio is 1 and no separate pass is made for it.
     """
 
     prompt_T: tuple[int, ...]
@@ -230,17 +229,16 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the adaptation to one question went."""
+    """How the adaptation to one question ended; its steps were observed as they happened."""
 
-    steps: tuple[Step, ...]
     stop: StopReason
 
 
 @dataclass(frozen=True, kw_only=True)
 class Poll:
-    """An evaluation of one policy on one question: a greedy response and ``k`` samples, judged and elected.
+    """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
 
-    ``greedy_class``/``ballots``: the greedy answer is judged together with the samples (it is ballot number ``k``).
+    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is over the samples alone.
     """
 
     name: Literal["base", "vote_same_tokens", "adapted"]
@@ -253,9 +251,3 @@ class Poll:
 
 QuestionStatus = Literal["done", "failed", "diverged", "oom"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Seconds:
-    """Wall seconds by activity."""
-
-    spent: Mapping[str, float] = field(default_factory=dict)

@@ -200,7 +200,7 @@ class _Bench:
             return self._timed(worker, request, forms, clock_s)
 
     def _timed(self, worker: Worker, request: dict[str, str], forms: tuple[str, ...], clock_s: float) -> bool | None:
-        worker.await_ready()
+        worker.await_ready()  # starting a process is not the answer's fault
         start = time.monotonic()
         try:
             return worker.ask(request, clock_s)

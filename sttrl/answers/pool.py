@@ -16,6 +16,8 @@ from sttrl.answers import wire
 from sttrl.errors import EngineError
 
 _START_TIMEOUT_S: Final = 120.0
+_STARTS: Final = 3
+_REMEDY: Final = "Is math-verify installed (pip install 'math-verify[antlr4_9_3]'), and is there memory left?"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 Loss = Literal["timeout", "error"]
@@ -45,14 +47,28 @@ class Worker:
         return self._process.pid
 
     def ask(self, request: dict[str, Any], clock_s: float) -> bool | None:
-        """The worker's verdict; raises `Lost` after ``clock_s`` or when the process dies, and has then replaced it."""
+        """The worker's verdict; raises `Lost` after ``clock_s``, or when processes die on the request or report a failure.
+
+        A process that dies is replaced and the request repeated once: it may have been killed from outside.
+        """
+        try:
+            return self._ask_once(request, clock_s)
+        except (OSError, EOFError):
+            self._replace()
+        try:
+            return self._ask_once(request, clock_s)
+        except (OSError, EOFError):
+            self._replace()
+            raise Lost("error") from None
+
+    def _ask_once(self, request: dict[str, Any], clock_s: float) -> bool | None:
         self.await_ready()
         try:
             wire.send(self._requests, request | {"clock_s": clock_s})
             reply = wire.receive(self._replies, clock_s)
-        except (wire.Silence, OSError, EOFError) as error:
+        except wire.Silence:
             self._replace()
-            raise Lost("timeout" if isinstance(error, wire.Silence) else "error") from None
+            raise Lost("timeout") from None
         if "error" in reply or reply["tired"]:
             self._replace()
         if "error" in reply:
@@ -66,6 +82,12 @@ class Worker:
             self._closed = True
             self._process.kill()
         self._process.wait()
+
+    def release(self) -> None:
+        """Close the pipes; only for whoever has the worker to himself."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            pipe.close()
 
     def _start(self) -> None:
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -87,25 +109,27 @@ class Worker:
         """Wait until the process has started, which no request's clock should pay for; raises `EngineError` if it cannot."""
         if self._closed:
             raise EngineError("The judge is closed.")
-        if self._ready:
-            return
-        try:
-            message = wire.receive(self._replies, _START_TIMEOUT_S)
-        except (wire.Silence, EOFError, OSError) as error:
-            message = {"failed": type(error).__name__}
-        if "failed" in message:
-            raise EngineError(
-                f"A judge worker did not start: {message['failed']}.", "Is math-verify installed (pip install 'math-verify[antlr4_9_3]')?"
-            )
-        self._ready = True
+        for _ in range(_STARTS):
+            if self._ready:
+                return
+            try:
+                message = wire.receive(self._replies, _START_TIMEOUT_S)
+            except (EOFError, OSError):
+                self._replace()  # killed from outside while it started
+                continue
+            except wire.Silence:
+                message = {"failed": f"it was not ready after {_START_TIMEOUT_S:.0f} s"}
+            if "failed" in message:
+                raise EngineError(f"A judge worker did not start: {message['failed']}.", _REMEDY)
+            self._ready = True
+        if not self._ready:
+            raise EngineError(f"A judge worker died {_STARTS} times while it started.", _REMEDY)
 
     def _replace(self) -> None:
         with self._lock:
             self._process.kill()
             self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe
-                pipe.close()
+            self.release()
             self.kills += 1
             if not self._closed:
                 self._start()
@@ -130,6 +154,10 @@ class Pool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Kill every worker."""
+        """Kill every worker; callers that have one lose their request first, and then all pipes are closed."""
         for worker in self.workers:
             worker.close()
+        idle = [self._idle.get() for _ in self.workers]
+        for worker in idle:
+            worker.release()
+            self._idle.put(worker)

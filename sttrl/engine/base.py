@@ -62,7 +62,7 @@ class EngineSettings:
     """Everything an engine is built from. ``model_folder`` is a local Hugging Face folder.
 
     ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does.
-    ``micro_batch_tokens`` bounds the packed tokens of one forward and backward pass.
+    ``trains`` False starts no learner. ``micro_batch_tokens`` bounds the packed tokens of one forward and backward pass.
     """
 
     model_folder: str
@@ -80,5 +80,4 @@ class EngineSettings:
     separate_reference: bool
     trust_remote_code: bool
     stop_token_ids: tuple[int, ...]
-    log_folder: str | None
-    eager: bool
+    trains: bool

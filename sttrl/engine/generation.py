@@ -89,7 +89,7 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
         "logits_processors": ["sttrl.engine.noise:SeededSampling"],
         "logprobs_mode": "processed_logits",
         "worker_extension_cls": "sttrl.engine.merge.PolicyWeights",
-        "enforce_eager": settings.eager,
+        "enforce_eager": settings.device == "cpu",  # compiling takes longer than a short run
         "async_scheduling": False,
         "enable_prefix_caching": True,
         "disable_log_stats": True,

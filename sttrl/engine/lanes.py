@@ -43,12 +43,13 @@ class Lane:
         self.sampler = ray.remote(Sampler).options(
             num_cpus=1, num_gpus=share, runtime_env={"env_vars": environment(self.settings, cores())}, max_concurrency=1000,
         ).remote(self.settings)
-        self.learner_ready = asyncio.create_task(self._start_learner())
+        if self.settings.trains:
+            self.learner_ready = asyncio.create_task(self._start_learner())
         self.pids.append(await answer(self.sampler.ready.remote(), "sampler"))
 
     async def learner(self) -> Any:
         """The learner's worker group, once every rank is ready."""
-        assert self.learner_ready is not None, "start() comes first"
+        assert self.learner_ready is not None, "this engine was started without a learner"
         return await self.learner_ready
 
     async def close(self, log_folder: Path | None = None) -> None:

@@ -65,9 +65,18 @@ def among_honest(judge: Judge, hostile: str) -> Ballots:
     return judge.ballots_sync("math", [*boxed(*HONEST), (hostile, "stop")])
 
 
+def survives(judge: Judge, name: str) -> None:
+    """The hostile answer stands first and so is what every other one is compared with."""
+    start = time.monotonic()
+    ballots = judge.ballots_sync("math", [(CORPUS[name], "stop"), *boxed(*HONEST)])
+    assert time.monotonic() - start < 6, name
+    honest = [c for c in ballots.class_G[1:] if c is not None]
+    assert tuple(map(list(dict.fromkeys(honest)).index, honest)) == HONEST_CLASSES, name
+
+
 async def test_classes_and_representatives(judge: Judge) -> None:
-    texts: list[tuple[str, FinishReason]] = [("nothing here", "stop"), *boxed("0.5", r"\frac12", "3", "2(k+1)", "2k+2"), (r"\boxed{3}", "length")]
-    ballots = await judge.ballots("math", texts)
+    texts = boxed("0.5", r"\frac12", "3", "2(k+1)", "2k+2")
+    ballots = await judge.ballots("math", [("nothing here", "stop"), *texts, (r"\boxed{3}", "length")])
     assert ballots.class_G == (None, 0, 0, 1, 2, 2, None)
     assert ballots.representative_C == ("0.5", "3", "2(k+1)")
     assert [a.invalid for a in ballots.answer_G] == ["unparsable", None, None, None, None, None, "cut"]
@@ -168,7 +177,7 @@ async def test_every_math_label_equals_itself_and_is_compared_in_time(judge: Jud
 def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour() -> None:
     assert len(CORPUS) >= 40
     peak_mib, done = [0.0], threading.Event()
-    judge = Judge()
+    judge = Judge(JudgeConfig(workers=2))
 
     def watch() -> None:
         while not done.wait(0.05):
@@ -177,17 +186,16 @@ def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour() -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     among_honest(judge, "")
-    base_mib = rss_mib(judge.pids[0])
-    for name, text in CORPUS.items():
-        start = time.monotonic()
-        ballots = among_honest(judge, text)
-        assert time.monotonic() - start < 6, name
-        assert ballots.class_G[:4] == HONEST_CLASSES, name
-    done.set()
-    watcher.join()
+    base_mib = max(map(rss_mib, judge.pids))
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda name: survives(judge, name), CORPUS))
+    finally:
+        done.set()
+        watcher.join()
+        judge.close_sync()
     statistics = judge.statistics
-    judge.close_sync()
-    assert 0 < base_mib and peak_mib[0] < base_mib + 1024
+    assert base_mib > 0 and peak_mib[0] < base_mib + 1024
     assert 5 <= statistics.timeouts + statistics.errors <= len(CORPUS) / 4, "static limits catch almost all, the clock the rest"
     assert not Path("/tmp/sttrl_pwned").exists()
 
@@ -249,11 +257,11 @@ def test_the_verdict_is_the_same_from_the_main_thread_a_second_thread_and_a_ray_
 
 
 def test_a_killed_worker_is_replaced_and_its_neighbours_lose_nothing(judge: Judge) -> None:
-    os.kill(judge.pids[0], signal.SIGKILL)
-    ballots = judge.ballots_sync("number", boxed("0.125", "1/8", "0.25"))
-    if ballots.class_G != (0, 0, 1):  # the kill was noticed on the first comparison: that one answer is lost, with a reason
-        assert [a.invalid for a in ballots.answer_G].count("error") == 1
-    assert judge.ballots_sync("number", boxed("0.375", "3/8", "0.25")).class_G == (0, 0, 1)
+    for eighths in (1, 3, 5):
+        before = judge.pids
+        os.kill(before[0], signal.SIGKILL)
+        ballots = judge.ballots_sync("number", boxed(str(eighths / 8), f"{eighths}/8", "0.25"))
+        assert ballots.class_G == (0, 0, 1) and judge.pids != before
 
 
 def test_memory_is_limited_beyond_what_the_worker_starts_with() -> None:
@@ -262,6 +270,7 @@ def test_memory_is_limited_beyond_what_the_worker_starts_with() -> None:
     limits = Path(f"/proc/{worker.pid}/limits").read_text()
     size = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     worker.close()
+    worker.release()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max address space"))
     assert size - 2**25 <= int(line.split()[3]) <= size + 2**26
 

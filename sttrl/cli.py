@@ -1,0 +1,176 @@
+"""The command line: tyro over the dataclasses, subcommands beside the run, one line and an exit code for every error."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from sttrl.config import RunConfig, field_names
+from sttrl.errors import SttrlError, UsageError
+
+INTERRUPTED = 130
+DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
+
+Subcommands: report RUN... (tables again from the journal), data D (show and check a data set), env (versions and devices).
+Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportArguments:
+    """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders."""
+    data_dir: Path | None = None
+    """Where named data sets are looked for first (for the labels)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """Show and check a data set: where it is, its columns, how many rows and labels, what looks wrong."""
+
+    dataset: Annotated[str, tyro.conf.Positional]
+    """A named data set, a file, or hf:org/name[:config][:split]."""
+    data_dir: Path | None = None
+    """Where named data sets are looked for first."""
+    question_column: str | None = None
+    """Column of the question."""
+    answer_column: str | None = None
+    """Column of the label."""
+    id_column: str | None = None
+    """Column of the id."""
+    on_bad_row: str = "stop"
+    """stop or skip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvArguments:
+    """Show versions, devices, and which engine would run here."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        COMMANDS.get(arguments[0] if arguments else "", run_command)(arguments)
+    except SttrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    return 0
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """The default command: a run."""
+    config = parse_run(arguments)
+    from sttrl.launch import run
+
+    run(config)
+
+
+def parse_run(arguments: Sequence[str]) -> RunConfig:
+    """The configuration: defaults, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
+    file = config_file(arguments)
+    default = RunConfig(**read_yaml(file)) if file is not None else RunConfig()
+    return parse(RunConfig, arguments, default=default, description=DESCRIPTION)
+
+
+def config_file(arguments: Sequence[str]) -> Path | None:
+    """The file after ``--config``, before anything else is parsed."""
+    for flag, value in zip(arguments, [*arguments[1:], None], strict=True):
+        if flag == "--config" and value is not None:
+            return Path(value)
+        if flag.startswith("--config="):
+            return Path(flag.removeprefix("--config="))
+    return None
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Settings of a YAML file, with an unknown name answered by the nearest known one."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {file} cannot be read: {error}.", "Give an existing YAML file.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"--config {file} is not YAML: {' '.join(str(error).split())}.", "Write one `name: value` a line.") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"--config {file} holds no settings.", "Write one `name: value` a line.")
+    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
+    for name in settings.keys() - set(field_names()):
+        near = difflib.get_close_matches(name, field_names(), 1)
+        raise UsageError(f"--config {file}: there is no setting {name!r}.", f"Did you mean {near[0]!r}?" if near else "See --help.")
+    return parsed_settings(settings)
+
+
+def parsed_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """YAML values as the command line would read them, so that a wrong type is an error there and here alike."""
+    flags: list[str] = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            flags += [f"--{name}", *(str(v) for v in (value if isinstance(value, list) else [value]))]
+    read = parse(RunConfig, flags)
+    return {name: getattr(read, name) for name in settings}
+
+
+def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:
+    """tyro, with the project's conventions. Wrong usage exits with 2 and tyro's own suggestion."""
+    return tyro.cli(kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options)
+
+
+def report_command(arguments: Sequence[str]) -> None:
+    """``report RUN...``"""
+    chosen = parse(ReportArguments, arguments[1:])
+    if not chosen.runs:
+        raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
+    from sttrl.report import report_runs
+
+    print(report_runs(chosen.runs, chosen.data_dir))
+
+
+def data_command(arguments: Sequence[str]) -> None:
+    """``data D``"""
+    chosen = parse(DataArguments, arguments[1:])
+    if chosen.on_bad_row not in ("stop", "skip"):
+        raise UsageError(f"--on_bad_row is {chosen.on_bad_row!r}.", "Use stop or skip.")
+    from sttrl.data import SourceSpec, describe, read_table
+
+    spec = SourceSpec(
+        dataset=chosen.dataset, data_dir=chosen.data_dir, question_column=chosen.question_column, answer_column=chosen.answer_column,
+        id_column=chosen.id_column, on_bad_row="skip" if chosen.on_bad_row == "skip" else "stop",
+    )
+    print(describe(read_table(spec)))
+
+
+def env_command(arguments: Sequence[str]) -> None:
+    """``env``"""
+    parse(EnvArguments, arguments[1:])
+    from sttrl.engine.environment import check_packages, choose_device, describe_environment
+
+    found = describe_environment()
+    packages = found.pop("packages")
+    for name, value in {**found, **packages}.items():
+        print(f"{name:14} {value if value is not None else 'not installed'}")
+    device = choose_device("auto")
+    print(f"{'engine':14} verl + Ray + vLLM on {device}")
+    check_packages()
+
+
+COMMANDS = {"report": report_command, "data": data_command, "env": env_command}

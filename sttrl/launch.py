@@ -1,0 +1,141 @@
+"""A run from configuration to table: data, model, engine, runner, report. `sttrl.cli` calls it; nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sttrl.answers import Judge
+from sttrl.config import RunConfig
+from sttrl.data import SourceSpec, Table, build_problems, questions, read_table
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.environment import check_packages, choose_device, describe_environment
+from sttrl.errors import QuestionsFailedError, UsageError
+from sttrl.run.files import write_json
+from sttrl.run.folder import attempts, claim, run_folder
+from sttrl.run.journal import Journal, read_finished
+from sttrl.types import Problem
+
+MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
+
+
+def say(line: str) -> None:
+    """Progress, for people; kept off standard output, which carries the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def source_of(config: RunConfig) -> SourceSpec:
+    """Where the questions of a run are."""
+    return SourceSpec(
+        dataset=config.dataset, data_dir=config.data_dir, question_column=config.question_column, answer_column=config.answer_column,
+        id_column=config.id_column, answer_kind=config.answer_kind, on_bad_row=config.on_bad_row,
+    )
+
+
+def run(config: RunConfig) -> None:
+    """Do what is left of a run, then print its table. Raises `QuestionsFailedError` at the very end when questions failed."""
+    started = time.perf_counter()
+    table = read_table(source_of(config))
+    chosen = questions(table, config.ids or None, config.limit)
+    folder = run_folder(config)
+    claim(folder, config)
+    with Journal(folder) as journal:
+        finished = {f.record.id for f in read_finished(folder)}
+        left = [q for q in chosen if q.id not in finished]
+        if left:
+            write_json(folder / "environment.json", describe_environment())
+            say(f"{folder}: {len(left)} of {len(chosen)} questions to do")
+            problems, skipped, engine_parts = prepare(config, table, chosen, finished)
+            attempt = attempts(folder)[0] + 1
+            asyncio.run(attempt_run(config, folder, journal, problems, len(chosen) - len(problems) - skipped, attempt, engine_parts, started))
+    finish(config, folder, table)
+
+
+@dataclass(frozen=True)
+class EngineParts:
+    """What the engine is built from: its settings and the tokenizer."""
+
+    settings: EngineSettings
+    tokenizer: Any
+
+
+def prepare(config: RunConfig, table: Table, chosen: Sequence[Any], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
+    """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
+    check_packages()
+    device = choose_device(config.device)
+    from sttrl.engine.models import context_length, load_tokenizer, model_folder, stop_token_ids
+
+    model = model_folder(config.model, config.trust_remote_code)
+    tokenizer = load_tokenizer(model, config.trust_remote_code)
+    built = build_problems(
+        chosen, tokenizer, instruction=table.dataset.instruction, prompt_format=config.prompt_format,
+        max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens, on_bad_row=config.on_bad_row, file=table.source,
+    )
+    for row in (*table.skipped, *built.skipped):
+        say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
+    longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.max_response_tokens
+    limit = context_length(model)
+    if limit is not None and longest > limit:
+        raise UsageError(f"Prompt and response need {longest} tokens; {config.model} was made for {limit}.",
+                         f"Use --max_response_tokens {max(1, limit - longest + config.max_response_tokens)} or less.")
+    settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer))
+    return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer)
+
+
+def engine_settings(config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...]) -> EngineSettings:
+    """The engine's part of the configuration."""
+    wanted = max(config.n_votes, config.val_samples + 1) * config.in_flight
+    return EngineSettings(
+        model_folder=model, device="cuda" if device == "cuda" else "cpu", dtype=config.dtype, lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha, learner_ranks=config.learner_ranks, max_model_len=longest,
+        max_num_seqs=min(MAX_SEQUENCES[device], wanted), kv_cache_mib=config.kv_cache_mib,
+        gpu_memory_utilization=config.gpu_memory_utilization, micro_batch_tokens=config.micro_batch_tokens,
+        max_forks=config.in_flight, trust_remote_code=config.trust_remote_code, stop_token_ids=stop_ids,
+        trains=config.adaptation_method != "none", separate_reference=config.separate_ref_gpu,
+    )
+
+
+async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problems: list[Problem], done: int, attempt: int,
+                      parts: EngineParts, started: float) -> None:
+    """One attempt: start the engine and the judge, run the questions, end every process."""
+    from sttrl.engine.lanes import RayEngine
+    from sttrl.report.write import step_metrics
+    from sttrl.run.runner import Runner
+    from sttrl.track import Tracker
+
+    engine = RayEngine(parts.settings, parts.tokenizer, folder / "logs" / f"attempt_{attempt}")
+    tracker = Tracker(config.track, folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    try:
+        async with Judge() as judge:
+            await engine.start()
+            start_up = time.perf_counter() - started
+            say(f"engine ready after {start_up:.1f} s")
+            runner = Runner(
+                config, engine=engine, judge=judge, journal=journal, folder=folder, attempt=attempt, progress=say,
+                track=lambda question, record: tracker.log(step_metrics(question, record)),
+            )
+            await runner.run(problems, done)
+        journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
+    finally:
+        await engine.close()
+        tracker.close()
+
+
+def finish(config: RunConfig, folder: Path, table: Table) -> None:
+    """Join the labels, write the report, print the table; complain when questions failed."""
+    from sttrl.report import report_run
+
+    text, summary = report_run(folder, table)
+    print(text)
+    print(f"\nrun folder: {folder}")
+    questions_ = summary["questions"]
+    bad = questions_["failed"] + questions_["diverged"]
+    if bad:
+        raise QuestionsFailedError(f"{bad} of {questions_['total']} questions failed or diverged; their base answers stand.",
+                                   f"{folder}/results.jsonl and {folder}/logs say why.")

@@ -1,0 +1,116 @@
+"""Where the labels enter, after the journal is written, and nowhere else: every distinct answer is graded against its question's label.
+
+Verdicts are kept in the run folder with a hash of the label, and one that is there is never worked out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from sttrl.data.labels import labels as labels_of
+from sttrl.data.sources import SourceSpec, read_table
+from sttrl.report.atomic import write_atomically
+from sttrl.run.records import BallotsRecord, FinishedQuestion
+from sttrl.types import AnswerKind
+
+GRADES_FILE: Final = "grades.json"
+GRADES_SCHEMA: Final = 1
+
+Verdicts = Mapping[str, bool | None]
+"""By representative answer: right, wrong, or None where the judge ran out of time (which counts as wrong)."""
+
+
+class Equality(Protocol):
+    """The part of `sttrl.answers.Judge` that grading needs."""
+
+    async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
+        """Whether two answers are equal; None when time ran out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The labels of a data set by question id, and the kind of its answers. The labels are not in the repr."""
+
+    kind: AnswerKind
+    by_id: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Labels(kind={self.kind!r}, {len(self.by_id)} labels)"
+
+    def digest(self, question_id: str) -> str:
+        """Hash of what a verdict depends on besides the answer: the kind and the label."""
+        return hashlib.sha256(f"{self.kind}\0{self.by_id[question_id]}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grades:
+    """The verdicts of a run by question id; a question without a label has no entry."""
+
+    verdicts: Mapping[str, Verdicts]
+
+    def of(self, question_id: str) -> Verdicts | None:
+        """The verdicts of one question, None where it has no label."""
+        return self.verdicts.get(question_id)
+
+    @property
+    def timeouts(self) -> int:
+        """Answers that could not be graded in time."""
+        return sum(verdict is None for verdicts in self.verdicts.values() for verdict in verdicts.values())
+
+
+NO_GRADES: Final = Grades(verdicts={})
+"""What there is without labels."""
+
+
+def load_labels(source: SourceSpec) -> Labels:
+    """Read the labels of a data set. Raises what `read_table` raises."""
+    table = read_table(source)
+    return Labels(kind=table.dataset.kind, by_id=labels_of(table))
+
+
+def read_grades(run_folder: Path) -> Grades:
+    """The verdicts that an earlier report left in the run folder."""
+    return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in _stored(run_folder).items()})
+
+
+async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path) -> Grades:
+    """Grade every distinct answer of every poll and step that has no verdict yet, and keep the verdicts in the run folder."""
+    stored = _stored(run_folder)
+    labelled = [question for question in finished if question.record.id in labels.by_id]
+    entries = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
+    if entries != stored:
+        content = {"schema": GRADES_SCHEMA, "questions": entries}
+        write_atomically(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in entries.items()})
+
+
+def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
+    """The ballots of every poll and step of a question."""
+    yield from (poll.ballots for poll in question.record.polls.values())
+    yield from (step.ballots for step in question.steps)
+
+
+async def _graded(question: FinishedQuestion, labels: Labels, judge: Equality, stored: dict[str, Any] | None) -> dict[str, Any]:
+    """The stored entry of a question with the verdicts that it lacks; a new one where the label is another."""
+    digest, label = labels.digest(question.record.id), labels.by_id[question.record.id]
+    known = dict(stored["verdicts"]) if stored is not None and stored["label_sha256"] == digest else {}
+    answers = dict.fromkeys(answer for ballots in all_ballots(question) for answer in ballots.representative_C)
+    missing = [answer for answer in answers if answer not in known]
+    verdicts = await asyncio.gather(*(judge.equal(labels.kind, answer, label) for answer in missing))
+    return {"label_sha256": digest, "verdicts": {**known, **dict(zip(missing, verdicts, strict=True))}}
+
+
+def _stored(run_folder: Path) -> dict[str, Any]:
+    """The entries of the grades file; none where there is no such file, or one of another schema."""
+    try:
+        content = json.loads((run_folder / GRADES_FILE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    known = isinstance(content, dict) and content.get("schema") == GRADES_SCHEMA
+    return dict(content["questions"]) if known else {}

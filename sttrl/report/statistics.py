@@ -1,0 +1,87 @@
+"""95 % intervals of a mean over questions, by the bootstrap that resamples whole questions. Pure, and the same every time.
+
+The samples of a question are not independent, questions are: so a question is the unit that is resampled, and what is
+resampled is its mean. The plain percentile interval is too short for 30 questions, and off centre where most score 0.
+Two corrections: bias and acceleration (BCa, Efron 1987), which for a mean are both its skewness / 6, and Student's t in
+place of the normal (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+CONFIDENCE: Final = 0.95
+RESAMPLES: Final = 4000
+FEWEST_QUESTIONS: Final = 8
+"""Below this a resample has too few values to choose from, and Student's interval is used."""
+
+_BLOCK: Final = 2_000_000
+_TAIL: Final = (1 - CONFIDENCE) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Both ends of an interval."""
+
+    low: float
+    high: float
+
+    def contains(self, value: float) -> bool:
+        """Whether a value is in the interval, ends included."""
+        return self.low <= value <= self.high
+
+
+def interval_of_mean(value_P: Sequence[float], *, lowest: float = 0.0, highest: float = 1.0, seed: int = 0) -> Interval | None:
+    """The 95 % interval of the mean over all questions like these, for values in [``lowest``, ``highest``]; None without questions.
+
+    Where all questions have the same value the resamples know nothing of others: the interval then is the widest that leaves
+    such data a chance of 2.5 % on each side (at 0 and 1 it is Clopper and Pearson's).
+    """
+    values = np.sort(np.asarray(value_P, dtype=np.float64))
+    if values.size == 0:
+        return None
+    if values[0] == values[-1]:
+        return _of_equal_values(float(values[0]), values.size, lowest, highest)
+    low, high = _student(values) if values.size < FEWEST_QUESTIONS else _bootstrap(values, seed)
+    return Interval(low=max(low, lowest), high=min(high, highest))
+
+
+def interval_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed: int = 0) -> Interval | None:
+    """The 95 % interval of the mean difference after - before, paired by question, for values in [0, 1]."""
+    gain_P = [after - before for before, after in zip(before_P, after_P, strict=True)]
+    return interval_of_mean(gain_P, lowest=-1.0, highest=1.0, seed=seed)
+
+
+def _of_equal_values(value: float, count: int, lowest: float, highest: float) -> Interval:
+    unseen = 1 - _TAIL ** (1 / count)
+    return Interval(low=value - unseen * (value - lowest), high=value + unseen * (highest - value))
+
+
+def _student(values: NDArray[np.float64]) -> tuple[float, float]:
+    reach = float(stdtrit(values.size - 1, 1 - _TAIL) * values.std(ddof=1) / math.sqrt(values.size))
+    return float(values.mean()) - reach, float(values.mean()) + reach
+
+
+def _bootstrap(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """BCa quantiles of the resampled means, at levels widened by Student's t."""
+    count, centred = values.size, values - values.mean()
+    acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
+    reach = float(stdtrit(count - 1, 1 - _TAIL)) * math.sqrt(count / (count - 1))
+    levels = [float(ndtr(acceleration + z / (1 - acceleration * z))) for z in (acceleration - reach, acceleration + reach)]
+    low, high = np.quantile(_resampled_means(values, seed), levels)
+    return float(low), float(high)
+
+
+def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means of `RESAMPLES` draws of as many questions with replacement, in blocks that bound the memory."""
+    generator = np.random.default_rng(seed)
+    rows = max(1, _BLOCK // values.size)
+    blocks = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    return np.concatenate([values[generator.integers(values.size, size=(block, values.size))].mean(axis=1) for block in blocks])

@@ -1,0 +1,73 @@
+"""The run folder: which run it belongs to, and which attempt this is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sttrl.config import RunConfig, to_plain
+from sttrl.errors import JournalError
+from sttrl.run.files import write_json
+from sttrl.run.journal import JOURNAL, read_lines
+
+CONFIG = "config.json"
+FREE = frozenset({"config", "output_dir", "run_name", "data_dir", "parallel_problems", "track", "gpu_memory_utilization", "kv_cache_mib"})
+"""Settings that may differ when a run is taken up again: they say where and how fast, not what."""
+
+
+def run_folder(config: RunConfig) -> Path:
+    """The folder of this run: named by the user, or after what it does, so that the same command finds it again."""
+    return config.output_dir / (config.run_name or default_name(config))
+
+
+def default_name(config: RunConfig) -> str:
+    """Data set, model and method, and a hash of every setting that matters."""
+    settings = json.dumps(identity(to_plain(config)), sort_keys=True)
+    words = (Path(config.dataset).stem, config.model.rstrip("/").split("/")[-1], config.adaptation_method)
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words) + "-" + hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+
+def identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """The settings that make a run this run."""
+    return {name: value for name, value in plain.items() if name not in FREE}
+
+
+def claim(folder: Path, config: RunConfig) -> None:
+    """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs."""
+    plain = to_plain(config)
+    file = folder / CONFIG
+    if file.exists():
+        before = identity(read_config(folder))
+        now = identity(plain)
+        differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if differing:
+            changes = ", ".join(f"--{name} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
+            raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
+    elif (folder / JOURNAL).exists():
+        raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
+    else:
+        write_json(file, plain)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run, as plain values."""
+    try:
+        value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JournalError(f"{folder} is not a run folder: it has no readable {CONFIG}.", "Give a folder under outputs/.") from error
+    assert isinstance(value, dict)
+    return value
+
+
+def attempts(folder: Path) -> tuple[int, dict[str, float]]:
+    """How many attempts the journal knows, and the wall seconds of those that came to an end, by name."""
+    number, seconds = 0, {"total": 0.0, "start_up": 0.0}
+    for record in read_lines(folder):
+        number = max(number, int(record.get("attempt", 0)))
+        if record["kind"] == "attempt":
+            for name, value in record["seconds"].items():
+                seconds[name] = seconds.get(name, 0.0) + value
+    return number, seconds

@@ -1,0 +1,128 @@
+"""The journal: append-only, synced line by line, and the only state of a run.
+
+Every line is one JSON object (`sttrl.run.records`). A line counts once its newline is on disk; a torn last line is cut
+off when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sttrl.errors import JournalError
+from sttrl.run.files import unwritable
+from sttrl.run.records import SCHEMA_VERSION, FinishedQuestion, QuestionRecord, StepRecord, question_from_json, step_from_json
+
+JOURNAL = "journal.jsonl"
+
+
+class Journal:
+    """One writer at a time; a second run on the same folder is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.file.close()
+            raise JournalError(f"Another run is writing {self.path}.", "Wait for it, or use another --run_name.") from error
+        self.size = _repaired(self.path)
+        self.file.truncate(self.size)
+
+    def append(self, kind: str, **record: Any) -> None:
+        """Add one line and sync it. When that fails nothing of it stays, and the lines before it are untouched."""
+        line = json.dumps({"v": SCHEMA_VERSION, "kind": kind, **record}, ensure_ascii=False, sort_keys=True, allow_nan=False).encode() + b"\n"
+        try:
+            written = self.file.write(line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            self._take_back()
+            raise unwritable(self.path, error) from error
+        self.size += len(line)
+
+    def begin(self, question_id: str, index: int, attempt: int) -> None:
+        """Work on a question starts; steps of an earlier try are void."""
+        self.append("begin", id=question_id, index=index, attempt=attempt)
+
+    def step(self, question_id: str, record: StepRecord) -> None:
+        """A step is finished."""
+        self.append("step", id=question_id, **dataclasses.asdict(record))
+
+    def question(self, record: QuestionRecord) -> None:
+        """A question is finished, for good."""
+        self.append("question", **dataclasses.asdict(record))
+
+    def close(self) -> None:
+        """Release the folder."""
+        self.file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _take_back(self) -> None:
+        """Leave no half line behind; where even that fails, opening the journal again repairs it."""
+        with contextlib.suppress(OSError):
+            self.file.truncate(self.size)
+
+
+def _repaired(path: Path) -> int:
+    """Bytes of the journal that are whole lines of JSON."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    for number, line in enumerate(data[:end].splitlines(), 1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise JournalError(f"{path}, line {number} is damaged.", "Restore the file, or start over with another --run_name.") from error
+    return end
+
+
+def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line of a run's journal. Raises `JournalError` for a folder without one or of another version."""
+    path = folder / JOURNAL
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"{folder} is not a run folder: it has no readable {JOURNAL}.", "Give a folder under outputs/.") from error
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise JournalError(f"{path}, line {number} is damaged.", "Restore the file, or start over with another --run_name.") from error
+        if record.pop("v", None) != SCHEMA_VERSION:
+            raise JournalError(f"{path}, line {number} has another schema version.", "Use the sttrl that wrote it.")
+        yield record
+
+
+def read_finished(folder: Path) -> tuple[FinishedQuestion, ...]:
+    """The finished questions, in the order of the data set, each with the steps of the try that finished it."""
+    steps: dict[str, list[StepRecord]] = {}
+    finished: dict[str, FinishedQuestion] = {}
+    for record in read_lines(folder):
+        kind = record.pop("kind")
+        if kind == "begin":
+            steps[record["id"]] = []
+        elif kind == "step":
+            steps.setdefault(record.pop("id"), []).append(step_from_json(record))
+        elif kind == "question" and record["id"] not in finished:
+            question = question_from_json(record)
+            finished[question.id] = FinishedQuestion(record=question, steps=tuple(steps.pop(question.id, [])))
+    return tuple(sorted(finished.values(), key=lambda f: f.record.index))

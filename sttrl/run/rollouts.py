@@ -1,0 +1,35 @@
+"""The texts behind a question's numbers: ``rollouts/<problem>.jsonl``, one sampled response a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttrl.data import folder_name
+from sttrl.run.files import write_text
+from sttrl.types import Answer, Poll, Rollout, Step
+
+
+def write_rollouts(folder: Path, question_id: str, polls: Mapping[str, Poll], steps: Sequence[Step]) -> None:
+    """Write every response of a question at once, before the journal says that it is finished."""
+    lines = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in _lines(polls, steps))
+    write_text(folder / "rollouts" / f"{folder_name(question_id)}.jsonl", lines)
+
+
+def _lines(polls: Mapping[str, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+    for name, poll in polls.items():
+        rollouts = (*poll.group.rollout_G, *([poll.greedy] if poll.greedy else []))
+        for rollout, answer in zip(rollouts, poll.ballots.answer_G, strict=True):
+            yield {"poll": name, "greedy": rollout is poll.greedy, **_line(rollout, answer)}
+    for step in steps:
+        for rollout, answer, reward in zip(step.group.rollout_G, step.ballots.answer_G, step.reward_G, strict=True):
+            yield {"step": step.index, "reward": reward, **_line(rollout, answer)}
+
+
+def _line(rollout: Rollout, answer: Answer) -> dict[str, Any]:
+    return {
+        "seed": rollout.seed, "version": rollout.version, "finish": rollout.finish, "text": rollout.text, "answer": answer.text,
+        "invalid": answer.invalid, "tokens": list(rollout.token_T), "logprobs": [round(p, 5) for p in rollout.logprob_T],
+    }

@@ -1,0 +1,91 @@
+"""Where the seconds go: a stopwatch, and a policy that times every call."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from sttrl.engine.base import Policy
+from sttrl.types import Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
+
+
+class Stopwatch:
+    """Wall seconds by activity. `since_last` gives what came in since it was last asked."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self.reported: dict[str, float] = {}
+
+    @contextmanager
+    def on(self, activity: str) -> Iterator[None]:
+        """Time a block."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[activity] += time.perf_counter() - started
+
+    def total(self) -> dict[str, float]:
+        """Everything so far."""
+        return {name: round(value, 4) for name, value in self.spent.items()}
+
+    def since_last(self) -> dict[str, float]:
+        """What came in since the last call."""
+        new = {name: round(value - self.reported.get(name, 0.0), 4) for name, value in self.spent.items()}
+        self.reported = dict(self.spent)
+        return {name: value for name, value in new.items() if value}
+
+
+def added(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Sum of several readings."""
+    total: dict[str, float] = defaultdict(float)
+    for part in parts:
+        for name, value in part.items():
+            total[name] += value
+    return dict(total)
+
+
+class TimedPolicy:
+    """A policy whose calls are timed by activity."""
+
+    def __init__(self, policy: Policy, watch: Stopwatch) -> None:
+        self.policy, self.watch = policy, watch
+
+    @property
+    def version(self) -> int:
+        """See `Policy.version`."""
+        return self.policy.version
+
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+        """See `Policy.sample`."""
+        with self.watch.on("sample"):
+            return await self.policy.sample(prompt_T, sampling, seeds_G)
+
+    async def score(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float,
+                    at: Literal["policy", "base"] = "policy") -> tuple[tuple[float, ...], ...]:
+        """See `Policy.score`."""
+        with self.watch.on("score"):
+            return await self.policy.score(prompt_T, rollout_G, temperature, at)
+
+    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
+        """See `Policy.update`."""
+        with self.watch.on("update"):
+            return await self.policy.update(batch, objective)
+
+    async def save(self, folder: Path) -> None:
+        """See `Policy.save`."""
+        with self.watch.on("save"):
+            await self.policy.save(folder)
+
+    async def checkpoint(self, folder: Path) -> None:
+        """See `Policy.checkpoint`."""
+        with self.watch.on("save"):
+            await self.policy.checkpoint(folder)
+
+    async def restore(self, folder: Path) -> None:
+        """See `Policy.restore`."""
+        await self.policy.restore(folder)

@@ -1,0 +1,39 @@
+"""Experiment trackers: metrics.jsonl is always written; tensorboard, wandb and trackio go through verl's own tracking."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttrl.errors import EngineError
+
+
+class Tracker:
+    """Logs one row of metrics per finished step to the trackers that were asked for."""
+
+    def __init__(self, names: Sequence[str], run_folder: Path, config: Mapping[str, Any]) -> None:
+        self.step, self.tracking = 0, None
+        if not names:
+            return
+        for name in names:
+            if importlib.util.find_spec(name) is None:
+                raise EngineError(f"--track {name} needs the package {name}.", f"pip install {name}")
+        os.environ.setdefault("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
+        # Imported here: verl reads its platform from the environment when it is first imported.
+        from verl.utils.tracking import Tracking
+
+        self.tracking = Tracking("sttrl", run_folder.name, list(names), {"trainer": {}, **config})
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """One row; rows are numbered in the order in which steps finish."""
+        if self.tracking is not None:
+            self.step += 1
+            self.tracking.log(data=dict(metrics), step=self.step)
+
+    def close(self) -> None:
+        """Flush the trackers."""
+        if self.tracking is not None:
+            self.tracking.finish()
