@@ -140,7 +140,7 @@ def report_command(arguments: Sequence[str]) -> None:
     chosen = parse(ReportArguments, arguments[1:])
     if not chosen.runs:
         raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
-    from sttrl.report import report_runs
+    from sttrl.report.runs import report_runs
 
     print(report_runs(chosen.runs, chosen.data_dir))
 

@@ -54,7 +54,7 @@ def run(config: RunConfig) -> None:
             problems, skipped, engine_parts = prepare(config, table, chosen, finished)
             attempt = attempts(folder)[0] + 1
             asyncio.run(attempt_run(config, folder, journal, problems, len(chosen) - len(problems) - skipped, attempt, engine_parts, started))
-    finish(config, folder, table)
+    finish(folder)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problem
                       parts: EngineParts, started: float) -> None:
     """One attempt: start the engine and the judge, run the questions, end every process."""
     from sttrl.engine.lanes import RayEngine
-    from sttrl.report.write import step_metrics
+    from sttrl.report.lines import step_metrics
     from sttrl.run.runner import Runner
     from sttrl.track import Tracker
 
@@ -118,7 +118,7 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problem
             say(f"engine ready after {start_up:.1f} s")
             runner = Runner(
                 config, engine=engine, judge=judge, journal=journal, folder=folder, attempt=attempt, progress=say,
-                track=lambda question, record: tracker.log(step_metrics(question, record)),
+                track=lambda record: tracker.log(step_metrics(record)),
             )
             await runner.run(problems, done)
         journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
@@ -127,15 +127,14 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problem
         tracker.close()
 
 
-def finish(config: RunConfig, folder: Path, table: Table) -> None:
+def finish(folder: Path) -> None:
     """Join the labels, write the report, print the table; complain when questions failed."""
-    from sttrl.report import report_run
+    from sttrl.report.runs import report_run
 
-    text, summary = report_run(folder, table)
-    print(text)
-    print(f"\nrun folder: {folder}")
-    questions_ = summary["questions"]
-    bad = questions_["failed"] + questions_["diverged"]
+    report = report_run(folder)
+    print(f"{report.table}\n\nrun folder: {folder}")
+    counts = report.summary["questions"]
+    bad = counts["total"] - counts["done"]
     if bad:
-        raise QuestionsFailedError(f"{bad} of {questions_['total']} questions failed or diverged; their base answers stand.",
+        raise QuestionsFailedError(f"{bad} of {counts['total']} questions failed or diverged; their base answers stand.",
                                    f"{folder}/results.jsonl and {folder}/logs say why.")

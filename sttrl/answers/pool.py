@@ -107,9 +107,9 @@ class Worker:
 
     def await_ready(self) -> None:
         """Wait until the process has started, which no request's clock should pay for; raises `EngineError` if it cannot."""
-        if self._closed:
-            raise EngineError("The judge is closed.")
         for _ in range(_STARTS):
+            if self._closed:
+                raise EngineError("The judge is closed.")
             if self._ready:
                 return
             try:

@@ -98,7 +98,7 @@ class Learner(TrainingWorker):  # type: ignore[misc]
         started = time.perf_counter()
         slot = self.slots.load(name)
         data = self._rows(batch)
-        if objective.kl_coef > 0:
+        if objective.kl_coef > 0 and slot.updates > 0:
             data["ref_log_prob"] = self._base_logprobs(name, data)
         loss = partial(policy_loss, actor_config(objective, len(batch.rollout_G)))
         sums, total_loss, micro_batches, grad_norm = self._backward(data, loss, objective)

@@ -31,14 +31,17 @@ def policy_loss(config: FSDPActorConfig, model_output: dict[str, torch.Tensor], 
                 dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
     """verl's `ppo_loss`; without old log-probs in ``data`` the update is on-policy and the ratio is exactly 1.
 
+    Without reference log-probs where the KL term wants them, the policy still is the base: the term is exactly 0.
+
     Metrics also carry the sums of `GAP_SUMS` over the response tokens, from which `agreement` compares the learner's
     log-probs with the sampler's.
     """
     logprob = no_padding_2_padding(model_output["log_probs"], data).detach()
     lengths = data["responses"].offsets().diff().tolist()
     learner = [row[:n] for row, n in zip(logprob, lengths, strict=True)]
-    if "old_log_probs" not in data.keys():
-        data["old_log_probs"] = torch.nested.as_nested_tensor(learner, layout=torch.jagged)
+    for column in ("old_log_probs", "ref_log_prob"):
+        if column not in data.keys():
+            data[column] = torch.nested.as_nested_tensor(learner, layout=torch.jagged)
     loss, metrics = ppo_loss(config, model_output, data, dp_group)
     return loss, metrics | {"sums": gap_sums(torch.cat(learner), data["rollout_log_probs"].values())}
 

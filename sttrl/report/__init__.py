@@ -1,3 +1,25 @@
 """What a run found: labels join the journal here, and every number, table and page of a run is made of the two. No engine, no method."""
 
 from __future__ import annotations
+
+from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, load_labels, read_grades
+from sttrl.report.lines import metrics_lines, results_lines, step_metrics
+from sttrl.report.summary import summarise
+from sttrl.report.tables import before_after_table, compare_table
+from sttrl.report.write import write_report
+
+__all__ = [
+    "NO_GRADES",
+    "Grades",
+    "Labels",
+    "before_after_table",
+    "compare_table",
+    "grade",
+    "load_labels",
+    "metrics_lines",
+    "read_grades",
+    "results_lines",
+    "step_metrics",
+    "summarise",
+    "write_report",
+]

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from sttrl.data.labels import labels as labels_of
 from sttrl.data.sources import SourceSpec, read_table
-from sttrl.report.atomic import write_atomically
+from sttrl.run.files import write_text
 from sttrl.run.records import BallotsRecord, FinishedQuestion
 from sttrl.types import AnswerKind
 
@@ -86,7 +86,7 @@ async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equ
     entries = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
     if entries != stored:
         content = {"schema": GRADES_SCHEMA, "questions": entries}
-        write_atomically(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        write_text(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in entries.items()})
 
 

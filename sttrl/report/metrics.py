@@ -122,6 +122,11 @@ def _adapts(question: FinishedQuestion) -> bool:
     return "adapted" in record.polls or record.steps > 0 or record.stop not in (None, "no_adaptation")
 
 
+def _without_greedy(score: PollScore | None) -> PollScore | None:
+    """A vote has no greedy response, nor has a base poll that stands for one."""
+    return score and PollScore(k=score.k, metrics={**score.metrics, "greedy": None})
+
+
 def _score(question: FinishedQuestion, verdicts: Verdicts | None, adapts: bool, votes_more: bool) -> QuestionScore:
     record = question.record
     polls = {} if verdicts is None else {name: score_poll(poll, verdicts) for name, poll in record.polls.items()}
@@ -133,7 +138,7 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, adapts: bool, 
         stop=record.stop,
         labelled=verdicts is not None,
         base=base,
-        vote_same_tokens=polls.get("vote_same_tokens", base) if votes_more else None,
+        vote_same_tokens=_without_greedy(polls.get("vote_same_tokens", base)) if votes_more else None,
         adapted=adapted if adapts else None,
         votes=tuple(score_vote(step, verdicts) for step in question.steps),
     )

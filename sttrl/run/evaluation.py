@@ -13,6 +13,7 @@ from sttrl.types import Ballots, Election, Group, Poll, Problem, Rollout, Sampli
 from sttrl.voting import VOTES, VoteConfig
 
 TOKEN_BUDGET_ROUNDS = 8
+MOST_AT_ONCE = 512
 
 
 async def evaluate(name: PollName, problem: Problem, policy: Policy, tools: Tools) -> Poll:
@@ -38,7 +39,7 @@ async def vote_same_tokens(problem: Problem, base: Policy, steps: Sequence[Step]
         if spent >= budget:
             break
         mean = spent / len(rollouts) if rollouts else tools.config.max_response_tokens / 2
-        more = min(tools.config.n_votes, max(1, ceil((budget - spent) / max(1.0, mean))))
+        more = min(MOST_AT_ONCE, max(1, ceil((budget - spent) / max(1.0, mean))))
         seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts):]
         rollouts += (await base.sample(problem.prompt_T, tools.sampling, seeds)).rollout_G
     group = Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget)))

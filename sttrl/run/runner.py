@@ -30,8 +30,8 @@ STATUS: Mapping[type[SttrlError], QuestionStatus] = {DivergedError: "diverged", 
 Progress = Callable[[str], None]
 """Told what happens, a line at a time."""
 
-Track = Callable[[str, StepRecord], None]
-"""Told of every finished step: the question's id and the record."""
+Track = Callable[[StepRecord], None]
+"""Told of every finished step."""
 
 
 @dataclass
@@ -138,7 +138,7 @@ class Runner:
         work.steps.append(step)
         record = step_record(step, work.watch.since_last())
         self.journal.step(problem.id, record)
-        self.track(problem.id, record)
+        self.track(record)
         update = f"loss {step.update.loss:+.4f}, gap {step.update.logprob_gap_mean:.3f}" if step.update else "no update"
         self.progress(f"    step {step.index + 1}: {step.election.answer!r} has {step.election.majority_ratio:.0%} of "
                       f"{step.election.samples} samples; {update}")

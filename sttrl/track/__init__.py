@@ -27,11 +27,11 @@ class Tracker:
 
         self.tracking = Tracking("sttrl", run_folder.name, list(names), {"trainer": {}, **config})
 
-    def log(self, metrics: Mapping[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float | int | None]) -> None:
         """One row; rows are numbered in the order in which steps finish."""
         if self.tracking is not None:
             self.step += 1
-            self.tracking.log(data=dict(metrics), step=self.step)
+            self.tracking.log(data={name: value for name, value in metrics.items() if value is not None}, step=self.step)
 
     def close(self) -> None:
         """Flush the trackers."""

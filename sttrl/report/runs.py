@@ -1,0 +1,69 @@
+"""From a run folder to its report: journal, labels, verdicts, files, table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sttrl.answers import Judge
+from sttrl.data import SourceSpec
+from sttrl.errors import DataError
+from sttrl.report.labels import NO_GRADES, Labels, grade, load_labels
+from sttrl.report.tables import before_after_table, compare_table
+from sttrl.report.write import write_report
+from sttrl.run.folder import attempts, read_config
+from sttrl.run.journal import read_finished
+from sttrl.run.timing import added
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What a run's report holds: the table, the summary as in summary.json, and why labels are missing, if they are."""
+
+    table: str
+    summary: dict[str, Any]
+    config: dict[str, Any]
+
+
+def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
+    """Write a run's report from its journal and return it. Raises `JournalError` for a folder that holds no run.
+
+    ``data_dir`` is looked in for the labels before the place the run's own configuration names. Labels that cannot be
+    read leave the accuracies empty, and the table says why.
+    """
+    config = read_config(folder)
+    finished = read_finished(folder)
+    try:
+        labels, remark = load_labels(_source(config, data_dir)), ""
+    except DataError as error:
+        labels, remark = None, f"\nno labels: {error}"
+    grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
+    seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
+    summary = write_report(folder, finished, grades, seconds, config)
+    return RunReport(table=before_after_table(summary) + remark, summary=summary, config=config)
+
+
+def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
+    """The table of one run, or of several beside each other."""
+    reports = [(str(folder), report_run(folder, data_dir)) for folder in folders]
+    if len(reports) == 1:
+        return reports[0][1].table
+    return compare_table([(name, report.summary, report.config) for name, report in reports])
+
+
+async def _grade(finished: Sequence[Any], labels: Labels, folder: Path) -> Any:
+    async with Judge() as judge:
+        return await grade(finished, labels, judge, folder)
+
+
+def _source(config: dict[str, Any], data_dir: Path | None) -> SourceSpec:
+    """Where the run's data set is, by its own configuration; rows the run could skip are skipped here too."""
+    own = config["data_dir"]
+    return SourceSpec(
+        dataset=config["dataset"], data_dir=data_dir or (Path(own) if own else None), question_column=config["question_column"],
+        answer_column=config["answer_column"], id_column=config["id_column"], answer_kind=config["answer_kind"],
+        on_bad_row=config["on_bad_row"],
+    )

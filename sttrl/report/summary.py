@@ -1,0 +1,107 @@
+"""summary.json: what the run found, as a function of the journal, the verdicts and the seconds. docs/metrics.md explains every key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Final
+
+from sttrl.report.labels import Grades
+from sttrl.report.metrics import METRICS, PollScore, QuestionScore, VoteScore, score_questions
+from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
+from sttrl.run.records import POLL_NAMES, FinishedQuestion, PollName
+
+SUMMARY_SCHEMA: Final = 1
+HEADLINE: Final = "mean@k"
+"""The metric whose interval is ``ci95``."""
+
+_VOTE_METRICS: Final = ("label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
+
+
+def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The summary of a run. A block that the run has not (no labels, no adaptation) is None; so is a mean over no questions."""
+    scores = score_questions(finished, grades)
+    return {
+        "schema": SUMMARY_SCHEMA,
+        **{name: _poll_block(scores, name) for name in POLL_NAMES},
+        "gain": _gain_block(scores),
+        "questions": _questions(finished, scores),
+        **_last_votes(scores),
+        "first_vote": _votes([score.votes[0] for score in scores if score.votes]),
+        "timeouts": grades.timeouts,
+        "tokens": _tokens(finished),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+
+
+def _poll_block(scores: Sequence[QuestionScore], name: PollName) -> dict[str, Any] | None:
+    polls = [poll for score in scores if (poll := score.poll(name)) is not None]
+    if not polls:
+        return None
+    value_P = {metric: [value for poll in polls if (value := poll.metrics[metric]) is not None] for metric in METRICS}
+    k = fmean(poll.k for poll in polls)
+    return _block(k, len(polls), {m: _mean(value_P[m]) for m in METRICS}, {m: interval_of_mean(value_P[m]) for m in METRICS})
+
+
+def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
+    """Adapted less base, over the questions that have both."""
+    pairs = [(score.base, score.adapted) for score in scores if score.base is not None and score.adapted is not None]
+    if not pairs:
+        return None
+    both = {metric: _paired(pairs, metric) for metric in METRICS}
+    value = {metric: _mean([after - before for before, after in both[metric]]) for metric in METRICS}
+    interval = {metric: interval_of_gain([b for b, _ in both[metric]], [a for _, a in both[metric]]) for metric in METRICS}
+    return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval)
+
+
+def _paired(pairs: Sequence[tuple[PollScore, PollScore]], metric: str) -> list[tuple[float, float]]:
+    values = [(base.metrics[metric], adapted.metrics[metric]) for base, adapted in pairs]
+    return [(before, after) for before, after in values if before is not None and after is not None]
+
+
+def _block(k: float, questions: int, value: dict[str, float | None], interval: dict[str, Interval | None]) -> dict[str, Any]:
+    ends = {metric: None if both is None else [both.low, both.high] for metric, both in interval.items()}
+    return {"k": int(k) if k == int(k) else round(k, 2), "questions": questions, **value, "ci95": ends[HEADLINE], "ci95_by_metric": ends}
+
+
+def _questions(finished: Sequence[FinishedQuestion], scores: Sequence[QuestionScore]) -> dict[str, Any]:
+    changes = Counter(score.change for score in scores if score.change is not None)
+    statuses = Counter(score.status for score in scores)
+    return {
+        "total": len(scores),
+        "graded": sum(score.base is not None for score in scores),
+        "unlabelled": sum(not score.labelled for score in scores),
+        "unpolled": sum("base" not in question.record.polls for question in finished),
+        **{name: changes[sign] if changes else None for name, sign in (("won", 1), ("lost", -1), ("unchanged", 0))},
+        **{status: statuses[status] for status in ("done", "failed", "diverged", "oom")},
+        "stops": dict(sorted(Counter(score.stop for score in scores if score.stop is not None).items())),
+        "ids_sha256": _digest(question.record.id for question in finished),
+    }
+
+
+def _digest(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(sorted(ids)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _last_votes(scores: Sequence[QuestionScore]) -> dict[str, float | None]:
+    return _votes([score.votes[-1] for score in scores if score.votes])
+
+
+def _votes(votes: Sequence[VoteScore]) -> dict[str, float | None]:
+    value_P = {name: [getattr(vote, name) for vote in votes] for name in _VOTE_METRICS}
+    return {name: _mean([value for value in values if value is not None]) for name, values in value_P.items()}
+
+
+def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:
+    records = [question.record for question in finished]
+    return {
+        "sampled": sum(record.tokens_sampled for record in records),
+        "trained": sum(record.tokens_trained for record in records),
+        "evaluated": sum(record.tokens_evaluated for record in records),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,34 @@
+"""Writing a run's report: results.jsonl, metrics.jsonl, summary.json and report.html, each whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttrl.report.html import report_page
+from sttrl.report.labels import Grades
+from sttrl.report.lines import metrics_lines, results_lines
+from sttrl.report.summary import summarise
+from sttrl.run.files import write_text
+from sttrl.run.records import FinishedQuestion
+
+
+def write_report(
+    run_folder: Path,
+    finished: Sequence[FinishedQuestion],
+    grades: Grades,
+    seconds: Mapping[str, float],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the four files and return the summary; ``config`` is config.json's content.
+
+    Raises `JournalError` where a file cannot be written; the old one is still there then.
+    """
+    summary = summarise(finished, grades, seconds)
+    write_text(run_folder / "results.jsonl", results_lines(finished))
+    write_text(run_folder / "metrics.jsonl", metrics_lines(finished))
+    write_text(run_folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config))
+    return summary

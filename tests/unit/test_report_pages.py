@@ -1,0 +1,181 @@
+"""What people read: the tables, report.html and the glossary."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report_metrics import LABELLED, UPDATE, a_run, poll, question, step
+
+from sttrl.report import NO_GRADES, Grades, before_after_table, compare_table, step_metrics, summarise
+from sttrl.report.html import report_page
+from sttrl.report.tables import metric_cell
+
+GLOSSARY = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
+SECONDS = {"total": 310.2, "start_up": 24.0, "sample": 120.5, "update": 99.0, "judge": 1.0, "score": 3.0, "save": 2.0}
+CONFIG: dict[str, Any] = {"dataset": "AIME-TTT", "model": "m", "adaptation_method": "sttrl", "val_samples": 4, "ids": [], "val_temp": 0.6}
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x00\u202e"
+
+
+class Tags(HTMLParser):
+    """Collects the tags and attributes of a page, and finds out whether tags match."""
+
+    void = {"meta", "br"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag that closes itself."""
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close a tag."""
+        assert self.open.pop() == tag
+
+
+def winning(count: int = 30) -> tuple[list[Any], Grades]:
+    polls = {"base": poll(["7", "3", "3", "3"], "3"), "adapted": poll(["7", "7", "7", "3"], "7")}
+    finished = [question(number, polls, [step(0, ["7", "7", "3", "3"])]) for number in range(count)]
+    return finished, Grades(verdicts={f"q{number}": {"7": True, "3": False} for number in range(count)})
+
+
+def test_the_table_a_run_ends_on() -> None:
+    table = before_after_table(summarise(a_run(), LABELLED, SECONDS))
+    lines = table.splitlines()
+    assert lines[0].split() == ["greedy", "mean@4", "maj@4", "pass@4"]
+    assert [line[:18].strip() for line in lines[1:5]] == ["base", "vote (same tokens)", "adapted", "gain"]
+    assert "includes 0" in table
+    assert "1 won / 1 lost / 2 unchanged" in table
+    assert all(fact in table for fact in ("agreement .750", "label accuracy .500", "reward accuracy .625", "sampled 240", "start_up 24.0"))
+
+
+def test_no_table_is_wider_than_a_hundred_columns() -> None:
+    lost = [question(number, {"base": poll(["7"] * 4, "7"), "vote_same_tokens": poll(["7"] * 64), "adapted": poll(["3"] * 4, "3")},
+                     [step(0, ["3", "7"])]) for number in range(9)]  # fmt: skip
+    grades = Grades(verdicts={f"q{number}": {"7": True, "3": False} for number in range(9)})
+    seconds = {f"activity_{number}": 123456.7 for number in range(12)}
+    for finished, verdicts in ((lost, grades), (a_run(), LABELLED), winning(), (a_run(), NO_GRADES), ([], NO_GRADES)):
+        summary = summarise(finished, verdicts, seconds)
+        for table in (before_after_table(summary), compare_table([("x" * 300, summary, CONFIG)] * 3)):
+            assert max(map(len, table.splitlines())) <= 100
+    assert "-1.00 [-1.0, -.33]" in before_after_table(summarise(lost, grades, {}))
+
+
+def test_a_gain_that_is_one_is_said_to_be_one() -> None:
+    assert "excludes 0: adapting raised" in before_after_table(summarise(*winning(), {}))
+
+
+def test_tables_without_labels_or_adaptation() -> None:
+    assert "No question could be scored" in before_after_table(summarise(a_run(), NO_GRADES, {}))
+    base_only = before_after_table(summarise([question(0, {"base": poll(["7"])})], LABELLED, {}))
+    assert "adapted" not in base_only
+    assert "won" not in base_only
+
+
+def test_cells() -> None:
+    block = {"mean@k": 0.25, "ci95_by_metric": {"mean@k": [0.1, 1.0]}}
+    assert metric_cell({"base": block}, "base", "mean@k") == ".250 [.10, 1.0]"
+    assert metric_cell({"gain": block}, "gain", "mean@k") == "+.250 [+.10, +1.0]"
+    nothing = {"mean@k": -0.0001, "ci95_by_metric": {"mean@k": [-0.001, 0.0]}}
+    assert metric_cell({"gain": nothing}, "gain", "mean@k") == ".000 [.00, .00]"
+    assert metric_cell({"gain": None}, "gain", "mean@k") == "-"
+
+
+def test_runs_beside_each_other() -> None:
+    summary = summarise(a_run(), LABELLED, SECONDS)
+    table = compare_table([("first", summary, CONFIG), ("second", summary, CONFIG)])
+    assert "Warning" not in table
+    assert table.splitlines()[:2] == ["A  first", "B  second"]
+    assert table.count("1 won / 1 lost / 2 unchanged") == 2
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "AMC-TTT"}, {"val_samples": 8}, {"val_temp": 1.0}, {"prompt_format": "{question}"}])
+def test_runs_that_cannot_be_compared(changes: dict[str, Any]) -> None:
+    summary = summarise(a_run(), LABELLED, SECONDS)
+    (name,) = changes
+    assert f"Warning: not comparable: --{name} is" in compare_table([("a", summary, CONFIG), ("b", summary, {**CONFIG, **changes})])
+
+
+def test_runs_over_other_questions_cannot_be_compared() -> None:
+    whole, part = (summarise(finished, LABELLED, {}) for finished in (a_run(), a_run()[:2]))
+    assert "the finished questions are not the same (4 and 2 of them)" in compare_table([("a", whole, CONFIG), ("b", part, CONFIG)])
+
+
+def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str = "run") -> tuple[str, Tags]:
+    text = report_page(name, finished, grades, summarise(finished, grades, SECONDS), config)
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    return text, tags
+
+
+def test_the_page_of_a_run() -> None:
+    text, tags = page(a_run(), LABELLED, CONFIG)
+    assert all(part in text for part in ("mean@4", "0.25 → 0.75", "the loss is not finite", "prefers-color-scheme", "viewport", "AIME-TTT"))
+    assert text.count('class="spark"') == 4
+    assert "svg" in tags.tags
+
+
+def test_the_page_needs_nothing_else() -> None:
+    text, tags = page(a_run(), LABELLED, CONFIG)
+    assert not tags.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    assert not tags.attributes & {"src", "href", "onload", "onclick", "onerror", "style"}
+    assert not re.search(r"https?:|url\(|@import", text)
+    assert "default-src 'none'" in text
+
+
+def test_hostile_text_is_escaped() -> None:
+    hostile = question(0, {"base": poll([ATTACK, ATTACK], ATTACK)}, id=ATTACK, error=ATTACK, status="failed")
+    config = {"dataset": ATTACK, "model": ATTACK, ATTACK: ATTACK}
+    text, tags = page([hostile], Grades(verdicts={ATTACK: {ATTACK: True}}), config, name=ATTACK)
+    assert not tags.tags & {"script", "img"}
+    assert "onerror" not in tags.attributes
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert not {"\x00", "\u202e"} & set(text)
+
+
+def test_pages_without_labels_and_of_nothing() -> None:
+    assert "No question could be scored" in page(a_run(), NO_GRADES, CONFIG)[0]
+    assert "No question could be scored" in page([], NO_GRADES, {})[0]
+
+
+def keys(value: Any, path: str = "") -> set[str]:
+    """Every key of a nested record, by its dotted path; seconds and stops have keys of their own making."""
+    if not isinstance(value, dict) or path in ("seconds", "questions.stops"):
+        return {path} if path else set()
+    return ({path} if path else set()).union(*(keys(inner, f"{path}.{name}" if path else name) for name, inner in value.items()))
+
+
+def glossary(section: str) -> set[str]:
+    """First column of a section's table."""
+    content = GLOSSARY.split(f"## {section}\n")[1].split("\n## ")[0]
+    names = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", content, re.MULTILINE)
+    return {name for cell in names for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_the_glossary_has_every_metric_of_a_step_and_no_other() -> None:
+    emitted = {re.sub(r"^time/.*_s$", "time/<activity>_s", name) for name in step_metrics(step(0, ["7", "3"]))}
+    assert glossary("metrics.jsonl") == emitted | {"id", "step"}
+    assert set(UPDATE) - {"tokens"} == set(UPDATE) & {name.removeprefix("update/").removesuffix("_nats") for name in emitted}
+
+
+def test_the_glossary_has_every_key_of_the_summary_and_no_other() -> None:
+    summary = summarise(a_run(), LABELLED, SECONDS)
+    found = {re.sub(r"^(base|vote_same_tokens|adapted|gain)\.", "<row>.", key) for key in keys(summary)}
+    found = {key for key in found if not key.startswith("first_vote.") and not key.startswith("<row>.ci95_by_metric.")}
+    assert glossary("summary.json") == found
