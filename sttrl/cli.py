@@ -132,7 +132,8 @@ def parsed_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:
     """tyro, with the project's conventions. Wrong usage exits with 2 and tyro's own suggestion."""
-    return tyro.cli(kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options)
+    parsed: T = tyro.cli(kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options)
+    return parsed
 
 
 def report_command(arguments: Sequence[str]) -> None:
@@ -153,8 +154,12 @@ def data_command(arguments: Sequence[str]) -> None:
     from sttrl.data import SourceSpec, describe, read_table
 
     spec = SourceSpec(
-        dataset=chosen.dataset, data_dir=chosen.data_dir, question_column=chosen.question_column, answer_column=chosen.answer_column,
-        id_column=chosen.id_column, on_bad_row="skip" if chosen.on_bad_row == "skip" else "stop",
+        dataset=chosen.dataset,
+        data_dir=chosen.data_dir,
+        question_column=chosen.question_column,
+        answer_column=chosen.answer_column,
+        id_column=chosen.id_column,
+        on_bad_row="skip" if chosen.on_bad_row == "skip" else "stop",
     )
     print(describe(read_table(spec)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,15 @@ from sttrl.run.folder import attempts, claim, run_folder
 from sttrl.run.journal import Journal, read_finished
 from sttrl.types import Problem
 
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "VERL_LOGGING_LEVEL": "WARN",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+"""What transformers, verl and the hub say to the screen, unless the user has asked for more."""
 MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
+MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 def say(line: str) -> None:
@@ -33,8 +42,13 @@ def say(line: str) -> None:
 def source_of(config: RunConfig) -> SourceSpec:
     """Where the questions of a run are."""
     return SourceSpec(
-        dataset=config.dataset, data_dir=config.data_dir, question_column=config.question_column, answer_column=config.answer_column,
-        id_column=config.id_column, answer_kind=config.answer_kind, on_bad_row=config.on_bad_row,
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        question_column=config.question_column,
+        answer_column=config.answer_column,
+        id_column=config.id_column,
+        answer_kind=config.answer_kind,
+        on_bad_row=config.on_bad_row,
     )
 
 
@@ -53,7 +67,9 @@ def run(config: RunConfig) -> None:
             say(f"{folder}: {len(left)} of {len(chosen)} questions to do")
             problems, skipped, engine_parts = prepare(config, table, chosen, finished)
             attempt = attempts(folder)[0] + 1
-            asyncio.run(attempt_run(config, folder, journal, problems, len(chosen) - len(problems) - skipped, attempt, engine_parts, started))
+            asyncio.run(
+                attempt_run(config, folder, journal, problems, len(chosen) - len(problems) - skipped, attempt, engine_parts, started)
+            )
     finish(folder)
 
 
@@ -69,21 +85,30 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Any], finished: se
     """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
     check_packages()
     device = choose_device(config.device)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from sttrl.engine.models import context_length, load_tokenizer, model_folder, stop_token_ids
 
     model = model_folder(config.model, config.trust_remote_code)
     tokenizer = load_tokenizer(model, config.trust_remote_code)
     built = build_problems(
-        chosen, tokenizer, instruction=table.dataset.instruction, prompt_format=config.prompt_format,
-        max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens, on_bad_row=config.on_bad_row, file=table.source,
+        chosen,
+        tokenizer,
+        instruction=table.dataset.instruction,
+        prompt_format=config.prompt_format,
+        max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens,
+        on_bad_row=config.on_bad_row,
+        file=table.source,
     )
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
     longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.max_response_tokens
     limit = context_length(model)
     if limit is not None and longest > limit:
-        raise UsageError(f"Prompt and response need {longest} tokens; {config.model} was made for {limit}.",
-                         f"Use --max_response_tokens {max(1, limit - longest + config.max_response_tokens)} or less.")
+        raise UsageError(
+            f"Prompt and response need {longest} tokens; {config.model} was made for {limit}.",
+            f"Use --max_response_tokens {max(1, limit - longest + config.max_response_tokens)} or less.",
+        )
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer))
     return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer)
 
@@ -92,17 +117,28 @@ def engine_settings(config: RunConfig, device: str, model: str, longest: int, st
     """The engine's part of the configuration."""
     wanted = max(config.n_votes, config.val_samples + 1) * config.in_flight
     return EngineSettings(
-        model_folder=model, device="cuda" if device == "cuda" else "cpu", dtype=config.dtype, lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha, learner_ranks=config.learner_ranks, max_model_len=longest,
-        max_num_seqs=min(MAX_SEQUENCES[device], wanted), kv_cache_mib=config.kv_cache_mib,
-        gpu_memory_utilization=config.gpu_memory_utilization, micro_batch_tokens=config.micro_batch_tokens,
-        max_forks=config.in_flight, trust_remote_code=config.trust_remote_code, stop_token_ids=stop_ids,
-        trains=config.adaptation_method != "none", separate_reference=config.separate_ref_gpu,
+        model_folder=model,
+        device="cuda" if device == "cuda" else "cpu",
+        dtype=config.dtype,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        learner_ranks=config.learner_ranks,
+        max_model_len=longest,
+        max_num_seqs=min(MAX_SEQUENCES[device], wanted),
+        kv_cache_mib=config.kv_cache_mib,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS[device],
+        max_forks=config.in_flight,
+        trust_remote_code=config.trust_remote_code,
+        stop_token_ids=stop_ids,
+        trains=config.adaptation_method != "none",
+        separate_reference=config.separate_ref_gpu,
     )
 
 
-async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problems: list[Problem], done: int, attempt: int,
-                      parts: EngineParts, started: float) -> None:
+async def attempt_run(
+    config: RunConfig, folder: Path, journal: Journal, problems: list[Problem], done: int, attempt: int, parts: EngineParts, started: float
+) -> None:
     """One attempt: start the engine and the judge, run the questions, end every process."""
     from sttrl.engine.lanes import RayEngine
     from sttrl.report.lines import step_metrics
@@ -117,7 +153,13 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, problem
             start_up = time.perf_counter() - started
             say(f"engine ready after {start_up:.1f} s")
             runner = Runner(
-                config, engine=engine, judge=judge, journal=journal, folder=folder, attempt=attempt, progress=say,
+                config,
+                engine=engine,
+                judge=judge,
+                journal=journal,
+                folder=folder,
+                attempt=attempt,
+                progress=say,
                 track=lambda record: tracker.log(step_metrics(record)),
             )
             await runner.run(problems, done)
@@ -136,5 +178,7 @@ def finish(folder: Path) -> None:
     counts = report.summary["questions"]
     bad = counts["total"] - counts["done"]
     if bad:
-        raise QuestionsFailedError(f"{bad} of {counts['total']} questions failed or diverged; their base answers stand.",
-                                   f"{folder}/results.jsonl and {folder}/logs say why.")
+        raise QuestionsFailedError(
+            f"{bad} of {counts['total']} questions failed or diverged; their base answers stand.",
+            f"{folder}/results.jsonl and {folder}/logs say why.",
+        )

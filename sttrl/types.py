@@ -250,4 +250,3 @@ class Poll:
 
 
 QuestionStatus = Literal["done", "failed", "diverged", "oom"]
-

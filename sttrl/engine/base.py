@@ -23,8 +23,9 @@ class Policy(Protocol):
         """Sample one response per seed; the same seeds, prompt and version give the same responses."""
         ...
 
-    async def score(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float,
-                    at: Literal["policy", "base"] = "policy") -> tuple[tuple[float, ...], ...]:
+    async def score(
+        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[float, ...], ...]:
         """Log-probability of every response token, ``[_G][_T]``, under this policy or under the base."""
         ...
 

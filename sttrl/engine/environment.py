@@ -19,8 +19,12 @@ def describe_environment() -> dict[str, Any]:
     """Versions, cores, memory and devices."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "python": platform.python_version(), "platform": platform.platform(), "cores": len(os.sched_getaffinity(0)),
-        "memory_mib": memory >> 20, "cuda": has_cuda(), "packages": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": memory >> 20,
+        "cuda": has_cuda(),
+        "packages": {name: version(name) for name in PACKAGES},
     }
 
 
@@ -50,5 +54,7 @@ def check_packages() -> None:
     """Raises `EngineError` naming what is not installed."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise EngineError(f"Not installed: {', '.join(missing)}.",
-                          "CPU: `make install`, or pip install --no-deps -r requirements/cpu.txt; GPU: environment.yaml.")
+        raise EngineError(
+            f"Not installed: {', '.join(missing)}.",
+            "CPU: `make install`, or pip install --no-deps -r requirements/cpu.txt; GPU: environment.yaml.",
+        )

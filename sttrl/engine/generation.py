@@ -28,8 +28,16 @@ class Generation:
         self.request_ids = itertools.count()
         self.llm = AsyncLLM.from_engine_args(engine_args(settings))
 
-    async def generate(self, prompt_T: Sequence[int], temperature: float, top_p: float, max_tokens: int, seeds_G: Sequence[int],
-                       adapter: Adapter | None, alone: bool) -> list[Sampled]:
+    async def generate(
+        self,
+        prompt_T: Sequence[int],
+        temperature: float,
+        top_p: float,
+        max_tokens: int,
+        seeds_G: Sequence[int],
+        adapter: Adapter | None,
+        alone: bool,
+    ) -> list[Sampled]:
         """One response per seed. ``alone``: nothing else is in flight, so the group enters while the scheduler stands
         still; one batch composition, and so one result to the bit, for one request."""
         lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
@@ -38,8 +46,10 @@ class Generation:
         try:
             queues = [
                 await self.llm.add_request(
-                    f"{next(self.request_ids)}", {"prompt_token_ids": list(prompt_T)},
-                    self._parameters(seed, temperature, top_p, max_tokens), lora_request=lora,
+                    f"{next(self.request_ids)}",
+                    {"prompt_token_ids": list(prompt_T)},
+                    self._parameters(seed, temperature, top_p, max_tokens),
+                    lora_request=lora,
                 )
                 for seed in seeds_G
             ]
@@ -64,8 +74,13 @@ class Generation:
     def _parameters(self, seed: int, temperature: float, top_p: float, max_tokens: int) -> SamplingParams:
         extra = {EXTRA_KEY: {"seed": seed, "temperature": temperature, "top_p": top_p}}
         return SamplingParams(
-            temperature=0.0, max_tokens=max_tokens, logprobs=0, detokenize=False, stop_token_ids=list(self.settings.stop_token_ids),
-            output_kind=RequestOutputKind.FINAL_ONLY, extra_args=extra,
+            temperature=0.0,
+            max_tokens=max_tokens,
+            logprobs=0,
+            detokenize=False,
+            stop_token_ids=list(self.settings.stop_token_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args=extra,
         )
 
 
@@ -98,7 +113,11 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
         common |= {"enable_lora": True, "max_loras": settings.max_forks, "max_lora_rank": max(8, settings.lora_rank)}
     if settings.device == "cpu":
         return AsyncEngineArgs(
-            **common, distributed_executor_backend="uni", enable_chunked_prefill=False, block_size=CPU_BLOCK_SIZE,
-            max_num_batched_tokens=max(2048, settings.max_model_len), kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
+            **common,
+            distributed_executor_backend="uni",
+            enable_chunked_prefill=False,
+            block_size=CPU_BLOCK_SIZE,
+            max_num_batched_tokens=max(2048, settings.max_model_len),
+            kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
         )
     return AsyncEngineArgs(**common, gpu_memory_utilization=settings.gpu_memory_utilization)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.resources
 import os
 import shutil
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,17 +35,29 @@ class Lane:
         self.own_cluster = False
         self.pids: list[int] = []
         self.learner_ready: asyncio.Task[Any] | None = None
+        self.reference_ready: asyncio.Task[Any] | None = None
 
     async def start(self) -> None:
         """Start Ray, the sampler, and, in the background, the learner."""
-        self.own_cluster = await asyncio.to_thread(start_ray, 2 + self.settings.learner_ranks)
+        self.own_cluster = await asyncio.to_thread(
+            start_ray, 2 + self.settings.learner_ranks * (2 if self.settings.separate_reference else 1)
+        )
         gpus = 1.0 if self.settings.device == "cuda" else 0.0
         share = gpus * self.settings.gpu_memory_utilization
-        self.sampler = ray.remote(Sampler).options(
-            num_cpus=1, num_gpus=share, runtime_env={"env_vars": environment(self.settings, cores())}, max_concurrency=1000,
-        ).remote(self.settings)
+        self.sampler = (
+            ray.remote(Sampler)
+            .options(
+                num_cpus=1,
+                num_gpus=share,
+                runtime_env={"env_vars": environment(self.settings, cores())},
+                max_concurrency=1000,
+            )
+            .remote(self.settings)
+        )
         if self.settings.trains:
             self.learner_ready = asyncio.create_task(self._start_learner())
+            if self.settings.separate_reference:
+                self.reference_ready = asyncio.create_task(self._start_learner())
         self.pids.append(await answer(self.sampler.ready.remote(), "sampler"))
 
     async def learner(self) -> Any:
@@ -52,10 +65,15 @@ class Lane:
         assert self.learner_ready is not None, "this engine was started without a learner"
         return await self.learner_ready
 
+    async def base_logprobs(self, batch: TrainBatch) -> tuple[tuple[float, ...], ...] | None:
+        """The base's log-probs from the reference worker, or None where the learner computes them itself."""
+        return None if self.reference_ready is None else await logprobs(await self.reference_ready, None, batch)
+
     async def close(self, log_folder: Path | None = None) -> None:
         """End the lane's processes and remove its deltas; what will not end by itself is killed."""
-        if self.learner_ready is not None and not self.learner_ready.done():
-            self.learner_ready.cancel()
+        for starting in (self.learner_ready, self.reference_ready):
+            if starting is not None and not starting.done():
+                starting.cancel()
         if log_folder is not None and ray.is_initialized():
             keep_logs(log_folder)
         if self.own_cluster and ray.is_initialized():
@@ -73,12 +91,16 @@ class Lane:
         """verl's worker group of `Learner`. verl reads its platform from the environment when it is first imported."""
         if self.settings.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"
+        # verl announces each engine that is not installed; ours is, or the import below fails.
+        warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
         from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
 
         from sttrl.engine.learner import Learner, LearnerConfig, load_verl_section
 
         on_gpu = self.settings.device == "cuda"
-        section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml"))))
+        section = load_verl_section(
+            Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml")))
+        )
         ranks = self.settings.learner_ranks
         threads = max(1, cores() // ranks)
         return RayWorkerGroup(
@@ -102,31 +124,42 @@ class Fork:
     async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
         """See `Policy.sample`."""
         key = PolicyKey(self.name, self.version, await self._folder())
-        request = self.lane.sampler.sample.remote(key, tuple(prompt_T), sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(seeds_G))
+        request = self.lane.sampler.sample.remote(
+            key, tuple(prompt_T), sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(seeds_G)
+        )
         sampled: list[Sampled] = await answer(request, "sampler")
         texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
         rollout_G = tuple(
-            Rollout(seed=seed, version=key.version, token_T=s.token_T, logprob_T=s.logprob_T, finish="stop" if s.stopped else "length", text=text)
+            Rollout(
+                seed=seed,
+                version=key.version,
+                token_T=s.token_T,
+                logprob_T=s.logprob_T,
+                finish="stop" if s.stopped else "length",
+                text=text,
+            )
             for seed, s, text in zip(seeds_G, sampled, texts, strict=True)
         )
         return Group(prompt_T=tuple(prompt_T), rollout_G=rollout_G)
 
-    async def score(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float,
-                    at: Literal["policy", "base"] = "policy") -> tuple[tuple[float, ...], ...]:
+    async def score(
+        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[float, ...], ...]:
         """See `Policy.score`."""
-        batch = TrainBatch(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G), advantage_G=(0.0,) * len(rollout_G), temperature=temperature)
+        batch = TrainBatch(
+            prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G), advantage_G=(0.0,) * len(rollout_G), temperature=temperature
+        )
         group = await self.lane.learner()
         async with self.lane.turn:
-            name = self.name if at == "policy" and self.spec.kind != "none" else None
-            parts = await answer(asyncio.gather(*group.score(name, batch)), "learner")
-        return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(len(rollout_G)))
+            return await logprobs(group, self.name if at == "policy" and self.spec.kind != "none" else None, batch)
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
         """See `Policy.update`."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
         group = await self.lane.learner()
+        base_G = await self.lane.base_logprobs(batch) if objective.kl_coef > 0 else None
         async with self.lane.turn:
-            stats: list[UpdateStats] = await answer(asyncio.gather(*group.update(self.name, batch, objective)), "learner")
+            stats: list[UpdateStats] = await answer(asyncio.gather(*group.update(self.name, batch, objective, base_G)), "learner")
         self.version += 1
         return stats[0]
 
@@ -206,6 +239,12 @@ class RayEngine:
         group = await self.lane.learner()
         async with self.lane.turn:
             return tuple(await answer(asyncio.gather(*group.fingerprint()), "learner"))
+
+
+async def logprobs(group: Any, name: str | None, batch: TrainBatch) -> tuple[tuple[float, ...], ...]:
+    """Log-probs of a batch's responses from a worker group, whose ranks hold every n-th of them each."""
+    parts = await answer(asyncio.gather(*group.score(name, batch)), "learner")
+    return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(len(batch.rollout_G)))
 
 
 def cores() -> int:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,21 +47,31 @@ def training_worker_config(config: LearnerConfig) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
     settings, short = config.settings, {"bfloat16": "bf16", "float32": "fp32"}[config.settings.dtype]
     model = HFModelConfig(
-        path=settings.model_folder, load_tokenizer=False, lora_rank=settings.lora_rank, lora_alpha=settings.lora_alpha,
-        trust_remote_code=settings.trust_remote_code, **config.verl["model"],
+        path=settings.model_folder,
+        load_tokenizer=False,
+        lora_rank=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        trust_remote_code=settings.trust_remote_code,
+        **config.verl["model"],
     )
     engine = FSDPEngineConfig(
-        model_dtype=short if settings.lora_rank else "fp32", dtype=settings.dtype,
-        max_token_len_per_gpu=settings.micro_batch_tokens, infer_max_token_len_per_gpu=settings.micro_batch_tokens,
-        mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}, **config.verl["engine"],
+        model_dtype=short if settings.lora_rank else "fp32",
+        dtype=settings.dtype,
+        max_token_len_per_gpu=settings.micro_batch_tokens,
+        infer_max_token_len_per_gpu=settings.micro_batch_tokens,
+        mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+        **config.verl["engine"],
     )
     return TrainingWorkerConfig(
-        model_type="language_model", model_config=model, engine_config=engine,
-        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **config.verl["optimizer"]), checkpoint_config=CheckpointConfig(),
+        model_type="language_model",
+        model_config=model,
+        engine_config=engine,
+        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **config.verl["optimizer"]),
+        checkpoint_config=CheckpointConfig(),
     )
 
 
-class Learner(TrainingWorker):  # type: ignore[misc]
+class Learner(TrainingWorker):
     """One rank. Every method is called on all ranks at once; what it returns is the same on each, unless it says so."""
 
     engine: PromptOnceEngine
@@ -80,7 +91,13 @@ class Learner(TrainingWorker):  # type: ignore[misc]
     def describe(self) -> dict[str, Any]:
         """Process id, whether prompts are packed, number of trainable parameters, device, number of ranks."""
         trainable = sum(p.numel() for p in self.engine.module.parameters() if p.requires_grad)
-        return {"pid": os.getpid(), "packs": self.engine.packs, "trainable": trainable, "device": self.device_name, "world_size": self.world_size}
+        return {
+            "pid": os.getpid(),
+            "packs": self.engine.packs,
+            "trainable": trainable,
+            "device": self.device_name,
+            "world_size": self.world_size,
+        }
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def open_fork(self, name: str, spec: DeltaSpec) -> None:
@@ -93,21 +110,34 @@ class Learner(TrainingWorker):  # type: ignore[misc]
         self.slots.close(name)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
-    def update(self, name: str, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """One optimiser step of a fork on ``batch``. Raises `DivergedError` (nothing applied) and `OutOfMemoryError`."""
+    def update(self, name: str, batch: TrainBatch, objective: Objective, base_G: Sequence[Sequence[float]] | None = None) -> UpdateStats:
+        """One optimiser step of a fork on ``batch``. Raises `DivergedError` (nothing applied) and `OutOfMemoryError`.
+
+        ``base_G``: the base's log-probs of the whole batch, where a reference worker has computed them.
+        """
         started = time.perf_counter()
         slot = self.slots.load(name)
         data = self._rows(batch)
-        if objective.kl_coef > 0 and slot.updates > 0:
+        if base_G is not None:
+            mine = [torch.tensor(row) for row in base_G[self.rank :: self.world_size]]
+            data["ref_log_prob"] = torch.nested.as_nested_tensor(mine, layout=torch.jagged)
+        elif objective.kl_coef > 0 and slot.updates > 0:
             data["ref_log_prob"] = self._base_logprobs(name, data)
         loss = partial(policy_loss, actor_config(objective, len(batch.rollout_G)))
         sums, total_loss, micro_batches, grad_norm = self._backward(data, loss, objective)
         slot.updates += 1
         gap_mean, gap_max, correlation = agreement(sums)
         return UpdateStats(
-            loss=total_loss, grad_norm=grad_norm, lr=self.engine.optimizer.param_groups[0]["lr"], kl_to_base=sums.get("kl"),
-            logprob_gap_mean=gap_mean, logprob_gap_max=gap_max, logprob_correlation=correlation, tokens=int(sums["count"]),
-            micro_batches=micro_batches, seconds=time.perf_counter() - started,
+            loss=total_loss,
+            grad_norm=grad_norm,
+            lr=self.engine.optimizer.param_groups[0]["lr"],
+            kl_to_base=sums.get("kl"),
+            logprob_gap_mean=gap_mean,
+            logprob_gap_max=gap_max,
+            logprob_correlation=correlation,
+            tokens=int(sums["count"]),
+            micro_batches=micro_batches,
+            seconds=time.perf_counter() - started,
         )
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
@@ -175,8 +205,13 @@ class Learner(TrainingWorker):  # type: ignore[misc]
         nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in columns.items()}
         data = TensorDict(nested, batch_size=[len(rollouts)])
         tu.assign_non_tensor(
-            data, temperature=batch.temperature, global_batch_size=len(batch.rollout_G), use_dynamic_bsz=True,
-            use_remove_padding=False, use_fused_kernels=False, calculate_entropy=False,
+            data,
+            temperature=batch.temperature,
+            global_batch_size=len(batch.rollout_G),
+            use_dynamic_bsz=True,
+            use_remove_padding=False,
+            use_fused_kernels=False,
+            calculate_entropy=False,
             max_token_len_per_gpu=self._row_budget(batch),
         )
         tu.assign_non_tensor_data(data, SHARED_PROMPT, tuple(batch.prompt_T[:-1]))
@@ -218,8 +253,10 @@ class Learner(TrainingWorker):  # type: ignore[misc]
                 if not is_out_of_memory(error):
                     raise
                 self.engine.optimizer_zero_grad()
-        raise OutOfMemoryError("The learner ran out of memory twice with half the micro-batch.",
-                               "Use a smaller --micro_batch_tokens, --n_train or --max_response_tokens.")
+        raise OutOfMemoryError(
+            "The learner ran out of memory twice with half the micro-batch.",
+            "Use a smaller --micro_batch_tokens, --n_train or --max_response_tokens.",
+        )
 
     def _step(self, data: TensorDict, loss: Any, objective: Objective) -> tuple[dict[str, float], float, int, float]:
         with self.engine.train_mode():

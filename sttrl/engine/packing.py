@@ -48,7 +48,11 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor]) -> Packed:
         rows.append(torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(start, start + len(r))]))
         start += len(r)
     return Packed(
-        input_N=torch.cat([prompt_T, *inner]), position_N=position, mask_NN=mask,
+        input_N=torch.cat([prompt_T, *inner]),
+        position_N=position,
+        mask_NN=mask,
         logit_L=torch.arange(prompt - 1, len(segment), device=device),
-        row_S=torch.cat(rows).to(device), label_S=torch.cat(list(response_G)), lengths_G=lengths,
+        row_S=torch.cat(rows).to(device),
+        label_S=torch.cat(list(response_G)),
+        lengths_G=lengths,
     )

@@ -34,7 +34,9 @@ def start_ray(cpus: int) -> bool:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise EngineError(f"Ray did not start: {str(error).splitlines()[0]}", "Unset RAY_ADDRESS, or look at free memory and /tmp.") from error
+        raise EngineError(
+            f"Ray did not start: {str(error).splitlines()[0]}", "Unset RAY_ADDRESS, or look at free memory and /tmp."
+        ) from error
     return True
 
 

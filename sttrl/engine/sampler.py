@@ -69,8 +69,9 @@ class Sampler:
         """Process id, once vLLM has loaded the model."""
         return os.getpid()
 
-    async def sample(self, key: PolicyKey, prompt_T: Sequence[int], temperature: float, top_p: float,
-                     max_tokens: int, seeds_G: Sequence[int]) -> list[Sampled]:
+    async def sample(
+        self, key: PolicyKey, prompt_T: Sequence[int], temperature: float, top_p: float, max_tokens: int, seeds_G: Sequence[int]
+    ) -> list[Sampled]:
         """One response per seed from the policy ``key``, in the order of the seeds."""
         async with self._holding(key) as lora:
             return await self.vllm.generate(prompt_T, temperature, top_p, max_tokens, seeds_G, lora, alone=self.in_flight <= 1)
@@ -114,6 +115,7 @@ class Sampler:
             await self.forget(key.fork)
             self.adapter_ids[key.weights] = next(self.next_adapter_id)
         return Adapter(key.weights, self.adapter_ids[key.weights], key.folder)
+
 
 def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
     """Environment of the sampler's process. On CPU vLLM's engine core runs its worker in its own process and ``threads`` threads."""

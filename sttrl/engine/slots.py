@@ -116,8 +116,9 @@ class Slots:
         slot.updates = int(json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))["updates"])
         parameters = dict(self._trainable())
         slot.weights = {n: tensors[f"weight/{n}"].to(local(p).device) for n, p in parameters.items()}
-        slot.moments = {n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS}
-                        for n, p in parameters.items() if f"exp_avg/{n}" in tensors}
+        slot.moments = {
+            n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS} for n, p in parameters.items() if f"exp_avg/{n}" in tensors
+        }
 
     def _trainable(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         reshard(self.module)
@@ -183,5 +184,6 @@ def _like(tensor: torch.Tensor, parameter: torch.Tensor, key: str) -> Any:
     """A moment as Adam keeps it beside ``parameter``: sharded as it is; the step count is a plain scalar on the CPU."""
     if key == "step" or not isinstance(parameter, DTensor):
         return tensor
-    return DTensor.from_local(tensor.to(local(parameter).device), parameter.device_mesh, parameter.placements,
-                              shape=parameter.shape, stride=parameter.stride())
+    return DTensor.from_local(
+        tensor.to(local(parameter).device), parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
+    )

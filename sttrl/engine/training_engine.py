@@ -25,7 +25,7 @@ SPELLED_OUT = "spelled_out"
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cpu"])
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cuda"], vendor=["nvidia"])
-class PromptOnceEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
+class PromptOnceEngine(FSDPEngineWithLMHead):
     """Outputs are verl's: nested tensors as long as the rows, the score of a row's token t at position t - 1."""
 
     packs = True
@@ -56,8 +56,9 @@ class PromptOnceEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
         }
         return inputs, {PACKED: packed}
 
-    def prepare_model_outputs(self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict,
-                              logits_processor_func: Any) -> dict[str, torch.Tensor]:
+    def prepare_model_outputs(
+        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
+    ) -> dict[str, torch.Tensor]:
         """Log-probs (and entropy on request) of the response tokens."""
         if SPELLED_OUT in output_args:
             whole = super().prepare_model_outputs(output, output_args, output_args[SPELLED_OUT], logits_processor_func)

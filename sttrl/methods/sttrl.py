@@ -23,8 +23,13 @@ class Sttrl:
         config = self.config
         seed = self.tools.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.seed
         return DeltaSpec(
-            kind="lora" if config.lora_rank else "full", lr=config.learning_rate, total_steps=max(1, config.steps),
-            warmup_ratio=config.warmup_ratio, schedule=config.lr_schedule, weight_decay=config.weight_decay, seed=seed,
+            kind="lora" if config.lora_rank else "full",
+            lr=config.learning_rate,
+            total_steps=max(1, config.steps),
+            warmup_ratio=config.warmup_ratio,
+            schedule=config.lr_schedule,
+            weight_decay=config.weight_decay,
+            seed=seed,
         )
 
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
@@ -38,10 +43,19 @@ class Sttrl:
             stop = self.nothing_to_learn(ballots, election)
             batch = None if stop else self.batch(group, election)
             update = await policy.update(batch, tools.objective) if batch else None
-            tools.observe(problem, Step(
-                index=index, version=version, group=group, ballots=ballots, election=election, majority=tools.majority(ballots),
-                reward_G=election.agreement_G, update=update,
-            ))
+            tools.observe(
+                problem,
+                Step(
+                    index=index,
+                    version=version,
+                    group=group,
+                    ballots=ballots,
+                    election=election,
+                    majority=tools.majority(ballots),
+                    reward_G=election.agreement_G,
+                    update=update,
+                ),
+            )
             stop = stop or self.budget_spent(update)
             if stop:
                 return Outcome(stop=stop)
@@ -68,6 +82,8 @@ class Sttrl:
         count = self.config.n_train
         reward_G = election.agreement_G[:count]
         return TrainBatch(
-            prompt_T=group.prompt_T, rollout_G=group.rollout_G[:count], advantage_G=group_advantages(reward_G),
+            prompt_T=group.prompt_T,
+            rollout_G=group.rollout_G[:count],
+            advantage_G=group_advantages(reward_G),
             temperature=self.config.temp,
         )

@@ -19,16 +19,27 @@ GAP_SUMS = ("count", "gap", "gap_max", "x", "y", "xx", "yy", "xy", "finite")
 def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
     """verl's actor configuration that says what ``objective`` says, for an update of ``rows`` responses."""
     return FSDPActorConfig(
-        strategy="fsdp2", ppo_mini_batch_size=rows, ppo_micro_batch_size_per_gpu=1, use_dynamic_bsz=True, rollout_n=rows,
-        clip_ratio=objective.clip_low, clip_ratio_low=objective.clip_low, clip_ratio_high=objective.clip_high,
-        clip_ratio_c=objective.clip_dual, loss_agg_mode=objective.loss_aggregation, entropy_coeff=objective.entropy_coef,
-        use_kl_loss=objective.kl_coef > 0, kl_loss_coef=objective.kl_coef, kl_loss_type=objective.kl_estimator,
+        strategy="fsdp2",
+        ppo_mini_batch_size=rows,
+        ppo_micro_batch_size_per_gpu=1,
+        use_dynamic_bsz=True,
+        rollout_n=rows,
+        clip_ratio=objective.clip_low,
+        clip_ratio_low=objective.clip_low,
+        clip_ratio_high=objective.clip_high,
+        clip_ratio_c=objective.clip_dual,
+        loss_agg_mode=objective.loss_aggregation,
+        entropy_coeff=objective.entropy_coef,
+        use_kl_loss=objective.kl_coef > 0,
+        kl_loss_coef=objective.kl_coef,
+        kl_loss_type=objective.kl_estimator,
         policy_loss=PolicyLossConfig(loss_mode=objective.policy_loss),
     )
 
 
-def policy_loss(config: FSDPActorConfig, model_output: dict[str, torch.Tensor], data: TensorDict,
-                dp_group: Any = None) -> tuple[torch.Tensor, dict[str, Any]]:
+def policy_loss(
+    config: FSDPActorConfig, model_output: dict[str, torch.Tensor], data: TensorDict, dp_group: Any = None
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """verl's `ppo_loss`; without old log-probs in ``data`` the update is on-policy and the ratio is exactly 1.
 
     Without reference log-probs where the KL term wants them, the policy still is the base: the term is exactly 0.
@@ -50,8 +61,17 @@ def gap_sums(learner_S: torch.Tensor, sampler_S: torch.Tensor) -> dict[str, floa
     """Sums over tokens from which mean and maximal difference and correlation follow, whatever the split."""
     x, y = learner_S.double(), sampler_S.double()
     gap = (x - y).abs()
-    values = (float(len(x)), gap.sum(), gap.max(), x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum(),
-              float(torch.isfinite(x).all()))
+    values = (
+        float(len(x)),
+        gap.sum(),
+        gap.max(),
+        x.sum(),
+        y.sum(),
+        (x * x).sum(),
+        (y * y).sum(),
+        (x * y).sum(),
+        float(torch.isfinite(x).all()),
+    )
     return dict(zip(GAP_SUMS, (float(v) for v in values), strict=True))
 
 

@@ -63,7 +63,11 @@ def _source(config: dict[str, Any], data_dir: Path | None) -> SourceSpec:
     """Where the run's data set is, by its own configuration; rows the run could skip are skipped here too."""
     own = config["data_dir"]
     return SourceSpec(
-        dataset=config["dataset"], data_dir=data_dir or (Path(own) if own else None), question_column=config["question_column"],
-        answer_column=config["answer_column"], id_column=config["id_column"], answer_kind=config["answer_kind"],
+        dataset=config["dataset"],
+        data_dir=data_dir or (Path(own) if own else None),
+        question_column=config["question_column"],
+        answer_column=config["answer_column"],
+        id_column=config["id_column"],
+        answer_kind=config["answer_kind"],
         on_bad_row=config["on_bad_row"],
     )

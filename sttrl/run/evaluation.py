@@ -40,7 +40,7 @@ async def vote_same_tokens(problem: Problem, base: Policy, steps: Sequence[Step]
             break
         mean = spent / len(rollouts) if rollouts else tools.config.max_response_tokens / 2
         more = min(MOST_AT_ONCE, max(1, ceil((budget - spent) / max(1.0, mean))))
-        seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts):]
+        seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
         rollouts += (await base.sample(problem.prompt_T, tools.sampling, seeds)).rollout_G
     group = Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget)))
     return await held("vote_same_tokens", problem, tools.sampling, group, None, tools)
@@ -82,9 +82,15 @@ def poll_record(poll: Poll) -> PollRecord:
     """A poll for the journal."""
     rollouts = [*poll.group.rollout_G, *([poll.greedy] if poll.greedy else [])]
     return PollRecord(
-        k=len(poll.group.rollout_G), greedy=poll.greedy is not None, temperature=poll.sampling.temperature, top_p=poll.sampling.top_p,
-        max_tokens=poll.sampling.max_tokens, version=rollouts[0].version, ballots=ballots_record(poll.ballots),
-        election=election_record(poll.election), tokens=sum(len(r.token_T) for r in rollouts),
+        k=len(poll.group.rollout_G),
+        greedy=poll.greedy is not None,
+        temperature=poll.sampling.temperature,
+        top_p=poll.sampling.top_p,
+        max_tokens=poll.sampling.max_tokens,
+        version=rollouts[0].version,
+        ballots=ballots_record(poll.ballots),
+        election=election_record(poll.election),
+        tokens=sum(len(r.token_T) for r in rollouts),
     )
 
 
@@ -92,23 +98,38 @@ def step_record(step: Step, seconds: dict[str, float]) -> StepRecord:
     """A step for the journal."""
     update = {k: v for k, v in dataclasses.asdict(step.update).items() if k != "seconds"} if step.update else None
     return StepRecord(
-        step=step.index, version=step.version, ballots=ballots_record(step.ballots), election=election_record(step.election),
-        majority=election_record(step.majority), reward_G=list(step.reward_G), tokens_sampled=step.group.n_tokens,
-        tokens_trained=step.update.tokens if step.update else 0, update=update, seconds=seconds,
+        step=step.index,
+        version=step.version,
+        ballots=ballots_record(step.ballots),
+        election=election_record(step.election),
+        majority=election_record(step.majority),
+        reward_G=list(step.reward_G),
+        tokens_sampled=step.group.n_tokens,
+        tokens_trained=step.update.tokens if step.update else 0,
+        update=update,
+        seconds=seconds,
     )
 
 
 def ballots_record(ballots: Ballots) -> BallotsRecord:
     """Ballots for the journal."""
     return BallotsRecord(
-        answer_G=[a.text for a in ballots.answer_G], invalid_G=[a.invalid for a in ballots.answer_G],
-        class_G=list(ballots.class_G), representative_C=list(ballots.representative_C),
+        answer_G=[a.text for a in ballots.answer_G],
+        invalid_G=[a.invalid for a in ballots.answer_G],
+        class_G=list(ballots.class_G),
+        representative_C=list(ballots.representative_C),
     )
 
 
 def election_record(election: Election) -> ElectionRecord:
     """An election for the journal."""
     return ElectionRecord(
-        answer=election.answer, winner=election.winner, margin=election.margin, share_C=list(election.share_C),
-        tied_C=list(election.tied_C), voters=election.voters, samples=election.samples, majority_ratio=election.majority_ratio,
+        answer=election.answer,
+        winner=election.winner,
+        margin=election.margin,
+        share_C=list(election.share_C),
+        tied_C=list(election.tied_C),
+        voters=election.voters,
+        samples=election.samples,
+        majority_ratio=election.majority_ratio,
     )

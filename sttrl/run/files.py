@@ -47,4 +47,6 @@ def sync_folder(folder: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> JournalError:
     """What to tell a user whose disk is full, read-only or broken."""
-    return JournalError(f"Cannot write {path}: {error.strerror or error}.", "Make room or choose another --output_dir; what is finished is kept.")
+    return JournalError(
+        f"Cannot write {path}: {error.strerror or error}.", "Make room or choose another --output_dir; what is finished is kept."
+    )

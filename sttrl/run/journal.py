@@ -44,7 +44,8 @@ class Journal:
 
     def append(self, kind: str, **record: Any) -> None:
         """Add one line and sync it. When that fails nothing of it stays, and the lines before it are untouched."""
-        line = json.dumps({"v": SCHEMA_VERSION, "kind": kind, **record}, ensure_ascii=False, sort_keys=True, allow_nan=False).encode() + b"\n"
+        value = {"v": SCHEMA_VERSION, "kind": kind, **record}
+        line = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False).encode() + b"\n"
         try:
             written = self.file.write(line)
             if written != len(line):

@@ -122,10 +122,14 @@ def poll_from_json(value: dict[str, Any]) -> PollRecord:
 
 def step_from_json(value: dict[str, Any]) -> StepRecord:
     """Read a step back."""
-    return StepRecord(**{
-        **value, "ballots": BallotsRecord(**value["ballots"]), "election": ElectionRecord(**value["election"]),
-        "majority": ElectionRecord(**value["majority"]),
-    })
+    return StepRecord(
+        **{
+            **value,
+            "ballots": BallotsRecord(**value["ballots"]),
+            "election": ElectionRecord(**value["election"]),
+            "majority": ElectionRecord(**value["majority"]),
+        }
+    )
 
 
 def question_from_json(value: dict[str, Any]) -> QuestionRecord:

@@ -9,16 +9,17 @@ from typing import Any
 
 from sttrl.data import folder_name
 from sttrl.run.files import write_text
+from sttrl.run.records import PollName
 from sttrl.types import Answer, Poll, Rollout, Step
 
 
-def write_rollouts(folder: Path, question_id: str, polls: Mapping[str, Poll], steps: Sequence[Step]) -> None:
+def write_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> None:
     """Write every response of a question at once, before the journal says that it is finished."""
     lines = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in _lines(polls, steps))
     write_text(folder / "rollouts" / f"{folder_name(question_id)}.jsonl", lines)
 
 
-def _lines(polls: Mapping[str, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+def _lines(polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     for name, poll in polls.items():
         rollouts = (*poll.group.rollout_G, *([poll.greedy] if poll.greedy else []))
         for rollout, answer in zip(rollouts, poll.ballots.answer_G, strict=True):
@@ -30,6 +31,12 @@ def _lines(polls: Mapping[str, Poll], steps: Sequence[Step]) -> Iterator[dict[st
 
 def _line(rollout: Rollout, answer: Answer) -> dict[str, Any]:
     return {
-        "seed": rollout.seed, "version": rollout.version, "finish": rollout.finish, "text": rollout.text, "answer": answer.text,
-        "invalid": answer.invalid, "tokens": list(rollout.token_T), "logprobs": [round(p, 5) for p in rollout.logprob_T],
+        "seed": rollout.seed,
+        "version": rollout.version,
+        "finish": rollout.finish,
+        "text": rollout.text,
+        "answer": answer.text,
+        "invalid": answer.invalid,
+        "tokens": list(rollout.token_T),
+        "logprobs": [round(p, 5) for p in rollout.logprob_T],
     }

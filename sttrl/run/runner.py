@@ -47,8 +47,18 @@ class Work:
 class Runner:
     """Runs the questions of one attempt on one engine."""
 
-    def __init__(self, config: RunConfig, *, engine: Engine, judge: Judge, journal: Journal, folder: Path, attempt: int,
-                 progress: Progress, track: Track) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        engine: Engine,
+        judge: Judge,
+        journal: Journal,
+        folder: Path,
+        attempt: int,
+        progress: Progress,
+        track: Track,
+    ) -> None:
         self.config, self.engine, self.judge, self.journal = config, engine, judge, journal
         self.folder, self.attempt, self.progress, self.track = folder, attempt, progress, track
         self.work: dict[str, Work] = {}
@@ -140,15 +150,24 @@ class Runner:
         self.journal.step(problem.id, record)
         self.track(record)
         update = f"loss {step.update.loss:+.4f}, gap {step.update.logprob_gap_mean:.3f}" if step.update else "no update"
-        self.progress(f"    step {step.index + 1}: {step.election.answer!r} has {step.election.majority_ratio:.0%} of "
-                      f"{step.election.samples} samples; {update}")
+        self.progress(
+            f"    step {step.index + 1}: {step.election.answer!r} has {step.election.majority_ratio:.0%} of "
+            f"{step.election.samples} samples; {update}"
+        )
 
     def _record(self, work: Work, status: QuestionStatus, stop: StopReason | None, error: str | None) -> QuestionRecord:
         source: PollName | None = "adapted" if status == "done" and "adapted" in work.polls else "base" if "base" in work.polls else None
         return QuestionRecord(
-            id=work.problem.id, index=work.problem.index, attempt=self.attempt, status=status, stop=stop, error=error,
-            answer=elected(work.polls[source]) if source else None, answer_source=source,
-            polls={name: poll_record(poll) for name, poll in work.polls.items()}, steps=len(work.steps),
+            id=work.problem.id,
+            index=work.problem.index,
+            attempt=self.attempt,
+            status=status,
+            stop=stop,
+            error=error,
+            answer=elected(work.polls[source]) if source else None,
+            answer_source=source,
+            polls={name: poll_record(poll) for name, poll in work.polls.items()},
+            steps=len(work.steps),
             tokens_sampled=sum(s.group.n_tokens for s in work.steps),
             tokens_trained=sum(s.update.tokens for s in work.steps if s.update),
             tokens_evaluated=sum(p.group.n_tokens + (len(p.greedy.token_T) if p.greedy else 0) for p in work.polls.values()),

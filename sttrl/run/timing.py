@@ -65,8 +65,9 @@ class TimedPolicy:
         with self.watch.on("sample"):
             return await self.policy.sample(prompt_T, sampling, seeds_G)
 
-    async def score(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float,
-                    at: Literal["policy", "base"] = "policy") -> tuple[tuple[float, ...], ...]:
+    async def score(
+        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[float, ...], ...]:
         """See `Policy.score`."""
         with self.watch.on("score"):
             return await self.policy.score(prompt_T, rollout_G, temperature, at)

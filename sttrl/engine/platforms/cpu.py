@@ -49,7 +49,7 @@ class _CpuDeviceModule(types.ModuleType):
 
 
 @PlatformRegistry.register(platform="cpu")
-class CpuPlatform(PlatformBase):  # type: ignore[misc]
+class CpuPlatform(PlatformBase):
     """One device, the host, with gloo for collectives."""
 
     device_name = "cpu"
