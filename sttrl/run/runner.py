@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,12 +132,18 @@ class Runner:
             timed = TimedPolicy(policy, work.watch)
             outcome = await self.method.adapt(problem, timed)
             if outcome.stop != "no_adaptation":
-                work.polls["adapted"] = await evaluate("adapted", problem, timed, self.tools)
+                work.polls["adapted"] = await self._after(work, timed)
                 if self.config.save_adapters and work.steps and policy.version:
                     await timed.save(self.folder / "adapters" / folder_name(problem.id))
             if work.steps:
                 work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, work.steps, self.tools)
         return outcome.stop
+
+    async def _after(self, work: Work, policy: Policy) -> Poll:
+        """The adapted policy's evaluation. A policy that was never updated is the base, whose seeds are the same."""
+        if policy.version == 0:
+            return dataclasses.replace(work.polls["base"], name="adapted")
+        return await evaluate("adapted", work.problem, policy, self.tools)
 
     async def ballots(self, problem: Problem, group: Group) -> Ballots:
         """Judge a group on the question's clock."""
@@ -149,11 +157,7 @@ class Runner:
         record = step_record(step, work.watch.since_last())
         self.journal.step(problem.id, record)
         self.track(record)
-        update = f"loss {step.update.loss:+.4f}, gap {step.update.logprob_gap_mean:.3f}" if step.update else "no update"
-        self.progress(
-            f"    step {step.index + 1}: {step.election.answer!r} has {step.election.majority_ratio:.0%} of "
-            f"{step.election.samples} samples; {update}"
-        )
+        self.progress(f"    step {step.index + 1}: {_vote_line(step)}")
 
     def _record(self, work: Work, status: QuestionStatus, stop: StopReason | None, error: str | None) -> QuestionRecord:
         source: PollName | None = "adapted" if status == "done" and "adapted" in work.polls else "base" if "base" in work.polls else None
@@ -190,3 +194,14 @@ class Runner:
         for old in (self.folder / "state").glob("after_*"):
             if int(old.name.removeprefix("after_")) < self.done:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _vote_line(step: Step) -> str:
+    """A step in one line: who won, by how much, what it led to; or why nobody voted."""
+    election, reasons = step.election, Counter(a.invalid for a in step.ballots.answer_G if a.invalid)
+    if not election.voters:
+        return f"none of {election.samples} samples has an answer ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})"
+    update = f"loss {step.update.loss:+.4f}, gap {step.update.logprob_gap_mean:.3f}" if step.update else "no update"
+    if election.answer is None:
+        return f"a tie of {len(election.tied_C)} answers among {election.samples} samples; {update}"
+    return f"{election.answer!r} has {election.majority_ratio:.0%} of {election.samples} samples; {update}"
