@@ -1,4 +1,4 @@
-"""Seeded sampling inside vLLM: one uniform number per token from a counter-based generator per request.
+"""Seeded sampling inside vLLM: uniform numbers for each token from a counter-based generator per request.
 
 vLLM's own per-request seeds cost one generator call per row and step. Here a request carries its seed, temperature
 and top-p in ``extra_args``; the uniforms come from Philox keyed by that seed, and the token is the inverse of the
@@ -16,19 +16,20 @@ from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
 EXTRA_KEY = "sttrl"
-TOP_P_CANDIDATES = 256
+DRAWS = 5
+"""Uniforms per token: top-p may reject a draw."""
 
 
 class _Row:
     """One request in the batch: its uniforms, its temperature and top-p, and vLLM's live list of its tokens."""
 
     def __init__(self, seed: int, temperature: float, top_p: float, max_tokens: int, output: list[int]) -> None:
-        self.uniform_T = np.random.Generator(np.random.Philox(key=seed)).random(max_tokens, dtype=np.float32)
+        self.uniform_T = np.random.Generator(np.random.Philox(key=seed)).random((max_tokens, DRAWS), dtype=np.float32)
         self.temperature, self.top_p, self.output = temperature, top_p, output
 
     @property
-    def uniform(self) -> float:
-        return float(self.uniform_T[len(self.output)])
+    def uniform(self) -> np.ndarray[Any, Any]:
+        return self.uniform_T[len(self.output)]
 
 
 class SeededSampling(LogitsProcessor):
@@ -72,7 +73,7 @@ class SeededSampling(LogitsProcessor):
         at = torch.tensor(indices, device=logits.device)
         mine = logits if len(indices) == logits.shape[0] else logits[at]
         temperature = torch.tensor([r.temperature for r in rows], device=logits.device)
-        uniform = torch.tensor([r.uniform for r in rows], device=logits.device)
+        uniform = torch.from_numpy(np.stack([r.uniform for r in rows])).to(logits.device)
         top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
         token, logprob = choose(mine, temperature, top_p, uniform)
         chosen = torch.full_like(mine, float("-inf")).scatter_(1, token[:, None], logprob[:, None])
@@ -87,12 +88,15 @@ def choose(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sample a token per row by inverting the cumulative distribution.
 
-    ``logits`` ``[R, V]``; ``temperature`` (0 is greedy), ``top_p`` and ``uniform`` ``[R]``. Returns the tokens ``[R]``
-    and their log-probabilities ``[R]`` at the temperature, before top-p; a greedy row is scored at temperature 1.
+    ``logits`` ``[R, V]``; ``temperature`` (0 is greedy) and ``top_p`` ``[R]``; ``uniform`` ``[R, DRAWS]``. Returns the
+    tokens ``[R]`` and their log-probabilities ``[R]`` at the temperature, before top-p; a greedy row is scored at
+    temperature 1.
     """
     greedy = temperature <= 0
     probability = torch.softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
-    token = _invert_nucleus(probability, top_p, uniform) if bool((top_p < 1).any()) else _invert(probability, uniform)
+    token = _invert(probability, uniform[:, 0])
+    if bool((top_p < 1).any()):
+        token = _nucleus(probability, top_p, uniform, token)
     if bool(greedy.any()):
         token = torch.where(greedy, logits.argmax(dim=-1), token)
     return token, probability.gather(1, token[:, None])[:, 0].log()
@@ -104,12 +108,25 @@ def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=weight.shape[1] - 1)
 
 
-def _invert_nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Top-p: the smallest set of most likely tokens whose mass reaches ``top_p`` (Holtzman 2020)."""
-    count = min(TOP_P_CANDIDATES, probability.shape[1])
-    sorted_p, order = probability.topk(count, dim=-1)
-    if bool((sorted_p.sum(dim=-1) < top_p).any()):
-        sorted_p, order = probability.sort(dim=-1, descending=True)
-    before = sorted_p.cumsum(dim=-1) - sorted_p
-    kept = sorted_p * (before < top_p[:, None])
-    return order.gather(1, _invert(kept, uniform)[:, None])[:, 0]
+def _nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Top-p (Holtzman 2020) by rejection: draw again while the token is outside the smallest set of mass ``top_p``.
+
+    A draw costs one pass over the vocabulary, sorting it twenty; the last draw of a stubborn row does sort.
+    """
+    outside = _outside(probability, top_p, token).nonzero()[:, 0]
+    for draw in range(1, DRAWS - 1):
+        if not len(outside):
+            return token
+        token[outside] = _invert(probability[outside], uniform[outside, draw])
+        outside = outside[_outside(probability[outside], top_p[outside], token[outside])]
+    if len(outside):
+        ordered, order = probability[outside].sort(dim=-1, descending=True)
+        kept = ordered * (ordered.cumsum(dim=-1) - ordered < top_p[outside, None])
+        token[outside] = order.gather(1, _invert(kept, uniform[outside, -1])[:, None])[:, 0]
+    return token
+
+
+def _outside(probability: torch.Tensor, top_p: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Whether more likely tokens alone already have the mass ``top_p``."""
+    own = probability.gather(1, token[:, None])
+    return (probability * (probability > own)).sum(dim=-1) >= top_p
