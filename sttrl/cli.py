@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 
 Subcommands: report RUN... (tables again from the journal), data D (show and check a data set), env (versions and devices).
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
+
+BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
+"""Where, in a box of tyro's, the error ends and help begins."""
 
 T = TypeVar("T")
 
@@ -83,8 +88,7 @@ def run_command(arguments: Sequence[str]) -> None:
 def parse_run(arguments: Sequence[str]) -> RunConfig:
     """The configuration: defaults, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
     file = config_file(arguments)
-    default = RunConfig(**read_yaml(file)) if file is not None else RunConfig()
-    return parse(RunConfig, arguments, default=default, description=DESCRIPTION)
+    return parse(RunConfig, [*(flags_of(file) if file is not None else ()), *arguments], description=DESCRIPTION)
 
 
 def config_file(arguments: Sequence[str]) -> Path | None:
@@ -97,8 +101,23 @@ def config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
+def flags_of(file: Path) -> list[str]:
+    """The settings of a YAML file as flags, so that a wrong type is an error there and on the command line alike."""
+    defaults, flags = RunConfig(), []
+    for name, value in read_yaml(file).items():
+        default = getattr(defaults, name)
+        is_list = isinstance(value, list)
+        if isinstance(value, dict) or isinstance(value, bool) != isinstance(default, bool) or (is_list and not isinstance(default, tuple)):
+            raise UsageError(f"--config {file}: {name} cannot be {value!r}.", f"An example is {name}: {yaml_text(default)}; see --help.")
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no_{name}")
+        else:
+            flags += [f"--{name}", *map(str, value)] if is_list else [f"--{name}={value}"]
+    return flags
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Settings of a YAML file, with an unknown name answered by the nearest known one."""
+    """Settings of a YAML file that are not null; an unknown name is answered by the nearest known one."""
     import yaml
 
     try:
@@ -113,27 +132,37 @@ def read_yaml(file: Path) -> dict[str, Any]:
     for name in settings.keys() - set(field_names()):
         near = difflib.get_close_matches(name, field_names(), 1)
         raise UsageError(f"--config {file}: there is no setting {name!r}.", f"Did you mean {near[0]!r}?" if near else "See --help.")
-    return parsed_settings(settings)
+    return {name: value for name, value in settings.items() if value is not None}
 
 
-def parsed_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """YAML values as the command line would read them, so that a wrong type is an error there and here alike."""
-    flags: list[str] = []
-    for name, value in settings.items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            flags.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            flags += [f"--{name}", *(str(v) for v in (value if isinstance(value, list) else [value]))]
-    read = parse(RunConfig, flags)
-    return {name: getattr(read, name) for name in settings}
+def yaml_text(default: object) -> str:
+    """A default as YAML has it."""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:
-    """tyro, with the project's conventions. Wrong usage exits with 2 and tyro's own suggestion."""
-    parsed: T = tyro.cli(kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options)
+    """tyro, with the project's conventions. Raises `UsageError` with what tyro says, in one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed: T = tyro.cli(
+                kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise complaint(said.getvalue()) from None
     return parsed
+
+
+def complaint(box: str) -> UsageError:
+    """The box that tyro draws around an error, as one line: the error, and the flag that was meant or how to write it."""
+    rows = [row for line in box.splitlines() if (row := line.strip("│╭╮╰╯─ "))][1:]
+    start = next((number for number, row in enumerate(rows) if row.startswith(BELOW_THE_ERROR)), len(rows))
+    flags = [row.split(" (")[0] for row in rows[start:] if row.startswith("--")]
+    meant = rows[start : start + 1] == [BELOW_THE_ERROR[0]]
+    hint = f"Did you mean {' or '.join(flags)}? " if flags and meant else f"Write {flags[0]}. " if flags else ""
+    return UsageError(f"{' '.join(rows[:start]).rstrip('.')}.", f"{hint}See --help.")
 
 
 def report_command(arguments: Sequence[str]) -> None:

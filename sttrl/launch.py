@@ -58,18 +58,17 @@ def run(config: RunConfig) -> None:
     table = read_table(source_of(config))
     chosen = questions(table, config.ids or None, config.limit)
     folder = run_folder(config)
-    claim(folder, config)
     with Journal(folder) as journal:
+        claim(folder, config)
         finished = {f.record.id for f in read_finished(folder)}
         left = [q for q in chosen if q.id not in finished]
         if left:
             write_json(folder / "environment.json", describe_environment())
             say(f"{folder}: {len(left)} of {len(chosen)} questions to do")
             problems, skipped, engine_parts = prepare(config, table, chosen, finished)
-            attempt = attempts(folder)[0] + 1
-            asyncio.run(
-                attempt_run(config, folder, journal, problems, len(chosen) - len(problems) - skipped, attempt, engine_parts, started)
-            )
+            done, attempt = len(chosen) - len(problems) - skipped, attempts(folder)[0] + 1
+            if problems:
+                asyncio.run(attempt_run(config, folder, journal, problems, done, attempt, engine_parts, started))
     finish(folder)
 
 

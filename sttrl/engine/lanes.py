@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sttrl.engine.base import EngineSettings, Policy
-from sttrl.engine.processes import delta_folder, end_processes, keep_logs, start_ray
+from sttrl.engine.processes import HOST_ALLOCATOR, delta_folder, end_processes, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
@@ -107,7 +107,11 @@ class Lane:
             resource_pool=RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=2 if on_gpu else 1),
             ray_cls_with_init=RayClassWithInitArgs(ray.remote(Learner), config=LearnerConfig(self.settings, section)),
             device_name=self.settings.device,
-            worker_env={"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **({} if on_gpu else {"VERL_PLATFORM": "cpu"})},
+            worker_env={
+                "OMP_NUM_THREADS": str(threads),
+                "TOKENIZERS_PARALLELISM": "false",
+                **({} if on_gpu else {"VERL_PLATFORM": "cpu", **HOST_ALLOCATOR}),
+            },
         )
 
 

@@ -36,17 +36,21 @@ def identity(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def claim(folder: Path, config: RunConfig) -> None:
-    """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs."""
+    """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs.
+
+    A run that never began a question (a wrong model, say) leaves the folder free. The caller holds the journal.
+    """
     plain = to_plain(config)
     file = folder / CONFIG
-    if file.exists():
+    begun = (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
+    if begun and file.exists():
         before = identity(read_config(folder))
         now = identity(plain)
         differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if differing:
             changes = ", ".join(f"--{name} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
             raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
-    elif (folder / JOURNAL).exists():
+    elif begun:
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
     else:
         write_json(file, plain)

@@ -45,7 +45,7 @@ class Journal:
     def append(self, kind: str, **record: Any) -> None:
         """Add one line and sync it. When that fails nothing of it stays, and the lines before it are untouched."""
         value = {"v": SCHEMA_VERSION, "kind": kind, **record}
-        line = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False).encode() + b"\n"
+        line = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False).encode(errors="backslashreplace") + b"\n"
         try:
             written = self.file.write(line)
             if written != len(line):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sttrl.engine.base import Engine, Policy
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, SttrlError
 from sttrl.methods import METHODS, Tools
 from sttrl.run.evaluation import elected, evaluate, poll_record, step_record, vote_same_tokens
+from sttrl.run.files import unwritable, write_text
 from sttrl.run.journal import Journal
 from sttrl.run.records import PollName, QuestionRecord, StepRecord
 from sttrl.run.rollouts import write_rollouts
@@ -77,8 +79,8 @@ class Runner:
         gate = asyncio.Semaphore(self.config.in_flight)
 
         async def guarded(problem: Problem) -> None:
-            async with gate, self.engine.fork(f"q{problem.index}", self.method.delta(problem)) as policy:
-                await self._question(problem, policy)
+            async with gate:
+                await self._question(problem, self.engine.fork(f"q{problem.index}", self.method.delta(problem)))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -93,10 +95,15 @@ class Runner:
             if self.done:
                 await policy.restore(self._state(self.done))
             for problem in problems:
-                await self._question(problem, policy)
+                await self._question(problem, contextlib.nullcontext(policy), lasting=policy)
 
-    async def _question(self, problem: Problem, policy: Policy) -> None:
-        """One question to its end. The per-question boundary: only a lost engine or journal goes further."""
+    async def _question(
+        self, problem: Problem, fork: contextlib.AbstractAsyncContextManager[Policy], lasting: Policy | None = None
+    ) -> None:
+        """One question to its end. The per-question boundary: only a lost engine or journal goes further.
+
+        ``lasting`` is the policy that goes on to the next question, if one does; it is kept before the question counts.
+        """
         work = self.work[problem.id] = Work(problem)
         self.journal.begin(problem.id, problem.index, self.attempt)
         started = time.perf_counter()
@@ -104,7 +111,8 @@ class Runner:
         stop: StopReason | None = None
         error: str | None = None
         try:
-            stop = await self._adapt(work, policy)
+            async with fork as policy:
+                stop = await self._adapt(work, policy)
         except (EngineError, JournalError) as problem_of_run:
             if not isinstance(problem_of_run, OutOfMemoryError):
                 raise
@@ -112,10 +120,10 @@ class Runner:
         except SttrlError as failure:
             status, error = STATUS.get(type(failure), "failed"), str(failure)
         except Exception as failure:
-            status, error = "failed", f"{type(failure).__name__}: {failure}"
+            status, error = "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
             self._keep_trace(problem)
-        if self.config.continuous and self.config.adaptation_method != "none":
-            await policy.checkpoint(self._state(self.done + 1))
+        if lasting is not None:
+            await self._write(lasting.checkpoint, self._state(self.done + 1))
         record = self._record(work, status, stop, error)
         write_rollouts(self.folder, problem.id, work.polls, work.steps)
         self.journal.question(record)
@@ -134,10 +142,17 @@ class Runner:
             if outcome.stop != "no_adaptation":
                 work.polls["adapted"] = await self._after(work, timed)
                 if self.config.save_adapters and work.steps and policy.version:
-                    await timed.save(self.folder / "adapters" / folder_name(problem.id))
+                    await self._write(timed.save, self.folder / "adapters" / folder_name(problem.id))
             if work.steps:
                 work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, work.steps, self.tools)
         return outcome.stop
+
+    async def _write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
+        """Let a policy write to the run folder. Raises `JournalError` where that cannot be done."""
+        try:
+            await write(target)
+        except OSError as error:
+            raise unwritable(target, error) from error
 
     async def _after(self, work: Work, policy: Policy) -> Poll:
         """The adapted policy's evaluation. A policy that was never updated is the base, whose seeds are the same."""
@@ -183,9 +198,8 @@ class Runner:
         return f"[{self.done}/{self.total}] {record.id}: {record.answer!r} after {record.steps} steps ({end}), {seconds:.1f} s"
 
     def _keep_trace(self, problem: Problem) -> None:
-        target = self.folder / "logs" / f"attempt_{self.attempt}"
-        target.mkdir(parents=True, exist_ok=True)
-        (target / f"{folder_name(problem.id)}.traceback").write_text(traceback.format_exc(), encoding="utf-8")
+        target = self.folder / "logs" / f"attempt_{self.attempt}" / f"{folder_name(problem.id)}.traceback"
+        write_text(target, traceback.format_exc())
 
     def _state(self, count: int) -> Path:
         return self.folder / "state" / f"after_{count}"
