@@ -22,6 +22,8 @@ from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
 
+MOST_REQUESTS = 1000
+
 T = TypeVar("T")
 
 
@@ -42,18 +44,10 @@ class Lane:
         self.own_cluster = await asyncio.to_thread(
             start_ray, 2 + self.settings.learner_ranks * (2 if self.settings.separate_reference else 1)
         )
-        gpus = 1.0 if self.settings.device == "cuda" else 0.0
-        share = gpus * self.settings.gpu_memory_utilization
-        self.sampler = (
-            ray.remote(Sampler)
-            .options(
-                num_cpus=1,
-                num_gpus=share,
-                runtime_env={"env_vars": environment(self.settings, cores())},
-                max_concurrency=1000,
-            )
-            .remote(self.settings)
-        )
+        # The learner's placement group reserves the GPU; vLLM takes its share of the memory beside it.
+        options = {"num_cpus": 1, "num_gpus": 0, "max_concurrency": MOST_REQUESTS}
+        variables = {"env_vars": environment(self.settings, cores())}
+        self.sampler = ray.remote(Sampler).options(**options, runtime_env=variables).remote(self.settings)
         if self.settings.trains:
             self.learner_ready = asyncio.create_task(self._start_learner())
             if self.settings.separate_reference:

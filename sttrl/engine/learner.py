@@ -228,7 +228,7 @@ class Learner(TrainingWorker):
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data)
         rows = output["model_output"]["log_probs"].unbind()
-        return torch.nested.as_nested_tensor([row[:-1].float() for row in rows], layout=torch.jagged)
+        return torch.nested.as_nested_tensor([row[:-1].float().cpu() for row in rows], layout=torch.jagged)
 
     def _base_logprobs(self, name: str, data: TensorDict) -> torch.Tensor:
         """The base's log-probs: its weights in the fork's place for one pass.

@@ -172,7 +172,7 @@ class Runner:
         record = step_record(step, work.watch.since_last())
         self.journal.step(problem.id, record)
         self.track(record)
-        self.progress(f"    step {step.index + 1}: {_vote_line(step)}")
+        self.progress(f"    {problem.id}, step {step.index + 1}: {_vote_line(step)}")
 
     def _record(self, work: Work, status: QuestionStatus, stop: StopReason | None, error: str | None) -> QuestionRecord:
         source: PollName | None = "adapted" if status == "done" and "adapted" in work.polls else "base" if "base" in work.polls else None
