@@ -106,7 +106,7 @@ class RunConfig:
     seed: int = 0
     """Every sample's seed is a hash of this, the question's id, the step and the sample's number."""
     deterministic: bool = False
-    """One question at a time and single-threaded sums where order matters: results.jsonl is the same byte for byte."""
+    """One question at a time, so that batches repeat: on one machine results.jsonl is the same byte for byte."""
     parallel_problems: int = 1
     """Questions in flight at once."""
     output_dir: Path = Path("outputs")
