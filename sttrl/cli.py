@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -52,8 +53,10 @@ class DataArguments:
     """Column of the label."""
     id_column: str | None = None
     """Column of the id."""
-    on_bad_row: str = "stop"
-    """stop or skip."""
+    answer_kind: Literal["math", "number", "choice"] | None = None
+    """How answers are read, for data sets without a name."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """A row that cannot be used: stop with its place, or skip and count it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; what is left to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     return 0
@@ -93,7 +100,7 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
 
 def config_file(arguments: Sequence[str]) -> Path | None:
     """The file after ``--config``, before anything else is parsed."""
-    for flag, value in zip(arguments, [*arguments[1:], None], strict=True):
+    for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
         if flag == "--config" and value is not None:
             return Path(value)
         if flag.startswith("--config="):
@@ -140,13 +147,13 @@ def yaml_text(default: object) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:
+def parse(kind: type[T], arguments: Sequence[str], prog: str = "main.py", **options: Any) -> T:
     """tyro, with the project's conventions. Raises `UsageError` with what tyro says, in one line."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             parsed: T = tyro.cli(
-                kind, args=list(arguments), prog="main.py", use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options
+                kind, args=list(arguments), prog=prog, use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options
             )
     except SystemExit as end:
         if not end.code:
@@ -157,7 +164,7 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:
 
 def complaint(box: str) -> UsageError:
     """The box that tyro draws around an error, as one line: the error, and the flag that was meant or how to write it."""
-    rows = [row for line in box.splitlines() if (row := line.strip("│╭╮╰╯─ "))][1:]
+    rows = [row for line in box.splitlines() if (row := line.strip("│╭╮╰╯─ ")).strip("-")][1:]
     start = next((number for number, row in enumerate(rows) if row.startswith(BELOW_THE_ERROR)), len(rows))
     flags = [row.split(" (")[0] for row in rows[start:] if row.startswith("--")]
     meant = rows[start : start + 1] == [BELOW_THE_ERROR[0]]
@@ -167,7 +174,7 @@ def complaint(box: str) -> UsageError:
 
 def report_command(arguments: Sequence[str]) -> None:
     """``report RUN...``"""
-    chosen = parse(ReportArguments, arguments[1:])
+    chosen = parse(ReportArguments, arguments[1:], prog="main.py report")
     if not chosen.runs:
         raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
     from sttrl.report.runs import report_runs
@@ -177,9 +184,7 @@ def report_command(arguments: Sequence[str]) -> None:
 
 def data_command(arguments: Sequence[str]) -> None:
     """``data D``"""
-    chosen = parse(DataArguments, arguments[1:])
-    if chosen.on_bad_row not in ("stop", "skip"):
-        raise UsageError(f"--on_bad_row is {chosen.on_bad_row!r}.", "Use stop or skip.")
+    chosen = parse(DataArguments, arguments[1:], prog="main.py data")
     from sttrl.data import SourceSpec, describe, read_table
 
     spec = SourceSpec(
@@ -188,14 +193,15 @@ def data_command(arguments: Sequence[str]) -> None:
         question_column=chosen.question_column,
         answer_column=chosen.answer_column,
         id_column=chosen.id_column,
-        on_bad_row="skip" if chosen.on_bad_row == "skip" else "stop",
+        answer_kind=chosen.answer_kind,
+        on_bad_row=chosen.on_bad_row,
     )
     print(describe(read_table(spec)))
 
 
 def env_command(arguments: Sequence[str]) -> None:
     """``env``"""
-    parse(EnvArguments, arguments[1:])
+    parse(EnvArguments, arguments[1:], prog="main.py env")
     from sttrl.engine.environment import check_packages, choose_device, describe_environment
 
     found = describe_environment()

@@ -28,7 +28,8 @@ class RunConfig:
     """Adapt a model to each question of a data set, without labels, and say what it gained."""
 
     dataset: str = "arithmetic-demo"
-    """A named data set (see `data --help`), a .json/.jsonl/.parquet file, or hf:org/name[:config][:split]."""
+    """A named data set (AIME-TTT, AMC-TTT, MATH-TTT, MATH-L1-TTT to MATH-L5-TTT, GSM8K-TTT, GPQA-TTT, arithmetic-demo), a
+    .json/.jsonl/.parquet file, or hf:org/name[:config][:split]."""
     model: str = "builtin/SmolLM2-135M-Instruct"
     """A hub id, a local Hugging Face folder, or builtin/<name>."""
     voting_function: VotingFunction = "majority"
@@ -54,7 +55,7 @@ class RunConfig:
     lr: float | None = None
     """Learning rate; unset: 1e-3 with LoRA (derived), 5e-7 with full weights (TTRL)."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
-    """Schedule over the steps of a fork (TTRL: cosine over a whole training; per question constant is derived)."""
+    """Schedule over the steps of a fork, of the whole run with --continuous (TTRL: cosine; constant is derived)."""
     warmup_ratio: float = 0.0
     """Share of the steps over which the learning rate rises (TTRL: 0.03 of a whole training; derived here)."""
     weight_decay: float = 0.01
@@ -165,6 +166,14 @@ class RunConfig:
                 raise UsageError(f"--{name} is {value}.", "Use a finite number, 0 or more.")
         if not 0 < self.temp < float("inf"):
             raise UsageError(f"--temp is {self.temp}.", "Votes need samples that differ: use a finite temperature above 0.")
+        if not self.max_logprob_gap > 0:
+            raise UsageError(f"--max_logprob_gap is {self.max_logprob_gap}.", "Use nats a token, above 0; inf opens the gate.")
+        if self.warmup_ratio > 1:
+            raise UsageError(f"--warmup_ratio is {self.warmup_ratio}.", "It is a share of the steps: at most 1.")
+        if self.kl_budget is not None and not self.kl_coef:
+            raise UsageError(
+                "--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6."
+            )
         if self.n_train > self.n_votes:
             raise UsageError(f"--n_train {self.n_train} is more than --n_votes {self.n_votes}.", "Train on at most the samples that vote.")
         if self.learner_ranks > self.n_train:

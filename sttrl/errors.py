@@ -52,6 +52,12 @@ class OutOfMemoryError(EngineError):
     """A device or the machine has no room left for a step."""
 
 
+class StepError(SttrlError):
+    """One step of one question failed in a process that lives on."""
+
+    exit_code = 5
+
+
 class DivergedError(SttrlError):
     """A loss, gradient or log-prob is not finite, or sampler and learner disagree; nothing was applied."""
 

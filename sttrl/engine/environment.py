@@ -36,6 +36,12 @@ def version(package: str) -> str | None:
         return None
 
 
+def installed(package: str) -> bool:
+    """Whether a package can be imported. A folder without ``__init__.py``, as our own ``verl/``, is none."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def has_cuda() -> bool:
     """Whether an NVIDIA driver shows a device here."""
     return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
@@ -52,7 +58,7 @@ def choose_device(wanted: str) -> str:
 
 def check_packages() -> None:
     """Raises `EngineError` naming what is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED if not installed(name)]
     if missing:
         raise EngineError(
             f"Not installed: {', '.join(missing)}.",

@@ -19,10 +19,12 @@ from ray.exceptions import RayActorError, RayTaskError
 from sttrl.engine.base import EngineSettings, Policy
 from sttrl.engine.processes import HOST_ALLOCATOR, delta_folder, end_processes, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
-from sttrl.errors import EngineError, OutOfMemoryError, SttrlError
+from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
 
 MOST_REQUESTS = 1000
+FATAL = ("EngineDeadError",)
+"""vLLM's word for an engine that will answer no more; any other error of a living process costs one question."""
 
 T = TypeVar("T")
 
@@ -259,7 +261,8 @@ async def answer(request: Awaitable[T], who: str) -> T:
             raise error.cause from None
         if "out of memory" in str(error.cause).lower():
             raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
-        raise EngineError(f"The {who} failed: {last_line(error)}", "The whole story is under logs/ in the run folder.") from error
+        kind = EngineError if type(error.cause).__name__ in FATAL else StepError
+        raise kind(f"The {who} failed: {last_line(error)}.", "The whole story is under logs/ in the run folder.") from error
     except RayActorError as error:
         raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
 

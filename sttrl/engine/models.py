@@ -72,14 +72,14 @@ def stop_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
     ids: set[int] = set()
     for file in ("generation_config.json", "config.json"):
         if (folder / file).exists():
-            value = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token_id")
+            value = _settings(folder / file).get("eos_token_id")
             ids |= set(value if isinstance(value, list) else [value]) - {None}
     return tuple(sorted(ids | ({tokenizer.eos_token_id} - {None})))
 
 
 def context_length(folder: Path) -> int | None:
     """Longest sequence the model was made for, where its configuration says so."""
-    value = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    value = _settings(folder / "config.json").get("max_position_embeddings")
     return int(value) if value else None
 
 
@@ -93,9 +93,19 @@ def _checked(folder: Path, trust_remote_code: bool) -> Path:
         raise UsageError(f"{folder} is no model: it has no config.json.", "Give a folder saved by save_pretrained.")
     if not list(folder.glob("*.safetensors")):
         raise UsageError(f"{folder} has no .safetensors weights.", "Pickled weights are not loaded; convert them with save_pretrained.")
-    if "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")) and not trust_remote_code:
+    if "auto_map" in _settings(folder / "config.json") and not trust_remote_code:
         raise UsageError(f"{folder} brings its own code.", "Read it, then add --trust_remote_code.")
     return folder
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is no JSON object: {error}.", "Give a complete model folder.") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} is no JSON object.", "Give a complete model folder.")
+    return value
 
 
 def _from_hub(name: str) -> Path:

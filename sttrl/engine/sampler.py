@@ -88,16 +88,15 @@ class Sampler:
 
     @asynccontextmanager
     async def _holding(self, key: PolicyKey) -> AsyncIterator[Adapter | None]:
-        if self.adapters:
-            yield await self._adapter(key)
-            return
         async with self.turn:
-            await self.turn.wait_for(lambda: self.resident == key.weights or self.in_flight == 0)
-            if self.resident != key.weights:
-                await self._swap(key)
+            if not self.adapters:
+                await self.turn.wait_for(lambda: self.resident == key.weights or self.in_flight == 0)
+                if self.resident != key.weights:
+                    await self._swap(key)
+            adapter = await self._adapter(key) if self.adapters else None
             self.in_flight += 1
         try:
-            yield None
+            yield adapter
         finally:
             async with self.turn:
                 self.in_flight -= 1
@@ -126,6 +125,8 @@ def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),
+            # Threads that spin while another process has their core made a sample take 25 s instead of 2.
+            "OMP_WAIT_POLICY": "passive",
             **HOST_ALLOCATOR,
         }
     return common

@@ -51,8 +51,8 @@ class Method(Protocol):
 
     def __init__(self, tools: Tools) -> None: ...
 
-    def delta(self, problem: Problem | None) -> DeltaSpec:
-        """What a fork for this question may change; ``None``: the one fork of a continuous run."""
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
+        """What a fork for this question may change; ``None``: the one fork of a continuous run over so many questions."""
         ...
 
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:

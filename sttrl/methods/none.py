@@ -13,7 +13,7 @@ class NoAdaptation:
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
-    def delta(self, problem: Problem | None) -> DeltaSpec:
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
         """Nothing may change."""
         return DeltaSpec(kind="none")
 

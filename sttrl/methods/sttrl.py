@@ -18,14 +18,14 @@ class Sttrl:
     def __init__(self, tools: Tools) -> None:
         self.tools, self.config = tools, tools.config
 
-    def delta(self, problem: Problem | None) -> DeltaSpec:
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
         """A LoRA adapter or full weights, with the run's optimiser settings and a seed of its own."""
         config = self.config
         seed = self.tools.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.seed
         return DeltaSpec(
             kind="lora" if config.lora_rank else "full",
             lr=config.learning_rate,
-            total_steps=max(1, config.steps),
+            total_steps=max(1, config.steps * questions),
             warmup_ratio=config.warmup_ratio,
             schedule=config.lr_schedule,
             weight_decay=config.weight_decay,

@@ -60,9 +60,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The settings of a run, as plain values."""
     try:
         value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or "dataset" not in value:
+            raise ValueError("no settings of a run")
     except (OSError, ValueError) as error:
         raise JournalError(f"{folder} is not a run folder: it has no readable {CONFIG}.", "Give a folder under outputs/.") from error
-    assert isinstance(value, dict)
     return value
 
 

@@ -89,11 +89,19 @@ def _repaired(path: Path) -> int:
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     for number, line in enumerate(data[:end].splitlines(), 1):
-        try:
-            json.loads(line)
-        except ValueError as error:
-            raise JournalError(f"{path}, line {number} is damaged.", "Restore the file, or start over with another --run_name.") from error
+        _parsed(path, number, line)
     return end
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The object on a line. Raises `JournalError` where there is none."""
+    try:
+        value = json.loads(line)
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise JournalError(f"{path}, line {number} is damaged.", "Restore the file, or start over with another --run_name.") from error
+    return value
 
 
 def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
@@ -104,10 +112,7 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise JournalError(f"{folder} is not a run folder: it has no readable {JOURNAL}.", "Give a folder under outputs/.") from error
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise JournalError(f"{path}, line {number} is damaged.", "Restore the file, or start over with another --run_name.") from error
+        record = _parsed(path, number, line)
         if record.pop("v", None) != SCHEMA_VERSION:
             raise JournalError(f"{path}, line {number} has another schema version.", "Use the sttrl that wrote it.")
         yield record

@@ -5,6 +5,7 @@ A journal is a sequence of JSON objects, one a line:
 ``{"kind": "begin", "id", "index", "attempt"}``: work on a question starts (again); steps of an earlier try are void.
 ``{"kind": "step", "id", **StepRecord}``: one finished step of the method.
 ``{"kind": "question", **QuestionRecord}``: the question is finished; it is never touched again.
+``{"kind": "attempt", "attempt", "seconds"}``: an attempt came to its end; wall seconds ``total`` and ``start_up``.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Runner:
 
     async def _run_continuous(self, problems: Sequence[Problem]) -> None:
         """One fork for all; its state is on disk before the question that led to it counts as finished."""
-        async with self.engine.fork("continuous", self.method.delta(None)) as policy:
+        async with self.engine.fork("continuous", self.method.delta(None, self.total)) as policy:
             if self.done:
                 await policy.restore(self._state(self.done))
             for problem in problems:
@@ -189,7 +189,7 @@ class Runner:
             steps=len(work.steps),
             tokens_sampled=sum(s.group.n_tokens for s in work.steps),
             tokens_trained=sum(s.update.tokens for s in work.steps if s.update),
-            tokens_evaluated=sum(p.group.n_tokens + (len(p.greedy.token_T) if p.greedy else 0) for p in work.polls.values()),
+            tokens_evaluated=_evaluation_tokens(work),
             seconds=work.watch.total(),
         )
 
@@ -208,6 +208,13 @@ class Runner:
         for old in (self.folder / "state").glob("after_*"):
             if int(old.name.removeprefix("after_")) < self.done:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _evaluation_tokens(work: Work) -> int:
+    """Response tokens sampled for the polls alone: what a poll took over from a step or another poll was paid for there."""
+    counted = {id(r) for step in work.steps for r in step.group.rollout_G}
+    sampled = {id(r): r for p in work.polls.values() for r in (*p.group.rollout_G, *([p.greedy] if p.greedy else []))}
+    return sum(len(r.token_T) for key, r in sampled.items() if key not in counted)
 
 
 def _vote_line(step: Step) -> str:

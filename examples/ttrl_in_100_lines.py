@@ -1,0 +1,96 @@
+"""TTRL (arXiv 2504.16084) on three arithmetic questions, on one page, with sttrl's own pieces on the real engine, on CPU.
+
+One policy sees every question in each epoch: sample, vote, reward what agrees with the vote, take a policy-gradient step.
+Where the vote is wrong the policy learns the wrong answer. The labels are read at the end, to say what all of it was worth.
+`sttrl.methods.sttrl` is the method of the command line.
+
+    .venv/bin/python examples/ttrl_in_100_lines.py [--epochs 4] [--votes 32] [--tokens 16]
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from sttrl.answers import Judge
+from sttrl.data import SourceSpec, build_problems, questions, read_table
+from sttrl.data.labels import labels
+from sttrl.engine.base import EngineSettings, Policy
+from sttrl.engine.lanes import RayEngine
+from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
+from sttrl.objectives.advantages import group_advantages
+from sttrl.run.seeds import seed_of
+from sttrl.types import Ballots, DeltaSpec, Group, Objective, Problem, Sampling, TrainBatch
+from sttrl.voting import VoteConfig, majority
+
+MODEL = "builtin/SmolLM2-135M-Instruct"
+DATA = "arithmetic-demo"
+QUESTIONS = ("5-plus-8", "3-plus-4", "2-times-4")
+
+
+def settings(votes: int, tokens: int, folder: str, stop_ids: tuple[int, ...]) -> EngineSettings:
+    """A small engine: one learner, a LoRA adapter of rank 16."""
+    return EngineSettings(
+        model_folder=folder, stop_token_ids=stop_ids, device="cpu", dtype="bfloat16", trust_remote_code=False,
+        lora_rank=16, lora_alpha=32, learner_ranks=1, micro_batch_tokens=512, trains=True, separate_reference=False,
+        max_model_len=64 + tokens, max_num_seqs=votes, kv_cache_mib=128, gpu_memory_utilization=0.4, max_forks=1,
+    )  # fmt: skip
+
+
+class Ttrl:
+    """A policy, a judge, and how to sample."""
+
+    def __init__(self, policy: Policy, judge: Judge, votes: int, tokens: int) -> None:
+        self.policy, self.judge, self.votes = policy, judge, votes
+        self.sampling = Sampling(temperature=0.8, max_tokens=tokens)
+
+    async def ask(self, problem: Problem, purpose: str, step: int = 0) -> tuple[Group, Ballots]:
+        """Samples of the policy and their answers, in classes of equal ones."""
+        seeds_G = [seed_of(0, problem.id, purpose, step, sample) for sample in range(self.votes)]
+        group = await self.policy.sample(problem.prompt_T, self.sampling, seeds_G)
+        return group, await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
+
+    async def learn(self, problem: Problem, epoch: int) -> None:
+        """Vote, reward agreement, and one GRPO step, unless there is nothing to learn."""
+        group, ballots = await self.ask(problem, "vote", epoch)
+        election = majority(ballots, VoteConfig())
+        print(f"epoch {epoch + 1}  {problem.id:10} elected {election.answer}, agreement {election.majority_ratio:.2f}", flush=True)
+        if not election.abstains and not election.unanimous:
+            advantage_G = group_advantages(election.agreement_G)
+            batch = TrainBatch(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_G=advantage_G, temperature=0.8)
+            await self.policy.update(batch, Objective())
+
+    async def accuracy(self, problems: Sequence[Problem], ballots_P: Sequence[Ballots]) -> float:
+        """The share of samples whose answer equals the label."""
+        right = labels(read_table(SourceSpec(dataset=DATA)))
+        answers = [(p, a.text) for p, ballots in zip(problems, ballots_P, strict=True) for a in ballots.answer_G]
+        verdicts = [text is not None and bool(await self.judge.equal(p.kind, text, right[p.id])) for p, text in answers]
+        return sum(verdicts) / len(verdicts)
+
+
+async def run(epochs: int, votes: int, tokens: int) -> None:
+    """Start the engine, ask, learn for ``epochs``, ask again."""
+    folder = model_folder(MODEL)
+    tokenizer = load_tokenizer(folder)
+    chosen = questions(read_table(SourceSpec(dataset=DATA)), QUESTIONS)
+    problems = build_problems(chosen, tokenizer, instruction=None, prompt_format=None, max_prompt_tokens=64).problems
+    engine = RayEngine(settings(votes, tokens, str(folder), stop_token_ids(folder, tokenizer)), tokenizer)
+    try:
+        await engine.start()
+        async with Judge() as judge, engine.fork("ttrl", DeltaSpec(kind="lora", lr=1e-3, weight_decay=0.01)) as policy:
+            ttrl = Ttrl(policy, judge, votes, tokens)
+            before_P = [(await ttrl.ask(problem, "evaluate"))[1] for problem in problems]
+            for epoch in range(epochs):
+                for problem in problems:
+                    await ttrl.learn(problem, epoch)
+            after_P = [(await ttrl.ask(problem, "evaluate"))[1] for problem in problems]
+            print(f"accuracy before {await ttrl.accuracy(problems, before_P):.2f}")
+            print(f"accuracy after  {await ttrl.accuracy(problems, after_P):.2f}")
+    finally:
+        await engine.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="TTRL on three arithmetic questions.")
+    for flag, value in (("--epochs", 4), ("--votes", 32), ("--tokens", 16)):
+        parser.add_argument(flag, type=int, default=value)
+    asyncio.run(run(**vars(parser.parse_args())))

@@ -1,0 +1,25 @@
+"""What every fault test uses: one judge, its worker idle, and an fsync that costs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from stand_in import InlineJudge
+
+from sttrl.answers import Judge
+
+
+@pytest.fixture(scope="session")
+def judge() -> Iterator[Judge]:
+    """The real judge; the answers of the stand-in are plain numbers, which need no worker."""
+    judge = InlineJudge()
+    yield judge
+    judge.close_sync()
+
+
+@pytest.fixture(autouse=True)
+def free_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill loses nothing that was written, synced or not; waiting for the disk thousands of times shows nothing."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)

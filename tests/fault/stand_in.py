@@ -1,0 +1,239 @@
+"""A stand-in engine: deterministic, instant, and able to fail where a test says so. It drives the real runner, journal, judge and report.
+
+A policy is a distribution over a handful of small numbers, different for every prompt; an update moves it toward what had a
+positive advantage. `Faults` counts the calls of each kind and runs what was planned for the n-th.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sttrl.answers import Judge
+from sttrl.config import RunConfig
+from sttrl.data import SourceSpec, questions, read_table
+from sttrl.engine.base import Policy
+from sttrl.report import results_lines
+from sttrl.run.folder import attempts, claim
+from sttrl.run.journal import Journal, read_finished
+from sttrl.run.runner import Runner
+from sttrl.types import AnswerKind, Ballots, DeltaSpec, FinishReason, Group, Objective, Problem, Rollout, Sampling, TrainBatch, UpdateStats
+
+CHOICES = 5
+Planned = BaseException | Callable[[], None]
+Texts = Callable[[Sequence[int], int, int], tuple[str, FinishReason]]
+"""(prompt, seed, answer) -> the text of a response and how it ended."""
+
+
+def digest(*parts: object) -> int:
+    """A stable 63-bit hash."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def share(*parts: object) -> float:
+    """A stable number in [0, 1)."""
+    return digest(*parts) / 2**63
+
+
+def usual_text(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+    """Mostly an answer; now and then a text without one, or one that is cut at the token limit."""
+    kind = digest("text", seed, answer) % 16
+    if kind == 0:
+        return "I would rather not say.", "stop"
+    return f"Let me see. The answer is {answer}.", "length" if kind == 1 else "stop"
+
+
+@dataclass
+class Faults:
+    """What goes wrong: ``plan[kind, n]`` happens at the n-th call of that kind, counted from 1."""
+
+    plan: dict[tuple[str, int], Planned] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def at(self, kind: str) -> None:
+        """One call."""
+        self.calls[kind] += 1
+        planned = self.plan.get((kind, self.calls[kind]))
+        if isinstance(planned, BaseException):
+            raise planned
+        if planned is not None:
+            planned()
+
+
+class StandInPolicy:
+    """`sttrl.engine.base.Policy` over `CHOICES` answers: ``delta_C`` is added to the base's logits, which every prompt has its own of."""
+
+    def __init__(self, engine: StandIn, spec: DeltaSpec) -> None:
+        self.engine, self.spec, self.version = engine, spec, 0
+        self.delta_C = [0.0] * CHOICES
+
+    def probabilities(self, prompt_T: Sequence[int], temperature: float = 1.0, base: bool = False) -> list[float]:
+        """Of each answer."""
+        shift = [0.0] * CHOICES if base else self.delta_C
+        logit = [(2.0 * share("base", tuple(prompt_T), answer) + shift[answer]) / temperature for answer in range(CHOICES)]
+        top = max(logit)
+        total = math.fsum(math.exp(x - top) for x in logit)
+        return [math.exp(x - top) / total for x in logit]
+
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+        """One response per seed."""
+        await asyncio.sleep(0)
+        self.engine.faults.at("sample")
+        return Group(prompt_T=tuple(prompt_T), rollout_G=tuple(self._rollout(tuple(prompt_T), sampling, seed) for seed in seeds_G))
+
+    async def score(
+        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[float, ...], ...]:
+        """Log-probabilities of the tokens."""
+        p = self.probabilities(prompt_T, temperature, base=at == "base")
+        return tuple(tuple(math.log(p[r.token_T[0]]) / len(r.token_T) for _ in r.token_T) for r in rollout_G)
+
+    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
+        """Add the advantages to the logits of the answers that earned them."""
+        assert self.spec.kind != "none", "a fork without a delta cannot be updated"
+        await asyncio.sleep(0)
+        self.engine.faults.at("update")
+        for rollout, advantage in zip(batch.rollout_G, batch.advantage_G, strict=True):
+            self.delta_C[rollout.token_T[0]] += 0.5 * advantage / len(batch.rollout_G)
+        self.version += 1
+        p, q = self.probabilities(batch.prompt_T), self.probabilities(batch.prompt_T, base=True)
+        kl = math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        return UpdateStats(
+            loss=-sum(batch.advantage_G), grad_norm=1.0, lr=self.spec.lr, kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
+            logprob_correlation=1.0, tokens=batch.n_tokens, micro_batches=1, seconds=0.0,
+        )  # fmt: skip
+
+    async def save(self, folder: Path) -> None:
+        """Write the delta."""
+        self.engine.faults.at("save")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "delta.json").write_text(json.dumps(self.delta_C))
+
+    async def checkpoint(self, folder: Path) -> None:
+        """Write the delta and the version."""
+        self.engine.faults.at("checkpoint")
+        await self.save(folder)
+        (folder / "version").write_text(str(self.version))
+
+    async def restore(self, folder: Path) -> None:
+        """Read what `checkpoint` wrote."""
+        self.engine.faults.at("restore")
+        self.delta_C = json.loads((folder / "delta.json").read_text())
+        self.version = int((folder / "version").read_text())
+
+    def _rollout(self, prompt_T: tuple[int, ...], sampling: Sampling, seed: int) -> Rollout:
+        p = self.probabilities(prompt_T, sampling.temperature or 1.0)
+        answer = p.index(max(p)) if sampling.temperature == 0 else drawn(p, share("draw", seed))
+        text, finish = self.engine.texts(prompt_T, seed, answer)
+        noise = digest("tokens", seed, answer)
+        length = 3 + noise % 10
+        token_T = (answer, *((noise >> 5 * position) % 1000 for position in range(length - 1)))
+        return Rollout(
+            seed=seed, version=self.version, token_T=token_T, logprob_T=(math.log(p[answer]) / length,) * length, finish=finish, text=text
+        )
+
+
+class StandIn:
+    """`sttrl.engine.base.Engine`, with the three further methods that `sttrl.launch` uses of RayEngine."""
+
+    def __init__(self, faults: Faults | None = None, texts: Texts = usual_text) -> None:
+        self.faults, self.texts = faults or Faults(), texts
+        self.open: set[str] = set()
+
+    @asynccontextmanager
+    async def fork(self, name: str, delta: DeltaSpec) -> AsyncIterator[Policy]:
+        """A policy equal to the base."""
+        self.faults.at("fork")
+        assert name not in self.open, f"{name} is open already"
+        self.open.add(name)
+        try:
+            yield StandInPolicy(self, delta)
+        finally:
+            self.open.discard(name)
+
+    async def start(self) -> None:
+        """Nothing to start."""
+        self.faults.at("start")
+
+    async def close(self) -> None:
+        """Every fork must have been left."""
+        assert not self.open, f"forks left open: {self.open}"
+
+
+class InlineJudge(Judge):
+    """The real judge, without a thread of its own: what it is asked here takes no time."""
+
+    async def ballots(self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]]) -> Ballots:
+        """See `Judge.ballots`."""
+        return self.ballots_sync(kind, texts_and_finishes)
+
+
+class ByteTokenizer:
+    """A tokenizer without a chat template: bytes."""
+
+    chat_template = None
+    eos_token_id = 0
+
+    def encode(self, text: str) -> list[int]:
+        """The bytes of a text."""
+        return list(text.encode())
+
+
+def drawn(p: Sequence[float], u: float) -> int:
+    """The answer that ``u`` falls on."""
+    for answer, each in enumerate(p):
+        u -= each
+        if u < 0:
+            return answer
+    return len(p) - 1
+
+
+def config_for(folder: Path, **changes: Any) -> RunConfig:
+    """Settings of a small run in ``folder``."""
+    settings: dict[str, Any] = {
+        "steps": 3, "n_votes": 12, "n_train": 8, "val_samples": 4, "max_response_tokens": 64, "limit": 4,
+        "output_dir": folder.parent, "run_name": folder.name,
+    }  # fmt: skip
+    return RunConfig(**{**settings, **changes})
+
+
+def problems_for(config: RunConfig) -> list[Problem]:
+    """The problems of a run, as the launcher would make them."""
+    table = read_table(SourceSpec(dataset=config.dataset, data_dir=config.data_dir))
+    chosen = questions(table, config.ids or None, config.limit)
+    return [Problem(id=q.id, index=q.index, kind=q.kind, prompt_T=tuple(q.text.encode())) for q in chosen]
+
+
+def attempt(config: RunConfig, engine: StandIn, judge: Judge, problems: Sequence[Problem] | None = None) -> None:
+    """One attempt at a run, as `sttrl.launch` makes it, without model, labels and report."""
+    folder = config.output_dir / str(config.run_name)
+    problems = problems_for(config) if problems is None else problems
+    with Journal(folder) as journal:
+        claim(folder, config)
+        finished = {f.record.id for f in read_finished(folder)}
+        left = [problem for problem in problems if problem.id not in finished]
+        number = attempts(folder)[0] + 1
+        runner = Runner(
+            config, engine=engine, judge=judge, journal=journal, folder=folder, attempt=number,
+            progress=lambda line: None, track=lambda record: None,
+        )  # fmt: skip
+        if left:
+            asyncio.run(runner.run(left, len(finished)))
+
+
+def results(folder: Path) -> str:
+    """results.jsonl as the report would write it now."""
+    return results_lines(read_finished(folder))
+
+
+def rollouts(folder: Path) -> dict[str, bytes]:
+    """The rollout files by name, without what a killed writer left beside them."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "rollouts").glob("[!.]*"))}

@@ -1,0 +1,149 @@
+"""The configuration: defaults, values that cannot be used, and what is derived from the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from sttrl.config import FULL_LR, LORA_LR, AdaptationMethod, RunConfig, Tracker, VotingFunction, field_names, to_plain
+from sttrl.errors import UsageError
+from sttrl.run.folder import default_name, identity, run_folder
+
+BAD: dict[str, dict[str, Any]] = {
+    "steps": {"steps": -1},
+    "n_votes": {"n_votes": 0},
+    "n_train": {"n_train": 1},
+    "val_samples": {"val_samples": 0},
+    "max_response_tokens": {"max_response_tokens": 0},
+    "lora_rank": {"lora_rank": -1},
+    "lora_alpha": {"lora_alpha": 0},
+    "parallel_problems": {"parallel_problems": 0},
+    "learner_ranks": {"learner_ranks": 0},
+    "kv_cache_mib": {"kv_cache_mib": 1},
+    "limit": {"limit": 0},
+    "max_prompt_tokens": {"max_prompt_tokens": 0},
+    "micro_batch_tokens": {"micro_batch_tokens": -5},
+    "top_p": {"top_p": 0.0},
+    "val_top_p": {"val_top_p": 1.5},
+    "stop_agreement": {"stop_agreement": float("nan")},
+    "gpu_memory_utilization": {"gpu_memory_utilization": 2.0},
+    "lr": {"lr": float("nan")},
+    "kl_coef": {"kl_coef": -1.0},
+    "weight_decay": {"weight_decay": float("inf")},
+    "val_temp": {"val_temp": -0.1},
+    "warmup_ratio": {"warmup_ratio": -0.5},
+    "kl_budget": {"kl_budget": float("inf")},
+    "temp": {"temp": 0.0},
+    "n_train ": {"n_votes": 8, "n_train": 9},
+    "learner_ranks ": {"learner_ranks": 33},
+    "separate_ref_gpu": {"separate_ref_gpu": True},
+    "prompt_format": {"prompt_format": "no place for it"},
+    "max_logprob_gap": {"max_logprob_gap": float("nan")},
+    "max_logprob_gap ": {"max_logprob_gap": -0.5},
+}
+
+
+@pytest.mark.parametrize("flag", BAD)
+def test_a_bad_value_is_one_line_with_flag_value_and_remedy(flag: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        RunConfig(**BAD[flag])
+    error = caught.value
+    assert error.exit_code == 2 and "\n" not in str(error) and error.hint
+    assert f"--{flag.strip()}" in error.message
+    value = next(iter(reversed(BAD[flag].values())))
+    assert str(value) in error.message or value is True
+
+
+def test_the_edges_of_what_is_allowed() -> None:
+    RunConfig(steps=0, n_votes=2, n_train=2, val_samples=1, max_response_tokens=1, lora_rank=0, limit=1, top_p=1.0, val_temp=0.0, lr=0.0)
+    RunConfig(separate_ref_gpu=True, lora_rank=0)
+    RunConfig(learner_ranks=32, prompt_format="{question}")
+
+
+def test_it_is_frozen_and_keyword_only() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().steps = 3  # type: ignore[misc]
+    assert all(field.kw_only for field in dataclasses.fields(RunConfig))
+
+
+def test_every_field_has_a_sentence() -> None:
+    """The string under a field is its documentation and its --help."""
+    source = inspect.getsource(RunConfig)
+    for name in field_names():
+        below = source.split(f"\n    {name}: ", 1)[1].split("\n")[1].strip()
+        assert below.startswith('"""') and len(below) > 15, name
+
+
+def test_defaults_are_the_paper_s() -> None:
+    config = RunConfig()
+    assert (config.n_votes, config.n_train, config.val_samples) == (64, 32, 16)
+    assert (config.temp, config.top_p, config.val_temp, config.val_top_p) == (1.0, 1.0, 0.6, 0.95)
+    assert (config.kl_coef, config.weight_decay, config.max_response_tokens) == (0.001, 0.01, 3072)
+    assert config.adaptation_method == "sttrl" and config.voting_function == "majority"
+
+
+def test_learning_rate_follows_the_kind_of_delta() -> None:
+    assert RunConfig().learning_rate == LORA_LR
+    assert RunConfig(lora_rank=0).learning_rate == FULL_LR == 5e-7
+    assert RunConfig(lr=0.0).learning_rate == 0.0, "0 is a learning rate, not an absent one"
+
+
+def test_questions_in_flight() -> None:
+    assert RunConfig(parallel_problems=8).in_flight == 8
+    assert RunConfig(parallel_problems=8, deterministic=True).in_flight == 1
+    assert RunConfig(parallel_problems=8, continuous=True).in_flight == 1
+
+
+def test_choices_agree_with_the_registries() -> None:
+    from sttrl.methods import METHODS
+    from sttrl.voting import VOTES
+
+    assert get_args(VotingFunction) == tuple(VOTES)
+    assert get_args(AdaptationMethod) == tuple(METHODS)
+    assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
+
+
+def test_plain_values_are_json_and_complete() -> None:
+    config = RunConfig(data_dir=Path("/data"), ids=("a", "b"), track=("wandb",))
+    plain = json.loads(json.dumps(to_plain(config)))
+    assert tuple(plain) == field_names()
+    assert (plain["data_dir"], plain["ids"], plain["track"], plain["output_dir"], plain["lr"]) == (
+        "/data",
+        ["a", "b"],
+        ["wandb"],
+        "outputs",
+        None,
+    )
+
+
+OTHER: dict[str, Any] = {
+    "dataset": "AIME-TTT", "model": "other/model", "adaptation_method": "none", "continuous": True, "steps": 6, "n_votes": 65,
+    "n_train": 31, "temp": 0.9, "seed": 1, "ids": ("x",), "limit": 3, "deterministic": True,
+    "lr": 0.1, "val_temp": 0.5, "prompt_format": "{question}!",
+}  # fmt: skip
+SAME: dict[str, Any] = {
+    "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
+    "kv_cache_mib": 512, "gpu_memory_utilization": 0.5,
+}  # fmt: skip
+
+
+def test_the_folder_s_name_follows_what_the_run_does() -> None:
+    name = default_name(RunConfig())
+    assert name.startswith("arithmetic_demo-SmolLM2_135M_Instruct-sttrl-")
+    assert default_name(RunConfig()) == name, "the same command finds the same folder"
+    names = {default_name(RunConfig(**{flag: value})) for flag, value in OTHER.items()}
+    assert len(names | {name}) == len(OTHER) + 1
+    assert {default_name(RunConfig(**{flag: value})) for flag, value in SAME.items()} == {name}
+    assert run_folder(RunConfig(run_name="mine", output_dir=Path("o"))) == Path("o/mine")
+    assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name"}
+
+
+@pytest.mark.parametrize("hostile", ["../../etc/passwd", "hf:a/b:c:d", "a b<script>", "x/../../y.jsonl", "/"])
+def test_a_folder_s_name_is_one_plain_name(hostile: str) -> None:
+    for config in (RunConfig(dataset=hostile), RunConfig(model=hostile)):
+        assert "/" not in default_name(config) and "<" not in default_name(config) and not default_name(config).startswith(".")
