@@ -19,6 +19,7 @@ from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, attem
 from sttrl import cli, launch
 from sttrl.answers import Judge
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, SttrlError
+from sttrl.run.files import write_text
 from sttrl.run.folder import CONFIG
 from sttrl.run.journal import JOURNAL, Journal, read_finished, read_lines
 from sttrl.types import Problem
@@ -204,6 +205,15 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, judg
                 break
         assert {name: (folder / name).read_bytes() for name in names} == old
     assert number > 8
+
+
+def test_a_file_is_replaced_and_never_written_over(tmp_path: Path) -> None:
+    """A second name of the old file still holds the old text: whoever was reading it never saw a part of the new."""
+    write_text(tmp_path / "file", "old")
+    os.link(tmp_path / "file", tmp_path / "reader")
+    write_text(tmp_path / "file", "new and longer")
+    assert (tmp_path / "reader").read_text() == "old" and (tmp_path / "file").read_text() == "new and longer"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "reader"}
 
 
 # Whose folder it is

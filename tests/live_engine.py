@@ -1,0 +1,83 @@
+"""The real engine, driven from tests that are plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tiny_model import STOP_IDS
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.lanes import RayEngine
+from sttrl.engine.models import load_tokenizer
+from sttrl.types import Group, Rollout, TrainBatch
+
+T = TypeVar("T")
+
+PROMPT_T = (1, 13, 15, 16, 7, 20, 6, 21, 22, 23, 24, 25, 26, 27, 2, 1, 14)
+"""The tiny model's tokens of "What is 4 * 3 ? Reply with only the number ." as a chat."""
+OTHER_PROMPT_T = (1, 13, 15, 16, 5, 19, 9, 21, 2, 1, 14)
+
+
+def settings_for(model: Path, **changes: Any) -> EngineSettings:
+    """Settings of a small engine on CPU."""
+    values: dict[str, Any] = {
+        "model_folder": str(model), "device": "cpu", "dtype": "float32", "lora_rank": 8, "lora_alpha": 16, "learner_ranks": 1,
+        "max_model_len": 96, "max_num_seqs": 32, "kv_cache_mib": 64, "gpu_memory_utilization": 0.4, "micro_batch_tokens": 256,
+        "max_forks": 1, "separate_reference": False, "trust_remote_code": False, "stop_token_ids": STOP_IDS, "trains": True,
+    }  # fmt: skip
+    return EngineSettings(**{**values, **changes})
+
+
+def batch_of(group: Group, temperature: float = 1.0, advantage_G: tuple[float, ...] | None = None) -> TrainBatch:
+    """A batch of a whole group; its advantages alternate."""
+    n = len(group.rollout_G)
+    chosen = advantage_G or tuple(1.0 if i % 2 == 0 else -1.0 for i in range(n))
+    return TrainBatch(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_G=chosen, temperature=temperature)
+
+
+def rollout(token_T: tuple[int, ...], logprob_T: tuple[float, ...] | None = None) -> Rollout:
+    """A response that nobody sampled."""
+    return Rollout(seed=0, version=0, token_T=token_T, logprob_T=logprob_T or (-1.0,) * len(token_T), finish="stop", text="")
+
+
+class LiveEngine:
+    """A started `RayEngine` and the event loop it lives on."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.loop = asyncio.Runner()
+        self.settings, self.tokenizer = settings, load_tokenizer(Path(settings.model_folder))
+        self.engine = RayEngine(settings, self.tokenizer)
+        self.run(self.engine.start())
+        self.run(self.engine.lane.learner())
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        """Until it is done."""
+        return self.loop.run(what)
+
+    def close(self) -> None:
+        """End its processes."""
+        self.run(self.engine.close())
+        self.loop.close()
+
+
+class EngineHouse:
+    """One live engine at a time: asking for another closes the one before."""
+
+    def __init__(self) -> None:
+        self.live: LiveEngine | None = None
+
+    def get(self, settings: EngineSettings) -> LiveEngine:
+        """The engine with these settings."""
+        if self.live is None or self.live.settings != settings:
+            self.close()
+            self.live = LiveEngine(settings)
+        return self.live
+
+    def close(self) -> None:
+        """Close the live one, if there is one."""
+        live, self.live = self.live, None
+        if live is not None:
+            live.close()
