@@ -67,7 +67,7 @@ class Sttrl:
             return "unparsable"
         if election.abstains:
             return "tie"
-        if election.unanimous or len(set(election.agreement_G[: self.config.n_train])) == 1:
+        if election.unanimous:
             return "unanimous"
         return "agreement" if election.majority_ratio >= self.config.stop_agreement else None
 
@@ -77,10 +77,12 @@ class Sttrl:
         spent = budget is not None and update is not None and update.kl_to_base is not None and update.kl_to_base > budget
         return "kl_budget" if spent else None
 
-    def batch(self, group: Group, election: Election) -> TrainBatch:
-        """The first ``n_train`` samples with the advantage of agreeing with the elected answer."""
+    def batch(self, group: Group, election: Election) -> TrainBatch | None:
+        """The first ``n_train`` samples with the advantage of agreeing with the elected answer; None where all fare the same."""
         count = self.config.n_train
         reward_G = election.agreement_G[:count]
+        if len(set(reward_G)) == 1:
+            return None
         return TrainBatch(
             prompt_T=group.prompt_T,
             rollout_G=group.rollout_G[:count],

@@ -18,7 +18,7 @@ from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, attem
 
 from sttrl import cli, launch
 from sttrl.answers import Judge
-from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, SttrlError
+from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, StepError, SttrlError
 from sttrl.run.files import write_text
 from sttrl.run.folder import CONFIG
 from sttrl.run.journal import JOURNAL, Journal, read_finished, read_lines
@@ -54,6 +54,13 @@ def test_a_question_that_fails_stays_alone(status: str, place: tuple[str, int], 
     assert place[0] == "fork" or bad.answer_source == "base" and bad.answer == whole[bad.id].polls["base"].election.answer and base
     others = [line for line in results(tmp_path / "run").splitlines() if json.loads(line)["id"] != bad.id]
     assert others == [line for line in results(tmp_path / "whole").splitlines() if json.loads(line)["id"] != bad.id]
+
+
+def test_a_step_that_fails_in_a_process_that_lives_on_costs_one_question(tmp_path: Path, judge: Judge) -> None:
+    attempt(config_for(tmp_path / "run"), StandIn(Faults({("update", 1): StepError("The learner failed: no.", "See logs/.")})), judge)
+    found = list(records(tmp_path / "run").values())
+    assert [record.status for record in found] == ["failed", "done", "done", "done"]
+    assert found[0].error == "The learner failed: no. See logs/." and found[0].answer_source == "base"
 
 
 def test_failed_questions_end_in_exit_code_5(tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,153 @@
+"""Advantages, the policy loss, the KL term, and how sampler and learner are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tensordict import TensorDict
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
+from verl.utils import tensordict_utils as tu
+
+from sttrl.objectives.advantages import group_advantages
+from sttrl.objectives.losses import GAP_SUMS, actor_config, agreement, gap_sums, policy_loss
+from sttrl.types import Objective
+
+REWARDS = st.lists(st.sampled_from([0.0, 1.0]) | st.floats(-5, 5, width=32), min_size=2, max_size=40)
+
+
+@given(REWARDS)
+def test_advantages_are_grpos(reward_G: list[float]) -> None:
+    mean, deviation = np.mean(reward_G), np.std(reward_G, ddof=1)
+    assert group_advantages(reward_G) == pytest.approx([(r - mean) / (deviation + 1e-6) for r in reward_G], rel=1e-6, abs=1e-6)
+
+
+@given(REWARDS)
+def test_advantages_are_verls(reward_G: list[float]) -> None:
+    token_level = torch.zeros(len(reward_G), 3, dtype=torch.float64)
+    token_level[:, -1] = torch.tensor(reward_G, dtype=torch.float64)
+    theirs, _ = compute_grpo_outcome_advantage(token_level, torch.ones(len(reward_G), 3), np.zeros(len(reward_G), dtype=np.int64))
+    assert group_advantages(reward_G) == pytest.approx(theirs[:, 0].tolist(), rel=1e-9, abs=1e-12)
+
+
+@given(REWARDS, st.randoms())
+def test_advantages_sum_to_nothing_and_follow_their_samples(reward_G: list[float], chance: Any) -> None:
+    advantage_G = group_advantages(reward_G)
+    assert math.fsum(advantage_G) == pytest.approx(0, abs=1e-4)
+    order = list(range(len(reward_G)))
+    chance.shuffle(order)
+    assert group_advantages([reward_G[i] for i in order]) == pytest.approx([advantage_G[i] for i in order], rel=1e-5, abs=1e-7)
+
+
+def test_equal_rewards_teach_nothing() -> None:
+    assert group_advantages([1.0] * 8) == group_advantages([0.0] * 8) == (0.0,) * 8
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rewards_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        group_advantages([1.0, bad])
+
+
+def jagged(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
+
+
+def loss_of(
+    objective: Objective,
+    logprob_G: Sequence[Sequence[float]],
+    advantage_G: Sequence[float],
+    old_G: Sequence[Sequence[float]] | None = None,
+    base_G: Sequence[Sequence[float]] | None = None,
+) -> tuple[float, list[list[float]], dict[str, Any]]:
+    """The loss, its gradient by each token's log-prob, and the metrics. The prompt's last token leads each row, as in the learner."""
+    logprob = [torch.tensor(row, requires_grad=True) for row in logprob_G]
+    lengths = [len(row) for row in logprob_G]
+    columns = {
+        "prompts": [torch.zeros(1, dtype=torch.long)] * len(lengths),
+        "responses": [torch.zeros(n, dtype=torch.long) for n in lengths],
+        "response_mask": [torch.ones(n) for n in lengths],
+        "rollout_log_probs": [torch.tensor(row) for row in logprob_G],
+        "advantages": [torch.full((n,), a) for n, a in zip(lengths, advantage_G, strict=True)],
+    }
+    columns |= {"old_log_probs": [torch.tensor(row) for row in old_G]} if old_G else {}
+    columns |= {"ref_log_prob": [torch.tensor(row) for row in base_G]} if base_G else {}
+    data = TensorDict({name: jagged(rows) for name, rows in columns.items()}, batch_size=[len(lengths)])
+    tu.assign_non_tensor(data, dp_size=1, batch_num_tokens=sum(lengths), global_batch_size=len(lengths))
+    output = {"log_probs": jagged([torch.cat([row, row.new_zeros(1)]) for row in logprob])}
+    loss, metrics = policy_loss(actor_config(objective, len(lengths)), output, data)
+    loss.backward()
+    return float(loss), [row.grad.tolist() for row in logprob if row.grad is not None], metrics
+
+
+LOGPROB_G = [[-1.0, -2.0, -0.5], [-3.0], [-0.1, -0.7]]
+ADVANTAGE_G = [1.0, -0.5, 2.0]
+
+
+def test_on_policy_the_ratio_is_one_and_nothing_is_clipped() -> None:
+    loss, gradient_G, metrics = loss_of(Objective(kl_coef=0.0), LOGPROB_G, ADVANTAGE_G)
+    assert loss == pytest.approx(-(3 * 1.0 + 1 * -0.5 + 2 * 2.0) / 6)
+    for gradient_T, advantage in zip(gradient_G, ADVANTAGE_G, strict=True):
+        assert gradient_T == pytest.approx([-advantage / 6] * len(gradient_T))
+    for name in ("actor/pg_clipfrac", "actor/pg_clipfrac_lower", "actor/ppo_kl"):
+        assert metrics[name].aggregate() == 0.0
+
+
+def test_off_policy_the_ratio_is_clipped() -> None:
+    old = [[x - 1.0 for x in row] for row in LOGPROB_G]  # ratio e, above 1.2
+    loss, gradient_G, metrics = loss_of(Objective(kl_coef=0.0), LOGPROB_G, ADVANTAGE_G, old_G=old)
+    assert loss == pytest.approx(-(3 * 1.2 * 1.0 + 1 * math.e * -0.5 + 2 * 1.2 * 2.0) / 6, rel=1e-5)
+    assert gradient_G[0] == [0.0] * 3 and gradient_G[2] == [0.0] * 2 and gradient_G[1] == pytest.approx([0.5 * math.e / 6])
+    assert metrics["actor/pg_clipfrac"].aggregate() == pytest.approx(5 / 6)
+
+
+def test_the_kl_term_is_k3_by_hand() -> None:
+    base = [[-1.5, -1.0, -0.5], [-2.0], [-0.2, -0.1]]
+    differences = [b - p for b_T, p_T in zip(base, LOGPROB_G, strict=True) for b, p in zip(b_T, p_T, strict=True)]
+    k3 = [math.exp(d) - d - 1 for d in differences]
+    loss, gradient_G, metrics = loss_of(Objective(kl_coef=0.3), LOGPROB_G, [0.0] * 3, base_G=base)
+    assert metrics["kl_loss"].aggregate() == pytest.approx(sum(k3) / 6, rel=1e-5)
+    assert loss == pytest.approx(0.3 * sum(k3) / 6, rel=1e-5)
+    assert [g for row in gradient_G for g in row] == pytest.approx([0.3 * (1 - math.exp(d)) / 6 for d in differences], rel=1e-4)
+
+
+def test_at_the_base_the_kl_term_is_nothing() -> None:
+    with_term = loss_of(Objective(kl_coef=5.0), LOGPROB_G, ADVANTAGE_G)
+    without = loss_of(Objective(kl_coef=0.0), LOGPROB_G, ADVANTAGE_G)
+    assert with_term[:2] == without[:2] and with_term[2]["kl_loss"].aggregate() == 0.0
+
+
+PAIRS = st.lists(st.tuples(st.floats(-20, 0, width=32), st.floats(-20, 0, width=32)), min_size=3, max_size=60)
+
+
+@given(PAIRS, st.lists(st.integers(1, 59), max_size=5))
+def test_agreement_is_numpys_whatever_the_split(pairs: list[tuple[float, float]], cuts: list[int]) -> None:
+    learner, sampler = (torch.tensor(side, dtype=torch.float32) for side in zip(*pairs, strict=True))
+    assume(float(learner.double().std()) > 1e-2 and float(sampler.double().std()) > 1e-2)
+    ends = sorted({0, len(pairs), *(c for c in cuts if c < len(pairs))})
+    parts = [gap_sums(learner[a:b], sampler[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    sums = {k: sum(p[k] for p in parts) for k in GAP_SUMS if k not in ("gap_max", "finite")}
+    sums |= {"gap_max": max(p["gap_max"] for p in parts), "finite": min(p["finite"] for p in parts)}
+    mean, largest, correlation = agreement(sums)
+    x, y = learner.double().numpy(), sampler.double().numpy()
+    assert mean == pytest.approx(np.abs(x - y).mean()) and largest == pytest.approx(np.abs(x - y).max())
+    assert correlation == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
+
+
+def test_agreement_of_equals() -> None:
+    x = torch.tensor([-1.0, -2.0, -4.0])
+    assert agreement(gap_sums(x, x)) == (0.0, 0.0, pytest.approx(1.0))
+    assert agreement(gap_sums(x, torch.full((3,), -1.0)))[2] is None, "a constant correlates with nothing"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_log_prob_that_is_not_finite_is_seen(bad: float) -> None:
+    x = torch.tensor([-1.0, bad])
+    assert gap_sums(x, torch.zeros(2))["finite"] == 0.0
+    assert gap_sums(torch.zeros(2), torch.zeros(2))["finite"] == 1.0
