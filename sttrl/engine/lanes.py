@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import itertools
 import os
 import shutil
 import warnings
@@ -17,7 +18,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sttrl.engine.base import EngineSettings, Policy
-from sttrl.engine.processes import HOST_ALLOCATOR, delta_folder, end_processes, keep_logs, start_ray
+from sttrl.engine.processes import delta_folder, end_processes, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
@@ -36,6 +37,7 @@ class Lane:
         self.settings, self.tokenizer = settings, tokenizer
         self.deltas = delta_folder()
         self.turn = asyncio.Lock()
+        self.exports = itertools.count(1)
         self.own_cluster = False
         self.pids: list[int] = []
         self.learner_ready: asyncio.Task[Any] | None = None
@@ -106,7 +108,7 @@ class Lane:
             worker_env={
                 "OMP_NUM_THREADS": str(threads),
                 "TOKENIZERS_PARALLELISM": "false",
-                **({} if on_gpu else {"VERL_PLATFORM": "cpu", **HOST_ALLOCATOR}),
+                **({} if on_gpu else {"VERL_PLATFORM": "cpu"}),
             },
         )
 
@@ -177,6 +179,7 @@ class Fork:
         """See `Policy.restore`."""
         await self._ask("restore_fork", str(folder))
         self.version = int((folder / "version").read_text(encoding="utf-8"))
+        self._forget_exports()
 
     async def open(self) -> None:
         """Make the slot."""
@@ -185,8 +188,7 @@ class Fork:
 
     async def close(self) -> None:
         """Discard the slot and what the sampler holds of it."""
-        for folder in self.exported.values():
-            shutil.rmtree(folder, ignore_errors=True)
+        self._forget_exports()
         if self.spec.kind != "none":
             await self._ask("close_fork")
             await answer(self.lane.sampler.forget.remote(self.name), "sampler")
@@ -196,12 +198,16 @@ class Fork:
         if self.version == 0:
             return None
         if self.version not in self.exported:
-            folder = self.lane.deltas / f"{self.name}@{self.version}"
+            folder = self.lane.deltas / f"{self.name}@{self.version}.{next(self.lane.exports)}"
             await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
-            for old in self.exported.values():
-                shutil.rmtree(old, ignore_errors=True)
+            self._forget_exports()
             self.exported = {self.version: str(folder)}
         return self.exported[self.version]
+
+    def _forget_exports(self) -> None:
+        for folder in self.exported.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        self.exported = {}
 
     async def _ask(self, method: str, *arguments: Any) -> None:
         group = await self.lane.learner()
@@ -259,7 +265,7 @@ async def answer(request: Awaitable[T], who: str) -> T:
     except RayTaskError as error:
         if isinstance(error.cause, SttrlError):
             raise error.cause from None
-        if "out of memory" in str(error.cause).lower():
+        if any(said in str(error.cause).lower() for said in ("out of memory", "can't allocate memory")):
             raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
         kind = EngineError if type(error.cause).__name__ in FATAL else StepError
         raise kind(f"The {who} failed: {last_line(error)}.", "The whole story is under logs/ in the run folder.") from error

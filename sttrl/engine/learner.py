@@ -243,7 +243,8 @@ class Learner(TrainingWorker):
 
     def _backward(self, data: TensorDict, loss: Any, objective: Objective) -> tuple[dict[str, float], float, int, float]:
         """Gradients and one step; out of memory halves the micro-batch, never the batch (at most twice)."""
-        budget = int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0))
+        rows = len(data["input_ids"].values())
+        budget = min(rows, int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0)))
         longest = int(data["input_ids"].offsets().diff().max())
         for attempt in range(OUT_OF_MEMORY_RETRIES + 1):
             tu.assign_non_tensor(data, max_token_len_per_gpu=max(longest, budget >> attempt))
@@ -274,7 +275,7 @@ class Learner(TrainingWorker):
         gap = agreement(sums)[0]
         if not math.isfinite(loss) or sums["finite"] < 1:
             raise DivergedError(f"The loss is {loss}; the update was not applied.", "Lower --lr or --temp.")
-        if gap > objective.max_logprob_gap:
+        if not gap <= objective.max_logprob_gap:  # NaN, too: a sampler's log-prob that is no number
             raise DivergedError(
                 f"Learner and sampler differ by {gap:.3f} nats a token on average; the update was not applied.",
                 f"The gate is --max_logprob_gap {objective.max_logprob_gap}; a gap this large means they do not hold the same weights.",

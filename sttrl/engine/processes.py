@@ -18,7 +18,7 @@ from sttrl.errors import EngineError
 SHARED_MEMORY = Path("/dev/shm")
 DELTA_PREFIX = "sttrl-"
 HOST_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
-"""glibc keeps large blocks instead of returning each to the kernel: on CPU a fifth of an update was page faults."""
+"""glibc keeps large blocks instead of returning each to the kernel: without it half of the sampling noise is page faults."""
 
 
 def start_ray(cpus: int) -> bool:
@@ -33,6 +33,8 @@ def start_ray(cpus: int) -> bool:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(address=os.environ["RAY_ADDRESS"], **quiet)
             return False
+        # Ray would run its workers at nice 15, where anything else on the machine starves them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # The sampler asks Ray for no GPU of its own and must still see the one it shares with the learner.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)

@@ -20,7 +20,7 @@ from sttrl.engine.processes import HOST_ALLOCATOR
 
 @dataclass(frozen=True)
 class PolicyKey:
-    """Which weights to sample from: ``folder`` holds the delta, None is the base. Equal keys are equal weights."""
+    """Which weights to sample from: ``folder`` holds the delta and is written once, None is the base."""
 
     fork: str
     version: int
@@ -28,8 +28,8 @@ class PolicyKey:
 
     @property
     def weights(self) -> str:
-        """What vLLM must hold: every fork at version 0 is the base."""
-        return f"{self.fork}@{self.version}" if self.folder else "base"
+        """What vLLM must hold: every fork at version 0 is the base. Two exports never share a name, not even of one version."""
+        return os.path.basename(self.folder) if self.folder else "base"
 
 
 @dataclass(frozen=True)

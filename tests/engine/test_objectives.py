@@ -83,7 +83,7 @@ def loss_of(
     output = {"log_probs": jagged([torch.cat([row, row.new_zeros(1)]) for row in logprob])}
     loss, metrics = policy_loss(actor_config(objective, len(lengths)), output, data)
     loss.backward()
-    return float(loss), [row.grad.tolist() for row in logprob if row.grad is not None], metrics
+    return float(loss.detach()), [row.grad.tolist() for row in logprob if row.grad is not None], metrics
 
 
 LOGPROB_G = [[-1.0, -2.0, -0.5], [-3.0], [-0.1, -0.7]]

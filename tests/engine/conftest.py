@@ -1,0 +1,53 @@
+"""A learner in the test's own process: one rank over gloo, no Ray."""
+
+from __future__ import annotations
+
+import importlib.resources
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_engine import settings_for
+
+
+@pytest.fixture(scope="session")
+def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
+    """Makes a `Learner` in float32, with changes to the settings."""
+    import torch
+    from torch import distributed
+
+    from sttrl.engine.learner import Learner, LearnerConfig, load_verl_section
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / "cpu.yaml")))
+
+    def make(**changes: Any) -> Any:
+        # Ray's workers inherit this process's environment, so the rank is there for a moment only.
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in rank.items():
+                patch.setenv(name, value)
+            return Learner(LearnerConfig(settings_for(tiny_model, **changes), section))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what is this small loses more to waking threads than they do
+    yield make
+    torch.set_num_threads(threads)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def lora_learner(local_learner: Callable[..., Any]) -> Any:
+    """A learner of LoRA forks."""
+    return local_learner()
+
+
+@pytest.fixture(scope="session")
+def full_learner(local_learner: Callable[..., Any]) -> Any:
+    """A learner of forks with full weights."""
+    return local_learner(lora_rank=0)

@@ -1,0 +1,105 @@
+"""The engine with full weights, and what it says when its processes are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from sttrl.errors import EngineError
+from sttrl.types import DeltaSpec, Objective, Sampling
+
+pytestmark = pytest.mark.slow
+SAMPLING = Sampling(temperature=1.0, max_tokens=10)
+SEEDS = tuple(range(12))
+FULL = DeltaSpec(kind="full", lr=1e-3, weight_decay=0.01)
+MOST_SECONDS = 60
+
+
+@pytest.fixture
+def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
+    """Full weights in bfloat16, as a run has them."""
+    return engine_house.get(settings_for(tiny_model, lora_rank=0, dtype="bfloat16"))
+
+
+def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, tiny_model: Path, tmp_path: Path) -> None:
+    async def look() -> None:
+        fingerprint = await engine.engine.fingerprint()
+        async with engine.engine.fork("base", DeltaSpec(kind="none")) as base:
+            before = await base.sample(PROMPT_T, SAMPLING, SEEDS)
+            fixed = await base.score(PROMPT_T, before.rollout_G, 1.0)
+            async with engine.engine.fork("fork", FULL) as policy:
+                same = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                assert same == before
+                for _ in range(3):
+                    group = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                    stats = await policy.update(batch_of(group), Objective(kl_coef=0.01))
+                    assert stats.logprob_gap_mean < 0.2
+                after = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                assert [r.token_T for r in after.rollout_G] != [r.token_T for r in before.rollout_G]
+                scored = np.concatenate(await policy.score(PROMPT_T, after.rollout_G, 1.0))
+                assert np.abs(scored - np.concatenate([r.logprob_T for r in after.rollout_G])).mean() < 0.1
+                await policy.save(tmp_path / "saved")
+                assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before
+            assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before
+            assert await base.score(PROMPT_T, before.rollout_G, 1.0) == fixed
+        assert await engine.engine.fingerprint() == fingerprint
+
+    engine.run(look())
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    base = {n: p for n, p in network.named_parameters()}
+    assert saved.keys() == base.keys() and all(not torch.equal(saved[n], base[n]) for n in saved)
+
+
+def test_two_full_forks_in_turn_give_the_same(engine: LiveEngine) -> None:
+    async def one(name: str) -> Any:
+        async with engine.engine.fork(name, FULL) as policy:
+            for _ in range(2):
+                group = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                await policy.update(batch_of(group), Objective())
+            return await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+
+    assert engine.run(one("first")) == engine.run(one("second"))
+
+
+def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:
+    """Last in this file: it ends the engine."""
+    sampler, learner = engine.engine.lane.pids
+    family = {p.pid for pid in (sampler, learner) for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]}
+
+    async def after(pid: int, what: str) -> EngineError:
+        async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:
+            group = replace(KEPT, rollout_G=KEPT.rollout_G)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(EngineError) as caught:
+                await (base.sample(PROMPT_T, SAMPLING, SEEDS) if what == "sampler" else policy.update(batch_of(group), Objective()))
+            return caught.value
+        raise AssertionError
+
+    async def sample() -> Any:
+        async with engine.engine.fork("kept", DeltaSpec(kind="none")) as base:
+            return await base.sample(PROMPT_T, SAMPLING, SEEDS)
+
+    KEPT = engine.run(sample())
+    for pid, what in ((sampler, "sampler"), (learner, "learner")):
+        started = time.monotonic()
+        with pytest.raises(EngineError) as leaving:
+            raise engine.run(after(pid, what))
+        assert time.monotonic() - started < MOST_SECONDS
+        assert "died" in leaving.value.message and "same command" in leaving.value.hint and "\n" not in str(leaving.value)
+    started = time.monotonic()
+    engine_house.close()
+    assert time.monotonic() - started < MOST_SECONDS
+    assert not [p for p in family if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,75 @@
+"""Two learner ranks over gloo: weights and responses are sharded, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for
+from safetensors.torch import load_file
+
+from sttrl.types import DeltaSpec, Objective, Sampling
+
+pytestmark = pytest.mark.slow
+SAMPLING = Sampling(temperature=1.0, max_tokens=10)
+SEEDS = tuple(range(11))
+"""An odd number, so that the ranks' shares differ."""
+SPEC = DeltaSpec(kind="lora", lr=0.003, seed=4, weight_decay=0.01)
+OBJECTIVE = Objective(kl_coef=0.1)
+
+
+@pytest.fixture
+def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
+    """An engine whose learner is two processes."""
+    return engine_house.get(settings_for(tiny_model, learner_ranks=2))
+
+
+def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path) -> None:
+    async def look() -> tuple[Any, ...]:
+        described = [await r for r in (await engine.engine.lane.learner()).describe()]
+        async with engine.engine.fork("fork", SPEC) as policy:
+            groups, stats, scores = [], [], []
+            for _ in range(2):
+                groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
+                scores.append(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0))
+                stats.append(await policy.update(batch_of(groups[-1]), OBJECTIVE))
+            scores.append(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0))
+            groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
+            await policy.save(tmp_path / "two")
+            await policy.checkpoint(tmp_path / "state")
+            async with engine.engine.fork("restored", replace(SPEC, seed=1)) as restored:
+                await restored.restore(tmp_path / "state")
+                assert await restored.score(PROMPT_T, groups[-2].rollout_G, 1.0) == scores[-1]
+        prints = await engine.engine.fingerprint()
+        return described, groups, stats, scores, prints
+
+    described, groups, stats, scores, prints = engine.run(look())
+    assert [d["world_size"] for d in described] == [2, 2] and len({d["pid"] for d in described}) == 2
+    assert all(d["packs"] for d in described) and len(set(prints)) == 2
+
+    lora_learner.open_fork("one", SPEC)
+    try:
+        for group, two, scored in zip(groups, stats, scores, strict=False):
+            for row, expected in zip(scored, lora_learner.score("one", batch_of(group)), strict=True):
+                assert list(row) == pytest.approx(expected, abs=1e-3)
+            one = lora_learner.update("one", batch_of(group), OBJECTIVE)
+            for field in ("loss", "grad_norm", "lr", "kl_to_base", "logprob_correlation"):
+                assert getattr(two, field) == pytest.approx(getattr(one, field), rel=1e-3, abs=1e-5), field
+            assert two.tokens == one.tokens == group.n_tokens
+            assert two.logprob_gap_max < 1e-3
+        lora_learner.export("one", str(tmp_path / "one"), "float32")
+        last = lora_learner.score("one", batch_of(groups[1]))
+    finally:
+        lora_learner.close_fork("one")
+    assert np.concatenate(scores[-1]) == pytest.approx(np.concatenate(last), abs=1e-3)
+    saved = {n: load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two")}
+    assert saved["one"].keys() == saved["two"].keys()
+    for name, tensor in saved["one"].items():
+        assert saved["two"][name].shape == tensor.shape
+        assert float((saved["two"][name] - tensor).norm()) <= 0.02 * float(tensor.norm()), name
+    settings = [json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("one", "two")]
+    assert settings[0]["r"] == settings[1]["r"] == 8 and settings[0]["lora_alpha"] == settings[1]["lora_alpha"] == 16
