@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sttrl.engine.base import EngineSettings, Policy
-from sttrl.engine.processes import delta_folder, end_processes, keep_logs, start_ray
+from sttrl.engine.processes import SHARED_CORES, delta_folder, end_processes, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
@@ -108,7 +108,7 @@ class Lane:
             worker_env={
                 "OMP_NUM_THREADS": str(threads),
                 "TOKENIZERS_PARALLELISM": "false",
-                **({} if on_gpu else {"VERL_PLATFORM": "cpu"}),
+                **({} if on_gpu else {"VERL_PLATFORM": "cpu", **SHARED_CORES}),
             },
         )
 

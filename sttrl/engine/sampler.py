@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.processes import HOST_ALLOCATOR
+from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),
-            # Threads that spin while another process has their core made a sample take 25 s instead of 2.
-            "OMP_WAIT_POLICY": "passive",
+            **SHARED_CORES,
             **HOST_ALLOCATOR,
         }
     return common

@@ -59,7 +59,7 @@ def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, ti
     engine.run(look())
     saved = load_file(tmp_path / "saved" / "model.safetensors")
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    base = {n: p for n, p in network.named_parameters()}
+    base = dict(network.named_parameters())
     assert saved.keys() == base.keys() and all(not torch.equal(saved[n], base[n]) for n in saved)
 
 

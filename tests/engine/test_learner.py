@@ -209,9 +209,7 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
 def test_order_and_neighbours_change_nothing(learner: Any, monkeypatch: Any) -> None:
     data = batch()
     order = np.random.default_rng(3).permutation(len(data.rollout_G))
-    shuffled = replace(
-        data, rollout_G=tuple(data.rollout_G[i] for i in order), advantage_G=tuple(data.advantage_G[i] for i in order)
-    )
+    shuffled = replace(data, rollout_G=tuple(data.rollout_G[i] for i in order), advantage_G=tuple(data.advantage_G[i] for i in order))
     with forked(learner) as name:
         check_close(gradients(learner, name, shuffled, monkeypatch), gradients(learner, name, data, monkeypatch), 1e-4)
         found, plain = learner.score(name, shuffled), learner.score(name, data)
@@ -271,7 +269,9 @@ def test_the_schedule_is_the_forks_own(lora_learner: Any) -> None:
     data = batch(n=4)
     with forked(lora_learner, "a", lr=0.1, total_steps=4, schedule="cosine") as a, forked(lora_learner, "b", lr=0.5) as b:
         rates = [lora_learner.update(name, data, OPEN).lr for name in (a, b, a, b, a, a)]
-    assert rates == pytest.approx([0.1, 0.5, 0.1 * 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.05, 0.1 * 0.5 * (1 + math.cos(0.75 * math.pi))])
+    assert rates == pytest.approx(
+        [0.1, 0.5, 0.1 * 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.05, 0.1 * 0.5 * (1 + math.cos(0.75 * math.pi))]
+    )
 
 
 def spoil_gradient(learner: Any, patch: pytest.MonkeyPatch, value: float) -> None:
@@ -406,7 +406,9 @@ def short_of_memory(learner: Any, patch: pytest.MonkeyPatch, times: int, error: 
     return budgets
 
 
-@pytest.mark.parametrize("error", [lambda: torch.OutOfMemoryError("CUDA out of memory"), lambda: RuntimeError("can't allocate memory: you tried")])
+@pytest.mark.parametrize(
+    "error", [lambda: torch.OutOfMemoryError("CUDA out of memory"), lambda: RuntimeError("can't allocate memory: you tried")]
+)
 @pytest.mark.parametrize("times", [1, 2])
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(learner: Any, times: int, error: Callable[[], Exception]) -> None:
     data = batch(n=16)
