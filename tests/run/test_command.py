@@ -116,7 +116,7 @@ def test_metrics_hold_sampler_and_learner_together(whole: Command) -> None:
 
 def test_nothing_outlives_a_run(whole: Command) -> None:
     assert not gone(whole, time.monotonic() + 15)
-    assert not [f for f in Path("/dev/shm").glob(f"sttrl-{whole.process.pid}-*")]
+    assert not list(Path("/dev/shm").glob(f"sttrl-{whole.process.pid}-*"))
 
 
 def test_killed_and_run_again_it_is_the_run_that_nothing_interrupted(whole: Command, tiny_model: Path, tmp_path: Path) -> None:
