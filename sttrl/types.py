@@ -175,7 +175,7 @@ class TrainBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What an update minimises: a policy loss of verl's registry, plus KL to the base and less entropy.
+    """What an update minimises: a policy loss of verl's registry, plus KL to the base.
 
     Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084).
     """
@@ -187,7 +187,6 @@ class Objective:
     clip_dual: float = 3.0
     kl_coef: float = 0.001
     kl_estimator: str = "low_var_kl"
-    entropy_coef: float = 0.0
     max_logprob_gap: float = 0.5
 
 

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sttrl.engine.base import EngineSettings, Policy
-from sttrl.engine.processes import SHARED_CORES, delta_folder, end_processes, keep_logs, start_ray
+from sttrl.engine.processes import SHARED_CORES, delta_folder, end_processes, family, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
@@ -56,7 +56,9 @@ class Lane:
             self.learner_ready = asyncio.create_task(self._start_learner())
             if self.settings.separate_reference:
                 self.reference_ready = asyncio.create_task(self._start_learner())
-        self.pids.append(await answer(self.sampler.ready.remote(), "sampler"))
+        # Its children are vLLM's, and must end with the run even when it ends while they start.
+        self.pids.append(await answer(self.sampler.pid.remote(), "sampler"))
+        await answer(self.sampler.load.remote(), "sampler")
 
     async def learner(self) -> Any:
         """The learner's worker group, once every rank is ready."""
@@ -74,9 +76,10 @@ class Lane:
                 starting.cancel()
         if log_folder is not None and ray.is_initialized():
             keep_logs(log_folder)
+        started = family(self.pids)
         if self.own_cluster and ray.is_initialized():
             await asyncio.to_thread(ray.shutdown)
-        await asyncio.to_thread(end_processes, self.pids)
+        await asyncio.to_thread(end_processes, started)
         shutil.rmtree(self.deltas, ignore_errors=True)
 
     async def _start_learner(self) -> Any:

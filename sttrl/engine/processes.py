@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -74,15 +75,17 @@ def delta_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{DELTA_PREFIX}{os.getpid()}-", dir=parent))
 
 
-def end_processes(pids: list[int]) -> None:
-    """Kill what is left of processes that this run started, with their children."""
+def family(pids: list[int]) -> list[psutil.Process]:
+    """The processes with these ids and everything they have started."""
+    found: list[psutil.Process] = []
     for pid in pids:
-        try:
-            family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
-        except psutil.NoSuchProcess:
-            continue
-        for process in family:
-            try:
-                process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+    return found
+
+
+def end_processes(processes: list[psutil.Process]) -> None:
+    """Kill those that still live; a process id that has passed to another process is left alone."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)

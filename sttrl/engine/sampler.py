@@ -61,14 +61,17 @@ class Sampler:
         self.turn = asyncio.Condition()
         self.adapter_ids: dict[str, int] = {}
         self.next_adapter_id = itertools.count(1)
+
+    async def pid(self) -> int:
+        """Process id of the actor."""
+        return os.getpid()
+
+    async def load(self) -> None:
+        """Start vLLM and load the model."""
         # Imported in the actor: the driver names this class and must not load vLLM.
         from sttrl.engine.generation import Generation
 
-        self.vllm = Generation(settings)
-
-    async def ready(self) -> int:
-        """Process id, once vLLM has loaded the model."""
-        return os.getpid()
+        self.vllm = Generation(self.settings)
 
     async def sample(
         self, key: PolicyKey, prompt_T: Sequence[int], temperature: float, top_p: float, max_tokens: int, seeds_G: Sequence[int]

@@ -29,7 +29,6 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
         clip_ratio_high=objective.clip_high,
         clip_ratio_c=objective.clip_dual,
         loss_agg_mode=objective.loss_aggregation,
-        entropy_coeff=objective.entropy_coef,
         use_kl_loss=objective.kl_coef > 0,
         kl_loss_coef=objective.kl_coef,
         kl_loss_type=objective.kl_estimator,
