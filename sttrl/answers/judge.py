@@ -26,8 +26,8 @@ class JudgeConfig:
     """How many workers, and what one answer may cost: a clock per comparison, a total per answer and group, memory."""
 
     workers: int = 1
-    comparison_s: float = 2.0
-    answer_s: float = 3.0
+    comparison_s: float = 1.5
+    answer_s: float = 2.5
     memory_mib: int = 1024
     limits: Limits = field(default_factory=Limits)
 
