@@ -233,7 +233,7 @@ class Learner(TrainingWorker):
     def _base_logprobs(self, name: str, data: TensorDict) -> torch.Tensor:
         """The base's log-probs: its weights in the fork's place for one pass.
 
-        PEFT's ``disable_adapter`` is not used: it toggles ``requires_grad`` on FSDP2's gathered copies and training stops.
+        PEFT's ``disable_adapter`` is not used: it changes ``requires_grad`` of the parameters that FSDP2 has in place.
         """
         self.slots.load_base()
         try:
