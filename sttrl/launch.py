@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.answers import Judge
-from sttrl.config import RunConfig
-from sttrl.data import SourceSpec, Table, build_problems, questions, read_table
+from sttrl.config import RunConfig, to_plain
+from sttrl.data import Table, build_problems, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, describe_environment
 from sttrl.errors import QuestionsFailedError, UsageError
 from sttrl.run.files import write_json
-from sttrl.run.folder import attempts, claim, run_folder
+from sttrl.run.folder import attempts, claim, run_folder, source_of
 from sttrl.run.journal import Journal, read_finished
 from sttrl.types import Problem
 
@@ -39,23 +39,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def source_of(config: RunConfig) -> SourceSpec:
-    """Where the questions of a run are."""
-    return SourceSpec(
-        dataset=config.dataset,
-        data_dir=config.data_dir,
-        question_column=config.question_column,
-        answer_column=config.answer_column,
-        id_column=config.id_column,
-        answer_kind=config.answer_kind,
-        on_bad_row=config.on_bad_row,
-    )
-
-
 def run(config: RunConfig) -> None:
     """Do what is left of a run, then print its table. Raises `QuestionsFailedError` at the very end when questions failed."""
     started = time.perf_counter()
-    table = read_table(source_of(config))
+    table = read_table(source_of(to_plain(config)))
     chosen = questions(table, config.ids or None, config.limit)
     folder = run_folder(config)
     with Journal(folder) as journal:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.answers import Judge
-from sttrl.data import SourceSpec
 from sttrl.errors import DataError
 from sttrl.report.labels import NO_GRADES, Labels, grade, load_labels
 from sttrl.report.tables import before_after_table, compare_table
 from sttrl.report.write import write_report
-from sttrl.run.folder import attempts, read_config
+from sttrl.run.folder import attempts, read_config, source_of
 from sttrl.run.journal import read_finished
 from sttrl.run.timing import added
 
@@ -37,7 +36,7 @@ def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
     config = read_config(folder)
     finished = read_finished(folder)
     try:
-        labels, remark = load_labels(_source(config, data_dir)), ""
+        labels, remark = load_labels(source_of(config, data_dir)), ""
     except DataError as error:
         labels, remark = None, f"\nno labels: {error}"
     grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
@@ -57,17 +56,3 @@ def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
 async def _grade(finished: Sequence[Any], labels: Labels, folder: Path) -> Any:
     async with Judge() as judge:
         return await grade(finished, labels, judge, folder)
-
-
-def _source(config: dict[str, Any], data_dir: Path | None) -> SourceSpec:
-    """Where the run's data set is, by its own configuration; rows the run could skip are skipped here too."""
-    own = config["data_dir"]
-    return SourceSpec(
-        dataset=config["dataset"],
-        data_dir=data_dir or (Path(own) if own else None),
-        question_column=config["question_column"],
-        answer_column=config["answer_column"],
-        id_column=config["id_column"],
-        answer_kind=config["answer_kind"],
-        on_bad_row=config["on_bad_row"],
-    )

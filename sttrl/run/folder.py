@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import RunConfig, to_plain
+from sttrl.data import SourceSpec
 from sttrl.errors import JournalError
 from sttrl.run.files import write_json
 from sttrl.run.journal import JOURNAL, read_lines
@@ -76,3 +77,17 @@ def attempts(folder: Path) -> tuple[int, dict[str, float]]:
             for name, value in record["seconds"].items():
                 seconds[name] = seconds.get(name, 0.0) + value
     return number, seconds
+
+
+def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec:
+    """Where a run's questions and labels are, by its settings; ``data_dir`` is looked in before the folder they name."""
+    own = plain["data_dir"]
+    return SourceSpec(
+        dataset=plain["dataset"],
+        data_dir=data_dir or (Path(own) if own else None),
+        question_column=plain["question_column"],
+        answer_column=plain["answer_column"],
+        id_column=plain["id_column"],
+        answer_kind=plain["answer_kind"],
+        on_bad_row=plain["on_bad_row"],
+    )

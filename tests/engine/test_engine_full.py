@@ -98,7 +98,7 @@ def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_h
         with pytest.raises(EngineError) as leaving:
             raise engine.run(after(pid, what))
         assert time.monotonic() - started < MOST_SECONDS
-        assert "died" in leaving.value.message and "same command" in leaving.value.hint and "\n" not in str(leaving.value)
+        assert f"The {what} died" in leaving.value.message and "same command" in leaving.value.hint and "\n" not in str(leaving.value)
     started = time.monotonic()
     engine_house.close()
     assert time.monotonic() - started < MOST_SECONDS
