@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
+import dataclasses
 import io
 import os
 import sys
@@ -16,11 +16,14 @@ import tyro
 
 from sttrl.config import RunConfig, field_names
 from sttrl.errors import SttrlError, UsageError
+from sttrl.run.axes import Sweep, SweepRun, read_sweep
+from sttrl.settings import flags_from, flags_of
 
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
-Subcommands: report RUN... (tables again from the journal), data D (show and check a data set), env (versions and devices).
+Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
+data D (show and check a data set), env (versions and devices).
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
@@ -108,43 +111,30 @@ def config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def flags_of(file: Path) -> list[str]:
-    """The settings of a YAML file as flags, so that a wrong type is an error there and on the command line alike."""
-    defaults, flags = RunConfig(), []
-    for name, value in read_yaml(file).items():
-        default = getattr(defaults, name)
-        is_list = isinstance(value, list)
-        if isinstance(value, dict) or isinstance(value, bool) != isinstance(default, bool) or (is_list and not isinstance(default, tuple)):
-            raise UsageError(f"--config {file}: {name} cannot be {value!r}.", f"An example is {name}: {yaml_text(default)}; see --help.")
-        if isinstance(value, bool):
-            flags.append(f"--{name}" if value else f"--no_{name}")
-        else:
-            flags += [f"--{name}", *map(str, value)] if is_list else [f"--{name}={value}"]
-    return flags
+def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
+    """The configuration of every run of a sweep; flags win over its file. Raises `UsageError` naming the run or the flag."""
+    told_apart = {name for run in sweep.runs for name in run.values}
+    for name in flag_names(arguments):
+        if name in told_apart:
+            raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
+        if name in ("run_name", "config"):
+            raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
+    return tuple(config_of(run, sweep.name, arguments) for run in sweep.runs)
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Settings of a YAML file that are not null; an unknown name is answered by the nearest known one."""
-    import yaml
-
+def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
+    """The configuration of one run of a sweep: its folder is <output_dir>/<sweep>/<run>."""
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file} cannot be read: {error}.", "Give an existing YAML file.") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"--config {file} is not YAML: {' '.join(str(error).split())}.", "Write one `name: value` a line.") from error
-    if not isinstance(settings, dict):
-        raise UsageError(f"--config {file} holds no settings.", "Write one `name: value` a line.")
-    settings = {str(name).replace("-", "_"): value for name, value in settings.items()}
-    for name in settings.keys() - set(field_names()):
-        near = difflib.get_close_matches(name, field_names(), 1)
-        raise UsageError(f"--config {file}: there is no setting {name!r}.", f"Did you mean {near[0]!r}?" if near else "See --help.")
-    return {name: value for name, value in settings.items() if value is not None}
+        config = parse(RunConfig, [*flags_from(run.settings, sweep), *arguments], description=DESCRIPTION)
+    except UsageError as error:
+        raise UsageError(f"run {run.name}: {error.message}", error.hint) from error
+    return dataclasses.replace(config, output_dir=config.output_dir / sweep, run_name=run.name)
 
 
-def yaml_text(default: object) -> str:
-    """A default as YAML has it."""
-    return str(default).lower() if isinstance(default, bool) else str(default)
+def flag_names(arguments: Sequence[str]) -> list[str]:
+    """The settings that flags give, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
+    names = [flag[2:].split("=")[0].replace("-", "_") for flag in arguments if flag.startswith("--")]
+    return [name if name in field_names() else name.removeprefix("no_") for name in names]
 
 
 def parse(kind: type[T], arguments: Sequence[str], prog: str = "main.py", **options: Any) -> T:
@@ -213,4 +203,17 @@ def env_command(arguments: Sequence[str]) -> None:
     check_packages()
 
 
-COMMANDS = {"report": report_command, "data": data_command, "env": env_command}
+def sweep_command(arguments: Sequence[str]) -> None:
+    """``sweep FILE [flags]``"""
+    if len(arguments) < 2 or arguments[1].startswith("-"):
+        raise UsageError(
+            "sweep needs a YAML file of axes.", "Give one, such as configs/sweeps/methods_x_votes.yaml; docs/sweeps.md has the format."
+        )
+    sweep = read_sweep(Path(arguments[1]))
+    configs = configs_of(sweep, arguments[2:])
+    from sttrl.launch import run_sweep
+
+    run_sweep(sweep.name, configs)
+
+
+COMMANDS = {"report": report_command, "data": data_command, "env": env_command, "sweep": sweep_command}

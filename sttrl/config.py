@@ -15,12 +15,44 @@ import tyro
 
 from sttrl.errors import UsageError
 
-VotingFunction = Literal["majority"]
-AdaptationMethod = Literal["sttrl", "none"]
+VotingFunction = Literal["majority", "energy", "confidence"]
+AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "none"]
+EnergyKind = Literal["free_energy", "semantic"]
+ConfidenceKind = Literal["mean_logprob", "deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "self_certainty"]
+RewardKind = Literal["agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format"]
+MemoForm = Literal["answer", "token"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
-LORA_LR = 1e-3
-FULL_LR = 5e-7
+
+@dataclass(frozen=True, kw_only=True)
+class MethodDefaults:
+    """What a setting is when the user leaves it to the method."""
+
+    steps: int
+    lora_lr: float
+    full_lr: float
+    continuous_lr: float | None = None
+    weight_decay: float = 0.01
+
+
+METHOD_DEFAULTS: dict[str, MethodDefaults] = {
+    "sttrl": MethodDefaults(steps=5, lora_lr=1e-3, full_lr=5e-7),
+    "ttrl": MethodDefaults(steps=1, lora_lr=1e-3, full_lr=5e-7),
+    "ttft": MethodDefaults(steps=5, lora_lr=1e-4, full_lr=1e-4, continuous_lr=5e-5),
+    "slot": MethodDefaults(steps=5, lora_lr=0.1, full_lr=0.1, weight_decay=1e-8),
+    "memo": MethodDefaults(steps=1, lora_lr=1e-5, full_lr=1e-5),
+    "none": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
+}
+"""Steps and rates by method: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392), MEMO's
+README; the rates of LoRA in sttrl and ttrl are derived."""
+
+TTRL_PRESETS: dict[str, tuple[int, int]] = {
+    "AIME-TTT": (8, 80),
+    "AMC-TTT": (8, 30),
+    "MATH-TTT": (32, 10),
+}
+"""Questions of a batch and epochs of TTRL's scripts, by data set."""
+TTRL_OTHERWISE = (32, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +65,16 @@ class RunConfig:
     model: str = "builtin/SmolLM2-135M-Instruct"
     """A hub id, a local Hugging Face folder, or builtin/<name>."""
     voting_function: VotingFunction = "majority"
-    """How samples elect the pseudo-label: majority of equivalent answers."""
+    """How samples elect the pseudo-label: majority of equivalent answers; or each weighed by its energy or its confidence."""
     adaptation_method: AdaptationMethod = "sttrl"
-    """sttrl: vote, reward agreement, update by policy gradient, per question. none: the base model alone."""
+    """sttrl: vote, reward agreement, update by policy gradient, per question. ttrl: the same over batches of all questions.
+    ttft: fine-tune on the samples that agree. slot: tune a vector on the prompt. memo: lower the entropy of the answers.
+    none: the base model alone."""
     continuous: bool = False
     """Keep one policy for the whole run instead of a fresh fork for every question."""
 
-    steps: int = 5
-    """Updates per question at most (derived)."""
+    steps: int | None = None
+    """Steps per question at most; unset: sttrl 5 and ttft 5 (derived), slot 5 and memo 1 (their READMEs)."""
     n_votes: int = 64
     """Samples that vote in each step (TTRL: 64)."""
     n_train: int = 32
@@ -49,17 +83,73 @@ class RunConfig:
     """Sampling temperature while adapting (TTRL: 1.0 for Qwen2.5-Math, 0.6 for other models)."""
     top_p: float = 1.0
     """Nucleus of the samples while adapting (TTRL: 1.0)."""
-    ties: Literal["abstain", "first"] = "abstain"
-    """What a tied vote does: elect nobody and stop, or elect the class seen first in seed order."""
+    ties: Literal["abstain", "first", "confidence"] = "abstain"
+    """A tied vote: elect nobody and stop; or the class seen first in seed order; or that of higher mean confidence."""
+    energy: EnergyKind = "free_energy"
+    """The energy vote's energy: free_energy -T logsumexp(z / T) (Liu 2020), or semantic, minus the token's logit (arXiv 2508.14496)."""
+    energy_temp: float = 1.0
+    """T of the free energy."""
+    energy_tau: float | None = None
+    """Temperature of the energy vote's weights exp(-(E - E_min) / tau); unset: the group's standard deviation."""
+    confidence: ConfidenceKind = "mean_logprob"
+    """The confidence vote's statistic: exp of the mean log-prob; DeepConf's (arXiv 2508.15260) mean, tail, lowest 10 % or lowest
+    window; or self-certainty (arXiv 2502.18581)."""
+    confidence_window: int = 2048
+    """Tokens of DeepConf's windows (arXiv 2508.15260: 2048)."""
+    confidence_top_k: int = 20
+    """Tokens whose log-probs make DeepConf's token confidence (arXiv 2508.15260: 20)."""
+
+    reward: RewardKind = "agreement"
+    """Pseudo-reward: agreement with the vote (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty (Intuitor),
+    logprob (RLSC); random and format are negative controls."""
+    min_margin: float = 0.0
+    """Gate: no update after a vote whose winner leads by less than this share."""
+    min_agreement: float = 0.0
+    """Gate: no update after a vote whose winner has less than this share of the samples."""
+    max_flip_rate: float = 1.0
+    """Gate: stop adapting once the elected answer changed in more than this share of the steps."""
+    adv_estimator: str = "grpo"
+    """Advantage estimator, any outcome estimator of verl's, or gae: PPO with a critic (TTRL: grpo)."""
+    policy_loss: str = "vanilla"
+    """Policy loss, any of verl's: vanilla is PPO's clipped loss (TTRL), gspo, clip_cov, kl_cov, ..."""
+    loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
+    """How token losses become one (TTRL: token-mean)."""
+    ppo_epochs: int = 1
+    """Passes over the samples of a step (TTRL: 1)."""
+    mini_batches: int = 1
+    """Optimiser steps of a pass (TTRL: 1)."""
+    clip_low: float = 0.2
+    """PPO's clip below 1 (TTRL: 0.2)."""
+    clip_high: float = 0.2
+    """PPO's clip above 1 (TTRL: 0.2)."""
+    gamma: float = 1.0
+    """Discount of later tokens (verl: 1.0)."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation (verl: 1.0)."""
+    critic_lr: float = 1e-5
+    """Learning rate of the critic of --adv_estimator gae (verl: 1e-5)."""
+    memo_form: MemoForm = "answer"
+    """memo's marginal: of the sampled answers, or of the next token over views of the prompt."""
+    memo_views: int = 8
+    """Views of the prompt of --memo_form token (derived)."""
+    train_batch_size: int | None = None
+    """ttrl: questions of a batch; unset: TTRL's of the data set (AIME and AMC 8, others 32)."""
+    epochs: int | None = None
+    """ttrl: passes over the questions; unset: TTRL's of the data set (AIME 80, AMC 30, others 10)."""
+    eval_every: int = 10
+    """ttrl: evaluate all questions after so many steps; 0: before and after only (derived)."""
+    checkpoint_every: int = 10
+    """ttrl: write the policy's state after so many steps, to go on from after an interruption (derived)."""
 
     lr: float | None = None
-    """Learning rate; unset: 1e-3 with LoRA (derived), 5e-7 with full weights (TTRL)."""
+    """Learning rate; unset: sttrl and ttrl 1e-3 with LoRA (derived) and 5e-7 with full weights (TTRL); ttft 1e-4, 5e-5 with
+    --continuous; slot 0.1; memo 1e-5."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """Schedule over the steps of a fork, of the whole run with --continuous (TTRL: cosine; constant is derived)."""
     warmup_ratio: float = 0.0
     """Share of the steps over which the learning rate rises (TTRL: 0.03 of a whole training; derived here)."""
-    weight_decay: float = 0.01
-    """AdamW weight decay (TTRL: 0.01)."""
+    weight_decay: float | None = None
+    """AdamW weight decay; unset: 0.01 (TTRL, MEMO), slot 1e-8 (its README)."""
     kl_coef: float = 0.001
     """Weight of the KL divergence to the base in the loss (TTRL: 0.001, low_var_kl)."""
     lora_rank: int = 16
@@ -140,56 +230,40 @@ class RunConfig:
     """A YAML file of these settings."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("steps", 0),
-            ("n_votes", 1),
-            ("n_train", 2),
-            ("val_samples", 1),
-            ("max_response_tokens", 1),
-            ("lora_rank", 0),
-            ("parallel_problems", 1),
-            ("learner_ranks", 1),
-            ("kv_cache_mib", 16),
-            ("lora_alpha", 1),
-        ):
-            if getattr(self, name) < lowest:
-                raise UsageError(f"--{name} is {getattr(self, name)}.", f"Use {lowest} or more.")
-        for name in ("limit", "max_prompt_tokens", "micro_batch_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}.", "Use 1 or more, or leave it out.")
-        for name in ("top_p", "val_top_p", "stop_agreement", "gpu_memory_utilization"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}.", "It is a share: above 0, at most 1.")
-        for name in ("lr", "kl_coef", "weight_decay", "val_temp", "warmup_ratio", "kl_budget"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise UsageError(f"--{name} is {value}.", "Use a finite number, 0 or more.")
-        if not 0 < self.temp < float("inf"):
-            raise UsageError(f"--temp is {self.temp}.", "Votes need samples that differ: use a finite temperature above 0.")
-        if not self.max_logprob_gap > 0:
-            raise UsageError(f"--max_logprob_gap is {self.max_logprob_gap}.", "Use nats a token, above 0; inf opens the gate.")
-        if self.warmup_ratio > 1:
-            raise UsageError(f"--warmup_ratio is {self.warmup_ratio}.", "It is a share of the steps: at most 1.")
-        if self.kl_budget is not None and not self.kl_coef:
-            raise UsageError(
-                "--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6."
-            )
-        if self.n_train > self.n_votes:
-            raise UsageError(f"--n_train {self.n_train} is more than --n_votes {self.n_votes}.", "Train on at most the samples that vote.")
-        if self.learner_ranks > self.n_train:
-            raise UsageError(f"--learner_ranks {self.learner_ranks} is more than --n_train {self.n_train}.", "Every rank needs a sample.")
-        if self.separate_ref_gpu and self.lora_rank:
-            raise UsageError(
-                "--separate_ref_gpu with LoRA: the reference is the same model without its adapter.",
-                "Leave the flag out, or train full weights with --lora_rank 0.",
-            )
-        if self.prompt_format is not None and "{question}" not in self.prompt_format:
-            raise UsageError(f"--prompt_format {self.prompt_format!r} has no {{question}}.", "Write {question} where the question goes.")
+        _check_counts(self)
+        _check_numbers(self)
+        _check_together(self)
+        _check_used(self)
+
+    @property
+    def method_steps(self) -> int:
+        """``steps``, or the method's default."""
+        return self.steps if self.steps is not None else METHOD_DEFAULTS[self.adaptation_method].steps
 
     @property
     def learning_rate(self) -> float:
-        """``lr``, or the default of the kind of delta."""
-        return self.lr if self.lr is not None else (LORA_LR if self.lora_rank else FULL_LR)
+        """``lr``, or the default of the method and the kind of delta."""
+        default = METHOD_DEFAULTS[self.adaptation_method]
+        if self.lr is not None:
+            return self.lr
+        if self.continuous and default.continuous_lr is not None:
+            return default.continuous_lr
+        return default.lora_lr if self.lora_rank else default.full_lr
+
+    @property
+    def decay(self) -> float:
+        """``weight_decay``, or the method's default."""
+        return self.weight_decay if self.weight_decay is not None else METHOD_DEFAULTS[self.adaptation_method].weight_decay
+
+    @property
+    def ttrl_batch_size(self) -> int:
+        """Questions of a batch of ttrl."""
+        return self.train_batch_size or TTRL_PRESETS.get(self.dataset, TTRL_OTHERWISE)[0]
+
+    @property
+    def ttrl_epochs(self) -> int:
+        """Passes of ttrl over the questions."""
+        return self.epochs or TTRL_PRESETS.get(self.dataset, TTRL_OTHERWISE)[1]
 
     @property
     def in_flight(self) -> int:
@@ -208,3 +282,101 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value for name, value in plain.items()
     }
+
+
+SHARES = {
+    "top_p": False, "val_top_p": False, "stop_agreement": False, "gpu_memory_utilization": False,
+    "min_margin": True, "min_agreement": True, "max_flip_rate": True, "gamma": True, "gae_lambda": True,
+}  # fmt: skip
+"""Settings that are a share, and whether 0 is one of their values."""
+LOWEST = {
+    "n_votes": 1, "n_train": 2, "val_samples": 1, "max_response_tokens": 1, "lora_rank": 0, "parallel_problems": 1, "learner_ranks": 1,
+    "kv_cache_mib": 16, "lora_alpha": 1, "confidence_window": 1, "confidence_top_k": 1, "ppo_epochs": 1, "mini_batches": 1,
+    "memo_views": 2, "eval_every": 0, "checkpoint_every": 1,
+}  # fmt: skip
+"""The least value of each count."""
+NOT_NEGATIVE = ("lr", "kl_coef", "weight_decay", "val_temp", "warmup_ratio", "kl_budget", "critic_lr", "clip_low", "clip_high")
+
+ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
+REINFORCING = frozenset({"sttrl", "ttrl"})
+USED_BY: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("voting_function", "ties", "min_margin", "min_agreement"), ELECTING),
+    **dict.fromkeys(("reward", "adv_estimator", "policy_loss", "ppo_epochs", "mini_batches", "loss_aggregation"), REINFORCING),
+    **dict.fromkeys(("clip_low", "clip_high", "gamma", "gae_lambda", "critic_lr"), REINFORCING),
+    **dict.fromkeys(("max_flip_rate", "kl_budget"), frozenset({"sttrl"})),
+    **dict.fromkeys(("memo_form", "memo_views"), frozenset({"memo"})),
+    **dict.fromkeys(("train_batch_size", "epochs", "eval_every", "checkpoint_every"), frozenset({"ttrl"})),
+}
+"""The methods that a setting has an effect on; with any other method it must be left at its default."""
+
+
+def _check_counts(config: RunConfig) -> None:
+    for name, lowest in LOWEST.items():
+        if getattr(config, name) < lowest:
+            raise UsageError(f"--{name} is {getattr(config, name)}.", f"Use {lowest} or more.")
+    if config.steps is not None and config.steps < 0:
+        raise UsageError(f"--steps is {config.steps}.", "Use 0 or more.")
+    for name in ("limit", "max_prompt_tokens", "micro_batch_tokens", "train_batch_size", "epochs"):
+        if getattr(config, name) is not None and getattr(config, name) < 1:
+            raise UsageError(f"--{name} is {getattr(config, name)}.", "Use 1 or more, or leave it out.")
+
+
+def _check_numbers(config: RunConfig) -> None:
+    for name, zero in SHARES.items():
+        if not (0 <= getattr(config, name) <= 1 and (zero or getattr(config, name))):
+            raise UsageError(f"--{name} is {getattr(config, name)}.", f"It is a share: {'from' if zero else 'above'} 0, at most 1.")
+    for name in NOT_NEGATIVE:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise UsageError(f"--{name} is {value}.", "Use a finite number, 0 or more.")
+    for name in ("energy_temp", "energy_tau"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"--{name} is {value}.", "Use a finite number above 0.")
+    if not 0 < config.temp < float("inf"):
+        raise UsageError(f"--temp is {config.temp}.", "Votes need samples that differ: use a finite temperature above 0.")
+    if not config.max_logprob_gap > 0:
+        raise UsageError(f"--max_logprob_gap is {config.max_logprob_gap}.", "Use nats a token, above 0; inf opens the gate.")
+    if config.warmup_ratio > 1:
+        raise UsageError(f"--warmup_ratio is {config.warmup_ratio}.", "It is a share of the steps: at most 1.")
+
+
+def _check_together(config: RunConfig) -> None:
+    if config.kl_budget is not None and not config.kl_coef:
+        raise UsageError("--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6.")
+    if config.n_train > config.n_votes:
+        raise UsageError(f"--n_train {config.n_train} is more than --n_votes {config.n_votes}.", "Train on at most the samples that vote.")
+    if config.learner_ranks > config.n_train:
+        raise UsageError(f"--learner_ranks {config.learner_ranks} is more than --n_train {config.n_train}.", "Every rank needs a sample.")
+    if config.adaptation_method != "ttrl" and config.mini_batches * config.learner_ranks > config.n_train:
+        raise UsageError(
+            f"--mini_batches {config.mini_batches} is more than --n_train {config.n_train} samples make on {config.learner_ranks} ranks.",
+            "Every mini-batch needs a sample on every rank.",
+        )
+    if config.separate_ref_gpu and config.lora_rank:
+        raise UsageError(
+            "--separate_ref_gpu with LoRA: the reference is the same model without its adapter.",
+            "Leave the flag out, or train full weights with --lora_rank 0.",
+        )
+    if config.prompt_format is not None and "{question}" not in config.prompt_format:
+        raise UsageError(f"--prompt_format {config.prompt_format!r} has no {{question}}.", "Write {question} where the question goes.")
+
+
+def _check_used(config: RunConfig) -> None:
+    """A setting that would do nothing is an error, not silence."""
+    method = config.adaptation_method
+    for field in dataclasses.fields(config):
+        methods = USED_BY.get(field.name)
+        if methods is not None and method not in methods and getattr(config, field.name) != field.default:
+            raise UsageError(
+                f"--{field.name} {getattr(config, field.name)} does nothing with --adaptation_method {method}.",
+                f"It belongs to {', '.join(sorted(methods))}: leave it out, or choose one of them.",
+            )
+        vote = field.name.split("_")[0]
+        if vote in ("energy", "confidence") and config.voting_function != vote and getattr(config, field.name) != field.default:
+            raise UsageError(
+                f"--{field.name} {getattr(config, field.name)} does nothing with --voting_function {config.voting_function}.",
+                f"Leave it out, or use --voting_function {vote}.",
+            )
+    if method == "ttrl" and config.continuous:
+        raise UsageError("--continuous does nothing with --adaptation_method ttrl, whose one policy sees all questions.", "Leave it out.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sttrl.engine.environment import check_packages, choose_device, describe_env
 from sttrl.errors import QuestionsFailedError, UsageError
 from sttrl.run.files import write_json
 from sttrl.run.folder import attempts, claim, run_folder, source_of
-from sttrl.run.journal import Journal, read_finished
+from sttrl.run.journal import JOURNAL, Journal, read_finished
 from sttrl.types import Problem
 
 QUIET = {
@@ -41,22 +42,26 @@ def say(line: str) -> None:
 
 def run(config: RunConfig) -> None:
     """Do what is left of a run, then print its table. Raises `QuestionsFailedError` at the very end when questions failed."""
-    started = time.perf_counter()
-    table = read_table(source_of(to_plain(config)))
-    chosen = questions(table, config.ids or None, config.limit)
-    folder = run_folder(config)
-    with Journal(folder) as journal:
-        claim(folder, config)
-        finished = {f.record.id for f in read_finished(folder)}
-        left = [q for q in chosen if q.id not in finished]
-        if left:
-            write_json(folder / "environment.json", describe_environment())
-            say(f"{folder}: {len(left)} of {len(chosen)} questions to do")
-            problems, skipped, engine_parts = prepare(config, table, chosen, finished)
-            done, attempt = len(chosen) - len(problems) - skipped, attempts(folder)[0] + 1
-            if problems:
-                asyncio.run(attempt_run(config, folder, journal, problems, done, attempt, engine_parts, started))
-    finish(folder)
+    with Workshop() as workshop:
+        carry_out(config, workshop)
+    finish(run_folder(config))
+
+
+def run_sweep(name: str, configs: Sequence[RunConfig]) -> None:
+    """Do what is left of every run of a sweep on one engine where their model is the same, then print the table of all.
+
+    Raises `QuestionsFailedError` at the very end when questions failed.
+    """
+    from sttrl.report.sweep import report_sweep
+
+    plans = [plan_of(config) for config in configs]
+    with Workshop(needs=[plan.parts.settings for plan in plans if plan is not None and plan.problems]) as workshop:
+        for number, config in enumerate(configs, 1):
+            say(f"run {number} of {len(configs)}: {run_folder(config).name}")
+            carry_out(config, workshop)
+    report = report_sweep(name, [run_folder(config) for config in configs])
+    print(f"{report.table}\n\nsweep folder: {report.folder}")
+    complain(report.bad, report.total, str(report.folder))
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,82 @@ class EngineParts:
     tokenizer: Any
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is left of a run: its questions, how many are done, and the engine it needs."""
+
+    problems: list[Problem]
+    done: int
+    parts: EngineParts
+
+
+def plan_of(config: RunConfig) -> Plan | None:
+    """What is left of a run; None where nothing is."""
+    folder = run_folder(config)
+    table = read_table(source_of(to_plain(config)))
+    chosen = questions(table, config.ids or None, config.limit)
+    finished = {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
+    if all(q.id in finished for q in chosen):
+        return None
+    problems, skipped, parts = prepare(config, table, chosen, finished)
+    return Plan(problems, len(chosen) - len(problems) - skipped, parts)
+
+
+def carry_out(config: RunConfig, workshop: Workshop) -> None:
+    """Do what is left of one run."""
+    started, folder = time.perf_counter(), run_folder(config)
+    with Journal(folder) as journal:
+        claim(folder, config)
+        plan = plan_of(config)
+        if plan is not None and plan.problems:
+            write_json(folder / "environment.json", describe_environment())
+            say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
+            workshop.do(attempt_run(config, folder, journal, plan, workshop, started))
+
+
+class Workshop:
+    """The engine and the event loop it lives on, for one run or for one after another that can use the same."""
+
+    def __init__(self, needs: Sequence[EngineSettings] = ()) -> None:
+        self.needs, self.loop = list(needs), asyncio.Runner()
+        self.engine: Any = None
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.do(self.close())
+        finally:
+            self.loop.close()
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until it is done."""
+        self.loop.run(work)
+
+    async def ready(self, parts: EngineParts, log_folder: Path) -> Any:
+        """An engine that can do what ``parts`` asks for: the one that runs, or a new one that can do all that is needed like it."""
+        from sttrl.engine.lanes import RayEngine
+
+        if self.engine is None or not self.engine.settings.covers(parts.settings):
+            await self.close()
+            alike = [need for need in self.needs if need.is_like(parts.settings)]
+            self.engine = RayEngine(functools.reduce(EngineSettings.together, alike, parts.settings), parts.tokenizer, log_folder)
+            await self.engine.start()
+        return self.engine
+
+    async def close(self) -> None:
+        """End the engine's processes."""
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            await engine.close()
+
+
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Any], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
     """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
     check_packages()
     device = choose_device(config.device)
+    check_names(config, device)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from sttrl.engine.models import context_length, load_tokenizer, model_folder, stop_token_ids
@@ -85,6 +162,7 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Any], finished: se
         max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens,
         on_bad_row=config.on_bad_row,
         file=table.source,
+        views=config.memo_views if config.memo_form == "token" else 0,
     )
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
@@ -118,40 +196,53 @@ def engine_settings(config: RunConfig, device: str, model: str, longest: int, st
         trust_remote_code=config.trust_remote_code,
         stop_token_ids=stop_ids,
         trains=config.adaptation_method != "none",
+        critic=config.adv_estimator == "gae",
         separate_reference=config.separate_ref_gpu,
     )
 
 
-async def attempt_run(
-    config: RunConfig, folder: Path, journal: Journal, problems: list[Problem], done: int, attempt: int, parts: EngineParts, started: float
-) -> None:
-    """One attempt: start the engine and the judge, run the questions, end every process."""
-    from sttrl.engine.lanes import RayEngine
+def check_names(config: RunConfig, device: str) -> None:
+    """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know."""
+    if (config.adv_estimator, config.policy_loss) == (RunConfig.adv_estimator, RunConfig.policy_loss):
+        return
+    if device == "cpu":
+        os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
+    from sttrl.objectives.registry import check_estimator, check_policy_loss
+
+    check_estimator(config.adv_estimator)
+    check_policy_loss(config.policy_loss)
+
+
+async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: Plan, workshop: Workshop, started: float) -> None:
+    """One attempt: an engine and a judge, the questions, and the seconds."""
     from sttrl.report.lines import step_metrics
     from sttrl.run.runner import Runner
     from sttrl.track import Tracker
 
-    engine = RayEngine(parts.settings, parts.tokenizer, folder / "logs" / f"attempt_{attempt}")
+    attempt = attempts(folder)[0] + 1
     tracker = Tracker(config.track, folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
         async with Judge() as judge:
-            await engine.start()
-            start_up = time.perf_counter() - started
-            say(f"engine ready after {start_up:.1f} s")
-            runner = Runner(
-                config,
-                engine=engine,
-                judge=judge,
-                journal=journal,
-                folder=folder,
-                attempt=attempt,
-                progress=say,
-                track=lambda record: tracker.log(step_metrics(record)),
-            )
-            await runner.run(problems, done)
+            try:
+                engine = await workshop.ready(plan.parts, folder / "logs" / f"attempt_{attempt}")
+                start_up = time.perf_counter() - started
+                say(f"engine ready after {start_up:.1f} s")
+                runner = Runner(
+                    config,
+                    engine=engine,
+                    judge=judge,
+                    journal=journal,
+                    folder=folder,
+                    attempt=attempt,
+                    progress=say,
+                    track=lambda record: tracker.log(step_metrics(record)),
+                )
+                await runner.run(plan.problems, plan.done)
+            except BaseException:
+                await workshop.close()
+                raise
         journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
     finally:
-        await engine.close()
         tracker.close()
 
 
@@ -162,9 +253,10 @@ def finish(folder: Path) -> None:
     report = report_run(folder)
     print(f"{report.table}\n\nrun folder: {folder}")
     counts = report.summary["questions"]
-    bad = counts["total"] - counts["done"]
+    complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
+
+
+def complain(bad: int, total: int, where: str) -> None:
+    """Raises `QuestionsFailedError` when questions failed."""
     if bad:
-        raise QuestionsFailedError(
-            f"{bad} of {counts['total']} questions failed or diverged; their base answers stand.",
-            f"{folder}/results.jsonl and {folder}/logs say why.",
-        )
+        raise QuestionsFailedError(f"{bad} of {total} questions failed or diverged; their base answers stand.", f"{where} say why.")

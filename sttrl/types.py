@@ -33,12 +33,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A question ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike."""
+    """A question ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
+
+    ``view_V``: other wordings of the prompt, each up to where its answer would begin, for the method that wants them.
+    """
 
     id: str
     index: int
     kind: AnswerKind
     prompt_T: tuple[int, ...]
+    view_V: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,38 @@ class Group:
         return sum(len(r.token_T) for r in self.rollout_G)
 
 
+Stat = Literal["logprob", "entropy", "top_confidence", "self_certainty", "sum_pi_squared", "logit", "logsumexp"]
+"""What a pass over sampled tokens can measure: the fields of `TokenStats`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What to measure. ``energy_temperature`` is T of ``logsumexp``; ``top_k`` the tokens of ``top_confidence``."""
+
+    want: frozenset[Stat] = frozenset({"logprob"})
+    energy_temperature: float = 1.0
+    top_k: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStats:
+    """Statistics of a response, one number for each of its tokens; None where a statistic was not asked for.
+
+    Of the distribution that the token was sampled from, logits z at the sampling temperature: ``logprob_T`` log p of the
+    token; ``entropy_T`` in nats; ``top_confidence_T`` minus the mean log p of the k likeliest tokens (arXiv 2508.15260);
+    ``self_certainty_T`` logsumexp(z) - mean(z) (arXiv 2502.18581); ``sum_pi_squared_T`` sum of p squared. Of the raw logits:
+    ``logit_T`` that of the token; ``logsumexp_T`` T logsumexp(z / T) at the energy temperature T.
+    """
+
+    logprob_T: tuple[float, ...] | None = None
+    entropy_T: tuple[float, ...] | None = None
+    top_confidence_T: tuple[float, ...] | None = None
+    self_certainty_T: tuple[float, ...] | None = None
+    sum_pi_squared_T: tuple[float, ...] | None = None
+    logit_T: tuple[float, ...] | None = None
+    logsumexp_T: tuple[float, ...] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What one sample answered: ``text`` is the normal form, or None with the reason in ``invalid``."""
@@ -96,11 +132,13 @@ class Ballots:
 
     ``class_G``: class index of each sample, or None where the sample has no answer.
     ``representative_C``: normal form of the first member of each class, in order of first appearance.
+    ``stats_G``: token statistics of each sample, where a vote weighs samples by them.
     """
 
     answer_G: tuple[Answer, ...]
     class_G: tuple[int | None, ...]
     representative_C: tuple[str, ...]
+    stats_G: tuple[TokenStats, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +174,16 @@ class Election:
         return self.winner is not None and all(a == 1.0 for a in self.agreement_G)
 
 
-DeltaKind = Literal["none", "lora", "full"]
+DeltaKind = Literal["none", "lora", "full", "vector"]
+"""Nothing, a LoRA adapter, all weights, or a vector added to the last hidden state (SLOT)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeltaSpec:
-    """What a fork may change: nothing, a LoRA adapter or all weights; and how its optimiser steps.
+    """What a fork may change, and how its optimiser, AdamW, steps.
 
-    ``total_steps`` is the horizon of the learning-rate schedule. ``seed`` seeds LoRA's A matrices.
+    ``total_steps`` is the horizon of the learning-rate schedule. ``seed`` seeds LoRA's A matrices. ``critic_lr`` is the
+    learning rate of the fork's critic, where the engine has one.
     """
 
     kind: DeltaKind
@@ -152,34 +192,68 @@ class DeltaSpec:
     warmup_ratio: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.0
+    adam_eps: float = 1e-8
+    critic_lr: float = 0.0
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainBatch:
-    """What an update trains on: responses to one prompt, and one advantage for each.
+class TrainGroup:
+    """Responses to one prompt, as an update trains on them.
 
-    The responses come from the very weights that are updated, so the ratio is 1 and no separate pass is made for it.
+    ``advantage_GT``: one advantage for every token (an empty tuple where the loss has none). ``value_GT``, ``return_GT``: what
+    the critic expected of each token and what came, where there is a critic. ``base_logprob_GT``: the base's log-probs, where a
+    reference worker has computed them. ``scored``: only so many of each response's last tokens carry loss; None: all.
     """
 
     prompt_T: tuple[int, ...]
     rollout_G: tuple[Rollout, ...]
-    advantage_G: tuple[float, ...]
+    advantage_GT: tuple[tuple[float, ...], ...] = ()
+    value_GT: tuple[tuple[float, ...], ...] | None = None
+    return_GT: tuple[tuple[float, ...], ...] | None = None
+    base_logprob_GT: tuple[tuple[float, ...], ...] | None = None
+    scored: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBatch:
+    """What an update trains on: the groups of one question or of several.
+
+    ``fresh``: the responses were sampled from the very weights that are updated, so the ratio of the first step is 1 and
+    the sampler's log-probs must be the learner's.
+    """
+
+    group_P: tuple[TrainGroup, ...]
     temperature: float
+    fresh: bool = True
 
     @property
     def n_tokens(self) -> int:
-        """Response tokens that carry loss."""
-        return sum(len(r.token_T) for r in self.rollout_G)
+        """Response tokens that carry loss in one pass."""
+        return sum(len(r.token_T) if g.scored is None else g.scored for g in self.group_P for r in g.rollout_G)
+
+    @property
+    def n_rows(self) -> int:
+        """Responses of all groups."""
+        return sum(len(g.rollout_G) for g in self.group_P)
+
+
+LossKind = Literal["policy", "nll", "marginal_entropy", "prompt_nll"]
+"""``policy``: a policy loss of verl's registry, and KL to the base. ``nll``: mean negative log-likelihood of the response
+tokens. ``marginal_entropy``: entropy of the next-token distribution averaged over the rows (MEMO). ``prompt_nll``: mean
+next-token cross-entropy of the prompts (SLOT)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What an update minimises: a policy loss of verl's registry, plus KL to the base.
+    """What an update minimises, and in how many optimiser steps.
 
-    Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084).
+    Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084). An update passes
+    ``ppo_epochs`` times over the batch, each time in ``mini_batches`` steps; with more than one step in all, old log-probs
+    are computed before the first.
     """
 
+    loss: LossKind = "policy"
     policy_loss: str = "vanilla"
     loss_aggregation: str = "token-mean"
     clip_low: float = 0.2
@@ -188,42 +262,79 @@ class Objective:
     kl_coef: float = 0.001
     kl_estimator: str = "low_var_kl"
     max_logprob_gap: float = 0.5
+    ppo_epochs: int = 1
+    mini_batches: int = 1
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Optimiser steps of one update."""
+        return self.ppo_epochs * self.mini_batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStats:
     """What one update measured. Log-probs are natural logarithms per token.
 
-    ``logprob_gap_mean``, ``logprob_gap_max``, ``logprob_correlation``: learner against sampler on the sampled tokens.
+    ``loss`` and ``grad_norm`` are means over the optimiser steps, ``kl_to_base`` and the comparison with the sampler are the
+    first step's. ``logprob_gap_mean``, ``logprob_gap_max``, ``logprob_correlation``: learner against sampler on the sampled
+    tokens; None where the samples come from other weights. ``value_loss``: the critic's. ``tokens`` that carried loss,
+    counted at every pass.
     """
 
     loss: float
     grad_norm: float
     lr: float
     kl_to_base: float | None
-    logprob_gap_mean: float
-    logprob_gap_max: float
+    logprob_gap_mean: float | None
+    logprob_gap_max: float | None
     logprob_correlation: float | None
     tokens: int
     micro_batches: int
     seconds: float
+    optimizer_steps: int = 1
+    clip_fraction: float | None = None
+    value_loss: float | None = None
 
 
-StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "steps", "no_adaptation"]
+StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "no_adaptation"]
+
+GateReason = Literal["margin", "agreement"]
+"""Why a vote was not trusted, and no update followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a method: what was sampled, what was elected, and the update that followed (None: it stopped)."""
+class HeldVote:
+    """The samples of a step, their answers, and what they elected; ``majority`` beside the run's own vote.
 
-    index: int
-    version: int
+    ``greedy``: a greedy response whose reward is ``baseline``, where the advantage estimator wants one (ReMax).
+    """
+
     group: Group
     ballots: Ballots
     election: Election
     majority: Election
     reward_G: tuple[float, ...]
+    greedy: Rollout | None = None
+    baseline: float | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Response tokens that were sampled for it."""
+        return self.group.n_tokens + (len(self.greedy.token_T) if self.greedy is not None else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a method: the vote it held, if it held one, and the update that followed (None: none did).
+
+    ``gate`` says why a vote led to no update, where a gate did that.
+    """
+
+    index: int
+    version: int
+    vote: HeldVote | None
     update: UpdateStats | None
+    gate: GateReason | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +348,8 @@ class Outcome:
 class Poll:
     """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
 
-    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is over the samples alone.
+    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is the majority vote over the samples
+    alone, ``confidence`` the vote that weighs each by its mean log-prob.
     """
 
     name: Literal["base", "vote_same_tokens", "adapted"]
@@ -246,6 +358,7 @@ class Poll:
     greedy: Rollout | None
     ballots: Ballots
     election: Election
+    confidence: Election
 
 
 QuestionStatus = Literal["done", "failed", "diverged", "oom"]

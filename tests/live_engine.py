@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from tiny_model import STOP_IDS
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer
-from sttrl.types import Group, Rollout, TrainBatch
+from sttrl.types import Group, Rollout, TokenStats, TrainBatch, TrainGroup
 
 T = TypeVar("T")
 
@@ -31,16 +31,26 @@ def settings_for(model: Path, **changes: Any) -> EngineSettings:
     return EngineSettings(**{**values, **changes})
 
 
-def batch_of(group: Group, temperature: float = 1.0, advantage_G: tuple[float, ...] | None = None) -> TrainBatch:
-    """A batch of a whole group; its advantages alternate."""
-    n = len(group.rollout_G)
-    chosen = advantage_G or tuple(1.0 if i % 2 == 0 else -1.0 for i in range(n))
-    return TrainBatch(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_G=chosen, temperature=temperature)
+def group_of(group: Group, advantage_G: Sequence[float] | None = None) -> TrainGroup:
+    """A whole group to train on; its advantages alternate."""
+    chosen = advantage_G or [1.0 if i % 2 == 0 else -1.0 for i in range(len(group.rollout_G))]
+    spread = tuple((a,) * len(r.token_T) for a, r in zip(chosen, group.rollout_G, strict=True))
+    return TrainGroup(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_GT=spread)
+
+
+def batch_of(group: Group, temperature: float = 1.0, advantage_G: Sequence[float] | None = None) -> TrainBatch:
+    """A batch of one whole group."""
+    return TrainBatch(group_P=(group_of(group, advantage_G),), temperature=temperature)
 
 
 def rollout(token_T: tuple[int, ...], logprob_T: tuple[float, ...] | None = None) -> Rollout:
     """A response that nobody sampled."""
     return Rollout(seed=0, version=0, token_T=token_T, logprob_T=logprob_T or (-1.0,) * len(token_T), finish="stop", text="")
+
+
+def logprobs_of(stats_G: Sequence[TokenStats]) -> list[tuple[float, ...]]:
+    """The log-probs of scored responses."""
+    return [stats.logprob_T for stats in stats_G if stats.logprob_T is not None]
 
 
 class LiveEngine:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
+from sttrl.types import DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, UpdateStats
+
+JUST_LOGPROBS = Measure()
 
 
 class Policy(Protocol):
@@ -24,13 +26,25 @@ class Policy(Protocol):
         ...
 
     async def score(
-        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
-    ) -> tuple[tuple[float, ...], ...]:
-        """Log-probability of every response token, ``[_G][_T]``, under this policy or under the base."""
+        self,
+        prompt_T: Sequence[int],
+        rollout_G: Sequence[Rollout],
+        temperature: float,
+        measure: Measure = JUST_LOGPROBS,
+        at: Literal["policy", "base"] = "policy",
+    ) -> tuple[TokenStats, ...]:
+        """Statistics of every response's tokens under this policy or under the base, by one pass of the learner."""
+        ...
+
+    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+        """What the fork's critic expects before every response token, ``[_G][_T]``; for an engine with a critic."""
         ...
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """Take one optimiser step. Raises `DivergedError` when the step is not finite; nothing is applied then."""
+        """Take the objective's optimiser steps, and the critic's.
+
+        Raises `DivergedError` when a step is not finite; nothing is applied then.
+        """
         ...
 
     async def save(self, folder: Path) -> None:
@@ -63,7 +77,8 @@ class EngineSettings:
     """Everything an engine is built from. ``model_folder`` is a local Hugging Face folder.
 
     ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does.
-    ``trains`` False starts no learner. ``micro_batch_tokens`` bounds the packed tokens of one forward and backward pass.
+    ``trains`` False starts no learner; ``critic`` starts one more worker, for PPO. ``micro_batch_tokens`` bounds the packed
+    tokens of one forward and backward pass.
     """
 
     model_folder: str
@@ -82,3 +97,21 @@ class EngineSettings:
     trust_remote_code: bool
     stop_token_ids: tuple[int, ...]
     trains: bool
+    critic: bool = False
+
+    def is_like(self, other: EngineSettings) -> bool:
+        """Whether one engine could do what both ask for: they differ in how much, not in what."""
+        return replace(self, **{name: getattr(other, name) for name in AMOUNTS}) == other
+
+    def together(self, other: EngineSettings) -> EngineSettings:
+        """What an engine must be to do what both ask for."""
+        assert self.is_like(other), "two engines"
+        return replace(self, **{name: max(getattr(self, name), getattr(other, name)) for name in AMOUNTS})
+
+    def covers(self, other: EngineSettings) -> bool:
+        """Whether an engine with these settings can do what the other asks for."""
+        return self.is_like(other) and self.together(other) == self
+
+
+AMOUNTS = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "micro_batch_tokens", "max_forks", "trains", "critic")
+"""Settings of which more serves those who want less."""

@@ -13,8 +13,8 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.noise import EXTRA_KEY
-from sttrl.engine.sampler import Adapter, Sampled
+from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY
+from sttrl.engine.sampler import Adapter, Drawing, Sampled
 
 MIB = 1 << 20
 CPU_BLOCK_SIZE = 32
@@ -31,9 +31,7 @@ class Generation:
     async def generate(
         self,
         prompt_T: Sequence[int],
-        temperature: float,
-        top_p: float,
-        max_tokens: int,
+        drawing: Drawing,
         seeds_G: Sequence[int],
         adapter: Adapter | None,
         alone: bool,
@@ -48,7 +46,7 @@ class Generation:
                 await self.llm.add_request(
                     f"{next(self.request_ids)}",
                     {"prompt_token_ids": list(prompt_T)},
-                    self._parameters(seed, temperature, top_p, max_tokens),
+                    self._parameters(seed, drawing),
                     lora_request=lora,
                 )
                 for seed in seeds_G
@@ -71,16 +69,16 @@ class Generation:
         """End vLLM's processes."""
         self.llm.shutdown()
 
-    def _parameters(self, seed: int, temperature: float, top_p: float, max_tokens: int) -> SamplingParams:
-        extra = {EXTRA_KEY: {"seed": seed, "temperature": temperature, "top_p": top_p}}
+    def _parameters(self, seed: int, drawing: Drawing) -> SamplingParams:
+        extra = {"seed": seed, "temperature": drawing.temperature, "top_p": drawing.top_p, BIAS_FILE: drawing.bias_file}
         return SamplingParams(
             temperature=0.0,
-            max_tokens=max_tokens,
+            max_tokens=drawing.max_tokens,
             logprobs=0,
             detokenize=False,
             stop_token_ids=list(self.settings.stop_token_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
-            extra_args=extra,
+            extra_args={EXTRA_KEY: extra},
         )
 
 

@@ -10,20 +10,33 @@ import shutil
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from sttrl.engine.base import EngineSettings, Policy
+from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
+from sttrl.engine.noise_keys import BIAS_FILE
 from sttrl.engine.processes import SHARED_CORES, delta_folder, end_processes, family, keep_logs, start_ray
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
-from sttrl.types import DeltaSpec, Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
+from sttrl.types import (
+    DeltaSpec,
+    Group,
+    Measure,
+    Objective,
+    Rollout,
+    Sampling,
+    TokenStats,
+    TrainBatch,
+    TrainGroup,
+    UpdateStats,
+)
 
 MOST_REQUESTS = 1000
+CRITIC_STATE = "critic"
 FATAL = ("EngineDeadError",)
 """vLLM's word for an engine that will answer no more; any other error of a living process costs one question."""
 
@@ -42,20 +55,23 @@ class Lane:
         self.pids: list[int] = []
         self.learner_ready: asyncio.Task[Any] | None = None
         self.reference_ready: asyncio.Task[Any] | None = None
+        self.critic_ready: asyncio.Task[Any] | None = None
 
     async def start(self) -> None:
         """Start Ray, the sampler, and, in the background, the learner."""
         self.own_cluster = await asyncio.to_thread(
-            start_ray, 2 + self.settings.learner_ranks * (2 if self.settings.separate_reference else 1)
+            start_ray, 2 + self.settings.learner_ranks * (1 + self.settings.separate_reference + self.settings.critic)
         )
         # The learner's placement group reserves the GPU; vLLM takes its share of the memory beside it.
         options = {"num_cpus": 1, "num_gpus": 0, "max_concurrency": MOST_REQUESTS}
         variables = {"env_vars": environment(self.settings, cores())}
         self.sampler = ray.remote(Sampler).options(**options, runtime_env=variables).remote(self.settings)
         if self.settings.trains:
-            self.learner_ready = asyncio.create_task(self._start_learner())
+            self.learner_ready = asyncio.create_task(self._start_workers("learner"))
             if self.settings.separate_reference:
-                self.reference_ready = asyncio.create_task(self._start_learner())
+                self.reference_ready = asyncio.create_task(self._start_workers("learner"))
+            if self.settings.critic:
+                self.critic_ready = asyncio.create_task(self._start_workers("critic"))
         # Its children are vLLM's, and must end with the run even when it ends while they start.
         self.pids.append(await answer(self.sampler.pid.remote(), "sampler"))
         await answer(self.sampler.load.remote(), "sampler")
@@ -65,13 +81,28 @@ class Lane:
         assert self.learner_ready is not None, "this engine was started without a learner"
         return await self.learner_ready
 
-    async def base_logprobs(self, batch: TrainBatch) -> tuple[tuple[float, ...], ...] | None:
-        """The base's log-probs from the reference worker, or None where the learner computes them itself."""
-        return None if self.reference_ready is None else await logprobs(await self.reference_ready, None, batch)
+    async def critic(self) -> Any:
+        """The critic's worker group, once every rank is ready."""
+        assert self.critic_ready is not None, "this engine was started without a critic"
+        return await self.critic_ready
+
+    async def with_reference(self, batch: TrainBatch) -> TrainBatch:
+        """The batch with the base's log-probs from the reference worker; as it is where the learner computes them itself."""
+        if self.reference_ready is None:
+            return batch
+        workers = await self.reference_ready
+        groups = [await scored(workers, None, group, batch.temperature, Measure()) for group in batch.group_P]
+        return replace(
+            batch,
+            group_P=tuple(
+                replace(g, base_logprob_GT=tuple(stats.logprob_T or () for stats in stats_G))
+                for g, stats_G in zip(batch.group_P, groups, strict=True)
+            ),
+        )
 
     async def close(self, log_folder: Path | None = None) -> None:
         """End the lane's processes and remove its deltas; what will not end by itself is killed."""
-        for starting in (self.learner_ready, self.reference_ready):
+        for starting in (self.learner_ready, self.reference_ready, self.critic_ready):
             if starting is not None and not starting.done():
                 starting.cancel()
         if log_folder is not None and ray.is_initialized():
@@ -82,22 +113,25 @@ class Lane:
         await asyncio.to_thread(end_processes, started)
         shutil.rmtree(self.deltas, ignore_errors=True)
 
-    async def _start_learner(self) -> Any:
-        group = await asyncio.to_thread(self._learner_group)
-        described = await answer(asyncio.gather(*group.describe()), "learner")
+    async def _start_workers(self, role: Literal["learner", "critic"]) -> Any:
+        group = await asyncio.to_thread(self._worker_group, role)
+        described = await answer(asyncio.gather(*group.describe()), role)
         self.pids += [d["pid"] for d in described]
         return group
 
-    def _learner_group(self) -> Any:
-        """verl's worker group of `Learner`. verl reads its platform from the environment when it is first imported."""
+    def _worker_group(self, role: Literal["learner", "critic"]) -> Any:
+        """verl's worker group of `Learner` or `Critic`. verl reads its platform from the environment when it is first imported."""
         if self.settings.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"
         # verl announces each engine that is not installed; ours is, or the import below fails.
         warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
         from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
 
-        from sttrl.engine.learner import Learner, LearnerConfig, load_verl_section
+        from sttrl.engine.critic import Critic
+        from sttrl.engine.learner import Learner
+        from sttrl.engine.worker import WorkerConfig, load_verl_section
 
+        worker = Critic if role == "critic" else Learner
         on_gpu = self.settings.device == "cuda"
         section = load_verl_section(
             Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml")))
@@ -106,7 +140,7 @@ class Lane:
         threads = max(1, cores() // ranks)
         return RayWorkerGroup(
             resource_pool=RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=2 if on_gpu else 1),
-            ray_cls_with_init=RayClassWithInitArgs(ray.remote(Learner), config=LearnerConfig(self.settings, section)),
+            ray_cls_with_init=RayClassWithInitArgs(ray.remote(worker), config=WorkerConfig(self.settings, section)),
             device_name=self.settings.device,
             worker_env={
                 "OMP_NUM_THREADS": str(threads),
@@ -128,7 +162,7 @@ class Fork:
 
     async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
         """See `Policy.sample`."""
-        key = PolicyKey(self.name, self.version, await self._folder())
+        key = await self._key()
         request = self.lane.sampler.sample.remote(
             key, tuple(prompt_T), sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(seeds_G)
         )
@@ -148,25 +182,41 @@ class Fork:
         return Group(prompt_T=tuple(prompt_T), rollout_G=rollout_G)
 
     async def score(
-        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
-    ) -> tuple[tuple[float, ...], ...]:
+        self,
+        prompt_T: Sequence[int],
+        rollout_G: Sequence[Rollout],
+        temperature: float,
+        measure: Measure = JUST_LOGPROBS,
+        at: Literal["policy", "base"] = "policy",
+    ) -> tuple[TokenStats, ...]:
         """See `Policy.score`."""
-        batch = TrainBatch(
-            prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G), advantage_G=(0.0,) * len(rollout_G), temperature=temperature
-        )
-        group = await self.lane.learner()
+        group = TrainGroup(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G))
+        workers = await self.lane.learner()
         async with self.lane.turn:
-            return await logprobs(group, self.name if at == "policy" and self.spec.kind != "none" else None, batch)
+            return await scored(workers, self.name if at == "policy" and self.spec.kind != "none" else None, group, temperature, measure)
+
+    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+        """See `Policy.values`."""
+        group = TrainGroup(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G))
+        workers = await self.lane.critic()
+        async with self.lane.turn:
+            parts = await answer(asyncio.gather(*workers.values(self.name, group)), "critic")
+        return dealt(parts, len(rollout_G))
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
         """See `Policy.update`."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
-        group = await self.lane.learner()
-        base_G = await self.lane.base_logprobs(batch) if objective.kl_coef > 0 else None
+        workers = await self.lane.learner()
+        if objective.loss == "policy" and objective.kl_coef > 0:
+            batch = await self.lane.with_reference(batch)
+        value_loss: float | None = None
         async with self.lane.turn:
-            stats: list[UpdateStats] = await answer(asyncio.gather(*group.update(self.name, batch, objective, base_G)), "learner")
+            if self.lane.settings.critic:
+                critic = await self.lane.critic()
+                value_loss = (await answer(asyncio.gather(*critic.update(self.name, batch, objective)), "critic"))[0]
+            stats: list[UpdateStats] = await answer(asyncio.gather(*workers.update(self.name, batch, objective)), "learner")
         self.version += 1
-        return stats[0]
+        return replace(stats[0], value_loss=value_loss)
 
     async def save(self, folder: Path) -> None:
         """See `Policy.save`."""
@@ -176,11 +226,13 @@ class Fork:
     async def checkpoint(self, folder: Path) -> None:
         """See `Policy.checkpoint`."""
         await self._ask("save_fork", str(folder))
+        await self._ask_critic("save_fork", str(folder / CRITIC_STATE))
         (folder / "version").write_text(str(self.version), encoding="utf-8")
 
     async def restore(self, folder: Path) -> None:
         """See `Policy.restore`."""
         await self._ask("restore_fork", str(folder))
+        await self._ask_critic("restore_fork", str(folder / CRITIC_STATE))
         self.version = int((folder / "version").read_text(encoding="utf-8"))
         self._forget_exports()
 
@@ -188,13 +240,21 @@ class Fork:
         """Make the slot."""
         if self.spec.kind != "none":
             await self._ask("open_fork", self.spec)
+            await self._ask_critic("open_fork", replace(self.spec, lr=self.spec.critic_lr))
 
     async def close(self) -> None:
         """Discard the slot and what the sampler holds of it."""
         self._forget_exports()
         if self.spec.kind != "none":
             await self._ask("close_fork")
+            await self._ask_critic("close_fork")
             await answer(self.lane.sampler.forget.remote(self.name), "sampler")
+
+    async def _key(self) -> PolicyKey:
+        folder = await self._folder()
+        if self.spec.kind == "vector" and folder is not None:
+            return PolicyKey(self.name, self.version, None, str(Path(folder) / BIAS_FILE))
+        return PolicyKey(self.name, self.version, folder)
 
     async def _folder(self) -> str | None:
         """The delta of this version where the sampler can read it; the base has none."""
@@ -216,6 +276,12 @@ class Fork:
         group = await self.lane.learner()
         async with self.lane.turn:
             await answer(asyncio.gather(*getattr(group, method)(self.name, *arguments)), "learner")
+
+    async def _ask_critic(self, method: str, *arguments: Any) -> None:
+        if self.lane.settings.critic:
+            critic = await self.lane.critic()
+            async with self.lane.turn:
+                await answer(asyncio.gather(*getattr(critic, method)(self.name, *arguments)), "critic")
 
 
 class RayEngine:
@@ -250,10 +316,16 @@ class RayEngine:
             return tuple(await answer(asyncio.gather(*group.fingerprint()), "learner"))
 
 
-async def logprobs(group: Any, name: str | None, batch: TrainBatch) -> tuple[tuple[float, ...], ...]:
-    """Log-probs of a batch's responses from a worker group, whose ranks hold every n-th of them each."""
-    parts = await answer(asyncio.gather(*group.score(name, batch)), "learner")
-    return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(len(batch.rollout_G)))
+async def scored(workers: Any, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> tuple[TokenStats, ...]:
+    """Statistics of a group's responses from a worker group, whose ranks hold every n-th of them each."""
+    parts = await answer(asyncio.gather(*workers.score(name, group, temperature, measure)), "learner")
+    columns = {stat: dealt([part[stat] for part in parts], len(group.rollout_G)) for stat in measure.want}
+    return tuple(TokenStats(**{f"{stat}_T": rows[i] for stat, rows in columns.items()}) for i in range(len(group.rollout_G)))
+
+
+def dealt(parts: Sequence[Sequence[Sequence[float]]], count: int) -> tuple[tuple[float, ...], ...]:
+    """The rows of all ranks in their own order: rank r of n holds every n-th row from r on."""
+    return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(count))
 
 
 def cores() -> int:

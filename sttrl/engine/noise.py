@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
-EXTRA_KEY = "sttrl"
+from sttrl.engine.noise_keys import BIAS, BIAS_FILE, EXTRA_KEY
+
 DRAWS = 5
 """Uniforms per token: top-p may reject a draw."""
 
 
 class _Row:
-    """One request in the batch: its uniforms, its temperature and top-p, and vLLM's live list of its tokens."""
+    """One request in the batch: its uniforms, its temperature and top-p, its logit bias, and vLLM's live list of its tokens."""
 
-    def __init__(self, seed: int, temperature: float, top_p: float, max_tokens: int, output: list[int]) -> None:
-        self.uniform_T = np.random.Generator(np.random.Philox(key=seed)).random((max_tokens, DRAWS), dtype=np.float32)
-        self.temperature, self.top_p, self.output = temperature, top_p, output
+    def __init__(self, extra: dict[str, Any], max_tokens: int, output: list[int]) -> None:
+        self.uniform_T = np.random.Generator(np.random.Philox(key=extra["seed"])).random((max_tokens, DRAWS), dtype=np.float32)
+        self.temperature, self.top_p, self.output = extra["temperature"], extra["top_p"], output
+        self.bias_file: str | None = extra.get(BIAS_FILE)
 
     @property
     def uniform(self) -> np.ndarray[Any, Any]:
@@ -41,6 +44,7 @@ class SeededSampling(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self.rows: dict[int, _Row] = {}
+        self.bias_of: dict[str, torch.Tensor] = {}
 
     def is_argmax_invariant(self) -> bool:
         """The choice is made here, so never skip it on greedy requests."""
@@ -56,13 +60,14 @@ class SeededSampling(LogitsProcessor):
             self.rows.pop(index, None)
             extra: dict[str, Any] | None = (params.extra_args or {}).get(EXTRA_KEY)
             if extra is not None:
-                self.rows[index] = _Row(extra["seed"], extra["temperature"], extra["top_p"], params.max_tokens or 1, output)
+                self.rows[index] = _Row(extra, params.max_tokens or 1, output)
         for source, target, direction in batch_update.moved:
             moved, displaced = self.rows.pop(source, None), self.rows.pop(target, None)
             if moved is not None:
                 self.rows[target] = moved
             if direction == MoveDirectionality.SWAP and displaced is not None:
                 self.rows[source] = displaced
+        self._keep_biases()
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Replace each seeded row by its choice. ``logits``: ``[rows, V]`` in float32."""
@@ -72,6 +77,7 @@ class SeededSampling(LogitsProcessor):
         rows = [self.rows[i] for i in indices]
         at = torch.tensor(indices, device=logits.device)
         mine = logits if len(indices) == logits.shape[0] else logits[at]
+        mine = self._biased(mine, rows)
         temperature = torch.tensor([r.temperature for r in rows], device=logits.device)
         uniform = torch.from_numpy(np.stack([r.uniform for r in rows])).to(logits.device)
         top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
@@ -81,6 +87,25 @@ class SeededSampling(LogitsProcessor):
             return chosen
         logits[at] = chosen
         return logits
+
+    def _keep_biases(self) -> None:
+        """The biases of the requests in the batch and no others. Each is read when its first request comes."""
+        files = {row.bias_file for row in self.rows.values() if row.bias_file is not None}
+        self.bias_of = {file: self.bias_of[file] if file in self.bias_of else read_bias(file) for file in files}
+
+    def _biased(self, logits: torch.Tensor, rows: list[_Row]) -> torch.Tensor:
+        """Each row's logits with its own bias. ``logits``: ``[rows, V]``; never changed in place."""
+        if not self.bias_of:
+            return logits
+        zero = torch.zeros(logits.shape[1])
+        bias = torch.stack([zero if r.bias_file is None else self.bias_of[r.bias_file] for r in rows])
+        return logits + bias.to(logits.device)
+
+
+def read_bias(file: str) -> torch.Tensor:
+    """The logit bias ``[V]`` that a vector fork has written."""
+    with safe_open(file, framework="pt") as tensors:
+        return torch.as_tensor(tensors.get_tensor(BIAS))
 
 
 def choose(

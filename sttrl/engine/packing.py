@@ -18,7 +18,7 @@ class Packed:
 
     ``input_N``, ``position_N``; ``mask_NN`` True where a row may look at a column; ``logit_L`` the inputs whose logits
     are needed; ``row_S`` index into ``logit_L`` and ``label_S`` token for each scored token; ``lengths_G`` tokens of
-    each response.
+    each response; ``prompt_length`` tokens of the prompt.
     """
 
     input_N: torch.Tensor
@@ -28,6 +28,7 @@ class Packed:
     row_S: torch.Tensor
     label_S: torch.Tensor
     lengths_G: tuple[int, ...]
+    prompt_length: int
 
 
 def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor]) -> Packed:
@@ -55,4 +56,5 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor]) -> Packed:
         row_S=torch.cat(rows).to(device),
         label_S=torch.cat(list(response_G)),
         lengths_G=lengths,
+        prompt_length=prompt,
     )

@@ -20,11 +20,15 @@ from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
 
 @dataclass(frozen=True)
 class PolicyKey:
-    """Which weights to sample from: ``folder`` holds the delta and is written once, None is the base."""
+    """Which weights to sample from: ``folder`` holds the delta and is written once, None is the base.
+
+    ``bias_file`` holds a vector that is added to the logits, where the fork is one.
+    """
 
     fork: str
     version: int
     folder: str | None
+    bias_file: str | None = None
 
     @property
     def weights(self) -> str:
@@ -39,6 +43,16 @@ class Sampled:
     token_T: tuple[int, ...]
     logprob_T: tuple[float, ...]
     stopped: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How tokens are drawn from the logits."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    bias_file: str | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,8 @@ class Sampler:
     ) -> list[Sampled]:
         """One response per seed from the policy ``key``, in the order of the seeds."""
         async with self._holding(key) as lora:
-            return await self.vllm.generate(prompt_T, temperature, top_p, max_tokens, seeds_G, lora, alone=self.in_flight <= 1)
+            drawing = Drawing(temperature, top_p, max_tokens, key.bias_file)
+            return await self.vllm.generate(prompt_T, drawing, seeds_G, lora, alone=self.in_flight <= 1)
 
     async def forget(self, fork: str) -> None:
         """Drop every adapter of a fork that has ended."""

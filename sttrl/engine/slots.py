@@ -78,14 +78,29 @@ class Slots:
             self.loaded = name
         for group in self.optimizer.param_groups:
             group["lr"], group["weight_decay"] = learning_rate(slot.spec, slot.updates), slot.spec.weight_decay
+            group["eps"] = slot.spec.adam_eps
         return slot
 
+    def snapshot(self, name: str) -> Slot:
+        """A copy of a fork as it is now."""
+        self._store()
+        slot = self.slots[name]
+        moments = {n: {key: value.clone() for key, value in state.items()} for n, state in slot.moments.items()}
+        self.load(name)
+        return Slot(slot.spec, {n: w.clone() for n, w in slot.weights.items()}, moments, slot.updates)
+
+    def roll_back(self, name: str, before: Slot) -> None:
+        """Make a fork what it was when `snapshot` copied it."""
+        if self.loaded == name:
+            self.load_base()
+        self.slots[name] = before
+
     def load_base(self) -> None:
-        """Put the base into the model: zero B matrices (LoRA), or the base's own bits (full weights)."""
+        """Put the base into the model: all but the A matrices zero (LoRA), or the base's own bits (full weights)."""
         self._store()
         if self.lora:
             for name, parameter in self._trainable():
-                if "lora_B" in name:
+                if "lora_A" not in name:
                     local(parameter).zero_()
         else:
             self._write(self.base)

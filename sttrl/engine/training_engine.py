@@ -1,4 +1,4 @@
-"""verl's FSDP engine with the prompt computed once, registered for CPU and, with a vendor key, for CUDA.
+"""verl's FSDP engines with the prompt computed once, registered for CPU and, with a vendor key, for CUDA.
 
 Rows carry the last prompt token and the response; the rest of the prompt travels beside them once
 (``SHARED_PROMPT``). `prepare_model_inputs` packs them behind one copy of the prompt, or, for a model whose attention
@@ -10,80 +10,158 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from peft import LoraConfig, TaskType, get_peft_model
 from tensordict import TensorDict
+from transformers import AutoModelForTokenClassification
 from verl.utils import tensordict_utils as tu
-from verl.utils import torch_functional as verl_F
+from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
 from sttrl.engine.packing import Packed, pack
+from sttrl.objectives.token_statistics import STATISTICS
+from sttrl.types import Measure, Stat
 
 SHARED_PROMPT = "shared_prompt"
+MEASURE = "measure"
+FINAL_LOGITS = "final_logits"
 PACKED = "packed"
-SPELLED_OUT = "spelled_out"
+VALUE_HEAD = "score"
+JUST_LOGPROBS = Measure()
+ALWAYS: Stat = "logprob"
 
 
-@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cpu"])
-@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cuda"], vendor=["nvidia"])
-class PromptOnceEngine(FSDPEngineWithLMHead):
-    """Outputs are verl's: nested tensors as long as the rows, the score of a row's token t at position t - 1."""
+class PromptOnce(FSDPEngineWithLMHead):
+    """Inputs packed behind one copy of their prompt. Outputs are verl's: nested tensors as long as the rows, the score of a
+    row's token t at position t - 1."""
 
     packs = True
-
-    def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Keep the adapter in float32: verl casts it to the frozen base's dtype, where small steps round away."""
-        module = super()._build_lora_module(module)
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        return module
+    takes_logits_to_keep = True
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         """Pack the micro-batch behind its prompt, or spell its rows out."""
         prompt = torch.tensor(tu.get_non_tensor_data(micro_batch, SHARED_PROMPT, ()), dtype=torch.long)
         rows = [row.cpu() for row in micro_batch["input_ids"].unbind()]
-        if not self.packs:
-            full = spelled_out(micro_batch, prompt, rows)
-            inputs, output_args = super().prepare_model_inputs(full)
-            return inputs, output_args | {SPELLED_OUT: full}
         packed = pack(torch.cat([prompt, rows[0][:1]]), [row[1:] for row in rows])
+        if not self.packs:
+            inputs, _ = super().prepare_model_inputs(spelled_out(micro_batch, prompt, rows))
+            return inputs, {PACKED: packed}
         device = micro_batch["input_ids"].device
         inputs = {
             "input_ids": packed.input_N[None].to(device),
             "position_ids": packed.position_N[None].to(device),
             "attention_mask": packed.mask_NN[None, None].to(device),
-            "logits_to_keep": packed.logit_L.to(device),
         }
+        if self.takes_logits_to_keep:
+            inputs["logits_to_keep"] = packed.logit_L.to(device)
         return inputs, {PACKED: packed}
+
+    def scored(self, output_BNX: torch.Tensor, packed: Packed) -> torch.Tensor:
+        """What the model put out where a token is scored: ``[S, X]`` of its output ``[B, N, X]``."""
+        if not self.packs:
+            start = packed.prompt_length - 1
+            return torch.cat([output_BNX[row, start : start + n] for row, n in enumerate(packed.lengths_G)])
+        row_S = packed.row_S if self.takes_logits_to_keep else packed.logit_L[packed.row_S]
+        return output_BNX[0][row_S.to(output_BNX.device)]
+
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cpu"])
+@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cuda"], vendor=["nvidia"])
+class PromptOnceEngine(PromptOnce):
+    """The policy. ``logit_bias``: a vector over the vocabulary that every logit row gets, where SLOT has set one."""
+
+    logit_bias: torch.Tensor | None = None
+
+    def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Keep the adapter in float32: verl casts it to the frozen base's dtype, where small steps round away."""
+        return in_float32(super()._build_lora_module(module))
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, torch.Tensor]:
-        """Log-probs (and entropy on request) of the response tokens."""
-        if SPELLED_OUT in output_args:
-            whole = super().prepare_model_outputs(output, output_args, output_args[SPELLED_OUT], logits_processor_func)
-            return {name: _last(value, micro_batch["input_ids"]) for name, value in whole.items()}
+        """Log-probs of the response tokens, under ``MEASURE`` other statistics, and under ``FINAL_LOGITS`` each row's last logits.
+
+        The last logits ``[rows, V]`` are no nested tensor: the loss function that asked for them takes them out.
+        """
         packed: Packed = output_args[PACKED]
-        temperature = float(tu.get_non_tensor_data(micro_batch, "temperature", 1.0))
-        logits = (output.logits[0].float() / temperature)[packed.row_S.to(output.logits.device)]
-        wanted = {"log_probs": verl_F.logprobs_from_logits(logits, packed.label_S.to(logits.device))}
-        if tu.get_non_tensor_data(micro_batch, "calculate_entropy", False):
-            wanted["entropy"] = self.compute_entropy_from_logits(logits)
+        measure: Measure = tu.get_non_tensor_data(micro_batch, MEASURE, JUST_LOGPROBS)
+        raw = self.scored(output.logits, packed).float()
+        if self.logit_bias is not None:
+            raw = raw + self.logit_bias.to(raw.device)
+        scaled = raw / float(tu.get_non_tensor_data(micro_batch, "temperature", 1.0))
+        token_S = packed.label_S.to(raw.device)
+        found = {name: STATISTICS[name](raw, scaled, token_S, measure) for name in (*sorted(measure.want), ALWAYS)}
         offsets = micro_batch["input_ids"].offsets()
-        return {name: torch.nested.nested_tensor_from_jagged(_as_rows(value, packed.lengths_G), offsets) for name, value in wanted.items()}
+        wanted: dict[str, torch.Tensor] = {
+            name: torch.nested.nested_tensor_from_jagged(_as_rows(x, packed.lengths_G), offsets) for name, x in found.items()
+        }
+        wanted["log_probs"] = wanted.pop(ALWAYS)
+        if tu.get_non_tensor_data(micro_batch, FINAL_LOGITS, False):
+            ends = torch.tensor(packed.lengths_G).cumsum(0) - 1
+            wanted[FINAL_LOGITS] = scaled[ends.to(scaled.device)]
+        return wanted
+
+
+@EngineRegistry.register(model_type="value_model", backend=["fsdp", "fsdp2"], device=["cpu"])
+@EngineRegistry.register(model_type="value_model", backend=["fsdp", "fsdp2"], device=["cuda"], vendor=["nvidia"])
+class PromptOnceCritic(PromptOnce, FSDPEngineWithValueHead):
+    """The critic: the model with a value head, which begins at zero, so that the first values are 0 (derived)."""
+
+    takes_logits_to_keep = False
+
+    def _build_module(self) -> torch.nn.Module:
+        """verl's own way asks for flash-attention."""
+        config = self.model_config.hf_config
+        config.num_labels = 1
+        config.classifier_dropout = config.hidden_dropout = config.summary_dropout_prob = 0.0
+        dtype = PrecisionType.to_dtype(self.engine_config.model_dtype)
+        module = AutoModelForTokenClassification.from_pretrained(
+            self.model_config.local_path, dtype=dtype, config=config, trust_remote_code=self.model_config.trust_remote_code
+        )
+        module.to(dtype)
+        with torch.no_grad():
+            for parameter in getattr(module, VALUE_HEAD).parameters():
+                parameter.zero_()
+        if self.model_config.enable_gradient_checkpointing:
+            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return module
+
+    def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        """LoRA, and the whole value head: verl's own way wants a language model's head."""
+        module.enable_input_require_grads()
+        settings = LoraConfig(
+            task_type=TaskType.TOKEN_CLS,
+            r=self.model_config.lora_rank,
+            lora_alpha=self.model_config.lora_alpha,
+            target_modules=self.model_config.target_modules,
+            exclude_modules=[VALUE_HEAD],
+            modules_to_save=[VALUE_HEAD],
+            bias="none",
+        )
+        return in_float32(get_peft_model(module, settings))
+
+    def prepare_model_outputs(
+        self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
+    ) -> dict[str, torch.Tensor]:
+        """The value expected before each response token."""
+        packed: Packed = output_args[PACKED]
+        value_S = self.scored(output.logits, packed)[:, 0].float()
+        offsets = micro_batch["input_ids"].offsets()
+        return {"values": torch.nested.nested_tensor_from_jagged(_as_rows(value_S, packed.lengths_G), offsets)}
+
+
+def in_float32(module: torch.nn.Module) -> torch.nn.Module:
+    """Every trainable parameter in float32."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return module
 
 
 def _as_rows(scores_S: torch.Tensor, lengths_G: tuple[int, ...]) -> torch.Tensor:
     """Add the unused last position of each row."""
     end = scores_S.new_zeros(1)
     return torch.cat([piece for row in scores_S.split(lengths_G) for piece in (row, end)])
-
-
-def _last(value: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Keep of each spelled-out sequence the positions of its row."""
-    lengths = rows.offsets().diff().tolist()
-    kept = [sequence[-length:] for sequence, length in zip(value.unbind(), lengths, strict=True)]
-    return torch.nested.nested_tensor_from_jagged(torch.cat(kept), rows.offsets())
 
 
 def spelled_out(micro_batch: TensorDict, prompt: torch.Tensor, rows: list[torch.Tensor]) -> TensorDict:

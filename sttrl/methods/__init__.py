@@ -5,13 +5,21 @@ The name becomes a choice of ``--adaptation_method`` in `sttrl.config` (a test h
 
 from __future__ import annotations
 
-from sttrl.methods.base import Method, Tools
+from sttrl.methods.base import DatasetMethod, Method, Tools
+from sttrl.methods.memo import Memo
 from sttrl.methods.none import NoAdaptation
+from sttrl.methods.slot import Slot
 from sttrl.methods.sttrl import Sttrl
+from sttrl.methods.ttft import Ttft
+from sttrl.methods.ttrl import Ttrl
 
-METHODS: dict[str, type[Method]] = {
+METHODS: dict[str, type[Method] | type[DatasetMethod]] = {
     "sttrl": Sttrl,
+    "ttrl": Ttrl,
+    "ttft": Ttft,
+    "slot": Slot,
+    "memo": Memo,
     "none": NoAdaptation,
 }
 
-__all__ = ["METHODS", "Method", "Tools"]
+__all__ = ["METHODS", "DatasetMethod", "Method", "Tools"]

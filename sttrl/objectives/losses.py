@@ -1,4 +1,8 @@
-"""The loss of an update: verl's PPO loss, with the on-policy ratio made explicit and the sampler held to account."""
+"""The losses of an update: verl's own, with the on-policy ratio made explicit and the sampler held to account.
+
+A loss is ``(model_output, data) -> (loss of the micro-batch, metrics)``; the losses of all micro-batches on all ranks add
+up (over ranks: average) to the mean over the whole optimiser step.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,25 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
-from verl.workers.config import FSDPActorConfig
+from verl.utils import tensordict_utils as tu
+from verl.workers.config import CriticConfig, FSDPActorConfig
 from verl.workers.config.actor import PolicyLossConfig
-from verl.workers.utils.losses import ppo_loss
+from verl.workers.utils.losses import ppo_loss, sft_loss
+from verl.workers.utils.losses import value_loss as verl_value_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
 from sttrl.types import Objective
 
 GAP_SUMS = ("count", "gap", "gap_max", "x", "y", "xx", "yy", "xy", "finite")
+DRO_BETA = 0.1
+"""Direct reward optimisation's quadratic penalty, for which verl has no default (derived)."""
+
+Output = dict[str, torch.Tensor]
+Loss = tuple[torch.Tensor, dict[str, Any]]
 
 
 def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
-    """verl's actor configuration that says what ``objective`` says, for an update of ``rows`` responses."""
+    """verl's actor configuration that says what ``objective`` says, for a step on ``rows`` responses."""
     return FSDPActorConfig(
         strategy="fsdp2",
         ppo_mini_batch_size=rows,
@@ -32,28 +43,71 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
         use_kl_loss=objective.kl_coef > 0,
         kl_loss_coef=objective.kl_coef,
         kl_loss_type=objective.kl_estimator,
-        policy_loss=PolicyLossConfig(loss_mode=objective.policy_loss),
+        policy_loss=PolicyLossConfig(loss_mode=objective.policy_loss, dro_beta=DRO_BETA),
     )
 
 
-def policy_loss(
-    config: FSDPActorConfig, model_output: dict[str, torch.Tensor], data: TensorDict, dp_group: Any = None
-) -> tuple[torch.Tensor, dict[str, Any]]:
-    """verl's `ppo_loss`; without old log-probs in ``data`` the update is on-policy and the ratio is exactly 1.
+def policy_loss(objective: Objective, rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+    """verl's `ppo_loss`; without old log-probs in ``data`` the step is on-policy and the ratio is exactly 1.
 
     Without reference log-probs where the KL term wants them, the policy still is the base: the term is exactly 0.
-
-    Metrics also carry the sums of `GAP_SUMS` over the response tokens, from which `agreement` compares the learner's
-    log-probs with the sampler's.
+    ``rows``, ``tokens``: of the whole step. Metrics also carry the sums of `GAP_SUMS` over the response tokens, from which
+    `agreement` compares the learner's log-probs with the sampler's.
     """
-    logprob = no_padding_2_padding(model_output["log_probs"], data).detach()
-    lengths = data["responses"].offsets().diff().tolist()
-    learner = [row[:n] for row, n in zip(logprob, lengths, strict=True)]
+    learner_G = _response_rows(model_output["log_probs"], data)
     for column in ("old_log_probs", "ref_log_prob"):
         if column not in data.keys():
-            data[column] = torch.nested.as_nested_tensor(learner, layout=torch.jagged)
-    loss, metrics = ppo_loss(config, model_output, data, dp_group)
-    return loss, metrics | {"sums": gap_sums(torch.cat(learner), data["rollout_log_probs"].values())}
+            data[column] = torch.nested.as_nested_tensor(learner_G, layout=torch.jagged)
+    _average_over(data, rows, tokens)
+    if objective.policy_loss == "bypass_mode":  # its old policy is the sampler by definition
+        data["old_log_probs"] = data["rollout_log_probs"]
+    if objective.policy_loss == "geo_mean":  # verl takes the mean of the micro-batch; the loss is linear in the advantage
+        data["advantages"] = data["advantages"] * (len(learner_G) * data["dp_size"] / rows)
+    loss, metrics = ppo_loss(actor_config(objective, rows), model_output, data, dp_group)
+    return loss, metrics | {"sums": gap_sums(torch.cat(learner_G), data["rollout_log_probs"].values())}
+
+
+def nll_loss(rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+    """verl's `sft_loss`: mean negative log-likelihood of the response tokens."""
+    learner_G = _response_rows(model_output["log_probs"], data)
+    _average_over(data, rows, tokens)
+    loss, metrics = sft_loss(None, model_output, data, dp_group)
+    return loss, metrics | {"sums": gap_sums(torch.cat(learner_G), data["rollout_log_probs"].values())}
+
+
+def marginal_entropy_loss(
+    log_marginal_V: torch.Tensor, rows: int, model_output: Output, final_logits_GV: torch.Tensor, data: TensorDict
+) -> Loss:
+    """Entropy of the mean p of the rows' next-token distributions, as a sum over rows whose gradient is the entropy's.
+
+    ``log_marginal_V``: log of that mean, without gradient. The gradient of -sum_v p_v log p_v is that of
+    -sum_v p_v stop(log p_v), because the p_v sum to 1; and p is linear in the rows (MEMO, NeurIPS 2022, transposed).
+    """
+    cross_G = -(final_logits_GV.softmax(dim=-1) * log_marginal_V).sum(dim=-1)
+    loss = cross_G.sum() / rows * data["dp_size"]
+    learner_G = _response_rows(model_output["log_probs"], data)
+    return loss, {"sums": gap_sums(torch.cat(learner_G), torch.cat(learner_G))}
+
+
+def value_loss(rows: int, tokens: int, clip: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+    """verl's clipped value loss (PPO, arXiv 1707.06347)."""
+    _average_over(data, rows, tokens)
+    config = CriticConfig(strategy="fsdp2", ppo_micro_batch_size_per_gpu=1, use_dynamic_bsz=True, cliprange_value=clip)
+    loss, metrics = verl_value_loss(config, model_output, data, dp_group)
+    finite = float(torch.isfinite(model_output["values"].values()).all())
+    return loss, metrics | {"sums": dict.fromkeys(GAP_SUMS, 0.0) | {"count": float(data["response_mask"].values().sum()), "finite": finite}}
+
+
+def _average_over(data: TensorDict, rows: int, tokens: int) -> None:
+    """verl averages over what one call computes on; a step may hold several calls, one for each prompt."""
+    tu.assign_non_tensor(data, batch_num_tokens=tokens, global_batch_size=rows)
+
+
+def _response_rows(log_probs: torch.Tensor, data: TensorDict) -> list[torch.Tensor]:
+    """Log-probs of the response tokens, without gradient."""
+    padded = no_padding_2_padding(log_probs, data).detach()
+    lengths = data["responses"].offsets().diff().tolist()
+    return [row[:n] for row, n in zip(padded, lengths, strict=True)]
 
 
 def gap_sums(learner_S: torch.Tensor, sampler_S: torch.Tensor) -> dict[str, float]:

@@ -11,6 +11,8 @@ _SPARK_HEIGHT: Final = 22
 _BAR_HEIGHT: Final = 26
 _SCALE: Final = 300
 _LABEL_WIDTH: Final = 130
+_CURVE_WIDTH: Final = 300
+_CURVE_HEIGHT: Final = 60
 
 Bar = tuple[str, float, float, float]
 """A label, a share, and both ends of its interval."""
@@ -28,6 +30,24 @@ def sparkline(share_S: Sequence[float]) -> str:
     return (
         f'<svg class="spark" viewBox="0 0 {_SPARK_WIDTH} {_SPARK_HEIGHT}" width="{_SPARK_WIDTH}" height="{_SPARK_HEIGHT}" role="img" '
         f'aria-label="agreement by step: {said}"><title>{said}</title><polyline points="{line}"/>'
+        f'<circle cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="2.5"/></svg>'
+    )
+
+
+def curve(label: str, point_S: Sequence[tuple[float, float]]) -> str:
+    """A share against steps, from 0 (bottom line) to 1 (top line), with its first and last value; nothing without points."""
+    if not point_S:
+        return ""
+    first, last = point_S[0][0], point_S[-1][0]
+    reach = _CURVE_WIDTH / max(last - first, 1e-9)
+    points = [(3 + (step - first) * reach, 3 + (1 - share) * _CURVE_HEIGHT) for step, share in point_S]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    said = ", ".join(f"{share:.2f} after {step:g}" for step, share in point_S)
+    width, height = _CURVE_WIDTH + 6, _CURVE_HEIGHT + 6
+    return (
+        f'<svg class="curve" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)} by step: {said}">'
+        f'<title>{said}</title><line x1="3" x2="{width - 3}" y1="3" y2="3"/>'
+        f'<line x1="3" x2="{width - 3}" y1="{height - 3}" y2="{height - 3}"/><polyline points="{line}"/>'
         f'<circle cx="{points[-1][0]:.1f}" cy="{points[-1][1]:.1f}" r="2.5"/></svg>'
     )
 

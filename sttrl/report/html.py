@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from sttrl.report.figures import interval_bars, sparkline
+from sttrl.report.figures import curve, interval_bars, sparkline
 from sttrl.report.labels import Grades, Verdicts
+from sttrl.report.layout import share_or_nothing
 from sttrl.report.metrics import METRICS, QuestionScore, score_questions
-from sttrl.report.tables import ROWS, facts, gain_remark, metric_cell
+from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, vote_remark
 from sttrl.run.records import FinishedQuestion
 
 SHOWN_CHARS: Final = 160
@@ -31,6 +32,7 @@ td.number{white-space:nowrap}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .won{color:var(--good)}.lost{color:var(--bad)}
 svg{display:block}svg.bars{width:100%;max-width:32rem}svg text{fill:var(--ink);font-size:13px}svg rect{fill:var(--bar)}
+svg.curve{width:19rem}svg line{stroke:var(--line)}
 svg path,svg polyline{fill:none;stroke:var(--mark);stroke-width:1.5}svg circle{fill:var(--mark)}
 """
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -49,7 +51,8 @@ def report_page(
     sections = [
         f"<h1>{shown(name)}</h1>",
         f'<p class="soft">{shown(config.get("model"))} on {shown(config.get("dataset"))}, {shown(config.get("adaptation_method"))}</p>',
-        _section("Before and after", _metric_table(summary) + _bars(summary) + _paragraph(gain_remark(summary)) + _pairs(facts(summary))),
+        _section("Before and after", _before_and_after(summary)),
+        *_over_time(summary),
         _section("Questions", _table(("id", "status", "stop", "mean@k", "elected", "right", "agreement by step"), rows)),
         _section("Configuration", _pairs(config)),
     ]
@@ -89,6 +92,26 @@ def _table(header: Iterable[str], rows: Iterable[str]) -> str:
     return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table></div>"
 
 
+def _before_and_after(summary: Mapping[str, Any]) -> str:
+    remarks = _paragraph(vote_remark(summary)) + _paragraph(gain_remark(summary))
+    return _metric_table(summary) + _bars(summary) + remarks + _pairs(facts(summary))
+
+
+def _over_time(summary: Mapping[str, Any]) -> list[str]:
+    """A section with a curve for every number that is known after some step; none where nothing was evaluated in between."""
+    steps = evaluated(summary)
+    points = {label: [(row["step"], row[key]) for row in steps if row[key] is not None] for label, key in TIME_COLUMNS}
+    rows = [_curve_row(label, known) for label, known in points.items() if known]
+    return [_section("Over time", _table(("", "by step", "first", "last"), rows))] if rows else []
+
+
+def _curve_row(label: str, point_S: Sequence[tuple[int, float]]) -> str:
+    ends = "".join(
+        f'<td class="number">{share_or_nothing(share)}<br><small>after {step}</small></td>' for step, share in (point_S[0], point_S[-1])
+    )
+    return f"<tr><td>{escape(label)}</td><td>{curve(label, point_S)}</td>{ends}</tr>"
+
+
 def _metric_table(summary: Mapping[str, Any]) -> str:
     cells = [(label, *(metric_cell(summary, key, metric) for metric in METRICS)) for label, key in ROWS if summary[key] is not None]
     if not cells:
@@ -107,7 +130,7 @@ def _question_row(question: FinishedQuestion, score: QuestionScore, verdicts: Ve
     record = question.record
     error = "" if record.error is None else f"<br><small>{shown(record.error)}</small>"
     answer = "<i>none</i>" if record.answer is None else shown(record.answer)
-    agreement = sparkline([step.election.majority_ratio for step in question.steps])
+    agreement = sparkline([step.election.majority_ratio for step in question.steps if step.election is not None])
     return (
         f'<tr><td class="text">{shown(record.id)}</td><td>{shown(record.status)}{error}</td><td>{shown(record.stop or "-")}</td>'
         f'<td class="number">{_change(score)}</td><td class="text">{answer}</td><td>{_verdict(record.answer, verdicts)}</td>'

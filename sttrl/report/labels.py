@@ -80,7 +80,7 @@ def read_grades(run_folder: Path) -> Grades:
 
 
 async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path) -> Grades:
-    """Grade every distinct answer of every poll and step that has no verdict yet, and keep the verdicts in the run folder."""
+    """Grade every distinct answer that has no verdict yet, and keep the verdicts in the run folder."""
     stored = _stored(run_folder)
     labelled = [question for question in finished if question.record.id in labels.by_id]
     entries = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
@@ -91,9 +91,10 @@ async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equ
 
 
 def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
-    """The ballots of every poll and step of a question."""
+    """The ballots of every poll, vote and evaluation of a question."""
     yield from (poll.ballots for poll in question.record.polls.values())
-    yield from (step.ballots for step in question.steps)
+    yield from (step.ballots for step in question.steps if step.ballots is not None)
+    yield from (evaluation.poll.ballots for evaluation in question.evaluations)
 
 
 async def _graded(question: FinishedQuestion, labels: Labels, judge: Equality, stored: dict[str, Any] | None) -> dict[str, Any]:

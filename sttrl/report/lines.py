@@ -21,8 +21,14 @@ UPDATE_METRICS: Final = {
     "logprob_gap_max": "update/logprob_gap_max_nats",
     "logprob_correlation": "update/logprob_correlation",
     "micro_batches": "update/micro_batches",
+    "optimizer_steps": "update/optimizer_steps",
+    "clip_fraction": "update/clip_fraction",
+    "value_loss": "update/value_loss",
 }
 """Name in metrics.jsonl of each number an update measures; its tokens are ``tokens/trained``."""
+
+_VOTE: Final = ("answer", "majority_ratio", "margin")
+"""What results.jsonl says of a vote."""
 
 
 def results_lines(finished: Sequence[FinishedQuestion]) -> str:
@@ -36,9 +42,25 @@ def metrics_lines(finished: Sequence[FinishedQuestion]) -> str:
 
 
 def step_metrics(step: StepRecord) -> dict[str, float | int | None]:
-    """The numbers of a step by metric name; None where one was not measured, and no update names where no update followed."""
+    """The numbers of a step by metric name; None where one was not measured.
+
+    No vote and no reward names where no vote was held, no update names where no update followed.
+    """
     update = {} if step.update is None else {UPDATE_METRICS[name]: step.update[name] for name in UPDATE_METRICS if name in step.update}
     values: dict[str, float | int | None] = {
+        **_vote_metrics(step),
+        **update,
+        "tokens/sampled": step.tokens_sampled,
+        "tokens/trained": step.tokens_trained,
+        **{f"time/{activity}_s": value for activity, value in step.seconds.items()},
+    }
+    return {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+
+
+def _vote_metrics(step: StepRecord) -> dict[str, float | int | None]:
+    if step.ballots is None or step.election is None or step.majority is None:
+        return {}
+    return {
         "vote/majority_ratio": step.election.majority_ratio,
         "vote/margin": step.election.margin,
         "vote/voters": step.election.voters,
@@ -46,12 +68,7 @@ def step_metrics(step: StepRecord) -> dict[str, float | int | None]:
         "vote/classes": len(set(step.ballots.class_G) - {None}),
         "vote/agrees_with_majority": int(step.election.answer == step.majority.answer),
         "reward/mean": sum(step.reward_G) / len(step.reward_G) if step.reward_G else None,
-        **update,
-        "tokens/sampled": step.tokens_sampled,
-        "tokens/trained": step.tokens_trained,
-        **{f"time/{activity}_s": value for activity, value in step.seconds.items()},
     }
-    return {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
 
 
 def _result(question: FinishedQuestion) -> dict[str, Any]:
@@ -69,14 +86,14 @@ def _result(question: FinishedQuestion) -> dict[str, Any]:
 
 
 def _poll(poll: PollRecord) -> dict[str, Any]:
-    election = poll.election
-    return {"k": poll.k, "answer": election.answer, "majority_ratio": election.majority_ratio, "margin": election.margin}
+    return {"k": poll.k, **{name: getattr(poll.election, name) for name in _VOTE}}
 
 
 def _step(step: StepRecord) -> dict[str, Any]:
+    """A step; its vote is null where none was held, its gate where none closed."""
     election = step.election
-    trained = step.update is not None
-    return {"answer": election.answer, "majority_ratio": election.majority_ratio, "margin": election.margin, "trained": trained}
+    vote = dict.fromkeys(_VOTE) if election is None else {name: getattr(election, name) for name in _VOTE}
+    return {**vote, "trained": step.update is not None, "gate": step.gate}
 
 
 def _line(value: dict[str, Any]) -> str:

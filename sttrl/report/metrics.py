@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import comb
-from typing import Final
+from typing import Final, Literal
 
 from sttrl.report.labels import Grades, Verdicts
-from sttrl.run.records import BallotsRecord, FinishedQuestion, PollName, PollRecord, StepRecord
+from sttrl.run.records import BallotsRecord, FinishedQuestion, PollRecord, StepRecord
 from sttrl.types import QuestionStatus, StopReason
 
 METRICS: Final = ("greedy", "mean@k", "maj@k", "pass@k")
 """What is measured of a poll, by the names they have in summary.json."""
+
+RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "adapted"]
+ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence_same_tokens", "adapted")
+"""What a question is scored by: its polls, and the vote with the same tokens once more with every sample weighed by its confidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +37,26 @@ class PollScore:
 
 @dataclass(frozen=True, kw_only=True)
 class VoteScore:
-    """One vote. All but ``majority_ratio`` need a label, and are None without."""
+    """One vote, held in ``step``. All but ``majority_ratio`` need a label, and are None without.
 
+    ``majority_label_accuracy`` is the majority's over the same ballots. ``reward_accuracy`` is None, too, for rewards that are
+    not all 0 or 1.
+    """
+
+    step: int
     majority_ratio: float
     label_accuracy: float | None
+    majority_label_accuracy: float | None
     reward_accuracy: float | None
     ground_truth_ratio: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionScore:
-    """One question. A poll is None where there is no label, where it was not taken, or in a run that does not take it."""
+    """One question. A poll is None where there is no label, where it was not taken, or in a run that does not take it.
+
+    ``flip_rate``: see `flip_rate`; it needs no label.
+    """
 
     id: str
     status: QuestionStatus
@@ -50,12 +64,20 @@ class QuestionScore:
     labelled: bool
     base: PollScore | None
     vote_same_tokens: PollScore | None
+    confidence_same_tokens: PollScore | None
     adapted: PollScore | None
     votes: tuple[VoteScore, ...]
+    flip_rate: float | None
 
-    def poll(self, name: PollName) -> PollScore | None:
-        """The score of a poll by its name."""
-        return {"base": self.base, "vote_same_tokens": self.vote_same_tokens, "adapted": self.adapted}[name]
+    def row(self, name: RowName) -> PollScore | None:
+        """What the question adds to a row of the table."""
+        score: PollScore | None = getattr(self, name)
+        return score
+
+    @property
+    def final(self) -> PollScore | None:
+        """What the run came to: the adapted policy, or the base in a run that does not adapt."""
+        return self.adapted or self.base
 
     @property
     def change(self) -> int | None:
@@ -71,35 +93,54 @@ def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tup
     Where a run adapts, the base poll stands for the adapted one of a question whose adaptation failed or changed nothing,
     and for a vote at the same tokens that was not taken: the base's answer is what such a question reports.
     """
-    adapts, votes_more = any(map(_adapts, finished)), any("vote_same_tokens" in q.record.polls for q in finished)
-    return tuple(_score(question, grades.of(question.record.id), adapts, votes_more) for question in finished)
+    run = _Run(
+        adapts=any(map(_adapts, finished)),
+        votes_more=any("vote_same_tokens" in question.record.polls for question in finished),
+        binary=all(reward in (0.0, 1.0) for question in finished for step in question.steps for reward in step.reward_G),
+    )
+    return tuple(_score(question, grades.of(question.record.id), run) for question in finished)
 
 
-def score_poll(poll: PollRecord, verdicts: Verdicts) -> PollScore:
-    """Score a poll; the ``k`` samples come first in its ballots, the greedy one last."""
+def score_poll(poll: PollRecord, verdicts: Verdicts, vote: Literal["majority", "confidence"] = "majority") -> PollScore:
+    """Score a poll, maj@k by one of its votes; the ``k`` samples come first in its ballots, the greedy one last."""
     right_G = right_samples(poll.ballots, verdicts)
     right = sum(right_G[: poll.k])
+    election = poll.election if vote == "majority" else poll.confidence
     return PollScore(k=poll.k, metrics={
         "greedy": float(right_G[poll.k]) if poll.greedy else None,
         "mean@k": right / poll.k,
-        "maj@k": float(_is_right(poll.election.answer, verdicts)),
+        "maj@k": float(_is_right(election.answer, verdicts)),
         "pass@k": pass_at_k(poll.k, right, poll.k),
     })  # fmt: skip
 
 
-def score_vote(step: StepRecord, verdicts: Verdicts | None) -> VoteScore:
-    """Score the vote of a step; a reward is accurate when it equals 1 for a right sample and 0 for any other."""
-    ratio = step.election.majority_ratio
+def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True) -> VoteScore | None:
+    """Score the vote of a step; None where it held none.
+
+    A reward is accurate when it equals 1 for a right sample and 0 for any other; ``binary`` says that rewards are 0 or 1.
+    """
+    if step.ballots is None or step.election is None or step.majority is None:
+        return None
     right_G = right_samples(step.ballots, verdicts or {})
-    if verdicts is None or not right_G:
-        return VoteScore(majority_ratio=ratio, label_accuracy=None, reward_accuracy=None, ground_truth_ratio=None)
-    accurate = sum(reward == float(right) for reward, right in zip(step.reward_G, right_G, strict=True))
+    judged = verdicts if right_G else None
     return VoteScore(
-        majority_ratio=ratio,
-        label_accuracy=float(_is_right(step.election.answer, verdicts)),
-        reward_accuracy=accurate / len(right_G),
-        ground_truth_ratio=sum(right_G) / len(right_G),
+        step=step.step,
+        majority_ratio=step.election.majority_ratio,
+        label_accuracy=None if judged is None else float(_is_right(step.election.answer, judged)),
+        majority_label_accuracy=None if judged is None else float(_is_right(step.majority.answer, judged)),
+        reward_accuracy=None if judged is None or not binary else _reward_accuracy(step.reward_G, right_G),
+        ground_truth_ratio=None if judged is None else sum(right_G) / len(right_G),
     )
+
+
+def flip_rate(steps: Sequence[StepRecord]) -> float | None:
+    """Share of the consecutive pairs of votes that elected different answers; None for fewer than two votes.
+
+    Two answers are one when the judge of either vote put them into one class. To abstain is an answer of its own.
+    """
+    elected = [texts for step in steps if (texts := _elected_texts(step)) is not None]
+    flips = [before != after and before.isdisjoint(after) for before, after in pairwise(elected)]
+    return sum(flips) / len(flips) if flips else None
 
 
 def right_samples(ballots: BallotsRecord, verdicts: Verdicts) -> tuple[bool, ...]:
@@ -111,6 +152,20 @@ def right_samples(ballots: BallotsRecord, verdicts: Verdicts) -> tuple[bool, ...
 def pass_at_k(samples: int, right: int, k: int) -> float:
     """Chance that ``k`` of the samples hold a right one, unbiased (arXiv 2107.03374); 0 or 1 where ``k`` is all of them."""
     return 1.0 - comb(samples - right, k) / comb(samples, k)
+
+
+def _reward_accuracy(reward_G: Sequence[float], right_G: Sequence[bool]) -> float | None:
+    if not reward_G:
+        return None
+    return sum(reward == float(right) for reward, right in zip(reward_G, right_G, strict=True)) / len(right_G)
+
+
+def _elected_texts(step: StepRecord) -> frozenset[str] | None:
+    """Every text in the class that a step's vote elected, none where it abstains; None where no vote was held."""
+    if step.ballots is None or step.election is None:
+        return None
+    pairs = zip(step.ballots.answer_G, step.ballots.class_G, strict=True)
+    return frozenset(text for text, c in pairs if text is not None and c == step.election.winner)
 
 
 def _is_right(answer: str | None, verdicts: Verdicts) -> bool:
@@ -127,7 +182,16 @@ def _without_greedy(score: PollScore | None) -> PollScore | None:
     return score and PollScore(k=score.k, metrics={**score.metrics, "greedy": None})
 
 
-def _score(question: FinishedQuestion, verdicts: Verdicts | None, adapts: bool, votes_more: bool) -> QuestionScore:
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a question's score takes from the others of its run: whether it adapts, votes again with the same tokens, rewards 0 or 1."""
+
+    adapts: bool
+    votes_more: bool
+    binary: bool
+
+
+def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> QuestionScore:
     record = question.record
     polls = {} if verdicts is None else {name: score_poll(poll, verdicts) for name, poll in record.polls.items()}
     base = polls.get("base")
@@ -138,7 +202,15 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, adapts: bool, 
         stop=record.stop,
         labelled=verdicts is not None,
         base=base,
-        vote_same_tokens=_without_greedy(polls.get("vote_same_tokens", base)) if votes_more else None,
-        adapted=adapted if adapts else None,
-        votes=tuple(score_vote(step, verdicts) for step in question.steps),
+        vote_same_tokens=_without_greedy(polls.get("vote_same_tokens", base)) if run.votes_more else None,
+        confidence_same_tokens=_confidence(record.polls, verdicts) if run.votes_more else None,
+        adapted=adapted if run.adapts else None,
+        votes=tuple(vote for step in question.steps if (vote := score_vote(step, verdicts, run.binary)) is not None),
+        flip_rate=flip_rate(question.steps),
     )
+
+
+def _confidence(polls: Mapping[str, PollRecord], verdicts: Verdicts | None) -> PollScore | None:
+    """The vote with the same tokens by confidence; as its majority, the base poll's where it was not taken."""
+    poll = polls.get("vote_same_tokens", polls.get("base"))
+    return None if poll is None or verdicts is None else _without_greedy(score_poll(poll, verdicts, "confidence"))

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sttrl.answers import Judge
 from sttrl.errors import DataError
-from sttrl.report.labels import NO_GRADES, Labels, grade, load_labels
-from sttrl.report.tables import before_after_table, compare_table
+from sttrl.report.comparison import ComparedRun, compare_table
+from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, load_labels
+from sttrl.report.tables import before_after_table
 from sttrl.report.write import write_report
 from sttrl.run.folder import attempts, read_config, source_of
 from sttrl.run.journal import read_finished
+from sttrl.run.records import FinishedQuestion
 from sttrl.run.timing import added
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """What a run's report holds: the table, the summary as in summary.json, and why labels are missing, if they are."""
+    """What a run's report holds: the table, which says why labels are missing if they are, and the run as others are compared with it."""
 
     table: str
-    summary: dict[str, Any]
-    config: dict[str, Any]
+    run: ComparedRun
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The summary as in summary.json."""
+        return self.run.summary
 
 
 def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
@@ -42,17 +48,16 @@ def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
     grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
     summary = write_report(folder, finished, grades, seconds, config)
-    return RunReport(table=before_after_table(summary) + remark, summary=summary, config=config)
+    run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
+    return RunReport(table=before_after_table(summary) + remark, run=run)
 
 
 def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
     """The table of one run, or of several beside each other."""
-    reports = [(str(folder), report_run(folder, data_dir)) for folder in folders]
-    if len(reports) == 1:
-        return reports[0][1].table
-    return compare_table([(name, report.summary, report.config) for name, report in reports])
+    reports = [report_run(folder, data_dir) for folder in folders]
+    return reports[0].table if len(reports) == 1 else compare_table([report.run for report in reports])
 
 
-async def _grade(finished: Sequence[Any], labels: Labels, folder: Path) -> Any:
+async def _grade(finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:
     async with Judge() as judge:
         return await grade(finished, labels, judge, folder)

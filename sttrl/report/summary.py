@@ -6,18 +6,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sttrl.report.labels import Grades
-from sttrl.report.metrics import METRICS, PollScore, QuestionScore, VoteScore, score_questions
+from sttrl.report.metrics import METRICS, ROW_NAMES, PollScore, QuestionScore, RowName, VoteScore, score_questions
+from sttrl.report.over_time import over_time
 from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
-from sttrl.run.records import POLL_NAMES, FinishedQuestion, PollName
+from sttrl.run.records import FinishedQuestion
+from sttrl.types import GateReason
 
-SUMMARY_SCHEMA: Final = 1
+SUMMARY_SCHEMA: Final = 2
 HEADLINE: Final = "mean@k"
 """The metric whose interval is ``ci95``."""
 
-_VOTE_METRICS: Final = ("label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
+_VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
 
 def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -25,19 +27,22 @@ def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Map
     scores = score_questions(finished, grades)
     return {
         "schema": SUMMARY_SCHEMA,
-        **{name: _poll_block(scores, name) for name in POLL_NAMES},
+        **{name: _poll_block(scores, name) for name in ROW_NAMES},
         "gain": _gain_block(scores),
         "questions": _questions(finished, scores),
         **_last_votes(scores),
         "first_vote": _votes([score.votes[0] for score in scores if score.votes]),
+        "flip_rate": _mean([score.flip_rate for score in scores if score.flip_rate is not None]),
+        "votes": _vote_counts(finished),
+        "over_time": over_time(finished, grades, scores),
         "timeouts": grades.timeouts,
         "tokens": _tokens(finished),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
 
 
-def _poll_block(scores: Sequence[QuestionScore], name: PollName) -> dict[str, Any] | None:
-    polls = [poll for score in scores if (poll := score.poll(name)) is not None]
+def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any] | None:
+    polls = [poll for score in scores if (poll := score.row(name)) is not None]
     if not polls:
         return None
     value_P = {metric: [value for poll in polls if (value := poll.metrics[metric]) is not None] for metric in METRICS}
@@ -92,6 +97,13 @@ def _last_votes(scores: Sequence[QuestionScore]) -> dict[str, float | None]:
 def _votes(votes: Sequence[VoteScore]) -> dict[str, float | None]:
     value_P = {name: [getattr(vote, name) for vote in votes] for name in _VOTE_METRICS}
     return {name: _mean([value for value in values if value is not None]) for name, values in value_P.items()}
+
+
+def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
+    """The votes of all steps, and those that a gate did not trust, by its reason."""
+    steps = [step for question in finished for step in question.steps]
+    gates = Counter(step.gate for step in steps)
+    return {"held": sum(step.election is not None for step in steps), "gated": {gate: gates[gate] for gate in get_args(GateReason)}}
 
 
 def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:

@@ -1,67 +1,54 @@
-"""The tables in plain text, at most `WIDTH` columns: the one a run ends on, and runs beside each other."""
+"""The table in plain text that a run ends on, and the counts below it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from string import ascii_uppercase
 from typing import Any, Final
 
+from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, share_or_nothing, with_interval
 from sttrl.report.metrics import METRICS
 
-WIDTH: Final = 100
-ROWS: Final = (("base", "base"), ("vote (same tokens)", "vote_same_tokens"), ("adapted", "adapted"), ("gain", "gain"))
-COMPARABLE: Final = (
-    "dataset", "question_column", "answer_column", "limit", "ids", "val_samples", "val_temp", "val_top_p",
-    "max_prompt_tokens", "max_response_tokens", "prompt_format",
-)  # fmt: skip
-"""Settings that must be the same for two runs to be compared question by question."""
+ROWS: Final = (
+    ("base", "base"),
+    ("vote (same tokens)", "vote_same_tokens"),
+    ("conf. (same tokens)", "confidence_same_tokens"),
+    ("adapted", "adapted"),
+    ("gain", "gain"),
+)
+"""Label and key in summary.json of every row."""
+TIME_COLUMNS: Final = (
+    ("mean@k", "mean@k"),
+    ("maj@k", "maj@k"),
+    ("agreement", "majority_ratio"),
+    ("label accuracy", "label_accuracy"),
+    ("reward accuracy", "reward_accuracy"),
+)
+"""Label and key of what is shown over time."""
+TIME_ROWS: Final = 10
 
-NamedRun = tuple[str, Mapping[str, Any], Mapping[str, Any]]
-"""A run's name, its summary and its configuration."""
-
-_NOTHING: Final = "-"
+_VOTE_SHARES: Final = {
+    "agreement": "majority_ratio",
+    "label accuracy": "label_accuracy",
+    "by majority": "majority_label_accuracy",
+    "reward accuracy": "reward_accuracy",
+    "right samples": "ground_truth_ratio",
+    "flips": "flip_rate",
+}
 
 
 def before_after_table(summary: Mapping[str, Any]) -> str:
-    """The table of one run, with a line on what the gain's interval says, and the counts below."""
-    counts = [line for name, text in facts(summary).items() for line in _named(name, text)]
-    lines = [*_metric_table(summary), *_remarks(summary), "", *counts]
-    return "\n".join(line[:WIDTH].rstrip() for line in lines)
-
-
-def compare_table(runs: Sequence[NamedRun]) -> str:
-    """Runs beside each other: a block a metric, a row a run; a warning where they cannot be compared."""
-    letters = [_letter(number) for number in range(len(runs))]
-    lines = [f"{letter}  {name}" for letter, (name, _, _) in zip(letters, runs, strict=True)]
-    lines += [f"Warning: not comparable: {reason}." for reason in differences(runs)]
-    summaries = [summary for _, summary, _ in runs]
-    for metric in METRICS:
-        header = (metric, *(label for label, _ in ROWS))
-        rows = [(letter, *(metric_cell(s, key, metric) for _, key in ROWS)) for letter, s in zip(letters, summaries, strict=True)]
-        lines += ["", *_aligned([header, *rows])]
-    for name in facts(summaries[0]) if summaries else ():
-        lines += ["", name]
-        lines += [line for letter, summary in zip(letters, summaries, strict=True) for line in _named(letter, facts(summary)[name])]
-    return "\n".join(line[:WIDTH].rstrip() for line in lines)
-
-
-def differences(runs: Sequence[NamedRun]) -> tuple[str, ...]:
-    """Why runs cannot be compared: the settings and questions that differ."""
-    settings = {name: [config.get(name) for _, _, config in runs] for name in COMPARABLE}
-    found = [f"--{name} is {_listed(values)}" for name, values in settings.items() if _differ(values)]
-    if _differ([summary["questions"]["ids_sha256"] for _, summary, _ in runs]):
-        found.append(f"the finished questions are not the same ({_listed([s['questions']['total'] for _, s, _ in runs])} of them)")
-    return tuple(found)
+    """The table of one run, with a line on what the gain's interval says, how it went over time, and the counts below."""
+    counts = [line for name, text in facts(summary).items() for line in named(name, text)]
+    return page([*_metric_table(summary), *_remarks(summary), *_time_table(summary), "", *counts])
 
 
 def metric_cell(summary: Mapping[str, Any], key: str, metric: str) -> str:
     """A metric of one row with its interval: ``.412 [.30, .53]``, signed in the row ``gain``."""
     block = summary[key]
     if block is None or block[metric] is None:
-        return _NOTHING
-    signed = key == "gain"
+        return NOTHING
     low, high = block["ci95_by_metric"][metric]
-    return f"{_share(block[metric], 3, signed)} [{_share(low, 2, signed)}, {_share(high, 2, signed)}]"
+    return with_interval(block[metric], low, high, signed=key == "gain")
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -70,10 +57,10 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     seconds = ", ".join(f"{name} {value:,.1f}" for name, value in summary["seconds"].items())
     return {
         "questions": _question_counts(summary["questions"]),
-        "stops": stops or _NOTHING,
+        "stops": stops or NOTHING,
         "votes": _vote_shares(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
-        "seconds": seconds or _NOTHING,
+        "seconds": seconds or NOTHING,
     }
 
 
@@ -88,19 +75,49 @@ def gain_remark(summary: Mapping[str, Any]) -> str | None:
     return f"The 95 % interval of the gain in mean@k excludes 0: adapting {'raised' if low > 0 else 'lowered'} the accuracy."
 
 
+def vote_remark(summary: Mapping[str, Any]) -> str | None:
+    """What the votes with the same tokens are, None where there are none."""
+    vote = summary["vote_same_tokens"]
+    return vote and (
+        f"same tokens: the base votes with {vote['k']} samples a question, the tokens adapting took; vote: the majority, "
+        "conf.: each sample weighed by exp of its mean log-prob."
+    )
+
+
+def thinned(rows: Sequence[Mapping[str, Any]], most: int = TIME_ROWS) -> list[Mapping[str, Any]]:
+    """At most so many rows, evenly spaced; the first and the last stay."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
+
+
+def evaluated(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The steps after which questions were evaluated; no steps where none was in between."""
+    return [row for row in summary["over_time"] or () if row["questions"]]
+
+
 def _metric_table(summary: Mapping[str, Any]) -> list[str]:
     if all(summary[key] is None for _, key in ROWS):
         return ["No question could be scored: there are no labels for them, or none of them was finished."]
     k = (summary["base"] or {}).get("k", "k")
     header = ("", *(metric.replace("@k", f"@{k}") for metric in METRICS))
     shown = [(label, key) for label, key in ROWS if summary[key] is not None]
-    return _aligned([header, *((label, *(metric_cell(summary, key, metric) for metric in METRICS)) for label, key in shown)])
+    return aligned([header, *((label, *(metric_cell(summary, key, metric) for metric in METRICS)) for label, key in shown)])
 
 
 def _remarks(summary: Mapping[str, Any]) -> list[str]:
-    vote, remark = summary["vote_same_tokens"], gain_remark(summary)
-    lines = [] if vote is None else [f"vote (same tokens): the base votes with {vote['k']} samples a question, the tokens adapting took."]
-    return ["", *lines, *([] if remark is None else _broken(remark))] if lines or remark else []
+    lines = [line for text in (vote_remark(summary), gain_remark(summary)) if text is not None for line in broken(text)]
+    return ["", *lines] if lines else []
+
+
+def _time_table(summary: Mapping[str, Any]) -> list[str]:
+    rows = thinned(evaluated(summary))
+    if not rows:
+        return []
+    k = (summary["base"] or {}).get("k", "k")
+    header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS))
+    cells = [(str(row["step"]), *(share_or_nothing(row[key]) for _, key in TIME_COLUMNS)) for row in rows]
+    return ["", "over time", *aligned([header, *cells])]
 
 
 def _question_counts(counts: Mapping[str, Any]) -> str:
@@ -114,46 +131,9 @@ def _question_counts(counts: Mapping[str, Any]) -> str:
 
 
 def _vote_shares(summary: Mapping[str, Any]) -> str:
-    names = {"agreement": "majority_ratio", "label accuracy": "label_accuracy", "reward accuracy": "reward_accuracy",
-             "right samples": "ground_truth_ratio"}  # fmt: skip
-    shares = [f"{label} {_share(summary[key], 3)}" for label, key in names.items() if summary[key] is not None]
-    return ", ".join(shares) or "none held"
-
-
-def _share(value: float, digits: int, signed: bool = False) -> str:
-    """``.250``; the number 1 loses a digit, so that every share of a column has the same width."""
-    text = f"{abs(value):.{digits}f}"
-    text = text[1:] if text.startswith("0") else text[:-1]
-    is_zero = not text.strip(".0")
-    return (("+" if value > 0 else "-") if signed and not is_zero else "-" if value < 0 and not is_zero else "") + text
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _named(name: str, text: str) -> list[str]:
-    """``name`` in a column of its own, the text beside it, broken where it is too long."""
-    return [f"{name if number == 0 else '':<9} {line}" for number, line in enumerate(_broken(text, WIDTH - 10))]
-
-
-def _broken(text: str, width: int = WIDTH) -> list[str]:
-    lines: list[str] = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
-
-
-def _letter(number: int) -> str:
-    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
-
-
-def _differ(values: Sequence[object]) -> bool:
-    return any(value != values[0] for value in values[1:])
-
-
-def _listed(values: Sequence[object]) -> str:
-    return " and ".join(dict.fromkeys(str(value) for value in values))
+    votes = summary["votes"]
+    if not votes["held"]:
+        return "none held"
+    gated = ", ".join(f"{count} by {gate}" for gate, count in votes["gated"].items() if count)
+    shares = [f"{label} {share(summary[key], 3)}" for label, key in _VOTE_SHARES.items() if summary[key] is not None]
+    return ", ".join([f"{votes['held']} held", *([f"gated {gated}"] if gated else []), *shares])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from math import ceil
 
 from sttrl.engine.base import Policy
 from sttrl.methods import Tools
+from sttrl.methods.base import first
 from sttrl.run.records import BallotsRecord, ElectionRecord, PollName, PollRecord, StepRecord
-from sttrl.types import Ballots, Election, Group, Poll, Problem, Rollout, Sampling, Step
-from sttrl.voting import VOTES, VoteConfig
+from sttrl.types import Ballots, Election, Group, Poll, Problem, Rollout, Sampling, Step, TokenStats
+from sttrl.voting import confidence_vote
 
-TOKEN_BUDGET_ROUNDS = 8
 MOST_AT_ONCE = 512
 
 
@@ -26,24 +26,31 @@ async def evaluate(name: PollName, problem: Problem, policy: Policy, tools: Tool
     return await held(name, problem, sampling, group, greedy.rollout_G[0], tools)
 
 
-async def vote_same_tokens(problem: Problem, base: Policy, steps: Sequence[Step], tools: Tools) -> Poll:
-    """The base, voting with the response tokens that the adaptation sampled and trained on.
+async def vote_same_tokens(problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout], tools: Tools) -> Poll:
+    """The base, voting with ``budget`` response tokens: as many as the adaptation sampled and trained on.
 
-    Samples as the adaptation samples, with its seeds; a first group that came from the base counts already. The vote is
-    over the longest run of samples that fits the budget, and never fewer than one.
+    Samples as the adaptation samples, with its seeds; ``reused`` are samples of the base that were taken already. The votes
+    are over the longest run of samples that fits the budget, and never fewer than one.
     """
-    budget = sum(s.group.n_tokens + (s.update.tokens if s.update else 0) for s in steps)
-    rollouts: list[Rollout] = list(steps[0].group.rollout_G) if steps[0].version == 0 else []
-    for _ in range(TOKEN_BUDGET_ROUNDS):
-        spent = sum(len(r.token_T) for r in rollouts)
-        if spent >= budget:
-            break
+    rollouts = list(reused)
+    while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
         mean = spent / len(rollouts) if rollouts else tools.config.max_response_tokens / 2
         more = min(MOST_AT_ONCE, max(1, ceil((budget - spent) / max(1.0, mean))))
         seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
         rollouts += (await base.sample(problem.prompt_T, tools.sampling, seeds)).rollout_G
     group = Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget)))
     return await held("vote_same_tokens", problem, tools.sampling, group, None, tools)
+
+
+def budget_of(steps: Sequence[Step]) -> int:
+    """Response tokens that the adaptation sampled and trained on."""
+    return sum((s.vote.n_tokens if s.vote else 0) + (s.update.tokens if s.update else 0) for s in steps)
+
+
+def samples_of_base(steps: Sequence[Step]) -> tuple[Rollout, ...]:
+    """The first vote's samples, where they came from the base."""
+    vote = steps[0].vote if steps and steps[0].version == 0 else None
+    return vote.group.rollout_G if vote is not None else ()
 
 
 def within(rollouts: Sequence[Rollout], budget: int) -> Sequence[Rollout]:
@@ -57,22 +64,25 @@ def within(rollouts: Sequence[Rollout], budget: int) -> Sequence[Rollout]:
 
 
 async def held(name: PollName, problem: Problem, sampling: Sampling, group: Group, greedy: Rollout | None, tools: Tools) -> Poll:
-    """Judge a group, with its greedy response last, and hold a majority vote over the samples."""
+    """Judge a group, with its greedy response last, and hold a majority and a confidence vote over the samples."""
     everyone = Group(prompt_T=group.prompt_T, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
     ballots = await tools.ballots(problem, everyone)
-    samples = without_last(ballots) if greedy else ballots
-    election = VOTES["majority"](samples, VoteConfig(ties=tools.config.ties))
-    return Poll(name=name, sampling=sampling, group=group, greedy=greedy, ballots=ballots, election=election)
+    known = replace(ballots, stats_G=tuple(TokenStats(logprob_T=r.logprob_T) for r in everyone.rollout_G))
+    samples = first(known, len(group.rollout_G))
+    return Poll(
+        name=name,
+        sampling=sampling,
+        group=group,
+        greedy=greedy,
+        ballots=ballots,
+        election=tools.majority(samples),
+        confidence=confidence_vote(samples, tools.vote_config),
+    )
 
 
-def without_last(ballots: Ballots) -> Ballots:
-    """The ballots of the samples alone; a class that only the greedy response is in stays, with no votes."""
-    return dataclasses.replace(ballots, answer_G=ballots.answer_G[:-1], class_G=ballots.class_G[:-1])
-
-
-def elected(poll: Poll) -> str | None:
-    """What a policy answers: its vote, or its greedy answer where the vote abstains."""
-    if poll.election.answer is not None or poll.greedy is None:
+def elected(poll: PollRecord) -> str | None:
+    """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
+    if poll.election.answer is not None or not poll.greedy:
         return poll.election.answer
     greedy_class = poll.ballots.class_G[-1]
     return None if greedy_class is None else poll.ballots.representative_C[greedy_class]
@@ -90,21 +100,24 @@ def poll_record(poll: Poll) -> PollRecord:
         version=rollouts[0].version,
         ballots=ballots_record(poll.ballots),
         election=election_record(poll.election),
+        confidence=election_record(poll.confidence),
         tokens=sum(len(r.token_T) for r in rollouts),
     )
 
 
 def step_record(step: Step, seconds: dict[str, float]) -> StepRecord:
     """A step for the journal."""
-    update = {k: v for k, v in dataclasses.asdict(step.update).items() if k != "seconds"} if step.update else None
+    update = {k: v for k, v in asdict(step.update).items() if k != "seconds"} if step.update else None
+    vote = step.vote
     return StepRecord(
         step=step.index,
         version=step.version,
-        ballots=ballots_record(step.ballots),
-        election=election_record(step.election),
-        majority=election_record(step.majority),
-        reward_G=list(step.reward_G),
-        tokens_sampled=step.group.n_tokens,
+        ballots=ballots_record(vote.ballots) if vote else None,
+        election=election_record(vote.election) if vote else None,
+        majority=election_record(vote.majority) if vote else None,
+        reward_G=list(vote.reward_G) if vote else [],
+        gate=step.gate,
+        tokens_sampled=vote.n_tokens if vote else 0,
         tokens_trained=step.update.tokens if step.update else 0,
         update=update,
         seconds=seconds,

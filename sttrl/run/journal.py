@@ -19,7 +19,16 @@ from typing import Any
 
 from sttrl.errors import JournalError
 from sttrl.run.files import unwritable
-from sttrl.run.records import SCHEMA_VERSION, FinishedQuestion, QuestionRecord, StepRecord, question_from_json, step_from_json
+from sttrl.run.records import (
+    SCHEMA_VERSION,
+    EvaluationRecord,
+    FinishedQuestion,
+    QuestionRecord,
+    StepRecord,
+    evaluation_from_json,
+    question_from_json,
+    step_from_json,
+)
 
 JOURNAL = "journal.jsonl"
 
@@ -63,6 +72,14 @@ class Journal:
     def step(self, question_id: str, record: StepRecord) -> None:
         """A step is finished."""
         self.append("step", id=question_id, **dataclasses.asdict(record))
+
+    def evaluation(self, question_id: str, record: EvaluationRecord) -> None:
+        """The policy that all questions share has been evaluated on one of them."""
+        self.append("evaluation", id=question_id, **dataclasses.asdict(record))
+
+    def trained(self, step: int) -> None:
+        """That policy's state after so many steps is on disk."""
+        self.append("trained", step=step)
 
     def question(self, record: QuestionRecord) -> None:
         """A question is finished, for good."""
@@ -120,15 +137,48 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 def read_finished(folder: Path) -> tuple[FinishedQuestion, ...]:
     """The finished questions, in the order of the data set, each with the steps of the try that finished it."""
-    steps: dict[str, list[StepRecord]] = {}
+    return read_journal(folder).finished
+
+
+@dataclasses.dataclass(frozen=True)
+class JournalContent:
+    """What a journal says: the finished questions, and how far a training on all questions has come.
+
+    ``trained``: its last step that is on disk. ``steps`` and ``evaluations`` of each question that is not finished.
+    """
+
+    finished: tuple[FinishedQuestion, ...]
+    trained: int
+    steps: dict[str, tuple[StepRecord, ...]]
+    evaluations: dict[str, tuple[EvaluationRecord, ...]]
+
+
+def read_journal(folder: Path) -> JournalContent:
+    """Everything that counts in a journal. What was done again after an interruption counts once, the last time."""
+    steps: dict[str, dict[int, StepRecord]] = {}
+    evaluations: dict[str, dict[int, EvaluationRecord]] = {}
     finished: dict[str, FinishedQuestion] = {}
+    trained = 0
     for record in read_lines(folder):
         kind = record.pop("kind")
         if kind == "begin":
-            steps[record["id"]] = []
+            steps[record["id"]] = {}
         elif kind == "step":
-            steps.setdefault(record.pop("id"), []).append(step_from_json(record))
+            taken = steps.setdefault(record.pop("id"), {})
+            taken[record["step"]] = step_from_json(record)
+        elif kind == "evaluation":
+            evaluations.setdefault(record["id"], {})[record["step"]] = evaluation_from_json(record)
+        elif kind == "trained":
+            trained = record["step"]
         elif kind == "question" and record["id"] not in finished:
             question = question_from_json(record)
-            finished[question.id] = FinishedQuestion(record=question, steps=tuple(steps.pop(question.id, [])))
-    return tuple(sorted(finished.values(), key=lambda f: f.record.index))
+            own, polls = steps.pop(question.id, {}), evaluations.pop(question.id, {})
+            finished[question.id] = FinishedQuestion(
+                record=question, steps=tuple(own[at] for at in sorted(own)), evaluations=tuple(polls[at] for at in sorted(polls))
+            )
+    return JournalContent(
+        finished=tuple(sorted(finished.values(), key=lambda f: f.record.index)),
+        trained=trained,
+        steps={question: tuple(taken[at] for at in sorted(taken) if at < trained) for question, taken in steps.items()},
+        evaluations={question: tuple(polls[at] for at in sorted(polls)) for question, polls in evaluations.items()},
+    )

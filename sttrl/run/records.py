@@ -5,6 +5,8 @@ A journal is a sequence of JSON objects, one a line:
 ``{"kind": "begin", "id", "index", "attempt"}``: work on a question starts (again); steps of an earlier try are void.
 ``{"kind": "step", "id", **StepRecord}``: one finished step of the method.
 ``{"kind": "question", **QuestionRecord}``: the question is finished; it is never touched again.
+``{"kind": "evaluation", "id", "step", "poll"}``: a poll of a policy that is trained on all questions, after so many steps.
+``{"kind": "trained", "step"}``: that policy's state after so many steps is on disk; later steps of an earlier try are void.
 ``{"kind": "attempt", "attempt", "seconds"}``: an attempt came to its end; wall seconds ``total`` and ``start_up``.
 """
 
@@ -15,7 +17,7 @@ from typing import Any, Literal
 
 from sttrl.types import QuestionStatus, StopReason
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
@@ -50,7 +52,8 @@ class PollRecord:
     """An evaluation of one policy on one question.
 
     ``k`` samples at ``temperature`` and ``top_p``; ``ballots`` holds those ``k`` and, when ``greedy``, one more: the
-    greedy response, last. ``election`` is over the ``k`` samples only. ``tokens`` counts every response token.
+    greedy response, last. ``election``, the majority's, and ``confidence``, weighed by mean log-prob, are over the ``k``
+    samples only. ``tokens`` counts every response token.
     """
 
     k: int
@@ -61,23 +64,27 @@ class PollRecord:
     version: int
     ballots: BallotsRecord
     election: ElectionRecord
+    confidence: ElectionRecord
     tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One step: the vote over its samples, the pseudo-rewards, and the update that followed (None: the method stopped).
+    """One step: the vote over its samples, the pseudo-rewards, and the update that followed (None: none did).
 
-    ``majority`` is the majority vote over the same ballots, logged whatever the voting function. ``update`` holds the
-    fields of `sttrl.types.UpdateStats` but ``seconds``. ``seconds``: wall seconds by activity, by name.
+    ``ballots``, ``election`` and ``majority`` are None, and ``reward_G`` is empty, for a method that holds no vote.
+    ``majority`` is the majority vote over the same ballots, logged whatever the voting function. ``gate`` says why a vote
+    was not trusted. ``update`` holds the fields of `sttrl.types.UpdateStats` but ``seconds``. ``seconds``: wall seconds by
+    activity, by name.
     """
 
     step: int
     version: int
-    ballots: BallotsRecord
-    election: ElectionRecord
-    majority: ElectionRecord
+    ballots: BallotsRecord | None
+    election: ElectionRecord | None
+    majority: ElectionRecord | None
     reward_G: list[float]
+    gate: str | None
     tokens_sampled: int
     tokens_trained: int
     update: dict[str, float | int | None] | None
@@ -109,28 +116,37 @@ class QuestionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """A poll of a policy that is trained on all questions, on one of them, after ``step`` steps."""
+
+    step: int
+    poll: PollRecord
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishedQuestion:
-    """A question record with the step records of the attempt that finished it."""
+    """A question record with the step records of the attempt that finished it, and the evaluations in between."""
 
     record: QuestionRecord
     steps: tuple[StepRecord, ...]
+    evaluations: tuple[EvaluationRecord, ...] = ()
 
 
 def poll_from_json(value: dict[str, Any]) -> PollRecord:
     """Read a poll back."""
-    return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), "election": ElectionRecord(**value["election"])})
+    elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}
+    return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), **elections})
 
 
 def step_from_json(value: dict[str, Any]) -> StepRecord:
     """Read a step back."""
-    return StepRecord(
-        **{
-            **value,
-            "ballots": BallotsRecord(**value["ballots"]),
-            "election": ElectionRecord(**value["election"]),
-            "majority": ElectionRecord(**value["majority"]),
-        }
-    )
+    kinds = {"ballots": BallotsRecord, "election": ElectionRecord, "majority": ElectionRecord}
+    return StepRecord(**{**value, **{name: value[name] and kind(**value[name]) for name, kind in kinds.items()}})
+
+
+def evaluation_from_json(value: dict[str, Any]) -> EvaluationRecord:
+    """Read an evaluation back."""
+    return EvaluationRecord(step=value["step"], poll=poll_from_json(value["poll"]))
 
 
 def question_from_json(value: dict[str, Any]) -> QuestionRecord:

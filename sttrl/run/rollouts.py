@@ -25,8 +25,9 @@ def _lines(polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> Iterator[di
         for rollout, answer in zip(rollouts, poll.ballots.answer_G, strict=True):
             yield {"poll": name, "greedy": rollout is poll.greedy, **_line(rollout, answer)}
     for step in steps:
-        for rollout, answer, reward in zip(step.group.rollout_G, step.ballots.answer_G, step.reward_G, strict=True):
-            yield {"step": step.index, "reward": reward, **_line(rollout, answer)}
+        if (vote := step.vote) is not None:
+            for rollout, answer, reward in zip(vote.group.rollout_G, vote.ballots.answer_G, vote.reward_G, strict=True):
+                yield {"step": step.index, "reward": reward, **_line(rollout, answer)}
 
 
 def _line(rollout: Rollout, answer: Answer) -> dict[str, Any]:

@@ -18,14 +18,15 @@ from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, SttrlError
-from sttrl.methods import METHODS, Tools
-from sttrl.run.evaluation import elected, evaluate, poll_record, step_record, vote_same_tokens
+from sttrl.methods import METHODS, DatasetMethod, Method, Tools
+from sttrl.run.evaluation import budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
 from sttrl.run.files import unwritable, write_text
 from sttrl.run.journal import Journal
-from sttrl.run.records import PollName, QuestionRecord, StepRecord
+from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord
 from sttrl.run.rollouts import write_rollouts
 from sttrl.run.seeds import seed_source
 from sttrl.run.timing import Stopwatch, TimedPolicy
+from sttrl.run.training import Training
 from sttrl.types import Ballots, DeltaSpec, Group, Poll, Problem, QuestionStatus, Step, StopReason
 
 BASE = DeltaSpec(kind="none")
@@ -67,20 +68,29 @@ class Runner:
         self.folder, self.attempt, self.progress, self.track = folder, attempt, progress, track
         self.work: dict[str, Work] = {}
         self.tools = Tools(config=config, ballots=self.ballots, seeds=seed_source(config.seed), observe=self.observe)
-        self.method = METHODS[config.adaptation_method](self.tools)
+        method = METHODS[config.adaptation_method](self.tools)
+        self.method: Method | None = None if isinstance(method, DatasetMethod) else method
+        self.dataset_method = method if isinstance(method, DatasetMethod) else None
+        self.held_back: list[tuple[Problem, Step]] | None = None
         self.total = self.done = 0
 
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
         """Work through ``problems``, the ones not finished yet; ``finished`` are done. Raises `EngineError` when the engine is lost."""
         self.total, self.done = len(problems) + finished, finished
-        if self.config.continuous and self.config.adaptation_method != "none":
+        if self.dataset_method is not None:
+            await Training(self, self.dataset_method).run(problems)
+        elif self.config.continuous and self.config.adaptation_method != "none":
             await self._run_continuous(problems)
-            return
+        else:
+            await self.each(problems, self._alone)
+
+    async def each(self, problems: Sequence[Problem], work: Callable[[Problem], Awaitable[None]]) -> None:
+        """Do something for every question, with up to ``in_flight`` of them under way."""
         gate = asyncio.Semaphore(self.config.in_flight)
 
         async def guarded(problem: Problem) -> None:
             async with gate:
-                await self._question(problem, self.engine.fork(f"q{problem.index}", self.method.delta(problem)))
+                await work(problem)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -89,13 +99,24 @@ class Runner:
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
 
+    async def _alone(self, problem: Problem) -> None:
+        assert self.method is not None
+        await self._question(problem, self.engine.fork(f"q{problem.index}", self.method.delta(problem)))
+
     async def _run_continuous(self, problems: Sequence[Problem]) -> None:
         """One fork for all; its state is on disk before the question that led to it counts as finished."""
+        assert self.method is not None
         async with self.engine.fork("continuous", self.method.delta(None, self.total)) as policy:
             if self.done:
                 await policy.restore(self._state(self.done))
             for problem in problems:
                 await self._question(problem, contextlib.nullcontext(policy), lasting=policy)
+
+    def start(self, problem: Problem, begins: bool = True) -> Work:
+        """Work on a question starts, or, where a training on all goes on, starts again where it was."""
+        if begins:
+            self.journal.begin(problem.id, problem.index, self.attempt)
+        return self.work.setdefault(problem.id, Work(problem))
 
     async def _question(
         self, problem: Problem, fork: contextlib.AbstractAsyncContextManager[Policy], lasting: Policy | None = None
@@ -104,8 +125,7 @@ class Runner:
 
         ``lasting`` is the policy that goes on to the next question, if one does; it is kept before the question counts.
         """
-        work = self.work[problem.id] = Work(problem)
-        self.journal.begin(problem.id, problem.index, self.attempt)
+        work = self.start(problem)
         started = time.perf_counter()
         status: QuestionStatus = "done"
         stop: StopReason | None = None
@@ -113,24 +133,30 @@ class Runner:
         try:
             async with fork as policy:
                 stop = await self._adapt(work, policy)
-        except (EngineError, JournalError) as problem_of_run:
-            if not isinstance(problem_of_run, OutOfMemoryError):
-                raise
-            status, error = "oom", str(problem_of_run)
-        except SttrlError as failure:
-            status, error = STATUS.get(type(failure), "failed"), str(failure)
         except Exception as failure:
-            status, error = "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
-            self._keep_trace(problem)
+            status, error = self.blame(failure, problem)
         if lasting is not None:
-            await self._write(lasting.checkpoint, self._state(self.done + 1))
+            await self.write(lasting.checkpoint, self._state(self.done + 1))
         record = self._record(work, status, stop, error)
         write_rollouts(self.folder, problem.id, work.polls, work.steps)
-        self.journal.question(record)
-        self.done += 1
         self._forget_states()
         del self.work[problem.id]
-        self.progress(self._line(record, time.perf_counter() - started))
+        self.finished(record, time.perf_counter() - started)
+
+    def finished(self, record: QuestionRecord, seconds: float) -> None:
+        """Journal a finished question and say so."""
+        self.journal.question(record)
+        self.done += 1
+        self.progress(self._line(record, seconds))
+
+    def blame(self, failure: Exception, problem: Problem) -> tuple[QuestionStatus, str]:
+        """How a question ends that met this error, and its one line. A lost engine or journal ends the run: it is raised again."""
+        if isinstance(failure, (EngineError, JournalError)) and not isinstance(failure, OutOfMemoryError):
+            raise failure
+        if isinstance(failure, SttrlError):
+            return STATUS.get(type(failure), "failed"), str(failure)
+        self._keep_trace(problem)
+        return "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
 
     async def _adapt(self, work: Work, policy: Policy) -> StopReason:
         problem = work.problem
@@ -138,16 +164,18 @@ class Runner:
             base = TimedPolicy(plain, work.watch)
             work.polls["base"] = await evaluate("base", problem, base, self.tools)
             timed = TimedPolicy(policy, work.watch)
+            assert self.method is not None
             outcome = await self.method.adapt(problem, timed)
             if outcome.stop != "no_adaptation":
                 work.polls["adapted"] = await self._after(work, timed)
                 if self.config.save_adapters and work.steps and policy.version:
-                    await self._write(timed.save, self.folder / "adapters" / folder_name(problem.id))
+                    await self.write(timed.save, self.folder / "adapters" / folder_name(problem.id))
             if work.steps:
-                work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, work.steps, self.tools)
+                budget, reused = budget_of(work.steps), samples_of_base(work.steps)
+                work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, budget, reused, self.tools)
         return outcome.stop
 
-    async def _write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
+    async def write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
         """Let a policy write to the run folder. Raises `JournalError` where that cannot be done."""
         try:
             await write(target)
@@ -165,17 +193,22 @@ class Runner:
         with self.work[problem.id].watch.on("judge"):
             return await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
 
-    def observe(self, problem: Problem, step: Step) -> None:
-        """Journal a finished step and say so."""
+    def observe(self, problem: Problem, step: Step) -> StepRecord:
+        """Journal a finished step and say so; or hold it back, where its seconds are not known yet."""
         work = self.work[problem.id]
-        work.steps.append(step)
-        record = step_record(step, work.watch.since_last())
-        self.journal.step(problem.id, record)
-        self.track(record)
-        self.progress(f"    {problem.id}, step {step.index + 1}: {_vote_line(step)}")
+        if self.held_back is None:
+            work.steps += [step] if self.dataset_method is None else []
+            record = step_record(step, work.watch.since_last())
+            self.journal.step(problem.id, record)
+            self.track(record)
+            self.progress(f"    {problem.id}, step {step.index + 1}: {_vote_line(step)}")
+            return record
+        self.held_back.append((problem, step))
+        return step_record(step, {})
 
     def _record(self, work: Work, status: QuestionStatus, stop: StopReason | None, error: str | None) -> QuestionRecord:
         source: PollName | None = "adapted" if status == "done" and "adapted" in work.polls else "base" if "base" in work.polls else None
+        polls: dict[str, PollRecord] = {name: poll_record(poll) for name, poll in work.polls.items()}
         return QuestionRecord(
             id=work.problem.id,
             index=work.problem.index,
@@ -183,11 +216,11 @@ class Runner:
             status=status,
             stop=stop,
             error=error,
-            answer=elected(work.polls[source]) if source else None,
+            answer=elected(polls[source]) if source else None,
             answer_source=source,
-            polls={name: poll_record(poll) for name, poll in work.polls.items()},
+            polls=polls,
             steps=len(work.steps),
-            tokens_sampled=sum(s.group.n_tokens for s in work.steps),
+            tokens_sampled=sum(s.vote.n_tokens for s in work.steps if s.vote),
             tokens_trained=sum(s.update.tokens for s in work.steps if s.update),
             tokens_evaluated=_evaluation_tokens(work),
             seconds=work.watch.total(),
@@ -212,17 +245,26 @@ class Runner:
 
 def _evaluation_tokens(work: Work) -> int:
     """Response tokens sampled for the polls alone: what a poll took over from a step or another poll was paid for there."""
-    counted = {id(r) for step in work.steps for r in step.group.rollout_G}
+    counted = {id(r) for step in work.steps if step.vote for r in step.vote.group.rollout_G}
     sampled = {id(r): r for p in work.polls.values() for r in (*p.group.rollout_G, *([p.greedy] if p.greedy else []))}
     return sum(len(r.token_T) for key, r in sampled.items() if key not in counted)
 
 
 def _vote_line(step: Step) -> str:
     """A step in one line: who won, by how much, what it led to; or why nobody voted."""
-    election, reasons = step.election, Counter(a.invalid for a in step.ballots.answer_G if a.invalid)
+    update = _update_line(step)
+    if step.vote is None:
+        return update
+    election, reasons = step.vote.election, Counter(a.invalid for a in step.vote.ballots.answer_G if a.invalid)
     if not election.voters:
         return f"none of {election.samples} samples has an answer ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})"
-    update = f"loss {step.update.loss:+.4f}, gap {step.update.logprob_gap_mean:.3f}" if step.update else "no update"
     if election.answer is None:
         return f"a tie of {len(election.tied_C)} answers among {election.samples} samples; {update}"
     return f"{election.answer!r} has {election.majority_ratio:.0%} of {election.samples} samples; {update}"
+
+
+def _update_line(step: Step) -> str:
+    if step.update is None:
+        return f"no update (gate: {step.gate})" if step.gate else "no update"
+    gap = step.update.logprob_gap_mean
+    return f"loss {step.update.loss:+.4f}" + (f", gap {gap:.3f}" if gap is not None else "")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from sttrl.engine.base import Policy
-from sttrl.types import Group, Objective, Rollout, Sampling, TrainBatch, UpdateStats
+from sttrl.engine.base import JUST_LOGPROBS, Policy
+from sttrl.types import Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, UpdateStats
 
 
 class Stopwatch:
@@ -66,11 +66,21 @@ class TimedPolicy:
             return await self.policy.sample(prompt_T, sampling, seeds_G)
 
     async def score(
-        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
-    ) -> tuple[tuple[float, ...], ...]:
+        self,
+        prompt_T: Sequence[int],
+        rollout_G: Sequence[Rollout],
+        temperature: float,
+        measure: Measure = JUST_LOGPROBS,
+        at: Literal["policy", "base"] = "policy",
+    ) -> tuple[TokenStats, ...]:
         """See `Policy.score`."""
         with self.watch.on("score"):
-            return await self.policy.score(prompt_T, rollout_G, temperature, at)
+            return await self.policy.score(prompt_T, rollout_G, temperature, measure, at)
+
+    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+        """See `Policy.values`."""
+        with self.watch.on("score"):
+            return await self.policy.values(prompt_T, rollout_G)
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
         """See `Policy.update`."""

@@ -1,25 +1,80 @@
-"""The election that every vote shares: weights in, sums over equivalence classes, argmax out."""
+"""What every vote shares: its settings, what it may measure of a sample, and the election: weights in, sums over classes, argmax out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sttrl.types import Ballots, Election
+from sttrl.config import ConfidenceKind, EnergyKind
+from sttrl.types import Ballots, Election, Stat
 
 TiePolicy = Literal["abstain", "first", "confidence"]
 """Nobody wins; the class seen first in seed order wins; or the class with the higher mean confidence wins."""
 
-_SAME: Final = 1e-12
+ROUNDING: Final = 1e-12
+"""Numbers that differ by no more than this share of themselves are the same number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoteConfig:
-    """What every vote needs to know: what happens in a tie."""
+    """What the votes need to know; defaults are those of the command line.
+
+    ``ties``: what happens in a tie, in every vote. The energy vote's: ``energy``; ``energy_tau``, None for the standard
+    deviation of the voters' energies; ``energy_temperature``, T of the free energy. The confidence vote's: ``confidence``;
+    ``window``, tokens of a DeepConf group; ``top_k``, tokens of a DeepConf confidence. Temperature and top-k are what
+    `Measure` asks of the learner; the votes read the result.
+
+    Raises:
+        ValueError: a temperature or tau that is not a finite number above 0, a window or top-k below 1.
+    """
 
     ties: TiePolicy = "abstain"
+    energy: EnergyKind = "free_energy"
+    energy_temperature: float = 1.0
+    energy_tau: float | None = None
+    confidence: ConfidenceKind = "mean_logprob"
+    window: int = 2048
+    top_k: int = 20
+
+    def __post_init__(self) -> None:
+        for name, value in (("energy_temperature", self.energy_temperature), ("energy_tau", self.energy_tau)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be a finite number above 0")
+        for name, count in (("window", self.window), ("top_k", self.top_k)):
+            if count < 1:
+                raise ValueError(f"{name} is {count}; it must be 1 or more")
+
+
+def measure_voters(ballots: Ballots, stat: Stat, of_tokens: Callable[[Sequence[float]], float]) -> tuple[float | None, ...]:
+    """One number for every sample, made by ``of_tokens`` from a statistic of its tokens (``_T``); None for one that does not vote.
+
+    Raises:
+        ValueError: the ballots come without the statistic, it is not finite somewhere (in a sample that does not vote either),
+            or a sample that votes has no tokens.
+    """
+    value_GT = _token_values(ballots, stat)
+    for sample, (value_T, voted) in enumerate(zip(value_GT, ballots.class_G, strict=True)):
+        if not all(math.isfinite(value) for value in value_T):
+            raise ValueError(f"the {stat} of sample {sample} must be finite at every token")
+        if voted is not None and not value_T:
+            raise ValueError(f"sample {sample} votes without a token whose {stat} could be measured")
+    return tuple(None if c is None else of_tokens(value_T) for value_T, c in zip(value_GT, ballots.class_G, strict=True))
+
+
+def _token_values(ballots: Ballots, stat: Stat) -> tuple[tuple[float, ...], ...]:
+    if ballots.stats_G is None:
+        raise ValueError(f"the vote reads the {stat} of every token, and the ballots have no token statistics")
+    if len(ballots.stats_G) != len(ballots.class_G):
+        raise ValueError(f"there are {len(ballots.class_G)} samples and token statistics of {len(ballots.stats_G)}")
+    value_GT: list[tuple[float, ...]] = []
+    for sample, stats in enumerate(ballots.stats_G):
+        value_T: tuple[float, ...] | None = getattr(stats, f"{stat}_T")
+        if value_T is None:
+            raise ValueError(f"the vote reads the {stat} of every token, and sample {sample} has none measured")
+        value_GT.append(value_T)
+    return tuple(value_GT)
 
 
 def elect(ballots: Ballots, weight_G: Sequence[float], ties: TiePolicy, confidence_G: Sequence[float] | None = None) -> Election:
@@ -63,7 +118,7 @@ def _sums(ballots: Ballots, value_G: Sequence[float]) -> tuple[float, ...]:
 
 def _leaders(score_C: Sequence[float]) -> tuple[int, ...]:
     best = max(score_C)
-    return tuple(c for c, score in enumerate(score_C) if math.isclose(score, best, rel_tol=_SAME))
+    return tuple(c for c, score in enumerate(score_C) if math.isclose(score, best, rel_tol=ROUNDING))
 
 
 def _winner(leader_C: tuple[int, ...], ballots: Ballots, ties: TiePolicy, confidence_G: Sequence[float] | None) -> int | None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from sttrl.types import Ballots, Election
+from sttrl.voting.confidence import tie_confidence
 from sttrl.voting.elect import VoteConfig, elect
 
 
 def majority(ballots: Ballots, config: VoteConfig) -> Election:
-    """The class with the most samples."""
-    return elect(ballots, [1.0] * len(ballots.class_G), config.ties)
+    """The class with the most samples.
+
+    Raises:
+        ValueError: the tie policy is "confidence" and the ballots come without log-probs, or with some that are not finite.
+    """
+    return elect(ballots, [1.0] * len(ballots.class_G), config.ties, tie_confidence(ballots, config.ties))

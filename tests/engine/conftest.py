@@ -18,7 +18,9 @@ def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
     import torch
     from torch import distributed
 
-    from sttrl.engine.learner import Learner, LearnerConfig, load_verl_section
+    from sttrl.engine.critic import Critic
+    from sttrl.engine.learner import Learner
+    from sttrl.engine.worker import WorkerConfig, load_verl_section
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -33,12 +35,12 @@ def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
     }
     section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / "cpu.yaml")))
 
-    def make(**changes: Any) -> Any:
+    def make(role: type[Learner | Critic] = Learner, **changes: Any) -> Any:
         # Ray's workers inherit this process's environment, so the rank is there for a moment only.
         with pytest.MonkeyPatch.context() as patch:
             for name, value in rank.items():
                 patch.setenv(name, value)
-            return Learner(LearnerConfig(settings_for(tiny_model, **changes), section))
+            return role(WorkerConfig(settings_for(tiny_model, **changes), section))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what is this small loses more to waking threads than they do
@@ -58,3 +60,11 @@ def lora_learner(local_learner: Callable[..., Any]) -> Any:
 def full_learner(local_learner: Callable[..., Any]) -> Any:
     """A learner of forks with full weights."""
     return local_learner(lora_rank=0)
+
+
+@pytest.fixture(scope="session", params=["lora", "full"])
+def critic(local_learner: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
+    """A critic of each kind of fork."""
+    from sttrl.engine.critic import Critic
+
+    return local_learner(Critic, lora_rank=8 if request.param == "lora" else 0)

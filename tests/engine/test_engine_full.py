@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for, logprobs_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -48,7 +48,7 @@ def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, ti
                     assert stats.logprob_gap_mean < 0.2
                 after = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
                 assert [r.token_T for r in after.rollout_G] != [r.token_T for r in before.rollout_G]
-                scored = np.concatenate(await policy.score(PROMPT_T, after.rollout_G, 1.0))
+                scored = np.concatenate(logprobs_of(await policy.score(PROMPT_T, after.rollout_G, 1.0)))
                 assert np.abs(scored - np.concatenate([r.logprob_T for r in after.rollout_G])).mean() < 0.1
                 await policy.save(tmp_path / "saved")
                 assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, batch_of
+from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, batch_of, logprobs_of
 from peft import PeftModel
 from tiny_model import STOP_IDS, VOCABULARY
 from transformers import AutoModelForCausalLM
@@ -149,7 +149,7 @@ def test_sampler_and_learner_agree(lora_engine: LiveEngine, temperature: float) 
         async with lora_engine.engine.fork("fork", lora()) as policy:
             for version in range(3):
                 group = await policy.sample(PROMPT_T, replace(SAMPLING, temperature=temperature), SEEDS)
-                scored = flat(await policy.score(PROMPT_T, group.rollout_G, temperature))
+                scored = flat(logprobs_of(await policy.score(PROMPT_T, group.rollout_G, temperature)))
                 assert policy.version == version and {r.version for r in group.rollout_G} == {version}
                 gap = np.abs(scored - flat(logprobs(group)))
                 assert gap.max() < 1e-3, f"version {version}: {gap.max()}"
@@ -190,7 +190,7 @@ def test_versions_share_no_prefix_cache(lora_engine: LiveEngine) -> None:
                 await policy.update(batch_of(group), replace(OBJECTIVE, max_logprob_gap=math.inf))
                 after = await policy.sample(prompt_T, SAMPLING, SEEDS)
                 assert tokens(after) != tokens(group)
-                scored = flat(await policy.score(prompt_T, after.rollout_G, 1.0))
+                scored = flat(logprobs_of(await policy.score(prompt_T, after.rollout_G, 1.0)))
                 assert np.abs(scored - flat(logprobs(after))).max() < 1e-2
                 assert heard(await base.sample(prompt_T, SAMPLING, SEEDS)) == heard(before)
                 assert await policy.sample(prompt_T, SAMPLING, SEEDS) == after
@@ -300,7 +300,7 @@ def test_a_saved_policy_is_a_peft_adapter(lora_engine: LiveEngine, tiny_model: P
         async with lora_engine.engine.fork("fork", lora()) as policy:
             group = (await adapted(policy, 2))[-1]
             await policy.save(tmp_path / "adapter")
-            return group, await policy.score(PROMPT_T, group.rollout_G, 1.0)
+            return group, logprobs_of(await policy.score(PROMPT_T, group.rollout_G, 1.0))
 
     group, scored = lora_engine.run(look())
     assert {f.name for f in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for, group_of, logprobs_of
 from safetensors.torch import load_file
 
+from sttrl.engine.base import JUST_LOGPROBS
 from sttrl.types import DeltaSpec, Objective, Sampling
 
 pytestmark = pytest.mark.slow
@@ -35,15 +36,15 @@ def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path
             groups, stats, scores = [], [], []
             for _ in range(2):
                 groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
-                scores.append(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0))
+                scores.append(logprobs_of(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0)))
                 stats.append(await policy.update(batch_of(groups[-1]), OBJECTIVE))
-            scores.append(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0))
+            scores.append(logprobs_of(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0)))
             groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
             await policy.save(tmp_path / "two")
             await policy.checkpoint(tmp_path / "state")
             async with engine.engine.fork("restored", replace(SPEC, seed=1)) as restored:
                 await restored.restore(tmp_path / "state")
-                assert await restored.score(PROMPT_T, groups[-2].rollout_G, 1.0) == scores[-1]
+                assert logprobs_of(await restored.score(PROMPT_T, groups[-2].rollout_G, 1.0)) == scores[-1]
         prints = await engine.engine.fingerprint()
         return described, groups, stats, scores, prints
 
@@ -54,7 +55,7 @@ def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path
     lora_learner.open_fork("one", SPEC)
     try:
         for group, two, scored in zip(groups, stats, scores, strict=False):
-            for row, expected in zip(scored, lora_learner.score("one", batch_of(group)), strict=True):
+            for row, expected in zip(scored, lora_learner.score("one", group_of(group), 1.0, JUST_LOGPROBS)["logprob"], strict=True):
                 assert list(row) == pytest.approx(expected, abs=1e-3)
             one = lora_learner.update("one", batch_of(group), OBJECTIVE)
             for field in ("loss", "grad_norm", "lr", "kl_to_base", "logprob_correlation"):
@@ -62,7 +63,7 @@ def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path
             assert two.tokens == one.tokens == group.n_tokens
             assert two.logprob_gap_max < 1e-3
         lora_learner.export("one", str(tmp_path / "one"), "float32")
-        last = lora_learner.score("one", batch_of(groups[1]))
+        last = lora_learner.score("one", group_of(groups[1]), 1.0, JUST_LOGPROBS)["logprob"]
     finally:
         lora_learner.close_fork("one")
     assert np.concatenate(scores[-1]) == pytest.approx(np.concatenate(last), abs=1e-3)

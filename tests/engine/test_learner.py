@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from peft import PeftModel
 from tiny_model import VOCABULARY
 from transformers import AutoModelForCausalLM
 
+from sttrl.engine.base import JUST_LOGPROBS
 from sttrl.errors import DivergedError, OutOfMemoryError
-from sttrl.types import DeltaSpec, Objective, TrainBatch
+from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OPEN = Objective(kl_coef=0.1, max_logprob_gap=math.inf)
 Tensors = dict[str, torch.Tensor]
@@ -28,12 +29,41 @@ def spec(kind: str = "lora", lr: float = 0.003, seed: int = 1, **changes: Any) -
     return DeltaSpec(kind=kind, lr=lr, seed=seed, weight_decay=0.01, **changes)  # type: ignore[arg-type]
 
 
-def batch(n: int = 12, seed: int = 0, longest: int = 9, temperature: float = 0.8) -> TrainBatch:
+@dataclass(frozen=True)
+class Flat:
+    """One group with an advantage for each response."""
+
+    prompt_T: tuple[int, ...]
+    rollout_G: tuple[Rollout, ...]
+    advantage_G: tuple[float, ...]
+    temperature: float
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(len(r.token_T) for r in self.rollout_G)
+
+    @property
+    def group(self) -> TrainGroup:
+        spread = tuple((a,) * len(r.token_T) for a, r in zip(self.advantage_G, self.rollout_G, strict=True))
+        return TrainGroup(prompt_T=self.prompt_T, rollout_G=self.rollout_G, advantage_GT=spread)
+
+    @property
+    def batch(self) -> TrainBatch:
+        return TrainBatch(group_P=(self.group,), temperature=self.temperature)
+
+
+def score(learner: Any, name: str | None, data: Flat) -> list[list[float]]:
+    """Log-probs of the responses."""
+    found: list[list[float]] = learner.score(name, data.group, data.temperature, JUST_LOGPROBS)["logprob"]
+    return found
+
+
+def batch(n: int = 12, seed: int = 0, longest: int = 9, temperature: float = 0.8) -> Flat:
     """Random responses of different lengths with random advantages."""
     chance = np.random.default_rng(seed)
     tokens_G = [tuple(int(t) for t in chance.integers(len(VOCABULARY), size=1 + i % longest)) for i in range(n)]
     advantage_G = tuple(float(a) for a in chance.normal(size=n))
-    return TrainBatch(
+    return Flat(
         prompt_T=PROMPT_T,
         rollout_G=tuple(rollout(t, tuple(chance.normal(-2, 1, len(t)))) for t in tokens_G),
         advantage_G=advantage_G,
@@ -62,7 +92,7 @@ def micro_batches_of(learner: Any, tokens: int) -> Iterator[None]:
         learner.settings = before
 
 
-def gradients(learner: Any, name: str, data: TrainBatch, monkeypatch: pytest.MonkeyPatch) -> Tensors:
+def gradients(learner: Any, name: str, data: Flat, monkeypatch: pytest.MonkeyPatch) -> Tensors:
     """The gradients of one update that is then not taken."""
     seen: Tensors = {}
 
@@ -74,7 +104,7 @@ def gradients(learner: Any, name: str, data: TrainBatch, monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch:
         patch.setattr(learner.engine, "optimizer_step", look)
-        learner.update(name, data, OPEN)
+        learner.update(name, data.batch, OPEN)
     learner.slots.slots[name].updates -= 1
     return seen
 
@@ -104,7 +134,7 @@ def check_close(a: Tensors, b: Tensors, relative: float) -> None:
         assert float((a[n] - b[n]).norm()) <= relative * float(b[n].norm()) + 1e-7, n
 
 
-def plain_logprobs(network: torch.nn.Module, data: TrainBatch) -> list[torch.Tensor]:
+def plain_logprobs(network: torch.nn.Module, data: Flat) -> list[torch.Tensor]:
     """Log-probs of every response by itself, as anybody would write it."""
     found = []
     for r in data.rollout_G:
@@ -114,7 +144,7 @@ def plain_logprobs(network: torch.nn.Module, data: TrainBatch) -> list[torch.Ten
     return found
 
 
-def plain_loss(network: torch.nn.Module, base_G: list[torch.Tensor], data: TrainBatch, kl_coef: float) -> torch.Tensor:
+def plain_loss(network: torch.nn.Module, base_G: list[torch.Tensor], data: Flat, kl_coef: float) -> torch.Tensor:
     """On-policy policy gradient and the k3 estimate of the KL divergence to the base, a mean over all tokens."""
     total = torch.tensor(0.0)
     for logprob_T, base_T, advantage in zip(plain_logprobs(network, data), base_G, data.advantage_G, strict=True):
@@ -143,7 +173,7 @@ def test_prompts_are_packed(learner: Any) -> None:
 
 def test_log_probs_are_those_of_transformers(learner: Any, network: torch.nn.Module) -> None:
     data = batch()
-    for found, plain in zip(learner.score(None, data), plain_logprobs(network, data), strict=True):
+    for found, plain in zip(score(learner, None, data), plain_logprobs(network, data), strict=True):
         torch.testing.assert_close(torch.tensor(found), plain.detach(), atol=1e-4, rtol=0)
 
 
@@ -151,11 +181,11 @@ def test_an_adapted_fork_is_what_peft_makes_of_its_export(lora_learner: Any, tin
     data = batch()
     with forked(lora_learner) as name:
         for _ in range(3):
-            lora_learner.update(name, data, OPEN)
+            lora_learner.update(name, data.batch, OPEN)
         lora_learner.export(name, str(tmp_path), "float32")
-        scored = lora_learner.score(name, data)
+        scored = score(lora_learner, name, data)
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), tmp_path)
-    for found, plain, base in zip(scored, plain_logprobs(adapted, data), lora_learner.score(None, data), strict=True):
+    for found, plain, base in zip(scored, plain_logprobs(adapted, data), score(lora_learner, None, data), strict=True):
         torch.testing.assert_close(torch.tensor(found), plain.detach(), atol=1e-4, rtol=0)
         assert found != base
 
@@ -163,7 +193,7 @@ def test_an_adapted_fork_is_what_peft_makes_of_its_export(lora_learner: Any, tin
 def test_packed_gradients_are_those_of_plain_autograd(lora_learner: Any, tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     data = batch()
     with forked(lora_learner) as name:
-        lora_learner.update(name, batch(seed=5), OPEN)
+        lora_learner.update(name, batch(seed=5).batch, OPEN)
         found = gradients(lora_learner, name, data, monkeypatch)
         lora_learner.export(name, str(tmp_path), "float32")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -187,7 +217,7 @@ def test_full_gradients_are_those_of_plain_autograd(full_learner: Any, network: 
 def test_packed_gradients_are_the_spelled_out_ones(learner: Any, monkeypatch: Any) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, batch(seed=5), OPEN)
+        learner.update(name, batch(seed=5).batch, OPEN)
         packed = gradients(learner, name, data, monkeypatch)
         monkeypatch.setattr(learner.engine, "packs", False)
         check_close(packed, gradients(learner, name, data, monkeypatch), 1e-3)
@@ -197,9 +227,9 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
     data = batch(n=16)
     with forked(learner, lr=0.0) as name:
         with micro_batches_of(learner, 4096):
-            one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data, OPEN)
+            one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
         with micro_batches_of(learner, 40):
-            many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data, OPEN)
+            many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
         assert one_stats.micro_batches == 1 and many_stats.micro_batches >= 4
         check_close(many, one, 1e-4)
         for field in ("loss", "grad_norm", "logprob_gap_mean", "logprob_gap_max", "logprob_correlation"):
@@ -212,9 +242,9 @@ def test_order_and_neighbours_change_nothing(learner: Any, monkeypatch: Any) -> 
     shuffled = replace(data, rollout_G=tuple(data.rollout_G[i] for i in order), advantage_G=tuple(data.advantage_G[i] for i in order))
     with forked(learner) as name:
         check_close(gradients(learner, name, shuffled, monkeypatch), gradients(learner, name, data, monkeypatch), 1e-4)
-        found, plain = learner.score(name, shuffled), learner.score(name, data)
+        found, plain = score(learner, name, shuffled), score(learner, name, data)
         alone = replace(data, rollout_G=data.rollout_G[5:6], advantage_G=(0.0,))
-        assert learner.score(name, alone)[0] == pytest.approx(plain[5], abs=1e-5)
+        assert score(learner, name, alone)[0] == pytest.approx(plain[5], abs=1e-5)
     for position, i in enumerate(order):
         assert found[position] == pytest.approx(plain[i], abs=1e-5)
 
@@ -222,11 +252,11 @@ def test_order_and_neighbours_change_nothing(learner: Any, monkeypatch: Any) -> 
 def test_stats_compare_the_learner_with_the_sampler(learner: Any) -> None:
     data = batch()
     noise = np.random.default_rng(1)
-    exact = learner.score(None, data)
+    exact = score(learner, None, data)
     heard = [tuple(float(np.float32(x + d)) for x, d in zip(row, noise.normal(0, 0.05, len(row)), strict=True)) for row in exact]
     data = replace(data, rollout_G=tuple(replace(r, logprob_T=row) for r, row in zip(data.rollout_G, heard, strict=True)))
     with forked(learner) as name:
-        stats = learner.update(name, data, OPEN)
+        stats = learner.update(name, data.batch, OPEN)
     x, y = (np.concatenate([np.asarray(row) for row in rows]) for rows in (exact, heard))
     assert stats.logprob_gap_mean == pytest.approx(np.abs(x - y).mean(), rel=1e-3)
     assert stats.logprob_gap_max == pytest.approx(np.abs(x - y).max(), rel=1e-3)
@@ -235,21 +265,21 @@ def test_stats_compare_the_learner_with_the_sampler(learner: Any) -> None:
 
 def test_learning_rate_zero_goes_nowhere_in_fifty_updates(learner: Any) -> None:
     data = batch(n=6)
-    before = learner.score(None, data)
+    before = score(learner, None, data)
     with forked(learner, lr=0.0) as name:
-        stats = [learner.update(name, data, OPEN) for _ in range(50)]
-        assert learner.score(name, data) == before
+        stats = [learner.update(name, data.batch, OPEN) for _ in range(50)]
+        assert score(learner, name, data) == before
     assert all(s.kl_to_base == 0.0 and s.lr == 0.0 and s.grad_norm > 0 for s in stats)
 
 
 def test_an_update_makes_good_responses_likelier_and_bad_ones_less(learner: Any) -> None:
     data = batch(n=8)
     data = replace(data, advantage_G=(1.0, -1.0) * 4)
-    before = [sum(row) for row in learner.score(None, data)]
+    before = [sum(row) for row in score(learner, None, data)]
     with forked(learner, lr=0.003) as name:
         for _ in range(3):
-            stats = learner.update(name, data, OPEN)
-        after = [sum(row) for row in learner.score(name, data)]
+            stats = learner.update(name, data.batch, OPEN)
+        after = [sum(row) for row in score(learner, name, data)]
     change_G = np.array(after) - np.array(before)
     assert change_G[::2].sum() > 0.05 and change_G[1::2].sum() < -0.05
     assert (np.sign(change_G) == np.sign(data.advantage_G)).mean() >= 0.75
@@ -259,16 +289,16 @@ def test_an_update_makes_good_responses_likelier_and_bad_ones_less(learner: Any)
 def test_kl_to_base_is_the_k3_of_the_scores(learner: Any) -> None:
     data = batch()
     with forked(learner, lr=0.0003) as name:
-        learner.update(name, batch(seed=5), OPEN)
-        here, base = (np.concatenate(learner.score(at, data)) for at in (name, None))
-        stats = learner.update(name, data, OPEN)
+        learner.update(name, batch(seed=5).batch, OPEN)
+        here, base = (np.concatenate(score(learner, at, data)) for at in (name, None))
+        stats = learner.update(name, data.batch, OPEN)
     assert stats.kl_to_base == pytest.approx(float((np.exp(base - here) - (base - here) - 1).mean()), rel=1e-3)
 
 
 def test_the_schedule_is_the_forks_own(lora_learner: Any) -> None:
     data = batch(n=4)
     with forked(lora_learner, "a", lr=0.1, total_steps=4, schedule="cosine") as a, forked(lora_learner, "b", lr=0.5) as b:
-        rates = [lora_learner.update(name, data, OPEN).lr for name in (a, b, a, b, a, a)]
+        rates = [lora_learner.update(name, data.batch, OPEN).lr for name in (a, b, a, b, a, a)]
     assert rates == pytest.approx(
         [0.1, 0.5, 0.1 * 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.05, 0.1 * 0.5 * (1 + math.cos(0.75 * math.pi))]
     )
@@ -289,13 +319,13 @@ def spoil_gradient(learner: Any, patch: pytest.MonkeyPatch, value: float) -> Non
     patch.setattr(learner.engine, "forward_backward_batch", spoiled)
 
 
-def bad_batch(what: str, learner: Any, name: str, data: TrainBatch) -> TrainBatch:
+def bad_batch(what: str, learner: Any, name: str, data: Flat) -> Flat:
     """A batch that must not be learned from."""
     if what == "advantage nan":
         return replace(data, advantage_G=(math.nan, *data.advantage_G[1:]))
     if what == "advantage inf":
         return replace(data, advantage_G=(math.inf, *data.advantage_G[1:]))
-    exact = learner.score(name, data)
+    exact = score(learner, name, data)
     off = {"gap": 0.6, "sampler nan": math.nan, "sampler -inf": -math.inf}[what]
     exact[3 if what != "gap" else 0][0] += off * (1 if what != "gap" else data.n_tokens)
     return replace(data, rollout_G=tuple(replace(r, logprob_T=tuple(row)) for r, row in zip(data.rollout_G, exact, strict=True)))
@@ -305,11 +335,11 @@ def bad_batch(what: str, learner: Any, name: str, data: TrainBatch) -> TrainBatc
 def test_a_bad_batch_is_never_applied(learner: Any, what: str) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data, OPEN)
+        learner.update(name, data.batch, OPEN)
         before = state(learner, name)
         gate = 0.5 if what == "gap" or "sampler" in what else math.inf
         with pytest.raises(DivergedError, match="not applied"):
-            learner.update(name, bad_batch(what, learner, name, data), replace(OPEN, max_logprob_gap=gate))
+            learner.update(name, bad_batch(what, learner, name, data).batch, replace(OPEN, max_logprob_gap=gate))
         assert same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -318,33 +348,33 @@ def test_a_bad_batch_is_never_applied(learner: Any, what: str) -> None:
 def test_a_gradient_that_is_not_finite_is_never_applied(learner: Any, value: float) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data, OPEN)
+        learner.update(name, data.batch, OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             spoil_gradient(learner, patch, value)
             with pytest.raises(DivergedError, match="norm"):
-                learner.update(name, data, OPEN)
+                learner.update(name, data.batch, OPEN)
         assert same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
 
-def check_goes_on(learner: Any, name: str, data: TrainBatch, before: Tensors) -> None:
+def check_goes_on(learner: Any, name: str, data: Flat, before: Tensors) -> None:
     """The next good update is the one that would have come without the bad one."""
-    learner.update(name, data, OPEN)
+    learner.update(name, data.batch, OPEN)
     after = state(learner, name)
     assert not same(after, before) and all(bool(t.isfinite().all()) for t in after.values())
     with forked(learner, "twin") as twin:
-        learner.update(twin, data, OPEN)
-        learner.update(twin, data, OPEN)
+        learner.update(twin, data.batch, OPEN)
+        learner.update(twin, data.batch, OPEN)
         assert same(state(learner, twin), after)
 
 
 def test_a_gap_within_the_gate_is_applied(lora_learner: Any) -> None:
     data = batch()
-    exact = lora_learner.score(None, data)
+    exact = score(lora_learner, None, data)
     near = tuple(replace(r, logprob_T=tuple(x + 0.4 for x in row)) for r, row in zip(data.rollout_G, exact, strict=True))
     with forked(lora_learner) as name:
-        stats = lora_learner.update(name, replace(data, rollout_G=near), replace(OPEN, max_logprob_gap=0.5))
+        stats = lora_learner.update(name, replace(data, rollout_G=near).batch, replace(OPEN, max_logprob_gap=0.5))
     assert stats.logprob_gap_mean == pytest.approx(0.4, rel=1e-3)
 
 
@@ -352,28 +382,28 @@ def test_a_saved_fork_goes_on_to_the_bit(learner: Any, tmp_path: Path) -> None:
     data = batch()
     with forked(learner, "a", schedule="cosine", total_steps=9) as a, forked(learner, "b", schedule="cosine", total_steps=9) as b:
         for _ in range(3):
-            learner.update(a, data, OPEN)
+            learner.update(a, data.batch, OPEN)
         learner.save_fork(a, str(tmp_path))
-        learner.update(b, batch(seed=8), OPEN)
+        learner.update(b, batch(seed=8).batch, OPEN)
         learner.restore_fork(b, str(tmp_path))
-        assert learner.score(b, data) == learner.score(a, data) != learner.score(None, data)
-        stats = [replace(learner.update(name, data, OPEN), seconds=0.0) for name in (a, b)]
+        assert score(learner, b, data) == score(learner, a, data) != score(learner, None, data)
+        stats = [replace(learner.update(name, data.batch, OPEN), seconds=0.0) for name in (a, b)]
         assert stats[0] == stats[1]
         assert same(state(learner, a), state(learner, b))
-        assert learner.score(b, data) == learner.score(a, data)
+        assert score(learner, b, data) == score(learner, a, data)
 
 
 def test_the_base_is_the_same_to_the_bit_after_forks(learner: Any) -> None:
     data = batch()
-    before, scores = learner.fingerprint(), learner.score(None, data)
+    before, scores = learner.fingerprint(), score(learner, None, data)
     with forked(learner, "a", lr=0.1) as a, forked(learner, "b", seed=2) as b:
         for name in (a, b, a):
-            learner.update(name, data, OPEN)
-        assert learner.fingerprint() == before and learner.score(None, data) == scores
-        assert learner.score(a, data) != learner.score(b, data) != scores
-        learner.update(a, data, OPEN)
+            learner.update(name, data.batch, OPEN)
+        assert learner.fingerprint() == before and score(learner, None, data) == scores
+        assert score(learner, a, data) != score(learner, b, data) != scores
+        learner.update(a, data.batch, OPEN)
     assert learner.fingerprint() == before
-    assert learner.score(None, data) == scores
+    assert score(learner, None, data) == scores
 
 
 def test_a_changed_base_has_another_fingerprint(lora_learner: Any) -> None:
@@ -413,30 +443,30 @@ def short_of_memory(learner: Any, patch: pytest.MonkeyPatch, times: int, error: 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(learner: Any, times: int, error: Callable[[], Exception]) -> None:
     data = batch(n=16)
     with forked(learner, "a") as a, forked(learner, "b") as b:
-        learner.update(a, data, OPEN)
-        learner.update(b, data, OPEN)
-        whole_stats = learner.update(a, data, OPEN)
+        learner.update(a, data.batch, OPEN)
+        learner.update(b, data.batch, OPEN)
+        whole_stats = learner.update(a, data.batch, OPEN)
         with pytest.MonkeyPatch.context() as patch:
             budgets = short_of_memory(learner, patch, times, error)
-            stats = learner.update(b, data, OPEN)
+            stats = learner.update(b, data.batch, OPEN)
         assert len(budgets) == times + 1
         assert all(after == max(10, before // 2) for before, after in zip(budgets, budgets[1:], strict=False))
         assert stats.micro_batches > whole_stats.micro_batches and stats.tokens == whole_stats.tokens
         assert stats.loss == pytest.approx(whole_stats.loss, rel=1e-4, abs=1e-6)
         assert stats.grad_norm == pytest.approx(whole_stats.grad_norm, rel=1e-4)
-        for scored, expected in zip(learner.score(b, data), learner.score(a, data), strict=True):
+        for scored, expected in zip(score(learner, b, data), score(learner, a, data), strict=True):
             assert scored == pytest.approx(expected, abs=2e-3)
 
 
 def test_out_of_memory_three_times_is_an_error_and_applies_nothing(learner: Any) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data, OPEN)
+        learner.update(name, data.batch, OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             budgets = short_of_memory(learner, patch, 99, lambda: torch.OutOfMemoryError("CUDA out of memory"))
             with pytest.raises(OutOfMemoryError):
-                learner.update(name, data, OPEN)
+                learner.update(name, data.batch, OPEN)
         assert len(budgets) == 3 and same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -445,5 +475,5 @@ def test_another_runtime_error_is_not_taken_for_memory(lora_learner: Any) -> Non
     with forked(lora_learner) as name, pytest.MonkeyPatch.context() as patch:
         budgets = short_of_memory(lora_learner, patch, 99, lambda: RuntimeError("a shape is wrong"))
         with pytest.raises(RuntimeError, match="shape"):
-            lora_learner.update(name, batch(), OPEN)
+            lora_learner.update(name, batch().batch, OPEN)
     assert len(budgets) == 1

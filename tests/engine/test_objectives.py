@@ -1,4 +1,4 @@
-"""Advantages, the policy loss, the KL term, and how sampler and learner are compared."""
+"""The policy loss, the KL term, and how sampler and learner are compared."""
 
 from __future__ import annotations
 
@@ -12,47 +12,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tensordict import TensorDict
-from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.utils import tensordict_utils as tu
 
-from sttrl.objectives.advantages import group_advantages
 from sttrl.objectives.losses import GAP_SUMS, actor_config, agreement, gap_sums, policy_loss
 from sttrl.types import Objective
-
-REWARDS = st.lists(st.sampled_from([0.0, 1.0]) | st.floats(-5, 5, width=32), min_size=2, max_size=40)
-
-
-@given(REWARDS)
-def test_advantages_are_grpos(reward_G: list[float]) -> None:
-    mean, deviation = np.mean(reward_G), np.std(reward_G, ddof=1)
-    assert group_advantages(reward_G) == pytest.approx([(r - mean) / (deviation + 1e-6) for r in reward_G], rel=1e-6, abs=1e-6)
-
-
-@given(REWARDS)
-def test_advantages_are_verls(reward_G: list[float]) -> None:
-    token_level = torch.zeros(len(reward_G), 3, dtype=torch.float64)
-    token_level[:, -1] = torch.tensor(reward_G, dtype=torch.float64)
-    theirs, _ = compute_grpo_outcome_advantage(token_level, torch.ones(len(reward_G), 3), np.zeros(len(reward_G), dtype=np.int64))
-    assert group_advantages(reward_G) == pytest.approx(theirs[:, 0].tolist(), rel=1e-9, abs=1e-12)
-
-
-@given(REWARDS, st.randoms())
-def test_advantages_sum_to_nothing_and_follow_their_samples(reward_G: list[float], chance: Any) -> None:
-    advantage_G = group_advantages(reward_G)
-    assert math.fsum(advantage_G) == pytest.approx(0, abs=1e-4)
-    order = list(range(len(reward_G)))
-    chance.shuffle(order)
-    assert group_advantages([reward_G[i] for i in order]) == pytest.approx([advantage_G[i] for i in order], rel=1e-5, abs=1e-7)
-
-
-def test_equal_rewards_teach_nothing() -> None:
-    assert group_advantages([1.0] * 8) == group_advantages([0.0] * 8) == (0.0,) * 8
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_rewards_that_are_not_finite_are_refused(bad: float) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        group_advantages([1.0, bad])
 
 
 def jagged(rows: Sequence[torch.Tensor]) -> torch.Tensor:

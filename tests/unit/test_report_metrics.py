@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from sttrl.report import NO_GRADES, Grades, summarise
-from sttrl.report.metrics import pass_at_k, right_samples, score_poll, score_questions, score_vote
-from sttrl.run.records import BallotsRecord, ElectionRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
+from sttrl.report.labels import Verdicts
+from sttrl.report.metrics import METRICS, ROW_NAMES, VoteScore, pass_at_k, right_samples, score_poll, score_questions, score_vote
+from sttrl.run.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
 
 UPDATE = {
     "loss": -0.01, "grad_norm": 0.7, "lr": 1e-3, "kl_to_base": 0.002, "logprob_gap_mean": 0.01, "logprob_gap_max": 0.2,
-    "logprob_correlation": 0.999, "tokens": 40, "micro_batches": 1,
+    "logprob_correlation": 0.999, "tokens": 40, "micro_batches": 1, "optimizer_steps": 1, "clip_fraction": None, "value_loss": None,
 }  # fmt: skip
 
 
@@ -44,11 +46,15 @@ def election(answers: Sequence[str | None]) -> ElectionRecord:
     )  # fmt: skip
 
 
-def poll(answers: Sequence[str | None], greedy: Any = "unasked") -> PollRecord:
+def poll(answers: Sequence[str | None], greedy: Any = "unasked", confidence: Any = "majority") -> PollRecord:
+    """A poll; ``confidence`` is what its confidence vote elects where that is not the majority's answer."""
+    majority = election(answers)
+    weighed = majority if confidence == "majority" else dataclasses.replace(majority, answer=confidence)
     asked = greedy != "unasked"
     return PollRecord(
         k=len(answers), greedy=asked, temperature=0.6, top_p=0.95, max_tokens=64, version=0,
-        ballots=ballots([*answers, greedy] if asked else answers), election=election(answers), tokens=10 * len(answers),
+        ballots=ballots([*answers, greedy] if asked else answers), election=majority, confidence=weighed,
+        tokens=10 * len(answers),
     )  # fmt: skip
 
 
@@ -56,13 +62,23 @@ def step(index: int, answers: Sequence[str | None], *, updated: bool = True, **c
     vote = election(answers)
     content: dict[str, Any] = {
         "step": index, "version": index, "ballots": ballots(answers), "election": vote, "majority": vote,
-        "reward_G": [float(answer is not None and answer == vote.answer) for answer in answers], "tokens_sampled": 10 * len(answers),
-        "tokens_trained": 40 if updated else 0, "update": dict(UPDATE) if updated else None, "seconds": {"sample": 1.5, "update": 0.5},
+        "reward_G": [float(answer is not None and answer == vote.answer) for answer in answers], "gate": None,
+        "tokens_sampled": 10 * len(answers), "tokens_trained": 40 if updated else 0, "update": dict(UPDATE) if updated else None,
+        "seconds": {"sample": 1.5, "update": 0.5},
     }  # fmt: skip
     return StepRecord(**{**content, **changes})
 
 
-def question(index: int, polls: dict[str, PollRecord], steps: Sequence[StepRecord] = (), **changes: Any) -> FinishedQuestion:
+def voteless(index: int) -> StepRecord:
+    """A step of a method that holds no vote."""
+    return step(index, ["7"], ballots=None, election=None, majority=None, reward_G=[])
+
+
+def question(
+    index: int, polls: dict[str, PollRecord], steps: Sequence[StepRecord] = (), evaluations: Mapping[int, PollRecord] | None = None,
+    **changes: Any,
+) -> FinishedQuestion:  # fmt: skip
+    """A finished question; ``evaluations`` by the step after which they were made."""
     source = "adapted" if "adapted" in polls else "base" if "base" in polls else None
     content: dict[str, Any] = {
         "id": f"q{index}", "index": index, "attempt": 1, "status": "done", "stop": "steps" if steps else "no_adaptation", "error": None,
@@ -70,7 +86,8 @@ def question(index: int, polls: dict[str, PollRecord], steps: Sequence[StepRecor
         "tokens_sampled": sum(s.tokens_sampled for s in steps), "tokens_trained": sum(s.tokens_trained for s in steps),
         "tokens_evaluated": sum(p.tokens for p in polls.values()), "seconds": {"sample": 3.0},
     }  # fmt: skip
-    return FinishedQuestion(record=QuestionRecord(**{**content, **changes}), steps=tuple(steps))
+    made = tuple(EvaluationRecord(step=after, poll=poll) for after, poll in (evaluations or {}).items())
+    return FinishedQuestion(record=QuestionRecord(**{**content, **changes}), steps=tuple(steps), evaluations=made)
 
 
 def a_run() -> list[FinishedQuestion]:
@@ -90,6 +107,13 @@ def a_run() -> list[FinishedQuestion]:
 LABELLED = Grades(verdicts={f"q{number}": {"7": True, "1": False, "2": False, "3": False, "5": False, "6": None} for number in range(4)})
 
 
+def voted(held: StepRecord, verdicts: Verdicts | None) -> VoteScore:
+    """The score of a step that held a vote."""
+    score = score_vote(held, verdicts)
+    assert score is not None
+    return score
+
+
 def test_poll_by_hand() -> None:
     score = score_poll(poll(["7", "3", "3", None], "7"), {"7": True, "3": False})
     assert score.k == 4
@@ -99,7 +123,7 @@ def test_poll_by_hand() -> None:
 @pytest.mark.parametrize("answers", [["7", "3"], [None, None]])
 def test_an_abstaining_vote_is_wrong(answers: list[str | None]) -> None:
     assert score_poll(poll(answers), {"7": True}).metrics["maj@k"] == 0.0
-    assert score_vote(step(0, answers), {"7": True}).label_accuracy == 0.0
+    assert voted(step(0, answers), {"7": True}).label_accuracy == 0.0
 
 
 def test_greedy_is_not_among_the_samples() -> None:
@@ -110,8 +134,8 @@ def test_greedy_is_not_among_the_samples() -> None:
 def test_a_cut_sample_is_wrong_and_earns_nothing() -> None:
     cut = step(0, ["7", "7", None])
     assert cut.reward_G == [1.0, 1.0, 0.0]
-    assert right_samples(cut.ballots, {"7": True}) == (True, True, False)
-    assert score_vote(cut, {"7": True}).reward_accuracy == 1.0
+    assert right_samples(ballots(["7", "7", None]), {"7": True}) == (True, True, False)
+    assert voted(cut, {"7": True}).reward_accuracy == 1.0
 
 
 def test_an_ungraded_answer_is_wrong() -> None:
@@ -119,10 +143,10 @@ def test_an_ungraded_answer_is_wrong() -> None:
 
 
 def test_vote_by_hand() -> None:
-    score = score_vote(step(0, ["3", "3", "7", None]), {"3": False, "7": True})
+    score = voted(step(0, ["3", "3", "7", None]), {"3": False, "7": True})
     assert (score.majority_ratio, score.label_accuracy, score.ground_truth_ratio) == (0.5, 0.0, 0.25)
     assert score.reward_accuracy == 0.25  # only the cut sample has the reward that it deserves
-    unlabelled = score_vote(step(0, ["3", "3", "7", None]), None)
+    unlabelled = voted(step(0, ["3", "3", "7", None]), None)
     assert (unlabelled.majority_ratio, unlabelled.label_accuracy, unlabelled.reward_accuracy) == (0.5, None, None)
 
 
@@ -146,10 +170,11 @@ def test_a_failed_question_reports_its_base() -> None:
 
 def test_summary_by_hand() -> None:
     summary = summarise(a_run(), LABELLED, {"total": 12.00049, "start_up": 3})
-    rows = ("base", "vote_same_tokens", "adapted", "gain")
-    means = {key: [summary[key][m] for m in ("greedy", "mean@k", "maj@k", "pass@k")] for key in rows}
+    rows = (*ROW_NAMES, "gain")
+    means = {key: [summary[key][m] for m in METRICS] for key in rows}
     assert means["base"] == [0.5, (0.25 + 0.5 + 1 + 0) / 4, 0.5, 0.75]
     assert means["vote_same_tokens"] == [None, (3 / 8 + 0.5 + 1 + 0) / 4, 0.25, 0.75]
+    assert means["confidence_same_tokens"] == means["vote_same_tokens"]
     assert means["adapted"] == [0.5, (0.75 + 0.25 + 1 + 0) / 4, 0.5, 0.75]
     assert means["gain"] == [0.0, 0.25 / 4, 0.0, 0.0]
     assert summary["base"]["k"] == 4
@@ -169,15 +194,16 @@ def test_summary_counts_and_votes_by_hand() -> None:
     }  # fmt: skip
     assert summary["label_accuracy"] == 0.5
     assert summary["majority_ratio"] == (0.75 + 0.75 + 1 + 0.5) / 4
+    assert summary["majority_label_accuracy"] == 0.5
     assert summary["ground_truth_ratio"] == (0.75 + 0.25 + 1 + 0) / 4
     assert summary["reward_accuracy"] == (1 + 0 + 1 + 0.5) / 4
-    assert summary["first_vote"]["label_accuracy"] == 0.5
+    assert summary["first_vote"]["label_accuracy"] == summary["first_vote"]["majority_label_accuracy"] == 0.5
     assert summary["first_vote"]["majority_ratio"] == (0.5 + 0 + 1 + 0.5) / 4
 
 
 def test_the_headline_interval_is_that_of_the_mean() -> None:
     summary = summarise(a_run(), LABELLED, {})
-    for key in ("base", "vote_same_tokens", "adapted", "gain"):
+    for key in (*ROW_NAMES, "gain"):
         block = summary[key]
         assert block["ci95"] == block["ci95_by_metric"]["mean@k"]
         low, high = block["ci95"]
@@ -186,7 +212,8 @@ def test_the_headline_interval_is_that_of_the_mean() -> None:
 
 def test_without_labels_agreement_is_left() -> None:
     summary = summarise(a_run(), NO_GRADES, {})
-    assert [summary[key] for key in ("base", "vote_same_tokens", "adapted", "gain", "label_accuracy", "reward_accuracy")] == [None] * 6
+    accuracies = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "ground_truth_ratio")
+    assert [summary[key] for key in (*ROW_NAMES, "gain", *accuracies)] == [None] * 9
     assert summary["majority_ratio"] == 0.75
     assert (summary["questions"]["graded"], summary["questions"]["unlabelled"], summary["questions"]["won"]) == (0, 4, None)
 
@@ -201,7 +228,9 @@ def test_questions_without_a_label_are_left_out() -> None:
 def test_method_none_has_no_adapted_and_no_gain() -> None:
     finished = [question(number, {"base": poll(["7", "3"], "7")}) for number in range(3)]
     summary = summarise(finished, LABELLED, {})
-    assert (summary["adapted"], summary["gain"], summary["vote_same_tokens"], summary["majority_ratio"]) == (None, None, None, None)
+    absent = ("adapted", "gain", "vote_same_tokens", "confidence_same_tokens", "majority_ratio", "flip_rate", "over_time")
+    assert [summary[key] for key in absent] == [None] * 7
+    assert summary["votes"] == {"held": 0, "gated": {"margin": 0, "agreement": 0}}
     assert summary["base"]["mean@k"] == 0.5
     assert summary["questions"]["won"] is None
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from test_report_metrics import LABELLED, UPDATE, a_run, poll, question, step
+from test_report_over_time import trained_on_all
 
-from sttrl.report import NO_GRADES, Grades, before_after_table, compare_table, step_metrics, summarise
+from sttrl.report import NO_GRADES, ComparedRun, Grades, before_after_table, compare_table, step_metrics, summarise
 from sttrl.report.html import report_page
+from sttrl.report.metrics import ROW_NAMES
 from sttrl.report.tables import metric_cell
 
 GLOSSARY = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
@@ -58,7 +60,7 @@ def test_the_table_a_run_ends_on() -> None:
     table = before_after_table(summarise(a_run(), LABELLED, SECONDS))
     lines = table.splitlines()
     assert lines[0].split() == ["greedy", "mean@4", "maj@4", "pass@4"]
-    assert [line[:18].strip() for line in lines[1:5]] == ["base", "vote (same tokens)", "adapted", "gain"]
+    assert [line[:20].strip() for line in lines[1:6]] == ["base", "vote (same tokens)", "conf. (same tokens)", "adapted", "gain"]
     assert "includes 0" in table
     assert "1 won / 1 lost / 2 unchanged" in table
     assert all(fact in table for fact in ("agreement .750", "label accuracy .500", "reward accuracy .625", "sampled 240", "start_up 24.0"))
@@ -71,7 +73,8 @@ def test_no_table_is_wider_than_a_hundred_columns() -> None:
     seconds = {f"activity_{number}": 123456.7 for number in range(12)}
     for finished, verdicts in ((lost, grades), (a_run(), LABELLED), winning(), (a_run(), NO_GRADES), ([], NO_GRADES)):
         summary = summarise(finished, verdicts, seconds)
-        for table in (before_after_table(summary), compare_table([("x" * 300, summary, CONFIG)] * 3)):
+        compared = ComparedRun(name="x" * 300, summary=summary, config=CONFIG, finished=finished, grades=verdicts)
+        for table in (before_after_table(summary), compare_table([compared] * 3)):
             assert max(map(len, table.splitlines())) <= 100
     assert "-1.00 [-1.0, -.33]" in before_after_table(summarise(lost, grades, {}))
 
@@ -96,26 +99,6 @@ def test_cells() -> None:
     assert metric_cell({"gain": None}, "gain", "mean@k") == "-"
 
 
-def test_runs_beside_each_other() -> None:
-    summary = summarise(a_run(), LABELLED, SECONDS)
-    table = compare_table([("first", summary, CONFIG), ("second", summary, CONFIG)])
-    assert "Warning" not in table
-    assert table.splitlines()[:2] == ["A  first", "B  second"]
-    assert table.count("1 won / 1 lost / 2 unchanged") == 2
-
-
-@pytest.mark.parametrize("changes", [{"dataset": "AMC-TTT"}, {"val_samples": 8}, {"val_temp": 1.0}, {"prompt_format": "{question}"}])
-def test_runs_that_cannot_be_compared(changes: dict[str, Any]) -> None:
-    summary = summarise(a_run(), LABELLED, SECONDS)
-    (name,) = changes
-    assert f"Warning: not comparable: --{name} is" in compare_table([("a", summary, CONFIG), ("b", summary, {**CONFIG, **changes})])
-
-
-def test_runs_over_other_questions_cannot_be_compared() -> None:
-    whole, part = (summarise(finished, LABELLED, {}) for finished in (a_run(), a_run()[:2]))
-    assert "the finished questions are not the same (4 and 2 of them)" in compare_table([("a", whole, CONFIG), ("b", part, CONFIG)])
-
-
 def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str = "run") -> tuple[str, Tags]:
     text = report_page(name, finished, grades, summarise(finished, grades, SECONDS), config)
     tags = Tags()
@@ -128,11 +111,14 @@ def test_the_page_of_a_run() -> None:
     text, tags = page(a_run(), LABELLED, CONFIG)
     assert all(part in text for part in ("mean@4", "0.25 → 0.75", "the loss is not finite", "prefers-color-scheme", "viewport", "AIME-TTT"))
     assert text.count('class="spark"') == 4
+    assert 'class="curve"' not in text
+    assert "conf. (same tokens)" in text
     assert "svg" in tags.tags
 
 
-def test_the_page_needs_nothing_else() -> None:
-    text, tags = page(a_run(), LABELLED, CONFIG)
+@pytest.mark.parametrize("finished", [a_run(), trained_on_all()])
+def test_the_page_needs_nothing_else(finished: list[Any]) -> None:
+    text, tags = page(finished, LABELLED, CONFIG)
     assert not tags.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     assert not tags.attributes & {"src", "href", "onload", "onclick", "onerror", "style"}
     assert not re.search(r"https?:|url\(|@import", text)
@@ -155,8 +141,10 @@ def test_pages_without_labels_and_of_nothing() -> None:
 
 
 def keys(value: Any, path: str = "") -> set[str]:
-    """Every key of a nested record, by its dotted path; seconds and stops have keys of their own making."""
-    if not isinstance(value, dict) or path in ("seconds", "questions.stops"):
+    """Every key of a nested record, by its dotted path; seconds and counts by reason have keys of their own making."""
+    if isinstance(value, list):
+        return {path}.union(*(keys(each, path) for each in value))
+    if not isinstance(value, dict) or path in ("seconds", "questions.stops", "votes.gated"):
         return {path} if path else set()
     return ({path} if path else set()).union(*(keys(inner, f"{path}.{name}" if path else name) for name, inner in value.items()))
 
@@ -175,7 +163,7 @@ def test_the_glossary_has_every_metric_of_a_step_and_no_other() -> None:
 
 
 def test_the_glossary_has_every_key_of_the_summary_and_no_other() -> None:
-    summary = summarise(a_run(), LABELLED, SECONDS)
-    found = {re.sub(r"^(base|vote_same_tokens|adapted|gain)\.", "<row>.", key) for key in keys(summary)}
+    summary = summarise(trained_on_all(), LABELLED, SECONDS)
+    found = {re.sub(rf"^({'|'.join(ROW_NAMES)}|gain)\.", "<row>.", key) for key in keys(summary)}
     found = {key for key in found if not key.startswith("first_vote.") and not key.startswith("<row>.ci95_by_metric.")}
     assert glossary("summary.json") == found

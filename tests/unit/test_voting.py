@@ -1,13 +1,31 @@
-"""Elections over equivalence classes."""
+"""Elections over equivalence classes, and what all votes have in common."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import get_args
 
 import pytest
 
-from sttrl.types import Answer, Ballots
-from sttrl.voting import VOTES, VoteConfig, elect, majority
+from sttrl.config import ConfidenceKind, EnergyKind, RunConfig
+from sttrl.types import Answer, Ballots, Stat, TokenStats
+from sttrl.voting import (
+    READS,
+    VOTES,
+    TiePolicy,
+    VoteConfig,
+    confidence,
+    elect,
+    energy,
+    majority,
+    measure_voters,
+    stats_needed,
+    tie_confidence,
+)
+
+NAMES = tuple(VOTES)
+STATS: tuple[Stat, ...] = get_args(Stat)
 
 
 def ballots(*class_G: int | None) -> Ballots:
@@ -16,8 +34,181 @@ def ballots(*class_G: int | None) -> Ballots:
     return Ballots(answer_G=answers, class_G=class_G, representative_C=representatives)
 
 
+def with_stats(votes: Ballots, **stat_GT: tuple[tuple[float, ...], ...]) -> Ballots:
+    """The ballots with these statistics of every token of every sample: ``logprob=((-1.0, -2.0), (-3.0,))``."""
+    stats_G = tuple(TokenStats(**{f"{stat}_T": value_GT[i] for stat, value_GT in stat_GT.items()}) for i in range(len(votes.class_G)))
+    return dataclasses.replace(votes, stats_G=stats_G)
+
+
+def surveyed(votes: Ballots, value: float = 1.5, tokens: int = 3) -> Ballots:
+    """The ballots with every statistic the same at every token; a log-prob is a negative one."""
+    value_GT = ((value,) * tokens,) * len(votes.class_G)
+    return with_stats(votes, **{s: tuple(tuple(-v for v in v_T) for v_T in value_GT) if s == "logprob" else value_GT for s in STATS})
+
+
+def configs(name: str) -> list[VoteConfig]:
+    """Every statistic that a vote can go by."""
+    if name == "energy":
+        return [VoteConfig(energy=kind) for kind in get_args(EnergyKind)]
+    if name == "confidence":
+        return [VoteConfig(confidence=kind) for kind in get_args(ConfidenceKind)]
+    return [VoteConfig()]
+
+
+EVERY_VOTE = [(name, config) for name in NAMES for config in configs(name)]
+
+
 def test_the_registry_holds_what_exists() -> None:
-    assert dict(VOTES) == {"majority": majority}
+    assert dict(VOTES) == {"majority": majority, "energy": energy, "confidence": confidence}
+    assert tuple(READS) == tuple(VOTES)
+
+
+def test_token_statistics_are_the_ones_that_can_be_asked_for() -> None:
+    assert tuple(f"{stat}_T" for stat in STATS) == tuple(field.name for field in dataclasses.fields(TokenStats))
+
+
+def test_defaults_are_those_of_the_command_line() -> None:
+    run, vote = RunConfig(), VoteConfig()
+    assert (vote.ties, vote.energy, vote.confidence) == (run.ties, run.energy, run.confidence)
+    assert (vote.energy_temperature, vote.energy_tau) == (run.energy_temp, run.energy_tau)
+    assert (vote.window, vote.top_k) == (run.confidence_window, run.confidence_top_k) == (2048, 20)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+def test_settings_that_make_no_sense_are_errors(bad: float) -> None:
+    with pytest.raises(ValueError, match="energy_temperature is"):
+        VoteConfig(energy_temperature=bad)
+    with pytest.raises(ValueError, match="energy_tau is"):
+        VoteConfig(energy_tau=bad)
+    with pytest.raises(ValueError, match="window is 0"):
+        VoteConfig(window=0)
+    with pytest.raises(ValueError, match="top_k is 0"):
+        VoteConfig(top_k=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "needed"),
+    [
+        ("majority", VoteConfig(), set()),
+        ("majority", VoteConfig(ties="first"), set()),
+        ("majority", VoteConfig(ties="confidence"), {"logprob"}),
+        ("energy", VoteConfig(), {"logsumexp"}),
+        ("energy", VoteConfig(energy="semantic", ties="confidence"), {"logit", "logprob"}),
+        ("confidence", VoteConfig(), {"logprob"}),
+        ("confidence", VoteConfig(ties="confidence"), {"logprob"}),
+        ("confidence", VoteConfig(confidence="deepconf_mean"), {"top_confidence"}),
+        ("confidence", VoteConfig(confidence="deepconf_tail"), {"top_confidence"}),
+        ("confidence", VoteConfig(confidence="deepconf_bottom"), {"top_confidence"}),
+        ("confidence", VoteConfig(confidence="deepconf_lowest"), {"top_confidence"}),
+        ("confidence", VoteConfig(confidence="self_certainty", ties="confidence"), {"self_certainty", "logprob"}),
+    ],
+)
+def test_the_statistics_a_vote_needs(name: str, config: VoteConfig, needed: set[str]) -> None:
+    assert stats_needed(name, config) == needed
+
+
+@pytest.mark.parametrize("ties", get_args(TiePolicy))
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_a_vote_reads_what_it_says_it_needs_and_no_more(name: str, config: VoteConfig, ties: TiePolicy) -> None:
+    config = dataclasses.replace(config, ties=ties)
+    needed = stats_needed(name, config)
+    given = {stat: ((-0.5,), (-0.25,)) if stat == "logprob" else ((1.0,), (2.0,)) for stat in needed}
+    VOTES[name](with_stats(ballots(0, 1), **given), config)
+    for stat in needed:
+        with pytest.raises(ValueError, match=f"reads the {stat} .* sample 0 has none"):
+            VOTES[name](with_stats(ballots(0, 1), **{s: v for s, v in given.items() if s != stat}), config)
+    if needed:
+        with pytest.raises(ValueError, match="have no token statistics"):
+            VOTES[name](ballots(0, 1), config)
+
+
+@pytest.mark.parametrize("ties", get_args(TiePolicy))
+@pytest.mark.parametrize("class_G", [(0, 1, 1, None, 1, 0), (0, 1, 1, 0), (0,), (None, 0), (None,), ()])
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_with_equal_weights_every_vote_is_the_majority(
+    name: str, config: VoteConfig, class_G: tuple[int | None, ...], ties: TiePolicy
+) -> None:
+    votes = surveyed(ballots(*class_G), 0.1, tokens=7)
+    election, plain = VOTES[name](votes, dataclasses.replace(config, ties=ties)), majority(votes, VoteConfig(ties=ties))
+    assert election.share_C == pytest.approx(plain.share_C) and election.margin == pytest.approx(plain.margin)
+    assert dataclasses.replace(election, share_C=(), margin=0.0) == dataclasses.replace(plain, share_C=(), margin=0.0)
+
+
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_length_changes_no_weight(name: str, config: VoteConfig) -> None:
+    """One token repeated weighs the same however often: two answers of one sample each tie."""
+    length_G = (3, 6, 100, 7)
+    given = {s: tuple((-0.7 if s == "logprob" else 0.7,) * n for n in length_G) for s in STATS}
+    election = VOTES[name](with_stats(ballots(0, 1, 2, 3), **given), dataclasses.replace(config, window=5))
+    assert election.tied_C == (0, 1, 2, 3) and election.share_C == pytest.approx((0.25,) * 4)
+
+
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_the_voteless_have_no_say_whatever_their_statistics(name: str, config: VoteConfig) -> None:
+    """An unparsable or cut sample moves no share, be it the surest or the least sure; and it may have no tokens at all."""
+
+    def election(voteless: tuple[float, ...]) -> tuple[object, ...]:
+        given = {s: tuple(tuple(-v for v in v_T) if s == "logprob" else v_T for v_T in ((1.0,), (2.0,), (3.0,), voteless)) for s in STATS}
+        result = VOTES[name](with_stats(ballots(0, 1, 1, None), **given), config)
+        assert result.voters == 3 and result.agreement_G[3] == 0.0
+        return result.winner, result.share_C, result.margin
+
+    assert election((1e-6,)) == election((700.0,)) == election((2.5, 2.5)) == election(())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("sample", [0, 2])
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_statistics_that_are_no_numbers_are_errors(name: str, config: VoteConfig, sample: int, bad: float) -> None:
+    """In a sample that does not vote, too: something upstream is broken."""
+    votes = surveyed(ballots(0, 1, None))
+    config = dataclasses.replace(config, ties="confidence")
+    assert votes.stats_G is not None
+    for stat in stats_needed(name, config):
+        broken = dataclasses.replace(votes.stats_G[sample], **{f"{stat}_T": (-1.0, bad, -1.0)})
+        stats_G = tuple(broken if i == sample else stats for i, stats in enumerate(votes.stats_G))
+        with pytest.raises(ValueError, match=f"{stat} of sample {sample} must be finite"):
+            VOTES[name](dataclasses.replace(votes, stats_G=stats_G), config)
+
+
+def test_measuring_the_voters() -> None:
+    votes = with_stats(ballots(0, None, 0), entropy=((1.0, 2.0), (), (4.0,)))
+    assert measure_voters(votes, "entropy", sum) == (3.0, None, 4.0)
+    with pytest.raises(ValueError, match="sample 0 votes without a token"):
+        measure_voters(with_stats(ballots(0), entropy=((),)), "entropy", sum)
+    with pytest.raises(ValueError, match="2 samples and token statistics of 3"):
+        measure_voters(dataclasses.replace(votes, answer_G=votes.answer_G[:2], class_G=votes.class_G[:2]), "entropy", sum)
+
+
+@pytest.mark.parametrize(("name", "config"), EVERY_VOTE)
+def test_ties_go_as_the_policy_says_in_every_vote(name: str, config: VoteConfig) -> None:
+    """Class 1 comes first, class 0 is the surer one; all weights are equal."""
+    votes = dataclasses.replace(surveyed(ballots(0, 1), 0.5), class_G=(1, 0))
+    assert votes.stats_G is not None
+    # The tie is in what the vote weighs by, and log-probs alone differ: in the mean log-prob vote they are the weight.
+    if "logprob" not in stats_needed(name, config):
+        stats_G = tuple(dataclasses.replace(s, logprob_T=t) for s, t in zip(votes.stats_G, ((-2.0,), (-1.0,)), strict=True))
+        by_confidence = VOTES[name](dataclasses.replace(votes, stats_G=stats_G), dataclasses.replace(config, ties="confidence"))
+        assert by_confidence.winner == 0 and by_confidence.tied_C == (0, 1) and by_confidence.margin == 0.0
+    undecided = VOTES[name](votes, dataclasses.replace(config, ties="confidence"))
+    assert undecided.abstains and undecided.tied_C == (0, 1)
+    assert VOTES[name](votes, dataclasses.replace(config, ties="abstain")).abstains
+    assert VOTES[name](votes, dataclasses.replace(config, ties="first")).winner == 1
+
+
+def test_a_tied_vote_of_confidence_goes_to_the_higher_mean() -> None:
+    """0.25 + 0.25 = 0.5: the sums tie, and the single sample is the surer."""
+    half, quarter = (math.log(0.5),), (math.log(0.25),)
+    votes = with_stats(ballots(0, 0, 1), logprob=(quarter, quarter, half))
+    assert confidence(votes, VoteConfig()).tied_C == (0, 1)
+    assert confidence(votes, VoteConfig(ties="confidence")).winner == 1
+    assert confidence(votes, VoteConfig(ties="first")).winner == 0
+
+
+def test_only_the_policy_confidence_asks_for_confidences() -> None:
+    assert tie_confidence(ballots(0, 1), "abstain") is None and tie_confidence(ballots(0, 1), "first") is None
+    votes = with_stats(ballots(0, None), logprob=((math.log(0.5), math.log(0.125)), (-1.0,)))
+    assert tie_confidence(votes, "confidence") == pytest.approx((0.25, 0.0))
 
 
 def test_majority_counts_classes_and_records_the_margin() -> None:

@@ -1,0 +1,52 @@
+"""The critic of PPO (``--adv_estimator gae``): verl's value model in a worker of its own, with a slot for every fork."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from verl.single_controller.base.decorator import Dispatch, register
+
+from sttrl.engine.rows import mini_batches, total_of
+from sttrl.engine.training_engine import PromptOnceCritic
+from sttrl.engine.worker import SlottedWorker
+from sttrl.errors import DivergedError
+from sttrl.objectives.losses import value_loss
+from sttrl.types import Objective, TrainBatch, TrainGroup
+
+VALUE_CLIP = 0.5
+"""verl's ``cliprange_value``."""
+
+
+class Critic(SlottedWorker):
+    """What each response token's state is worth."""
+
+    MODEL_TYPE = "value_model"
+    OUTPUT = "values"
+
+    engine: PromptOnceCritic
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def values(self, name: str, group: TrainGroup) -> list[list[float]]:
+        """Values before each response token of this rank's share."""
+        self.slots.load(name)
+        (data,) = self.rows(TrainBatch(group_P=(group,), temperature=1.0))
+        return [row.tolist() for row in self.forward(data)["values"].unbind()]
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def update(self, name: str, batch: TrainBatch, objective: Objective) -> float:
+        """As many passes and steps as the policy's; returns the mean value loss. Raises `DivergedError` and `OutOfMemoryError`."""
+        slot, losses = self.slots.load(name), []
+        before = self.slots.snapshot(name) if objective.optimizer_steps > 1 else None
+        parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
+        try:
+            for _ in range(objective.ppo_epochs):
+                for rows_P, total in parts:
+                    loss = partial(value_loss, total.rows, total.tokens, VALUE_CLIP)
+                    losses.append(self.optimise(rows_P, loss, objective, fresh=False).loss)
+        except DivergedError:
+            if before is not None:
+                self.slots.roll_back(name, before)
+            raise
+        slot.updates += 1
+        return float(torch.tensor(losses).mean())

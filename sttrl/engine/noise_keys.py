@@ -1,0 +1,9 @@
+"""Names that learner, sampler and vLLM's processes share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXTRA_KEY: Final = "sttrl"
+BIAS: Final = "logit_bias"
+BIAS_FILE: Final = "vector.safetensors"

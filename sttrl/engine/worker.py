@@ -1,0 +1,273 @@
+"""What policy and critic share: verl's TrainingWorker (FSDP2) with a slot for every fork, and one optimiser step done safely."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+from tensordict import TensorDict
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.trainer.config import CheckpointConfig
+from verl.utils import tensordict_utils as tu
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+from verl.workers.engine_workers import TrainingWorker
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.rows import rows_of, share
+from sttrl.engine.slots import Slots, local, reshard
+from sttrl.engine.training_engine import PromptOnce
+from sttrl.errors import DivergedError, OutOfMemoryError
+from sttrl.objectives.losses import GAP_SUMS, agreement
+from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
+
+OUT_OF_MEMORY_RETRIES = 2
+PACKING_TOLERANCE = 0.1
+MAXIMA = ("gap_max", "finite")
+ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What every rank is built from: the engine's settings, and verl's own section of the configuration."""
+
+    settings: EngineSettings
+    verl: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimiser step: `GAP_SUMS` and ``kl`` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
+
+    sums: dict[str, float]
+    loss: float
+    micro_batches: int
+    grad_norm: float
+    clip_fraction: float | None
+
+
+def training_worker_config(config: WorkerConfig, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
+    """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
+    settings, short = config.settings, {"bfloat16": "bf16", "float32": "fp32"}[config.settings.dtype]
+    model = HFModelConfig(
+        path=settings.model_folder,
+        load_tokenizer=False,
+        lora_rank=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        trust_remote_code=settings.trust_remote_code,
+        **config.verl["model"],
+    )
+    engine = FSDPEngineConfig(
+        model_dtype=short if settings.lora_rank else "fp32",
+        dtype=settings.dtype,
+        max_token_len_per_gpu=settings.micro_batch_tokens,
+        infer_max_token_len_per_gpu=settings.micro_batch_tokens,
+        mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+        **config.verl["engine"],
+    )
+    return TrainingWorkerConfig(
+        model_type=model_type,
+        model_config=model,
+        engine_config=engine,
+        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **config.verl["optimizer"]),
+        checkpoint_config=CheckpointConfig(),
+    )
+
+
+class SlottedWorker(TrainingWorker):
+    """One rank. Every method is called on all ranks at once; what it returns is the same on each, unless it says so."""
+
+    MODEL_TYPE: Literal["language_model", "value_model"]
+    OUTPUT: str
+    """What the engine computes of each response token."""
+
+    engine: PromptOnce
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.settings = config.settings
+        if self.settings.device == "cpu" and not torch.distributed.is_initialized():
+            # verl would ask for "cpu:gloo,cpu:gloo", which torch rejects.
+            torch.distributed.init_process_group("gloo")
+        super().__init__(training_worker_config(config, self.MODEL_TYPE))
+        self.engine.initialize()
+        self.slots = Slots(self.engine.module, self.engine.optimizer, lora=self.settings.lora_rank > 0)
+        self.slots.load_base()
+        self.engine.packs = self._packing_agrees()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def describe(self) -> dict[str, Any]:
+        """Process id, whether prompts are packed, number of trainable parameters, device, number of ranks."""
+        trainable = sum(p.numel() for p in self.engine.module.parameters() if p.requires_grad)
+        return {
+            "pid": os.getpid(),
+            "packs": self.engine.packs,
+            "trainable": trainable,
+            "device": self.device_name,
+            "world_size": self.world_size,
+        }
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def open_fork(self, name: str, spec: DeltaSpec) -> None:
+        """A new slot, equal to the base."""
+        self.slots.open(name, spec)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def close_fork(self, name: str) -> None:
+        """Discard a slot."""
+        self.slots.close(name)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def save_fork(self, name: str, folder: str) -> None:
+        """Write everything the fork's next update depends on."""
+        self.slots.save(name, Path(folder), self.rank)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def restore_fork(self, name: str, folder: str) -> None:
+        """Read what `save_fork` wrote."""
+        self.slots.restore(name, Path(folder), self.rank)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    def fingerprint(self) -> str:
+        """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
+        self.slots.load_base()
+        reshard(self.engine.module)
+        digest = hashlib.sha256()
+        for name, parameter in self.engine.module.named_parameters():
+            if not (self.settings.lora_rank and parameter.requires_grad):
+                digest.update(name.encode())
+                # A copy: numpy() would pin a storage that FSDP2 must be free to resize.
+                digest.update(local(parameter).to("cpu", copy=True).contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def load(self, name: str | None) -> None:
+        """Put a fork into the model, or the base where ``name`` is None."""
+        if name is None:
+            self.slots.load_base()
+        else:
+            self.slots.load(name)
+
+    def rows(self, batch: TrainBatch) -> list[TensorDict]:
+        """This rank's share of every group, as verl wants it."""
+        mine = slice(self.rank, None, self.world_size)
+        return [rows_of(share(g, mine), batch.temperature, self._row_budget(g)) for g in batch.group_P]
+
+    def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
+        """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
+        with self.engine.eval_mode():
+            output = self.engine.infer_batch(data)["model_output"]
+        return {
+            name: torch.nested.as_nested_tensor([row[:-1].float().cpu() for row in rows.unbind()], layout=torch.jagged)
+            for name, rows in output.items()
+        }
+
+    def optimise(self, rows_P: Sequence[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
+        """Gradients and one step; out of memory halves the micro-batches, never the batch (at most twice).
+
+        Raises `DivergedError` (nothing applied) and `OutOfMemoryError`.
+        """
+        budget_P = [min(len(data["input_ids"].values()), int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0))) for data in rows_P]
+        for attempt in range(OUT_OF_MEMORY_RETRIES + 1):
+            for data, budget in zip(rows_P, budget_P, strict=True):
+                longest = int(data["input_ids"].offsets().diff().max())
+                tu.assign_non_tensor(data, max_token_len_per_gpu=max(longest, budget >> attempt))
+            try:
+                return self._step([data.clone(recurse=False) for data in rows_P], loss, objective, fresh)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.engine.optimizer_zero_grad()
+        raise OutOfMemoryError(
+            "The learner ran out of memory twice with half the micro-batch.",
+            "Use a smaller --micro_batch_tokens, --n_train or --max_response_tokens.",
+        )
+
+    def _row_budget(self, group: TrainGroup) -> int:
+        """Row tokens of one micro-batch, the prompt's own taken off; never less than the longest row."""
+        longest = 1 + max(len(r.token_T) for r in group.rollout_G)
+        prompts = 1 if self.engine.packs else len(group.rollout_G)
+        return max(longest, self.settings.micro_batch_tokens - prompts * len(group.prompt_T))
+
+    def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
+        with self.engine.train_mode():
+            self.engine.optimizer_zero_grad()
+            outputs = [self.engine.forward_backward_batch(data, loss) for data in rows_P]
+            sums, total = self._reduce(outputs)
+            self._gate(sums, total, objective.max_logprob_gap if fresh else None)
+            grad_norm = self.engine.optimizer_step()
+        if not math.isfinite(grad_norm):
+            raise DivergedError(f"The gradient's norm is {grad_norm}; the update was not applied.", "Lower --lr or --temp.")
+        clipped = [o["metrics"]["actor/pg_clipfrac"].aggregate() for o in outputs if "actor/pg_clipfrac" in o["metrics"]]
+        return StepResult(
+            sums=sums,
+            loss=total,
+            micro_batches=sum(len(o["loss"]) for o in outputs),
+            grad_norm=grad_norm,
+            clip_fraction=math.fsum(clipped) / len(clipped) if clipped else None,
+        )
+
+    def _gate(self, sums: dict[str, float], loss: float, max_gap: float | None) -> None:
+        """Refuse a step before it is taken: nothing that is not finite, and no learner that disagrees with the sampler."""
+        if not math.isfinite(loss) or sums["finite"] < 1:
+            raise DivergedError(f"The loss is {loss}; the update was not applied.", "Lower --lr or --temp.")
+        gap = agreement(sums)[0]
+        if max_gap is not None and not gap <= max_gap:  # NaN, too: a sampler's log-prob that is no number
+            raise DivergedError(
+                f"Learner and sampler differ by {gap:.3f} nats a token on average; the update was not applied.",
+                f"The gate is --max_logprob_gap {max_gap}; a gap this large means they do not hold the same weights.",
+            )
+
+    def _reduce(self, outputs: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
+        """Sums over micro-batches and ranks. The loss of a micro-batch is scaled by the number of ranks (verl)."""
+        parts = [part for o in outputs for part in o["metrics"]["sums"]]
+        kl = [float(o["metrics"]["kl_loss"].aggregate()) for o in outputs if "kl_loss" in o["metrics"]]
+        mine = [sum(p[k] for p in parts) for k in ADDED]
+        added = torch.tensor([*mine, math.fsum(x for o in outputs for x in o["loss"]), math.fsum(kl)], dtype=torch.float64)
+        worst = torch.tensor([max(p["gap_max"] for p in parts), -min(p["finite"] for p in parts)], dtype=torch.float64)
+        device = next(self.engine.module.parameters()).device
+        added, worst = added.to(device), worst.to(device)
+        torch.distributed.all_reduce(added)
+        torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
+        sums = dict(zip(ADDED, added.tolist(), strict=False)) | {"gap_max": float(worst[0]), "finite": -float(worst[1])}
+        if kl:
+            sums["kl"] = float(added[-1]) / self.world_size
+        return sums, float(added[-2]) / self.world_size
+
+    def _packing_agrees(self) -> bool:
+        """Try packing once: a response must not feel its neighbours (to the bit), and must score as it does spelled out."""
+        self.engine.packs = True
+        try:
+            first, second = (self._probe(neighbour) for neighbour in (7, 11))
+        except (TypeError, ValueError, RuntimeError, AssertionError):
+            return False
+        self.engine.packs = False
+        plain = self._probe(7)
+        alone = torch.equal(first[1], second[1])
+        return alone and bool((first - plain).abs().mean() < PACKING_TOLERANCE)
+
+    def _probe(self, neighbour: int) -> torch.Tensor:
+        """What the engine computes ``[2, _T]`` of two responses on this rank, the first of them made of ``neighbour`` tokens."""
+        tokens_G = [(neighbour,) * 6] * self.world_size + [(5, 6, 8, 9, 5, 6)] * self.world_size
+        rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(0.0,) * len(t), finish="stop", text="") for t in tokens_G)
+        batch = TrainBatch(group_P=(TrainGroup(prompt_T=(3, 4, 5, 6), rollout_G=rollout_G),), temperature=1.0)
+        return torch.stack(self.forward(self.rows(batch)[0])[self.OUTPUT].unbind())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch's own class on GPU, a plain RuntimeError from the CPU allocator."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def load_verl_section(file: Path) -> dict[str, dict[str, Any]]:
+    """The verl side of the configuration: ``model``, ``engine`` and ``optimizer``."""
+    import yaml
+
+    section = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert {"model", "engine", "optimizer"} <= set(section), f"{file} lacks a section: {json.dumps(list(section))}"
+    return dict(section)

@@ -1,0 +1,73 @@
+"""MEMO (NeurIPS 2022; zhangmarvin/memo), transposed from images to language models (derived): lower a marginal's entropy.
+
+``answer``: the marginal of the sampled answers. Its entropy's gradient is a policy gradient with reward log p(own class)
+under the group's empirical marginal, less its mean. ``token``: the marginal of the next token over views of the prompt,
+each up to where its answer would begin; its entropy is differentiated exactly.
+"""
+
+from __future__ import annotations
+
+from math import fsum
+
+from sttrl.engine.base import Policy
+from sttrl.methods.base import Tools
+from sttrl.objectives.rewards import memo_answer_rewards
+from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Rollout, Step, StopReason, TrainBatch, TrainGroup
+
+
+class Memo:
+    """Entropy minimisation on one question."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools, self.config = tools, tools.config
+
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
+        """A LoRA adapter or full weights."""
+        return self.tools.weights(problem, self.config.method_steps * questions)
+
+    async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
+        """``steps`` steps on the entropy of the chosen marginal."""
+        for index in range(self.config.method_steps):
+            stop = await (self.token_step if self.config.memo_form == "token" else self.answer_step)(problem, policy, index)
+            if stop:
+                return Outcome(stop=stop)
+        return Outcome(stop="steps")
+
+    async def answer_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
+        """A policy-gradient step on the entropy of the sampled answers."""
+        version, vote = policy.version, await self.tools.hold(problem, policy, index)
+        batch = self.answer_batch(vote)
+        objective = Objective(kl_coef=0.0, max_logprob_gap=self.config.max_logprob_gap)
+        update = await policy.update(batch, objective) if batch else None
+        self.tools.observe(problem, Step(index=index, version=version, vote=vote, update=update))
+        return None if update else "unparsable" if vote.election.voters == 0 else "unanimous"
+
+    def answer_batch(self, vote: HeldVote) -> TrainBatch | None:
+        """The first samples with log p(own class) less its mean as advantage; None where all are the same."""
+        rollout_G = vote.group.rollout_G[: self.config.n_train]
+        reward_G = memo_answer_rewards(vote.ballots)[: len(rollout_G)]
+        if len(set(reward_G)) == 1:
+            return None
+        mean = fsum(reward_G) / len(reward_G)
+        advantage_GT = tuple((reward - mean,) * len(r.token_T) for reward, r in zip(reward_G, rollout_G, strict=True))
+        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=rollout_G, advantage_GT=advantage_GT)
+        return TrainBatch(group_P=(group,), temperature=self.config.temp)
+
+    async def token_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
+        """A step on the entropy of the next token, averaged over the views."""
+        version = policy.version
+        update = await policy.update(views_batch(problem.view_V), Objective(loss="marginal_entropy"))
+        self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
+        return None
+
+
+def views_batch(view_V: tuple[tuple[int, ...], ...]) -> TrainBatch:
+    """The views as responses to what they all begin with; only the token that would follow each is scored."""
+    shared = min(len(view) for view in view_V) - 1
+    while len({view[:shared] for view in view_V}) > 1:
+        shared -= 1
+    assert shared > 0, "views begin alike"
+    # The token after a view stands for any: its own probability plays no part in the loss.
+    rows = [(*view[shared:], view[0]) for view in view_V]
+    rollout_G = tuple(Rollout(seed=0, version=0, token_T=row, logprob_T=(0.0,) * len(row), finish="length", text="") for row in rows)
+    return TrainBatch(group_P=(TrainGroup(prompt_T=view_V[0][:shared], rollout_G=rollout_G, scored=1),), temperature=1.0, fresh=False)

@@ -1,0 +1,43 @@
+"""SLOT (arXiv 2505.12392; maple-research-lab/SLOT): a vector on the last hidden state, tuned on the prompt alone.
+
+delta, zero at the start, is added to the last hidden state at every position. ``steps`` AdamW steps minimise the prompt's
+mean next-token cross-entropy in delta; it stays while the answer is decoded. Nothing is sampled to adapt.
+"""
+
+from __future__ import annotations
+
+from sttrl.engine.base import Policy
+from sttrl.methods.base import Tools
+from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Step, TrainBatch, TrainGroup
+
+ADAM_EPS = 1e-5
+"""The original's."""
+
+
+class Slot:
+    """Gradient steps on the prompt, in one vector."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools, self.config = tools, tools.config
+
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
+        """A vector; LoRA and full weights have no part in it."""
+        config = self.config
+        return DeltaSpec(
+            kind="vector",
+            lr=config.learning_rate,
+            total_steps=max(1, config.method_steps * questions),
+            warmup_ratio=config.warmup_ratio,
+            schedule=config.lr_schedule,
+            weight_decay=config.decay,
+            adam_eps=ADAM_EPS,
+        )
+
+    async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
+        """Tune the vector on the prompt."""
+        batch = TrainBatch(group_P=(TrainGroup(prompt_T=problem.prompt_T, rollout_G=()),), temperature=1.0)
+        for index in range(self.config.method_steps):
+            version = policy.version
+            update = await policy.update(batch, Objective(loss="prompt_nll"))
+            self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
+        return Outcome(stop="steps")

@@ -1,0 +1,49 @@
+"""TTFT: test-time fine-tuning on one question (derived; nearest published: DiSCTT, arXiv 2603.05357).
+
+The policy votes once. The samples that agree with the elected answer, at most ``n_train`` of them, become the training set:
+each step is one AdamW step on the mean negative log-likelihood of their tokens, prompt excluded.
+"""
+
+from __future__ import annotations
+
+from sttrl.engine.base import Policy
+from sttrl.methods.base import Tools
+from sttrl.methods.reinforce import distrust
+from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Step, StopReason, TrainBatch, TrainGroup
+
+
+class Ttft:
+    """Supervised steps on the samples that won the vote."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools, self.config = tools, tools.config
+
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
+        """A LoRA adapter or full weights."""
+        return self.tools.weights(problem, self.config.method_steps * questions)
+
+    async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
+        """Sample and vote once, then fit the samples that agree."""
+        version, vote = policy.version, await self.tools.hold(problem, policy, 0)
+        stop, gate = self.nothing_to_fit(vote), distrust(self.config, vote.election)
+        if stop or gate or not self.config.method_steps:
+            self.tools.observe(problem, Step(index=0, version=version, vote=vote, update=None, gate=None if stop else gate))
+            return Outcome(stop=stop or "steps")
+        batch, objective = self.batch(vote), Objective(loss="nll", max_logprob_gap=self.config.max_logprob_gap)
+        for index in range(self.config.method_steps):
+            update = await policy.update(batch, objective)
+            self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
+            batch = TrainBatch(group_P=batch.group_P, temperature=batch.temperature, fresh=False)
+        return Outcome(stop="steps")
+
+    def nothing_to_fit(self, vote: HeldVote) -> StopReason | None:
+        """Why a vote gives nothing to train on. Unanimous samples can still be fitted."""
+        if vote.election.voters == 0:
+            return "unparsable"
+        return "tie" if vote.election.abstains else None
+
+    def batch(self, vote: HeldVote) -> TrainBatch:
+        """The first samples that agree with the elected answer."""
+        agreeing = tuple(r for r, agrees in zip(vote.group.rollout_G, vote.election.agreement_G, strict=True) if agrees)
+        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=agreeing[: self.config.n_train])
+        return TrainBatch(group_P=(group,), temperature=self.config.temp)

@@ -1,0 +1,55 @@
+"""TTRL (arXiv 2504.16084; PRIME-RL/TTRL): test-time reinforcement learning of one policy on a whole data set.
+
+Every epoch goes through all questions in batches, in a new order. For each question of a batch: sample, vote, reward what
+agrees; then one update on all of them. No question is dropped: the last batch of an epoch may be smaller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sttrl.engine.base import Policy
+from sttrl.methods.base import Tools
+from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
+from sttrl.types import DeltaSpec, GateReason, HeldVote, Problem, Step
+
+
+class Ttrl:
+    """One update per batch of votes."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools, self.config = tools, tools.config
+
+    def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
+        """A LoRA adapter or full weights, with a schedule over the whole training."""
+        batches = -(-questions // self.config.ttrl_batch_size)
+        return self.tools.weights(None, batches * self.config.ttrl_epochs)
+
+    def plan(self, problems: Sequence[Problem]) -> list[list[Problem]]:
+        """Epochs of batches; a question's place in an epoch follows its seed, so each epoch has an order of its own."""
+        size, steps = self.config.ttrl_batch_size, []
+        for epoch in range(self.config.ttrl_epochs):
+            ordered = sorted(problems, key=lambda problem: self.tools.seeds(problem, "order", epoch, 1))
+            steps += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        return steps
+
+    async def step(self, index: int, problems: Sequence[Problem], policy: Policy) -> None:
+        """Vote on every question of the batch, and update on those whose vote teaches something."""
+        tools, version = self.tools, policy.version
+        votes = await asyncio.gather(*(tools.hold(problem, policy, index) for problem in problems))
+        gates = [self.gate(vote) for vote in votes]
+        trusted = [vote for vote, gate in zip(votes, gates, strict=True) if gate is None and not nothing_to_learn(tools.config, vote)]
+        batch = await train_batch(tools.config, policy, trusted)
+        update = await policy.update(batch, tools.objective) if batch else None
+        trained = {id(g.rollout_G[0]): g for g in batch.group_P} if batch else {}
+        for problem, vote, gate in zip(problems, votes, gates, strict=True):
+            group = trained.get(id(vote.group.rollout_G[0]))
+            tokens = sum(len(r.token_T) for r in group.rollout_G) * self.config.ppo_epochs if group else 0
+            own = replace(update, tokens=tokens) if update and group else None
+            tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
+
+    def gate(self, vote: HeldVote) -> GateReason | None:
+        """Why a vote is not trusted; a vote that teaches nothing needs no gate."""
+        return None if nothing_to_learn(self.config, vote) else distrust(self.config, vote.election)

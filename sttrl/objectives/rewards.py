@@ -1,0 +1,135 @@
+"""Pseudo-rewards: what a sample earns where nobody knows the right answer. Pure functions, one reward a sample.
+
+To add a reward: write it here as ``(Ballots, Election, seeds) -> rewards`` and give it a line in `REWARDS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sttrl.types import Ballots, Election, Stat
+
+RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
+"""The answers of a group, what they elected, and the samples' seeds give one reward a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """A pseudo-reward: ``stats`` are the token statistics it reads; ``elects``: it means nothing without a winner."""
+
+    function: RewardFunction
+    doc: str
+    stats: frozenset[Stat] = frozenset()
+    elects: bool = False
+
+
+def agreement(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """1 for a sample of the winning class, else 0 (TTRL, arXiv 2504.16084)."""
+    return election.agreement_G
+
+
+def frequency(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """Share of the sample's own class among all samples of the group (EMPO, arXiv 2504.05812).
+
+    0 for a sample without an answer, and for everyone where every class has one member.
+    """
+    count = Counter(c for c in ballots.class_G if c is not None)
+    if max(count.values(), default=0) <= 1:
+        return (0.0,) * len(ballots.class_G)
+    return tuple(0.0 if c is None else count[c] / len(ballots.class_G) for c in ballots.class_G)
+
+
+def neg_entropy(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """Minus the mean entropy of the sample's tokens, in nats (RENT, arXiv 2505.22660).
+
+    A sample without an answer, unparsable or cut, earns the lowest reward of its group, not 0: 0 would be the best (derived).
+
+    Raises:
+        ValueError: the statistic was not measured, or is not finite.
+    """
+    return _lowest_without_answer(ballots, [-mean for mean in _token_means(ballots, "entropy")])
+
+
+def self_certainty(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """Mean self-certainty of the sample's tokens, logsumexp(z) - mean(z) (Intuitor, arXiv 2505.19590).
+
+    That is the divergence from the uniform distribution, up to the constant log of the vocabulary's size. A sample without an
+    answer, unparsable or cut, earns the lowest reward of its group (derived).
+
+    Raises:
+        ValueError: the statistic was not measured, or is not finite.
+    """
+    return _lowest_without_answer(ballots, _token_means(ballots, "self_certainty"))
+
+
+def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """Mean log-prob of the sample's tokens (after RLSC, arXiv 2506.06395; the form is derived).
+
+    RLSC weighs a response by its probability, which for hundreds of tokens is 0 in floating point; this is its logarithm for
+    each token, which also does not favour short responses. A sample without an answer, unparsable or cut, earns the lowest
+    reward of its group, not 0: 0 would be the best (derived).
+
+    Raises:
+        ValueError: the statistic was not measured, or is not finite.
+    """
+    return _lowest_without_answer(ballots, _token_means(ballots, "logprob"))
+
+
+def random(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """0 or 1 by a fair coin that hangs on the sample's seed alone: a negative control (arXiv 2506.10947)."""
+    assert len(seeds_G) == len(ballots.class_G), "every sample has a seed"
+    return tuple(float(hashlib.blake2b(f"{seed}\x1frandom reward".encode(), digest_size=1).digest()[0] & 1) for seed in seeds_G)
+
+
+def format_only(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """1 for a sample with an answer, whichever, else 0: a negative control (arXiv 2506.10947)."""
+    return tuple(0.0 if c is None else 1.0 for c in ballots.class_G)
+
+
+REWARDS: Final[dict[str, Reward]] = {
+    "agreement": Reward(function=agreement, elects=True, doc="agreement with the vote (TTRL, arXiv 2504.16084)"),
+    "frequency": Reward(function=frequency, doc="share of the sample's own answer (EMPO, arXiv 2504.05812)"),
+    "neg_entropy": Reward(function=neg_entropy, stats=frozenset({"entropy"}), doc="minus the mean token entropy (RENT, arXiv 2505.22660)"),
+    "self_certainty": Reward(
+        function=self_certainty, stats=frozenset({"self_certainty"}), doc="mean self-certainty (Intuitor, arXiv 2505.19590)"
+    ),
+    "logprob": Reward(function=logprob, stats=frozenset({"logprob"}), doc="mean log-prob (after RLSC, arXiv 2506.06395; derived)"),
+    "random": Reward(function=random, doc="a fair coin: a negative control (arXiv 2506.10947)"),
+    "format": Reward(function=format_only, doc="having an answer at all: a negative control (arXiv 2506.10947)"),
+}
+
+
+def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:
+    """Log share of the sample's own class under the group's empirical marginal (MEMO, transposed: derived).
+
+    With a mean baseline, a policy gradient on it lowers the entropy of the marginal answer distribution. A sample without an
+    answer is a class of its own: it agrees with nobody, and earns log(1 / samples).
+    """
+    count = Counter(ballots.class_G)
+    return tuple(math.log((1 if c is None else count[c]) / len(ballots.class_G)) for c in ballots.class_G)
+
+
+def _token_means(ballots: Ballots, stat: Stat) -> list[float]:
+    """Mean of one token statistic, by sample."""
+    if ballots.stats_G is None:
+        raise ValueError(f"the reward needs the token statistic {stat!r}, and none was measured")
+    return [_mean(getattr(stats, f"{stat}_T"), stat) for stats in ballots.stats_G]
+
+
+def _mean(value_T: Sequence[float] | None, stat: Stat) -> float:
+    if not value_T:
+        raise ValueError(f"the reward needs the token statistic {stat!r} of every sample, and one has none")
+    if not all(math.isfinite(value) for value in value_T):
+        raise ValueError(f"the token statistic {stat!r} of a sample is not finite")
+    return math.fsum(value_T) / len(value_T)
+
+
+def _lowest_without_answer(ballots: Ballots, value_G: Sequence[float]) -> tuple[float, ...]:
+    """The values, but the group's lowest where a sample has no answer."""
+    lowest = min(value_G, default=0.0)
+    return tuple(lowest if c is None else value for c, value in zip(ballots.class_G, value_G, strict=True))

@@ -1,0 +1,164 @@
+"""Runs beside each other, and each against the first, paired by question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any, Final
+
+from sttrl.report.labels import Grades
+from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, with_interval
+from sttrl.report.metrics import METRICS, QuestionScore, score_questions
+from sttrl.report.statistics import Interval, interval_of_gain, p_value_of_gain
+from sttrl.report.tables import ROWS, facts, metric_cell
+from sttrl.run.records import FinishedQuestion
+
+COMPARABLE: Final = (
+    "dataset", "question_column", "answer_column", "answer_kind", "limit", "ids", "val_samples", "val_temp", "val_top_p",
+    "max_prompt_tokens", "max_response_tokens", "prompt_format",
+)  # fmt: skip
+"""Settings that must be the same for two runs to be compared question by question."""
+NOTED: Final = {
+    "model": "the bases differ",
+    "ties": "maj@k decides ties otherwise",
+    "temp": "the votes with the same tokens are sampled otherwise",
+    "top_p": "the votes with the same tokens are sampled otherwise",
+}
+"""Settings that two runs may differ in, and what the reader must know then."""
+PAIRED: Final = ("mean@k", "maj@k", "greedy")
+"""Metrics whose differences are paired by question."""
+
+_LEGEND: Final = (
+    "Against A, paired by question: adapted less A's adapted, with 95 % intervals, over the n questions that both runs finished and "
+    "that have a label; a run that does not adapt counts its base. p: permutation test, signs flipped by question. "
+    "same base: questions whose base polls gave the same answers."
+)
+_ROW_LEGEND: Final = "vote, conf.: the base's votes with the tokens that adapting took, by majority and by confidence."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A run by its name, with its summary, its configuration, and what both are made of."""
+
+    name: str
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    finished: Sequence[FinishedQuestion]
+    grades: Grades
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """A metric of one run less that of another, over the ``n`` questions that both have it for; all None for ``n`` 0."""
+
+    n: int
+    mean: float | None
+    interval: Interval | None
+    p_value: float | None
+
+
+def compare_table(runs: Sequence[ComparedRun]) -> str:
+    """Runs beside each other: the later ones against the first, then a block a metric, a row a run; warnings where they differ."""
+    letters = [_letter(number) for number in range(len(runs))]
+    lines = [f"{letter}  {run.name}" for letter, run in zip(letters, runs, strict=True)]
+    lines += [line for reason in differences(runs) for line in broken(f"Warning: not comparable: {reason}.")]
+    lines += [line for note in notes(runs) for line in broken(f"Note: {note}.")]
+    lines += [*_paired_table(letters, runs), *_metric_tables(letters, runs), *_facts(letters, runs)]
+    return page(lines)
+
+
+def differences(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+    """Why runs cannot be compared: the settings and questions that differ."""
+    found = [f"--{name} is {_listed(values)}" for name, values in _settings(runs, COMPARABLE).items()]
+    if _differ([run.summary["questions"]["ids_sha256"] for run in runs]):
+        totals = _listed([run.summary["questions"]["total"] for run in runs])
+        found.append(f"the finished questions are not the same ({totals} of them)")
+    return tuple(found)
+
+
+def notes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
+    """What else a reader must know: settings that differ in runs that can be compared all the same."""
+    return tuple(f"--{name} is {_listed(values)}: {NOTED[name]}" for name, values in _settings(runs, tuple(NOTED)).items())
+
+
+def paired_difference(before: Sequence[QuestionScore], after: Sequence[QuestionScore], metric: str) -> PairedDifference:
+    """A metric of the later run's final policy less the first run's, over the questions that both have it for."""
+    value_A, value_B = _final(before, metric), _final(after, metric)
+    shared = [question for question in value_A if question in value_B]
+    a_P, b_P = [value_A[question] for question in shared], [value_B[question] for question in shared]
+    return PairedDifference(
+        n=len(shared),
+        mean=sum(b - a for a, b in zip(a_P, b_P, strict=True)) / len(shared) if shared else None,
+        interval=interval_of_gain(a_P, b_P),
+        p_value=p_value_of_gain(a_P, b_P),
+    )
+
+
+def same_base(before: ComparedRun, after: ComparedRun) -> tuple[int, int]:
+    """Of how many questions the base polls gave the same answers, and how many both runs have a base poll of."""
+    ballots_A, ballots_B = ({q.record.id: q.record.polls["base"].ballots for q in run.finished if "base" in q.record.polls}
+                            for run in (before, after))  # fmt: skip
+    shared = ballots_A.keys() & ballots_B.keys()
+    return sum(ballots_A[question] == ballots_B[question] for question in shared), len(shared)
+
+
+def _final(scores: Sequence[QuestionScore], metric: str) -> dict[str, float]:
+    """A metric of the final policy by question, where it has one."""
+    found = {score.id: score.final.metrics[metric] for score in scores if score.final is not None}
+    return {question: value for question, value in found.items() if value is not None}
+
+
+def _paired_table(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
+    if len(runs) < 2:
+        return []
+    scores = [score_questions(run.finished, run.grades) for run in runs]
+    header = ("", "n", "same base", *(cell for metric in PAIRED for cell in (metric, "p")))
+    rows = []
+    for letter, run, own in zip(letters[1:], runs[1:], scores[1:], strict=True):
+        found = [paired_difference(scores[0], own, metric) for metric in PAIRED]
+        same, both = same_base(runs[0], run)
+        rows.append((letter, str(found[0].n), f"{same}/{both}", *(cell for each in found for cell in _paired_cells(each))))
+    return ["", *broken(_LEGEND), "", *aligned([header, *rows])]
+
+
+def _paired_cells(found: PairedDifference) -> tuple[str, str]:
+    if found.mean is None or found.interval is None or found.p_value is None:
+        return NOTHING, NOTHING
+    p_value = "<.001" if found.p_value < 0.0005 else share(found.p_value, 3)
+    return with_interval(found.mean, found.interval.low, found.interval.high, signed=True), p_value
+
+
+def _metric_tables(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
+    lines = ["", _ROW_LEGEND] if any(run.summary["vote_same_tokens"] for run in runs) else []
+    for metric in METRICS:
+        header = (metric, *(label.partition(" (")[0] for label, _ in ROWS))
+        rows = [(letter, *(metric_cell(run.summary, key, metric) for _, key in ROWS)) for letter, run in zip(letters, runs, strict=True)]
+        lines += ["", *aligned([header, *rows])]
+    return lines
+
+
+def _facts(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
+    found = [facts(run.summary) for run in runs]
+    lines = []
+    for name in found[0] if found else ():
+        lines += ["", name, *(line for letter, each in zip(letters, found, strict=True) for line in named(letter, each[name]))]
+    return lines
+
+
+def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> dict[str, list[object]]:
+    """The values of the settings that differ."""
+    values = {name: [run.config.get(name) for run in runs] for name in names}
+    return {name: each for name, each in values.items() if _differ(each)}
+
+
+def _letter(number: int) -> str:
+    return ascii_uppercase[number] if number < len(ascii_uppercase) else str(number + 1)
+
+
+def _differ(values: Sequence[object]) -> bool:
+    return any(value != values[0] for value in values[1:])
+
+
+def _listed(values: Sequence[object]) -> str:
+    return " and ".join(dict.fromkeys(str(value) for value in values))

@@ -1,0 +1,69 @@
+"""How a policy that is trained on all questions gets on: its evaluations and its votes by training step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, Final
+
+from sttrl.report.labels import Grades
+from sttrl.report.metrics import QuestionScore, VoteScore, score_poll
+from sttrl.run.records import FinishedQuestion, PollRecord
+
+EVALUATED: Final = ("mean@k", "maj@k")
+"""What is said of an evaluation."""
+VOTED: Final = ("label_accuracy", "reward_accuracy", "majority_ratio")
+"""What is said of the votes of a step."""
+
+
+def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequence[QuestionScore]) -> list[dict[str, Any]] | None:
+    """A row a training step, in order; None where no question was evaluated in between.
+
+    Row n: the policy after n steps, evaluated on ``questions`` of them (the base after 0, the adapted policy after the last),
+    and the ``votes`` it held in the step that followed. A mean over nothing is None.
+    """
+    if not any(question.evaluations for question in finished):
+        return None
+    evaluations, votes = _evaluations(finished), _votes(scores)
+    return [_row(step, evaluations.get(step, {}), votes.get(step, []), grades) for step in sorted({*evaluations, *votes})]
+
+
+def _evaluations(finished: Sequence[FinishedQuestion]) -> dict[int, dict[str, PollRecord]]:
+    """By step and question: the evaluations in between, and the polls at both ends."""
+    end = _steps_taken(finished)
+    found: dict[int, dict[str, PollRecord]] = defaultdict(dict)
+    for question in finished:
+        polls = question.record.polls
+        ends = [(step, polls[name]) for step, name in ((0, "base"), (end, "adapted")) if name in polls]
+        for step, poll in (*ends, *((evaluation.step, evaluation.poll) for evaluation in question.evaluations)):
+            found[step][question.record.id] = poll
+    return found
+
+
+def _steps_taken(finished: Sequence[FinishedQuestion]) -> int:
+    steps = [step.step + 1 for question in finished for step in question.steps]
+    return max([*steps, *(evaluation.step for question in finished for evaluation in question.evaluations)])
+
+
+def _votes(scores: Sequence[QuestionScore]) -> dict[int, list[VoteScore]]:
+    found: dict[int, list[VoteScore]] = defaultdict(list)
+    for vote in (vote for score in scores for vote in score.votes):
+        found[vote.step].append(vote)
+    return found
+
+
+def _row(step: int, polls: Mapping[str, PollRecord], votes: Sequence[VoteScore], grades: Grades) -> dict[str, Any]:
+    scored = [score_poll(poll, verdicts) for name, poll in polls.items() if (verdicts := grades.of(name)) is not None]
+    return {
+        "step": step,
+        "questions": len(polls),
+        "votes": len(votes),
+        **{metric: _mean([poll.metrics[metric] for poll in scored]) for metric in EVALUATED},
+        **{name: _mean([getattr(vote, name) for vote in votes]) for name in VOTED},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

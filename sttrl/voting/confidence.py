@@ -1,0 +1,108 @@
+"""Confidence vote: a sample counts as much as the model was sure of its tokens.
+
+DeepConf: arXiv 2508.15260, its groups as facebookresearch/deepconf takes them; self-certainty: arXiv 2502.18581.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Final
+
+from sttrl.config import ConfidenceKind
+from sttrl.types import Ballots, Election, Stat
+from sttrl.voting.elect import TiePolicy, VoteConfig, elect, measure_voters
+
+_ABOVE_ZERO: Final = 1e-3
+"""How far rounding may lift a mean log-prob above 0."""
+
+
+def confidence(ballots: Ballots, config: VoteConfig) -> Election:
+    """The class with the greatest sum of `confidence_weights`.
+
+    Raises:
+        ValueError: a statistic that the vote reads is missing, not finite, or negative where it is the weight.
+    """
+    return elect(ballots, confidence_weights(ballots, config), config.ties, tie_confidence(ballots, config.ties))
+
+
+def confidence_vote(ballots: Ballots, config: VoteConfig) -> Election:
+    """The confidence vote by `mean_logprob_confidence`, whatever ``config.confidence`` is: every evaluation reports it.
+
+    Raises:
+        ValueError: log-probs are missing or not finite.
+    """
+    return confidence(ballots, dataclasses.replace(config, confidence="mean_logprob"))
+
+
+def confidence_weights(ballots: Ballots, config: VoteConfig) -> tuple[float, ...]:
+    """The statistic ``config.confidence`` of each sample, ``_G``; 0 for a sample that does not vote.
+
+    Raises:
+        ValueError: the token statistic is missing or not finite, or log-probs are above 0.
+    """
+    stat, of_tokens = STATISTICS[config.confidence]
+    return tuple(0.0 if c is None else c for c in measure_voters(ballots, stat, lambda value_T: of_tokens(value_T, config.window)))
+
+
+def mean_logprob_confidence(ballots: Ballots) -> tuple[float, ...]:
+    """exp of the mean log-prob of each sample's tokens, ``_G``, in [0, 1]; 0 for a sample that does not vote.
+
+    Raises:
+        ValueError: log-probs are missing, not finite, or above 0.
+    """
+    return confidence_weights(ballots, VoteConfig(confidence="mean_logprob"))
+
+
+def tie_confidence(ballots: Ballots, ties: TiePolicy) -> tuple[float, ...] | None:
+    """What the tie policy "confidence" needs, `mean_logprob_confidence`; None for the other policies, which need nothing.
+
+    Raises:
+        ValueError: the policy is "confidence", and log-probs are missing, not finite, or above 0.
+    """
+    return mean_logprob_confidence(ballots) if ties == "confidence" else None
+
+
+def mean_probability(logprob_T: Sequence[float]) -> float:
+    """exp of the mean log-prob: the geometric mean of the probabilities of the tokens.
+
+    Raises:
+        ValueError: the mean is above 0, which no mean of log-probs is.
+    """
+    mean = fmean(logprob_T)
+    if mean > _ABOVE_ZERO:
+        raise ValueError(f"the mean log-prob of a sample is {mean:g}; no probability is above 1")
+    return math.exp(mean)
+
+
+def group_means(value_T: Sequence[float], window: int) -> list[float]:
+    """Mean of every run of ``window`` successive values; of all values where there are no more than that."""
+    width = min(window, len(value_T))
+    # The sum slides as two floats, what it rounds to and what that leaves over, so that no error builds up.
+    total = math.fsum(value_T[:width])
+    rest = math.fsum((*value_T[:width], -total))
+    means = [total / width]
+    for new, old in zip(value_T[width:], value_T, strict=False):
+        exact = (total, rest, new, -old)
+        total = math.fsum(exact)
+        rest = math.fsum((*exact, -total))
+        means.append(total / width)
+    return means
+
+
+def lowest_tenth(mean_of_groups: Sequence[float]) -> float:
+    """Mean of the lowest 10 % of the groups, rounded down to whole groups, and of one group at least."""
+    return fmean(sorted(mean_of_groups)[: max(1, len(mean_of_groups) // 10)])
+
+
+STATISTICS: Final[dict[ConfidenceKind, tuple[Stat, Callable[[Sequence[float], int], float]]]] = {
+    "mean_logprob": ("logprob", lambda logprob_T, _: mean_probability(logprob_T)),
+    "deepconf_mean": ("top_confidence", lambda confidence_T, _: fmean(confidence_T)),
+    "deepconf_tail": ("top_confidence", lambda confidence_T, window: fmean(confidence_T[-window:])),
+    "deepconf_bottom": ("top_confidence", lambda confidence_T, window: lowest_tenth(group_means(confidence_T, window))),
+    "deepconf_lowest": ("top_confidence", lambda confidence_T, window: min(group_means(confidence_T, window))),
+    "self_certainty": ("self_certainty", lambda certainty_T, _: fmean(certainty_T)),
+}
+"""What each statistic reads of the tokens, and makes of it and the window (tokens)."""
