@@ -17,9 +17,9 @@ from sttrl.data.labels import labels
 from sttrl.engine.base import EngineSettings, Policy
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
-from sttrl.objectives.advantages import group_advantages
+from sttrl.objectives.advantages import Evidence, advantages
 from sttrl.run.seeds import seed_of
-from sttrl.types import Ballots, DeltaSpec, Group, Objective, Problem, Sampling, TrainBatch
+from sttrl.types import Ballots, DeltaSpec, Group, Objective, Problem, Sampling, TrainBatch, TrainGroup
 from sttrl.voting import VoteConfig, majority
 
 MODEL = "builtin/SmolLM2-135M-Instruct"
@@ -55,9 +55,10 @@ class Ttrl:
         election = majority(ballots, VoteConfig())
         print(f"epoch {epoch + 1}  {problem.id:10} elected {election.answer}, agreement {election.majority_ratio:.2f}", flush=True)
         if not election.abstains and not election.unanimous:
-            advantage_G = group_advantages(election.agreement_G)
-            batch = TrainBatch(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_G=advantage_G, temperature=0.8)
-            await self.policy.update(batch, Objective())
+            lengths_G = tuple(len(rollout.token_T) for rollout in group.rollout_G)
+            (found,) = advantages([Evidence(reward_G=election.agreement_G, length_G=lengths_G)], "grpo")
+            taught = TrainGroup(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_GT=found.advantage_GT)
+            await self.policy.update(TrainBatch(group_P=(taught,), temperature=0.8), Objective())
 
     async def accuracy(self, problems: Sequence[Problem], ballots_P: Sequence[Ballots]) -> float:
         """The share of samples whose answer equals the label."""

@@ -91,3 +91,9 @@ class EngineHouse:
         live, self.live = self.live, None
         if live is not None:
             live.close()
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """What a run sampled, decided, learned and answered."""
+    files = [folder / "results.jsonl", *folder.glob("rollouts/*"), *folder.glob("adapters/**/*.safetensors")]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}

@@ -211,7 +211,7 @@ class Fork:
             batch = await self.lane.with_reference(batch)
         value_loss: float | None = None
         async with self.lane.turn:
-            if self.lane.settings.critic:
+            if any(group.return_GT is not None for group in batch.group_P):
                 critic = await self.lane.critic()
                 value_loss = (await answer(asyncio.gather(*critic.update(self.name, batch, objective)), "critic"))[0]
             stats: list[UpdateStats] = await answer(asyncio.gather(*workers.update(self.name, batch, objective)), "learner")

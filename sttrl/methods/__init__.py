@@ -5,11 +5,12 @@ The name becomes a choice of ``--adaptation_method`` in `sttrl.config` (a test h
 
 from __future__ import annotations
 
-from sttrl.methods.base import DatasetMethod, Method, Tools
+from sttrl.methods.base import DatasetMethod, Method
 from sttrl.methods.memo import Memo
 from sttrl.methods.none import NoAdaptation
 from sttrl.methods.slot import Slot
 from sttrl.methods.sttrl import Sttrl
+from sttrl.methods.tools import Tools
 from sttrl.methods.ttft import Ttft
 from sttrl.methods.ttrl import Ttrl
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import fsum
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
+from sttrl.methods.tools import Tools
 from sttrl.objectives.rewards import memo_answer_rewards
 from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Rollout, Step, StopReason, TrainBatch, TrainGroup
 

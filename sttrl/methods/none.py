@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
+from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, Outcome, Problem
 
 

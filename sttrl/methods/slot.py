@@ -7,7 +7,7 @@ mean next-token cross-entropy in delta; it stays while the answer is decoded. No
 from __future__ import annotations
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
+from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Step, TrainBatch, TrainGroup
 
 ADAM_EPS = 1e-5

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
 from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
+from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, Outcome, Problem, Step, StopReason, UpdateStats
 
 

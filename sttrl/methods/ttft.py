@@ -7,8 +7,8 @@ each step is one AdamW step on the mean negative log-likelihood of their tokens,
 from __future__ import annotations
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
 from sttrl.methods.reinforce import distrust
+from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Step, StopReason, TrainBatch, TrainGroup
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sttrl.engine.base import Policy
-from sttrl.methods.base import Tools
 from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
+from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, GateReason, HeldVote, Problem, Step
 
 

@@ -4,7 +4,7 @@
 name: votes               # default: the name of the file
 base: {dataset: arithmetic-demo, steps: 2}                # settings of every run
 axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run, the last axis fastest
-runs: [{adaptation_method: sttrl}, {n_votes: 8}]          # rows: runs by themselves, or each with every combination
+runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # rows: runs by themselves, or each with every combination
 skip: [{voting_function: energy, seed: 1}]                # combinations that hold all of an entry are left out
 ```
 

@@ -8,7 +8,7 @@ from math import ceil
 
 from sttrl.engine.base import Policy
 from sttrl.methods import Tools
-from sttrl.methods.base import first
+from sttrl.methods.tools import first
 from sttrl.run.records import BallotsRecord, ElectionRecord, PollName, PollRecord, StepRecord
 from sttrl.types import Ballots, Election, Group, Poll, Problem, Rollout, Sampling, Step, TokenStats
 from sttrl.voting import confidence_vote

@@ -19,6 +19,13 @@ def write_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll
     write_text(folder / "rollouts" / f"{folder_name(question_id)}.jsonl", lines)
 
 
+def add_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll]) -> None:
+    """Write the responses of later polls behind those of the base, which were written when it was polled."""
+    file = folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if json.loads(line)["poll"] == "base"]
+    write_text(file, "".join([*lines, *(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in _lines(polls, ()))]))
+
+
 def _lines(polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     for name, poll in polls.items():
         rollouts = (*poll.group.rollout_G, *([poll.greedy] if poll.greedy else []))

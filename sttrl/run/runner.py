@@ -139,9 +139,9 @@ class Runner:
             await self.write(lasting.checkpoint, self._state(self.done + 1))
         record = self._record(work, status, stop, error)
         write_rollouts(self.folder, problem.id, work.polls, work.steps)
+        self.finished(record, time.perf_counter() - started)
         self._forget_states()
         del self.work[problem.id]
-        self.finished(record, time.perf_counter() - started)
 
     def finished(self, record: QuestionRecord, seconds: float) -> None:
         """Journal a finished question and say so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sttrl.methods.base import SeedSource
+from sttrl.methods.tools import SeedSource
 from sttrl.types import Problem
 
 SEED_BITS = 63

@@ -17,7 +17,7 @@ from sttrl.methods import DatasetMethod
 from sttrl.run.evaluation import elected, evaluate, poll_record, vote_same_tokens
 from sttrl.run.journal import read_journal
 from sttrl.run.records import EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord
-from sttrl.run.rollouts import write_rollouts
+from sttrl.run.rollouts import add_rollouts, write_rollouts
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.types import DeltaSpec, Poll, Problem, QuestionStatus
 
@@ -34,7 +34,6 @@ class Training:
         self.runner, self.method, self.config = runner, method, runner.config
         self.content = read_journal(runner.folder)
         self.watch = Stopwatch()
-        self.polls: dict[str, dict[PollName, Poll]] = defaultdict(dict)
         self.base: dict[str, PollRecord] = {}
         self.steps: dict[str, list[StepRecord]] = defaultdict(list)
         self.failure: tuple[QuestionStatus, str] | None = None
@@ -94,14 +93,15 @@ class Training:
             "adapted" if step else "base", problem, TimedPolicy(policy, self.runner.work[problem.id].watch), self.runner.tools
         )
         record = poll_record(poll)
-        self.runner.journal.evaluation(problem.id, EvaluationRecord(step=step, poll=record))
         if not step:
+            write_rollouts(self.runner.folder, problem.id, {"base": poll}, ())
             self.base[problem.id] = record
-            self.polls[problem.id]["base"] = poll
+        self.runner.journal.evaluation(problem.id, EvaluationRecord(step=step, poll=record))
 
     async def _finish(self, problem: Problem, base: Policy, policy: Policy) -> None:
         """The last polls of a question, and its record."""
-        runner, polls, watch = self.runner, self.polls[problem.id], self.runner.work[problem.id].watch
+        runner, watch = self.runner, self.runner.work[problem.id].watch
+        polls: dict[PollName, Poll] = {}
         status, error = self.failure or ("done", None)
         steps = self.steps[problem.id]
         if status == "done":
@@ -109,7 +109,7 @@ class Training:
             budget = sum(s.tokens_sampled + s.tokens_trained for s in steps)
             polls["vote_same_tokens"] = await vote_same_tokens(problem, TimedPolicy(base, watch), budget, (), runner.tools)
         records: dict[str, PollRecord] = {"base": self.base[problem.id], **{name: poll_record(poll) for name, poll in polls.items()}}
-        write_rollouts(runner.folder, problem.id, polls, ())
+        add_rollouts(runner.folder, problem.id, polls)
         source: PollName = "adapted" if status == "done" else "base"
         record = QuestionRecord(
             id=problem.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.resources
 import socket
 from collections.abc import Callable, Iterator
@@ -9,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_engine import settings_for
+from live_engine import LiveEngine, settings_for
+from method_runs import settled
+
+import sttrl.engine.lanes
+from sttrl import launch
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +73,36 @@ def critic(local_learner: Callable[..., Any], request: pytest.FixtureRequest) ->
     from sttrl.engine.critic import Critic
 
     return local_learner(Critic, lora_rank=8 if request.param == "lora" else 0)
+
+
+@pytest.fixture
+def keep_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[LiveEngine], None]:
+    """Puts an engine that is there already in the place of every new one that `sttrl.launch` asks for."""
+
+    def use(live: LiveEngine) -> None:
+        engine = live.engine
+
+        class Alive:
+            def __new__(cls, *_: Any) -> Any:
+                return engine
+
+        async def nothing() -> None:
+            engine.lane.turn = asyncio.Lock()  # of this run's event loop
+
+        monkeypatch.setattr(sttrl.engine.lanes, "RayEngine", Alive)
+        monkeypatch.setattr(engine, "start", nothing)
+        monkeypatch.setattr(engine, "close", nothing)
+
+    return use
+
+
+@pytest.fixture
+def do_run(tiny_model: Path, lora_engine: LiveEngine, keep_alive: Callable[[LiveEngine], None]) -> Callable[..., Path]:
+    """`sttrl.launch.run` on the engine that most tests share; returns the run folder."""
+    keep_alive(lora_engine)
+
+    def run(dataset: Path | str, output_dir: Path, **changes: Any) -> Path:
+        launch.run(settled(tiny_model, dataset=str(dataset), output_dir=output_dir, **changes))
+        return output_dir / "run"
+
+    return run

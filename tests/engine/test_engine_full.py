@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for, logprobs_of
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, logprobs_of, settings_for
+from method_runs import METHODS, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from sttrl import launch
 from sttrl.errors import EngineError
-from sttrl.types import DeltaSpec, Objective, Sampling
+from sttrl.types import DeltaSpec, Objective, Sampling, TrainBatch, TrainGroup
 
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
@@ -29,8 +33,8 @@ MOST_SECONDS = 60
 
 @pytest.fixture
 def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
-    """Full weights in bfloat16, as a run has them."""
-    return engine_house.get(settings_for(tiny_model, lora_rank=0, dtype="bfloat16"))
+    """Full weights in bfloat16, as a run has them, with a reference worker and a critic."""
+    return engine_house.get(settings_for(tiny_model, lora_rank=0, dtype="bfloat16", separate_reference=True, critic=True))
 
 
 def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, tiny_model: Path, tmp_path: Path) -> None:
@@ -74,10 +78,46 @@ def test_two_full_forks_in_turn_give_the_same(engine: LiveEngine) -> None:
     assert engine.run(one("first")) == engine.run(one("second"))
 
 
+def test_full_weights_ppo_and_every_method(
+    engine: LiveEngine, tiny_model: Path, keep_alive: Callable[[LiveEngine], None], tmp_path: Path
+) -> None:
+    """One engine for all of it: each start takes as long as all of these runs."""
+    keep_alive(engine)
+    runs = {**METHODS, "gae": {"adv_estimator": "gae", "critic_lr": 0.01, "mini_batches": 2}, "energy": {"voting_function": "energy"}}
+    for name, changes in runs.items():
+        config = settled(
+            tiny_model, dataset="arithmetic-demo", output_dir=tmp_path / name, lora_rank=0, dtype="bfloat16", separate_ref_gpu=True, answer_kind=None,
+            **{"lr": 0.001, "limit": 2, **changes},
+        )  # fmt: skip
+        launch.run(config)
+        updates = [step["update"] for step in steps_of(tmp_path / name / "run") if step["update"]]
+        assert summary_of(tmp_path / name / "run")["questions"]["done"] == 2 and updates, name
+        if name == "gae":
+            assert all(update["value_loss"] > 0 and update["optimizer_steps"] == 2 for update in updates)
+
+
+def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine) -> None:
+    async def look() -> None:
+        async with engine.engine.fork("fork", DeltaSpec(kind="full", lr=0.001)) as policy:
+            group = await policy.sample(PROMPT_T, Sampling(temperature=1.0, max_tokens=8), range(8))
+            batch = TrainBatch(group_P=(TrainGroup(prompt_T=PROMPT_T, rollout_G=group.rollout_G),), temperature=1.0)
+            apart = (await engine.engine.lane.with_reference(batch)).group_P[0].base_logprob_GT
+            own = logprobs_of(await policy.score(PROMPT_T, group.rollout_G, 1.0, at="base"))
+        assert apart == tuple(own)
+
+    engine.run(look())
+
+
+async def pid_of(engine: LiveEngine) -> int:
+    """The learner's process."""
+    workers = await engine.engine.lane.learner()
+    return int((await asyncio.gather(*workers.describe()))[0]["pid"])
+
+
 def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:
     """Last in this file: it ends the engine."""
-    sampler, learner = engine.engine.lane.pids
-    family = {p.pid for pid in (sampler, learner) for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]}
+    sampler, learner = engine.engine.lane.pids[0], engine.run(pid_of(engine))
+    family = {p.pid for pid in engine.engine.lane.pids for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]}
 
     async def after(pid: int, what: str) -> EngineError:
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:

@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live_engine import LiveEngine
+from live_engine import everything
 
-import sttrl.engine.lanes
 import sttrl.run.runner
-from sttrl import launch
-from sttrl.config import RunConfig
 from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.errors import EngineError
 
 pytestmark = pytest.mark.slow
-SETTINGS: dict[str, Any] = {
-    "limit": 3, "steps": 2, "n_votes": 16, "n_train": 16, "val_samples": 4, "max_response_tokens": 8, "ties": "first", "lr": 0.01,
-    "dtype": "float32", "lora_rank": 8, "lora_alpha": 16, "deterministic": True, "answer_kind": "number",
-}  # fmt: skip
-
-
-@pytest.fixture
-def do_run(lora_engine: LiveEngine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`sttrl.launch.run`, with the engine that is there already in the place of a new one; returns the run folder."""
-
-    class Alive:
-        def __new__(cls, *_: Any) -> Any:
-            return engine
-
-    engine = lora_engine.engine
-
-    async def nothing() -> None:
-        engine.lane.turn = asyncio.Lock()  # of this run's event loop
-
-    monkeypatch.setattr(sttrl.engine.lanes, "RayEngine", Alive)
-    monkeypatch.setattr(engine, "start", nothing)
-    monkeypatch.setattr(engine, "close", nothing)
-
-    def run(dataset: Path | str, output_dir: Path, **changes: Any) -> Path:
-        launch.run(
-            RunConfig(
-                **{**SETTINGS, "dataset": str(dataset), "model": str(tiny_model), "output_dir": output_dir, "run_name": "run", **changes}
-            )
-        )
-        return output_dir / "run"
-
-    return run
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    """What a run sampled, decided, learned and answered."""
-    files = [folder / "results.jsonl", *folder.glob("rollouts/*"), *folder.glob("adapters/**/*.safetensors")]
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def question_file(folder: Path, labels: list[str] | None) -> Path:

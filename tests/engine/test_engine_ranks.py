@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, settings_for, group_of, logprobs_of
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, group_of, logprobs_of, settings_for
 from safetensors.torch import load_file
 
 from sttrl.engine.base import JUST_LOGPROBS

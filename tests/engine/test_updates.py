@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -375,5 +375,3 @@ def test_a_critics_packed_values_are_the_spelled_out_ones(critic: Any, monkeypat
     for a, b in zip(packed, critic.values("one", data), strict=True):
         assert a == pytest.approx(b, abs=1e-4)
     critic.close_fork("one")
-
-

@@ -20,12 +20,26 @@ from typing import Any, Literal
 from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.data import SourceSpec, questions, read_table
-from sttrl.engine.base import Policy
+from sttrl.engine.base import JUST_LOGPROBS, Policy
 from sttrl.report import results_lines
 from sttrl.run.folder import attempts, claim
 from sttrl.run.journal import Journal, read_finished
 from sttrl.run.runner import Runner
-from sttrl.types import AnswerKind, Ballots, DeltaSpec, FinishReason, Group, Objective, Problem, Rollout, Sampling, TrainBatch, UpdateStats
+from sttrl.types import (
+    AnswerKind,
+    Ballots,
+    DeltaSpec,
+    FinishReason,
+    Group,
+    Measure,
+    Objective,
+    Problem,
+    Rollout,
+    Sampling,
+    TokenStats,
+    TrainBatch,
+    UpdateStats,
+)  # fmt: skip
 
 CHOICES = 5
 Planned = BaseException | Callable[[], None]
@@ -90,24 +104,44 @@ class StandInPolicy:
         return Group(prompt_T=tuple(prompt_T), rollout_G=tuple(self._rollout(tuple(prompt_T), sampling, seed) for seed in seeds_G))
 
     async def score(
-        self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout], temperature: float, at: Literal["policy", "base"] = "policy"
-    ) -> tuple[tuple[float, ...], ...]:
-        """Log-probabilities of the tokens."""
+        self,
+        prompt_T: Sequence[int],
+        rollout_G: Sequence[Rollout],
+        temperature: float,
+        measure: Measure = JUST_LOGPROBS,
+        at: Literal["policy", "base"] = "policy",
+    ) -> tuple[TokenStats, ...]:
+        """Every statistic is the log-probability of the answer, spread over the tokens, or its opposite."""
+        self.engine.faults.at("score")
         p = self.probabilities(prompt_T, temperature, base=at == "base")
-        return tuple(tuple(math.log(p[r.token_T[0]]) / len(r.token_T) for _ in r.token_T) for r in rollout_G)
+        mean_G = [math.log(p[r.token_T[0]]) / len(r.token_T) for r in rollout_G]
+        signs = {"logprob": 1.0, "entropy": -1.0, "top_confidence": -1.0, "self_certainty": -1.0, "sum_pi_squared": -0.1}
+        return tuple(
+            TokenStats(**{f"{stat}_T": (signs.get(stat, 1.0) * mean,) * len(r.token_T) for stat in measure.want})
+            for mean, r in zip(mean_G, rollout_G, strict=True)
+        )
+
+    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+        """A critic that expects a half."""
+        return tuple((0.5,) * len(r.token_T) for r in rollout_G)
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """Add the advantages to the logits of the answers that earned them."""
+        """Add the advantages to the logits of the answers that earned them; without advantages, every response is good."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
         await asyncio.sleep(0)
         self.engine.faults.at("update")
-        for rollout, advantage in zip(batch.rollout_G, batch.advantage_G, strict=True):
-            self.delta_C[rollout.token_T[0]] += 0.5 * advantage / len(batch.rollout_G)
+        loss = 0.0
+        for group in batch.group_P:
+            for i, rollout in enumerate(group.rollout_G):
+                advantage = group.advantage_GT[i][0] if group.advantage_GT else 1.0
+                self.delta_C[rollout.token_T[0] % CHOICES] += 0.5 * advantage / len(group.rollout_G)
+                loss -= advantage
         self.version += 1
-        p, q = self.probabilities(batch.prompt_T), self.probabilities(batch.prompt_T, base=True)
+        prompt_T = batch.group_P[0].prompt_T
+        p, q = self.probabilities(prompt_T), self.probabilities(prompt_T, base=True)
         kl = math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
         return UpdateStats(
-            loss=-sum(batch.advantage_G), grad_norm=1.0, lr=self.spec.lr, kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
+            loss=loss, grad_norm=1.0, lr=self.spec.lr, kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
             logprob_correlation=1.0, tokens=batch.n_tokens, micro_batches=1, seconds=0.0,
         )  # fmt: skip
 

@@ -23,7 +23,10 @@ from sttrl.run.journal import JOURNAL, Journal, read_lines
 
 KILLED = 137
 CUTS = 200
-MODES: dict[str, dict[str, Any]] = {"per_question": {}, "continuous": {"continuous": True}, "two_in_flight": {"parallel_problems": 2}}
+TTRL = {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2, "eval_every": 1, "checkpoint_every": 2}
+MODES: dict[str, dict[str, Any]] = {
+    "per_question": {}, "continuous": {"continuous": True}, "two_in_flight": {"parallel_problems": 2}, "ttrl": TTRL,
+}  # fmt: skip
 
 
 class Instants:
@@ -133,7 +136,7 @@ def check_nothing_twice(folder: Path) -> None:
 
 
 def small(folder: Path, mode: str) -> RunConfig:
-    return config_for(folder, limit=3, steps=2, n_votes=7, n_train=7, val_samples=3, ties="first", **MODES[mode])
+    return config_for(folder, **{"limit": 3, "steps": 2, "n_votes": 7, "n_train": 7, "val_samples": 3, "ties": "first", **MODES[mode]})
 
 
 @pytest.fixture(scope="module", params=MODES)

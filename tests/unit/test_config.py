@@ -10,7 +10,19 @@ from typing import Any, get_args
 
 import pytest
 
-from sttrl.config import FULL_LR, LORA_LR, AdaptationMethod, RunConfig, Tracker, VotingFunction, field_names, to_plain
+from sttrl.config import (
+    METHOD_DEFAULTS,
+    USED_BY,
+    AdaptationMethod,
+    ConfidenceKind,
+    EnergyKind,
+    RewardKind,
+    RunConfig,
+    Tracker,
+    VotingFunction,
+    field_names,
+    to_plain,
+)
 from sttrl.errors import UsageError
 from sttrl.run.folder import default_name, identity, run_folder
 
@@ -45,6 +57,15 @@ BAD: dict[str, dict[str, Any]] = {
     "prompt_format": {"prompt_format": "no place for it"},
     "max_logprob_gap": {"max_logprob_gap": float("nan")},
     "max_logprob_gap ": {"max_logprob_gap": -0.5},
+    "mini_batches": {"n_train": 4, "mini_batches": 5},
+    "ppo_epochs": {"ppo_epochs": 0},
+    "min_margin": {"min_margin": 1.5},
+    "max_flip_rate": {"max_flip_rate": -0.5},
+    "gamma": {"gamma": float("nan")},
+    "energy_tau": {"voting_function": "energy", "energy_tau": 0.0},
+    "confidence_window": {"voting_function": "confidence", "confidence_window": 0},
+    "memo_views": {"adaptation_method": "memo", "memo_views": 1},
+    "epochs": {"adaptation_method": "ttrl", "epochs": 0},
 }
 
 
@@ -83,13 +104,26 @@ def test_defaults_are_the_paper_s() -> None:
     config = RunConfig()
     assert (config.n_votes, config.n_train, config.val_samples) == (64, 32, 16)
     assert (config.temp, config.top_p, config.val_temp, config.val_top_p) == (1.0, 1.0, 0.6, 0.95)
-    assert (config.kl_coef, config.weight_decay, config.max_response_tokens) == (0.001, 0.01, 3072)
+    assert (config.kl_coef, config.decay, config.max_response_tokens) == (0.001, 0.01, 3072)
+    assert (config.clip_low, config.clip_high, config.ppo_epochs, config.mini_batches) == (0.2, 0.2, 1, 1)
+    assert (config.adv_estimator, config.policy_loss, config.loss_aggregation) == ("grpo", "vanilla", "token-mean")
+    assert {name: RunConfig(adaptation_method=name).method_steps for name in get_args(AdaptationMethod)} == {
+        "sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0,
+    }  # fmt: skip
+    assert RunConfig(adaptation_method="slot").decay == 1e-8
+    by_data = {name: RunConfig(adaptation_method="ttrl", dataset=name) for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GPQA-TTT")}
+    assert {n: (c.ttrl_batch_size, c.ttrl_epochs) for n, c in by_data.items()} == {
+        "AIME-TTT": (8, 80), "AMC-TTT": (8, 30), "MATH-TTT": (32, 10), "GPQA-TTT": (32, 10),
+    }  # fmt: skip
     assert config.adaptation_method == "sttrl" and config.voting_function == "majority"
 
 
 def test_learning_rate_follows_the_kind_of_delta() -> None:
-    assert RunConfig().learning_rate == LORA_LR
-    assert RunConfig(lora_rank=0).learning_rate == FULL_LR == 5e-7
+    assert RunConfig().learning_rate == RunConfig(adaptation_method="ttrl").learning_rate == 1e-3
+    assert RunConfig(lora_rank=0).learning_rate == RunConfig(lora_rank=0, adaptation_method="ttrl").learning_rate == 5e-7
+    assert RunConfig(adaptation_method="ttft").learning_rate == 1e-4
+    assert RunConfig(adaptation_method="ttft", continuous=True).learning_rate == 5e-5
+    assert RunConfig(adaptation_method="slot").learning_rate == 0.1 and RunConfig(adaptation_method="memo").learning_rate == 1e-5
     assert RunConfig(lr=0.0).learning_rate == 0.0, "0 is a learning rate, not an absent one"
 
 
@@ -101,10 +135,15 @@ def test_questions_in_flight() -> None:
 
 def test_choices_agree_with_the_registries() -> None:
     from sttrl.methods import METHODS
+    from sttrl.objectives.rewards import REWARDS
     from sttrl.voting import VOTES
+    from sttrl.voting.confidence import STATISTICS
+    from sttrl.voting.energy import ENERGIES
 
     assert get_args(VotingFunction) == tuple(VOTES)
-    assert get_args(AdaptationMethod) == tuple(METHODS)
+    assert get_args(AdaptationMethod) == tuple(METHODS) == tuple(METHOD_DEFAULTS)
+    assert get_args(RewardKind) == tuple(REWARDS)
+    assert get_args(EnergyKind) == tuple(ENERGIES) and get_args(ConfidenceKind) == tuple(STATISTICS)
     assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
 
 
@@ -119,6 +158,32 @@ def test_plain_values_are_json_and_complete() -> None:
         "outputs",
         None,
     )
+
+
+SILENT: list[dict[str, Any]] = [
+    {"adaptation_method": "slot", "voting_function": "energy"},
+    {"adaptation_method": "none", "reward": "random"},
+    {"adaptation_method": "ttft", "adv_estimator": "rloo"},
+    {"adaptation_method": "memo", "policy_loss": "gspo"},
+    {"adaptation_method": "sttrl", "epochs": 3},
+    {"adaptation_method": "ttrl", "memo_views": 4},
+    {"adaptation_method": "ttft", "kl_budget": 0.1},
+    {"voting_function": "majority", "energy_tau": 1.0},
+    {"voting_function": "energy", "confidence": "self_certainty"},
+    {"adaptation_method": "ttrl", "continuous": True},
+]
+
+
+@pytest.mark.parametrize("settings", SILENT, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_a_setting_that_would_do_nothing_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="does nothing with --") as caught:
+        RunConfig(**settings)
+    assert caught.value.hint
+
+
+def test_what_belongs_to_methods_names_settings_and_methods() -> None:
+    assert set(USED_BY) <= set(field_names())
+    assert all(methods < set(get_args(AdaptationMethod)) for methods in USED_BY.values())
 
 
 OTHER: dict[str, Any] = {
@@ -139,8 +204,10 @@ def test_the_folder_s_name_follows_what_the_run_does() -> None:
     names = {default_name(RunConfig(**{flag: value})) for flag, value in OTHER.items()}
     assert len(names | {name}) == len(OTHER) + 1
     assert {default_name(RunConfig(**{flag: value})) for flag, value in SAME.items()} == {name}
+    ttrl = RunConfig(adaptation_method="ttrl")
+    assert default_name(ttrl) == default_name(dataclasses.replace(ttrl, checkpoint_every=3))
     assert run_folder(RunConfig(run_name="mine", output_dir=Path("o"))) == Path("o/mine")
-    assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name"}
+    assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name", "checkpoint_every"}
 
 
 @pytest.mark.parametrize("hostile", ["../../etc/passwd", "hf:a/b:c:d", "a b<script>", "x/../../y.jsonl", "/"])

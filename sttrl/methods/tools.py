@@ -1,0 +1,141 @@
+"""What a method is given: settings, seeds, and how a vote is held."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sttrl.config import RunConfig
+from sttrl.engine.base import Policy
+from sttrl.objectives.registry import estimator_needs
+from sttrl.objectives.rewards import REWARDS
+from sttrl.types import (
+    Ballots,
+    DeltaSpec,
+    Election,
+    Group,
+    HeldVote,
+    Measure,
+    Objective,
+    Problem,
+    Rollout,
+    Sampling,
+    Stat,
+    Step,
+    TokenStats,
+)  # fmt: skip
+from sttrl.voting import VOTES, VoteConfig, stats_needed
+
+SeedSource = Callable[[Problem, str, int, int], tuple[int, ...]]
+"""(problem, purpose, step, n) -> n seeds, the same in every run with the same run seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """Everything around a policy that a method may use.
+
+    ``ballots`` extracts and judges a group's answers; ``observe`` is told of every finished step.
+    """
+
+    config: RunConfig
+    ballots: Callable[[Problem, Group], Awaitable[Ballots]]
+    seeds: SeedSource
+    observe: Callable[[Problem, Step], object]
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the samples that vote are taken."""
+        return Sampling(temperature=self.config.temp, top_p=self.config.top_p, max_tokens=self.config.max_response_tokens)
+
+    @property
+    def objective(self) -> Objective:
+        """What a policy-gradient update minimises."""
+        config = self.config
+        return Objective(
+            policy_loss=config.policy_loss,
+            loss_aggregation=config.loss_aggregation,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            kl_coef=config.kl_coef,
+            max_logprob_gap=config.max_logprob_gap,
+            ppo_epochs=config.ppo_epochs,
+            mini_batches=config.mini_batches,
+        )
+
+    @property
+    def vote_config(self) -> VoteConfig:
+        """The settings of the votes."""
+        config = self.config
+        return VoteConfig(
+            ties=config.ties,
+            energy=config.energy,
+            energy_temperature=config.energy_temp,
+            energy_tau=config.energy_tau,
+            confidence=config.confidence,
+            window=config.confidence_window,
+            top_k=config.confidence_top_k,
+        )
+
+    def vote(self, ballots: Ballots) -> Election:
+        """The run's voting function."""
+        return VOTES[self.config.voting_function](ballots, self.vote_config)
+
+    def majority(self, ballots: Ballots) -> Election:
+        """The majority vote, logged beside every other."""
+        return VOTES["majority"](ballots, self.vote_config)
+
+    def weights(self, problem: Problem | None, total_steps: int) -> DeltaSpec:
+        """A LoRA adapter or full weights, with the run's optimiser settings and a seed of its own."""
+        config = self.config
+        return DeltaSpec(
+            kind="lora" if config.lora_rank else "full",
+            lr=config.learning_rate,
+            total_steps=max(1, total_steps),
+            warmup_ratio=config.warmup_ratio,
+            schedule=config.lr_schedule,
+            weight_decay=config.decay,
+            critic_lr=config.critic_lr,
+            seed=self.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.seed,
+        )
+
+    async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
+        """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
+        config, reward = self.config, REWARDS[self.config.reward]
+        seeds_G = self.seeds(problem, "vote", step, config.n_votes)
+        group = await policy.sample(problem.prompt_T, self.sampling, seeds_G)
+        greedy = await self._greedy(problem, policy, step) if "baseline" in estimator_needs(config.adv_estimator) else ()
+        everyone = replace(group, rollout_G=(*group.rollout_G, *greedy))
+        ballots = await self.weighed(problem, policy, everyone, stats_needed(config.voting_function, self.vote_config) | reward.stats)
+        samples = first(ballots, len(group.rollout_G))
+        election = self.vote(samples)
+        seen = replace(election, agreement_G=tuple(float(c is not None and c == election.winner) for c in ballots.class_G))
+        reward_G = reward.function(ballots, seen, [r.seed for r in everyone.rollout_G])
+        return HeldVote(
+            group=group,
+            ballots=samples,
+            election=election,
+            majority=self.majority(samples),
+            reward_G=reward_G[: len(group.rollout_G)],
+            greedy=greedy[0] if greedy else None,
+            baseline=reward_G[-1] if greedy else None,
+        )
+
+    async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
+        """Judge a group. Log-probs come with the samples; what else a vote or a reward reads takes a pass of the learner."""
+        ballots = await self.ballots(problem, group)
+        stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
+        if wanted - {"logprob"}:
+            measure = Measure(want=wanted - {"logprob"}, energy_temperature=self.config.energy_temp, top_k=self.config.confidence_top_k)
+            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.temp, measure)
+        known = tuple(replace(stats, logprob_T=r.logprob_T) for stats, r in zip(stats_G, group.rollout_G, strict=True))
+        return replace(ballots, stats_G=known)
+
+    async def _greedy(self, problem: Problem, policy: Policy, step: int) -> tuple[Rollout, ...]:
+        sampling = replace(self.sampling, temperature=0.0, top_p=1.0)
+        return (await policy.sample(problem.prompt_T, sampling, self.seeds(problem, "baseline", step, 1))).rollout_G
+
+
+def first(ballots: Ballots, count: int) -> Ballots:
+    """The ballots of the first samples alone; a class that none of them is in stays, with no votes."""
+    stats_G = None if ballots.stats_G is None else ballots.stats_G[:count]
+    return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], stats_G=stats_G)
