@@ -213,7 +213,7 @@ def sweep_command(arguments: Sequence[str]) -> None:
     configs = configs_of(sweep, arguments[2:])
     from sttrl.launch import run_sweep
 
-    run_sweep(sweep.name, configs)
+    run_sweep(sweep.name, configs, Path(arguments[1]))
 
 
 COMMANDS = {"report": report_command, "data": data_command, "env": env_command, "sweep": sweep_command}

@@ -22,7 +22,7 @@ from sttrl.errors import QuestionsFailedError, UsageError
 from sttrl.run.files import write_json
 from sttrl.run.folder import attempts, claim, run_folder, source_of
 from sttrl.run.journal import JOURNAL, Journal, read_finished
-from sttrl.types import Problem
+from sttrl.types import Problem, Question
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -47,19 +47,19 @@ def run(config: RunConfig) -> None:
     finish(run_folder(config))
 
 
-def run_sweep(name: str, configs: Sequence[RunConfig]) -> None:
+def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None = None) -> None:
     """Do what is left of every run of a sweep on one engine where their model is the same, then print the table of all.
 
     Raises `QuestionsFailedError` at the very end when questions failed.
     """
     from sttrl.report.sweep import report_sweep
 
-    plans = [plan_of(config) for config in configs]
+    plans = [plan_of(config, *selection(config)) for config in configs]
     with Workshop(needs=[plan.parts.settings for plan in plans if plan is not None and plan.problems]) as workshop:
         for number, config in enumerate(configs, 1):
             say(f"run {number} of {len(configs)}: {run_folder(config).name}")
             carry_out(config, workshop)
-    report = report_sweep(name, [run_folder(config) for config in configs])
+    report = report_sweep(name, [run_folder(config) for config in configs], file)
     print(f"{report.table}\n\nsweep folder: {report.folder}")
     complain(report.bad, report.total, str(report.folder))
 
@@ -81,13 +81,17 @@ class Plan:
     parts: EngineParts
 
 
-def plan_of(config: RunConfig) -> Plan | None:
+def selection(config: RunConfig) -> tuple[Table, list[Question]]:
+    """The data set of a run, and the questions that were chosen of it. Raises `DataError` before anything is written."""
+    table = read_table(source_of(to_plain(config)))
+    return table, list(questions(table, config.ids or None, config.limit))
+
+
+def plan_of(config: RunConfig, table: Table, chosen: Sequence[Question]) -> Plan | None:
     """What is left of a run; None where nothing is."""
     folder = run_folder(config)
-    table = read_table(source_of(to_plain(config)))
-    chosen = questions(table, config.ids or None, config.limit)
     finished = {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
-    if all(q.id in finished for q in chosen):
+    if all(question.id in finished for question in chosen):
         return None
     problems, skipped, parts = prepare(config, table, chosen, finished)
     return Plan(problems, len(chosen) - len(problems) - skipped, parts)
@@ -96,9 +100,10 @@ def plan_of(config: RunConfig) -> Plan | None:
 def carry_out(config: RunConfig, workshop: Workshop) -> None:
     """Do what is left of one run."""
     started, folder = time.perf_counter(), run_folder(config)
+    table, chosen = selection(config)
     with Journal(folder) as journal:
         claim(folder, config)
-        plan = plan_of(config)
+        plan = plan_of(config, table, chosen)
         if plan is not None and plan.problems:
             write_json(folder / "environment.json", describe_environment())
             say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
@@ -143,7 +148,7 @@ class Workshop:
             await engine.close()
 
 
-def prepare(config: RunConfig, table: Table, chosen: Sequence[Any], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
+def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
     """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
     check_packages()
     device = choose_device(config.device)

@@ -137,8 +137,9 @@ def a_run_folder(parent: Path) -> Path:
         seconds={"sample": 4.0, "update": 0.5},
     )  # fmt: skip
     step = StepRecord(
-        step=0, version=0, ballots=before, election=election(None), majority=election(None), reward_G=[1.0, 0.0], tokens_sampled=10,
-        tokens_trained=6, update={**update, "logprob_correlation": 0.999, "tokens": 6, "micro_batches": 1}, seconds={"update": 0.5},
+        step=0, version=0, ballots=before, election=election(None), majority=election(None), reward_G=[1.0, 0.0], gate=None,
+        tokens_sampled=10, tokens_trained=6, update={**update, "logprob_correlation": 0.999, "tokens": 6, "micro_batches": 1},
+        seconds={"update": 0.5},
     )  # fmt: skip
     with Journal(folder) as journal:
         journal.begin("2-plus-5", 0, 1)
@@ -168,5 +169,6 @@ def election(answer: str | None) -> ElectionRecord:
 def poll(of: BallotsRecord) -> PollRecord:
     """Two samples, no greedy response."""
     return PollRecord(
-        k=2, greedy=False, temperature=1.0, top_p=1.0, max_tokens=8, version=0, ballots=of, election=election(None), tokens=10
+        k=2, greedy=False, temperature=1.0, top_p=1.0, max_tokens=8, version=0, ballots=of, election=election(None),
+        confidence=election(None), tokens=10,
     )  # fmt: skip

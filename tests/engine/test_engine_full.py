@@ -86,7 +86,8 @@ def test_full_weights_ppo_and_every_method(
     runs = {**METHODS, "gae": {"adv_estimator": "gae", "critic_lr": 0.01, "mini_batches": 2}, "energy": {"voting_function": "energy"}}
     for name, changes in runs.items():
         config = settled(
-            tiny_model, dataset="arithmetic-demo", output_dir=tmp_path / name, lora_rank=0, dtype="bfloat16", separate_ref_gpu=True, answer_kind=None,
+            tiny_model, dataset="arithmetic-demo", output_dir=tmp_path / name, lora_rank=0, dtype="bfloat16", separate_ref_gpu=True,
+            answer_kind=None,
             **{"lr": 0.001, "limit": 2, **changes},
         )  # fmt: skip
         launch.run(config)

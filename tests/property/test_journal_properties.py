@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sttrl.errors import JournalError
 from sttrl.run.journal import JOURNAL, Journal, read_finished, read_lines
-from sttrl.run.records import POLL_NAMES, BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.run.records import POLL_NAMES, SCHEMA_VERSION, BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 
 TEXT = st.text(st.characters(codec=None), max_size=12)
 """Any text at all, halves of surrogate pairs, line separators and control characters too."""
@@ -39,14 +39,15 @@ ELECTIONS = st.builds(
 SECONDS = st.dictionaries(TEXT, NUMBER, max_size=2)
 STEPS = st.builds(
     StepRecord,
-    step=COUNT, version=COUNT, ballots=BALLOTS, election=ELECTIONS, majority=ELECTIONS, reward_G=st.lists(NUMBER, max_size=3),
+    step=COUNT, version=COUNT, ballots=st.none() | BALLOTS, election=st.none() | ELECTIONS, majority=st.none() | ELECTIONS,
+    reward_G=st.lists(NUMBER, max_size=3), gate=st.none() | st.sampled_from(["margin", "agreement"]),
     tokens_sampled=COUNT, tokens_trained=COUNT, update=st.none() | st.dictionaries(TEXT, NUMBER | COUNT | st.none(), max_size=2),
     seconds=SECONDS,
 )  # fmt: skip
 POLLS = st.builds(
     PollRecord,
     k=COUNT, greedy=st.booleans(), temperature=NUMBER, top_p=NUMBER, max_tokens=COUNT, version=COUNT, ballots=BALLOTS, election=ELECTIONS,
-    tokens=COUNT,
+    confidence=ELECTIONS, tokens=COUNT,
 )  # fmt: skip
 QUESTIONS = st.builds(
     QuestionRecord,
@@ -55,7 +56,8 @@ QUESTIONS = st.builds(
     answer_source=st.none() | st.sampled_from(POLL_NAMES), polls=st.dictionaries(st.sampled_from(POLL_NAMES), POLLS, max_size=2),
     steps=COUNT, tokens_sampled=COUNT, tokens_trained=COUNT, tokens_evaluated=COUNT, seconds=SECONDS,
 )  # fmt: skip
-HISTORY = st.tuples(QUESTIONS, st.lists(STEPS, max_size=2), st.lists(STEPS, max_size=1))
+TAKEN = st.lists(STEPS, max_size=2, unique_by=lambda step: step.step).map(lambda taken: sorted(taken, key=lambda step: step.step))
+HISTORY = st.tuples(QUESTIONS, TAKEN, st.lists(STEPS, max_size=1))
 """A question, its steps, and the steps of an earlier try that was cut short."""
 HISTORIES = st.lists(HISTORY, max_size=3, unique_by=lambda history: history[0].id)
 
@@ -125,7 +127,7 @@ def test_another_schema_is_an_error(histories: list[tuple[QuestionRecord, list[S
     with written(histories) as folder:
         path = folder / JOURNAL
         first, *others = path.read_bytes().splitlines(keepends=True)
-        if version == 1:
+        if version == SCHEMA_VERSION:
             return
         changed = json.dumps({**json.loads(first), "v": version}).encode() + b"\n"
         path.write_bytes(b"".join([changed, *others]))

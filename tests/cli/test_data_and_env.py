@@ -1,0 +1,58 @@
+"""The subcommands data and env."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from saying import DATA, Said, complaint
+
+from sttrl.cli import main
+
+
+def test_env(capsys: Said) -> None:
+    assert main(["env"]) == 0
+    found = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {"python", "cores", "memory_mib", "cuda", "torch", "verl", "vllm", "ray", "transformers", "sttrl", "engine"} <= set(found)
+    assert found["python"] == sys.version.split()[0] and found["engine"].startswith("verl + Ray + vLLM on c")
+
+
+def test_data_of_the_demo(capsys: Said) -> None:
+    assert main(["data", "arithmetic-demo"]) == 0
+    text = capsys.readouterr().out
+    assert "arithmetic-demo" in text and "56 of 56 questions have a label" in text and "warning" not in text
+
+
+def test_data_of_a_file_with_bad_rows(tmp_path: Path, capsys: Said) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "", "answer": "2"}\n')
+    said = complaint(capsys, "data", "a.jsonl", code=3)
+    assert "a.jsonl, row 2, field 'question'" in said and "--on_bad_row skip" in said
+    assert main(["data", "a.jsonl", "--on-bad-row", "skip"]) == 0
+    assert "row 2" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(DATA is None, reason="no benchmark data here")
+def test_data_never_shows_what_its_authors_withhold(capsys: Said) -> None:
+    import gzip
+
+    assert main(["data", "GPQA-TTT", "--data_dir", str(DATA)]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "198" in text and "not shown" in text
+    (path,) = Path(str(DATA)).glob("GPQA-TTT.json*")
+    rows = json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+    for row in rows:
+        words = str(row["prompt"]).split()
+        pieces = (" ".join(words[start : start + 6]) for start in range(0, max(1, len(words) - 6), 6))
+        shown = any(piece in text for piece in pieces)
+        assert not shown, "a question, or a part of it, was printed"
+
+
+@pytest.mark.skipif(DATA is None, reason="no benchmark data here")
+@pytest.mark.parametrize(("name", "rows"), [("AIME-TTT", 30), ("AMC-TTT", 83), ("MATH-TTT", 500), ("GSM8K-TTT", 1319)])
+def test_data_of_the_benchmarks(name: str, rows: int, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STTRL_DATA", str(DATA))
+    assert main(["data", name]) == 0
+    text = capsys.readouterr().out
+    assert f"{rows} of {rows} questions have a label" in text and "warning" not in text
