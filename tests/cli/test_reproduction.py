@@ -121,6 +121,7 @@ def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
     config = parse_run(["--config", str(file)])
     assert {name: getattr(config, name) for name in TTRL_EVERYWHERE} == TTRL_EVERYWHERE
     assert (config.dataset, config.model, config.temp) == (DATASETS[dataset], MODELS[model], TTRL_TEMP[model])
+    assert (config.mini_batches, config.eval_every) == (config.train_batch_size, 2), "an optimiser step a question"
     assert (config.train_batch_size, config.epochs) == (config.ttrl_batch_size, config.ttrl_epochs) == TTRL_BATCHES[dataset]
     assert config.max_prompt_tokens == PROMPT_TOKENS[dataset]
     comment = comment_of(file)

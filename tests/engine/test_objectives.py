@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from sttrl.objectives.losses import GAP_SUMS, actor_config, agreement, gap_sums, policy_loss
+from sttrl.objectives.losses import GAP_SUMS, agreement, gap_sums, policy_loss
 from sttrl.types import Objective
 
 
@@ -42,9 +42,9 @@ def loss_of(
     columns |= {"old_log_probs": [torch.tensor(row) for row in old_G]} if old_G else {}
     columns |= {"ref_log_prob": [torch.tensor(row) for row in base_G]} if base_G else {}
     data = TensorDict({name: jagged(rows) for name, rows in columns.items()}, batch_size=[len(lengths)])
-    tu.assign_non_tensor(data, dp_size=1, batch_num_tokens=sum(lengths), global_batch_size=len(lengths))
+    tu.assign_non_tensor(data, dp_size=1)
     output = {"log_probs": jagged([torch.cat([row, row.new_zeros(1)]) for row in logprob])}
-    loss, metrics = policy_loss(actor_config(objective, len(lengths)), output, data)
+    loss, metrics = policy_loss(objective, len(lengths), sum(lengths), output, data)
     loss.backward()
     return float(loss.detach()), [row.grad.tolist() for row in logprob if row.grad is not None], metrics
 
