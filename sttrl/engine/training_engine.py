@@ -18,8 +18,9 @@ from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
+from sttrl.engine.attention import LAYOUT
 from sttrl.engine.packing import Packed, pack
-from sttrl.objectives.token_statistics import STATISTICS
+from sttrl.objectives.token_statistics import STATISTICS, Scores
 from sttrl.types import Measure, Stat
 
 SHARED_PROMPT = "shared_prompt"
@@ -50,19 +51,22 @@ class PromptOnce(FSDPEngineWithLMHead):
         inputs = {
             "input_ids": packed.input_N[None].to(device),
             "position_ids": packed.position_N[None].to(device),
-            "attention_mask": packed.mask_NN[None, None].to(device),
+            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # the layout says who sees whom
+            LAYOUT: packed.layout.to(device),
         }
         if self.takes_logits_to_keep:
             inputs["logits_to_keep"] = packed.logit_L.to(device)
         return inputs, {PACKED: packed}
 
-    def scored(self, output_BNX: torch.Tensor, packed: Packed) -> torch.Tensor:
-        """What the model put out where a token is scored: ``[S, X]`` of its output ``[B, N, X]``."""
+    def scoring(self, output_BNX: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model put out where tokens are scored, ``[L, X]`` of its output ``[B, N, X]``, and the row of each token ``[S]``."""
+        device = output_BNX.device
         if not self.packs:
             start = packed.prompt_length - 1
-            return torch.cat([output_BNX[row, start : start + n] for row, n in enumerate(packed.lengths_G)])
-        row_S = packed.row_S if self.takes_logits_to_keep else packed.logit_L[packed.row_S]
-        return output_BNX[0][row_S.to(output_BNX.device)]
+            spelled_SX = torch.cat([output_BNX[row, start : start + n] for row, n in enumerate(packed.lengths_G)])
+            return spelled_SX, torch.arange(len(spelled_SX), device=device)
+        scoring_LX = output_BNX[0] if self.takes_logits_to_keep else output_BNX[0][packed.logit_L.to(device)]
+        return scoring_LX, packed.row_S.to(device)
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device=["cpu"])
@@ -85,12 +89,12 @@ class PromptOnceEngine(PromptOnce):
         """
         packed: Packed = output_args[PACKED]
         measure: Measure = tu.get_non_tensor_data(micro_batch, MEASURE, JUST_LOGPROBS)
-        raw = self.scored(output.logits, packed).float()
+        logit_LV, row_S = self.scoring(output.logits, packed)
         if self.logit_bias is not None:
-            raw = raw + self.logit_bias.to(raw.device)
-        scaled = raw / float(tu.get_non_tensor_data(micro_batch, "temperature", 1.0))
-        token_S = packed.label_S.to(raw.device)
-        found = {name: STATISTICS[name](raw, scaled, token_S, measure) for name in (*sorted(measure.want), ALWAYS)}
+            logit_LV = logit_LV.float() + self.logit_bias.to(logit_LV.device)
+        temperature = float(tu.get_non_tensor_data(micro_batch, "temperature", 1.0))
+        of = Scores(logit_LV, temperature, row_S, packed.label_S.to(logit_LV.device))
+        found = {name: STATISTICS[name](of, measure) for name in (*sorted(measure.want), ALWAYS)}
         offsets = micro_batch["input_ids"].offsets()
         wanted: dict[str, torch.Tensor] = {
             name: torch.nested.nested_tensor_from_jagged(_as_rows(x, packed.lengths_G), offsets) for name, x in found.items()
@@ -98,7 +102,7 @@ class PromptOnceEngine(PromptOnce):
         wanted["log_probs"] = wanted.pop(ALWAYS)
         if tu.get_non_tensor_data(micro_batch, FINAL_LOGITS, False):
             ends = torch.tensor(packed.lengths_G).cumsum(0) - 1
-            wanted[FINAL_LOGITS] = scaled[ends.to(scaled.device)]
+            wanted[FINAL_LOGITS] = of.scaled_LV[row_S[ends.to(row_S.device)]]
         return wanted
 
 
@@ -145,7 +149,8 @@ class PromptOnceCritic(PromptOnce, FSDPEngineWithValueHead):
     ) -> dict[str, torch.Tensor]:
         """The value expected before each response token."""
         packed: Packed = output_args[PACKED]
-        value_S = self.scored(output.logits, packed)[:, 0].float()
+        value_LX, row_S = self.scoring(output.logits, packed)
+        value_S = value_LX[row_S, 0].float()
         offsets = micro_batch["input_ids"].offsets()
         return {"values": torch.nested.nested_tensor_from_jagged(_as_rows(value_S, packed.lengths_G), offsets)}
 

@@ -189,10 +189,11 @@ class SlottedWorker(TrainingWorker):
         )
 
     def _row_budget(self, group: TrainGroup) -> int:
-        """Row tokens of one micro-batch, the prompt's own taken off; never less than the longest row."""
+        """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once."""
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
-        prompts = 1 if self.engine.packs else len(group.rollout_G)
-        return max(longest, self.settings.micro_batch_tokens - prompts * len(group.prompt_T))
+        if self.engine.packs:
+            return max(longest, self.settings.micro_batch_tokens)
+        return longest * max(1, self.settings.micro_batch_tokens // (len(group.prompt_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
         with self.engine.train_mode():

@@ -3,55 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
 import torch
 
 from sttrl.types import Measure, Stat
 
-Statistic = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Measure], torch.Tensor]
-"""(raw logits ``[S, V]``, logits at the sampling temperature ``[S, V]``, tokens ``[S]``, measure) -> a number for each ``[S]``."""
+
+@dataclass(frozen=True)
+class Scores:
+    """The logits that score ``S`` tokens: ``L`` of them, because responses share the one that scores their first tokens.
+
+    ``logit_LV`` in the model's dtype; ``temperature`` they were sampled at; ``row_S`` the row of each token, ``token_S`` the token.
+    """
+
+    logit_LV: torch.Tensor
+    temperature: float
+    row_S: torch.Tensor
+    token_S: torch.Tensor
+
+    @cached_property
+    def raw_LV(self) -> torch.Tensor:
+        """The logits in float32."""
+        return self.logit_LV.float()
+
+    @cached_property
+    def scaled_LV(self) -> torch.Tensor:
+        """The logits at the sampling temperature, in float32."""
+        return self.raw_LV if self.temperature == 1.0 else self.raw_LV / self.temperature
 
 
-def logprob(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+class LogProb(torch.autograd.Function):
+    """Log-softmax of some entries, without a float32 copy of the logits.
+
+    A few rows at a time, so that they stay in the cache: autograd's way goes some fifteen times over ``[L, V]`` in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logit_LV: torch.Tensor, temperature: float, row_S: torch.Tensor, token_S: torch.Tensor) -> torch.Tensor:
+        """Log-probs ``[S]`` in float32."""
+        lse_L = torch.cat([(part.float() / temperature).logsumexp(dim=-1) for part in logit_LV.split(_rows_at_once(logit_LV))])
+        ctx.save_for_backward(logit_LV, lse_L, row_S, token_S)
+        ctx.temperature = temperature
+        return logit_LV[row_S, token_S].float() / temperature - lse_L[row_S]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        """(one-hot - p) times the gradient of each token, over the temperature; rounded to the logits' dtype once."""
+        logit_LV, lse_L, row_S, token_S = ctx.saved_tensors
+        share_S = gradients[0].float() / ctx.temperature
+        share_L = torch.zeros_like(lse_L).index_put_((row_S,), share_S, accumulate=True)
+        gradient_LV = torch.empty_like(logit_LV)
+        at_once = _rows_at_once(logit_LV)
+        for start in range(0, len(logit_LV), at_once):
+            rows = slice(start, start + at_once)
+            part = (logit_LV[rows].float() / ctx.temperature).sub_(lse_L[rows, None]).exp_().mul_(-share_L[rows, None])
+            mine = (row_S >= start) & (row_S < start + at_once)
+            part.index_put_((row_S[mine] - start, token_S[mine]), share_S[mine], accumulate=True)
+            gradient_LV[rows] = part
+        return gradient_LV, None, None, None
+
+
+def _rows_at_once(logit_LV: torch.Tensor) -> int:
+    """Rows of 4 MiB in float32, which a core's cache holds; of 256 MiB on GPU."""
+    return max(1, (1 << 26 if logit_LV.is_cuda else 1 << 20) // logit_LV.shape[1])
+
+
+def logprob(of: Scores, measure: Measure) -> torch.Tensor:
     """Log-probability of the token."""
-    return scaled.gather(1, token_S[:, None])[:, 0] - scaled.logsumexp(dim=-1)
+    found: torch.Tensor = LogProb.apply(of.logit_LV, of.temperature, of.row_S, of.token_S)
+    return found
 
 
-def entropy(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def entropy(of: Scores, measure: Measure) -> torch.Tensor:
     """Shannon entropy in nats."""
-    log_p = scaled.log_softmax(dim=-1)
-    return -(log_p.exp() * log_p).sum(dim=-1)
+    log_p = of.scaled_LV.log_softmax(dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)[of.row_S]
 
 
-def top_confidence(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def top_confidence(of: Scores, measure: Measure) -> torch.Tensor:
     """Minus the mean log-probability of the k likeliest tokens (DeepConf, arXiv 2508.15260)."""
-    top = scaled.topk(min(measure.top_k, scaled.shape[1]), dim=-1).values
-    return scaled.logsumexp(dim=-1) - top.mean(dim=-1)
+    top = of.scaled_LV.topk(min(measure.top_k, of.scaled_LV.shape[1]), dim=-1).values
+    return (of.scaled_LV.logsumexp(dim=-1) - top.mean(dim=-1))[of.row_S]
 
 
-def self_certainty(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def self_certainty(of: Scores, measure: Measure) -> torch.Tensor:
     """logsumexp(z) - mean(z) (arXiv 2502.18581, up to the constant log V)."""
-    return scaled.logsumexp(dim=-1) - scaled.mean(dim=-1)
+    return (of.scaled_LV.logsumexp(dim=-1) - of.scaled_LV.mean(dim=-1))[of.row_S]
 
 
-def sum_pi_squared(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def sum_pi_squared(of: Scores, measure: Measure) -> torch.Tensor:
     """Sum of squared probabilities, as verl's optimal token baseline wants it."""
-    return scaled.softmax(dim=-1).square().sum(dim=-1)
+    return of.scaled_LV.softmax(dim=-1).square().sum(dim=-1)[of.row_S]
 
 
-def logit(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def logit(of: Scores, measure: Measure) -> torch.Tensor:
     """Raw logit of the token."""
-    return raw.gather(1, token_S[:, None])[:, 0]
+    return of.raw_LV[of.row_S, of.token_S]
 
 
-def logsumexp(raw: torch.Tensor, scaled: torch.Tensor, token_S: torch.Tensor, measure: Measure) -> torch.Tensor:
+def logsumexp(of: Scores, measure: Measure) -> torch.Tensor:
     """T logsumexp(z / T) of the raw logits: minus the free energy (Liu 2020)."""
     temperature = measure.energy_temperature
-    return temperature * (raw / temperature).logsumexp(dim=-1)
+    return (temperature * (of.raw_LV / temperature).logsumexp(dim=-1))[of.row_S]
 
 
-STATISTICS: Final[dict[Stat, Statistic]] = {
+STATISTICS: Final[dict[Stat, Callable[[Scores, Measure], torch.Tensor]]] = {
     "logprob": logprob,
     "entropy": entropy,
     "top_confidence": top_confidence,
@@ -60,3 +119,4 @@ STATISTICS: Final[dict[Stat, Statistic]] = {
     "logit": logit,
     "logsumexp": logsumexp,
 }
+"""A number for each token ``[S]``."""

@@ -230,7 +230,7 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
             one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
         with micro_batches_of(learner, 40):
             many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
-        assert one_stats.micro_batches == 1 and many_stats.micro_batches >= 4
+        assert one_stats.micro_batches == 1 and many_stats.micro_batches >= 3
         check_close(many, one, 1e-4)
         for field in ("loss", "grad_norm", "logprob_gap_mean", "logprob_gap_max", "logprob_correlation"):
             assert getattr(many_stats, field) == pytest.approx(getattr(one_stats, field), rel=1e-4, abs=1e-6), field

@@ -1,17 +1,34 @@
-"""The packed layout, by hand."""
+"""The packed layout, by hand, and attention over it against a dense tree mask."""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.integrations.sdpa_attention import repeat_kv
 
-from sttrl.engine.packing import pack
+from sttrl.engine.attention import LAYOUT, attend
+from sttrl.engine.packing import Packed, pack
+
+
+def mask_of(packed: Packed) -> torch.Tensor:
+    """The layout as a dense mask ``[N, N]``."""
+    layout, n = packed.layout, len(packed.input_N)
+    mask = torch.zeros(n, n, dtype=torch.bool)
+    mask[: layout.prompt_length, : layout.prompt_length] = torch.ones(layout.prompt_length, layout.prompt_length).tril().bool()
+    longest = layout.own_GT.shape[1]
+    for place in layout.place_R.tolist():
+        row, t = divmod(place, longest)
+        columns = torch.cat([torch.arange(layout.prompt_length), layout.own_GT[row]])
+        mask[layout.own_GT[row, t], columns[layout.mask_TK[t]]] = True
+    return mask
 
 
 def test_a_hand_example() -> None:
     packed = pack(torch.tensor([10, 11, 12]), [torch.tensor([20, 21, 22]), torch.tensor([30]), torch.tensor([40, 41])])
     assert packed.input_N.tolist() == [10, 11, 12, 20, 21, 40]
     assert packed.position_N.tolist() == [0, 1, 2, 3, 4, 3]
-    assert packed.mask_NN.int().tolist() == [
+    assert mask_of(packed).int().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -29,7 +46,7 @@ def test_a_hand_example() -> None:
 def test_a_prompt_of_one_token_and_one_response() -> None:
     packed = pack(torch.tensor([7]), [torch.tensor([8, 9])])
     assert packed.input_N.tolist() == [7, 8]
-    assert packed.mask_NN.tolist() == [[True, False], [True, True]]
+    assert mask_of(packed).tolist() == [[True, False], [True, True]]
     assert packed.logit_L[packed.row_S].tolist() == [0, 1]
 
 
@@ -38,13 +55,43 @@ def test_every_response_sees_what_it_would_see_alone() -> None:
     prompt = torch.arange(5)
     responses = [torch.randint(100, (int(n),), generator=generator) for n in (4, 1, 7, 2, 2)]
     packed = pack(prompt, responses)
-    start = 0
+    mask, start = mask_of(packed), 0
     for response, length in zip(responses, packed.lengths_G, strict=True):
         alone = torch.cat([prompt, response])
         for t in range(length):
             row = packed.logit_L[packed.row_S[start + t]]
-            seen = packed.input_N[packed.mask_NN[row]]
+            seen = packed.input_N[mask[row]]
             assert torch.equal(seen, alone[: len(prompt) + t])
-            assert torch.equal(packed.position_N[packed.mask_NN[row]], torch.arange(len(seen)))
+            assert torch.equal(packed.position_N[mask[row]], torch.arange(len(seen)))
             assert packed.label_S[start + t] == response[t]
         start += length
+
+
+@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5)], ids=str)
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[int, ...], key_heads: int) -> None:
+    packed = pack(torch.arange(6), [torch.arange(n) for n in lengths])
+    n, generator = len(packed.input_N), torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, heads, n, 8, generator=generator, dtype=torch.float64, requires_grad=True) for heads in (4, key_heads, key_heads)
+    )
+    weight = torch.randn(1, n, 4, 8, generator=generator, dtype=torch.float64)
+    found, _ = attend(torch.nn.Module(), query, key, value, None, scaling=0.3, **{LAYOUT: packed.layout})
+    (found * weight).sum().backward()
+    gradients = [x.grad.clone() for x in (query, key, value) if x.grad is not None]
+    for x in (query, key, value):
+        x.grad = None
+    dense = scaled_dot_product_attention(
+        query, repeat_kv(key, 4 // key_heads), repeat_kv(value, 4 // key_heads), attn_mask=mask_of(packed), scale=0.3
+    ).transpose(1, 2)
+    (dense * weight).sum().backward()
+    torch.testing.assert_close(found, dense)
+    torch.testing.assert_close(gradients, [query.grad, key.grad, value.grad])
+
+
+@pytest.mark.parametrize("asked", [{"sliding_window": 4}, {"softcap": 30.0}, {"dropout": 0.1}], ids=str)
+def test_an_attention_that_cannot_be_packed_is_refused(asked: dict[str, float]) -> None:
+    packed = pack(torch.arange(6), [torch.arange(3)])
+    query = torch.zeros(1, 2, len(packed.input_N), 8)
+    with pytest.raises(ValueError, match="cannot be packed"):
+        attend(torch.nn.Module(), query, query, query, None, **{LAYOUT: packed.layout}, **asked)  # type: ignore[arg-type]
