@@ -116,8 +116,8 @@ class RunConfig:
     """How token losses become one (TTRL: token-mean)."""
     ppo_epochs: int = 1
     """Passes over the samples of a step (TTRL: 1)."""
-    mini_batches: int = 1
-    """Optimiser steps of a pass (TTRL: 1)."""
+    mini_batches: int | None = None
+    """Optimiser steps of a pass; unset: 1, ttrl: one a question of the batch (TTRL's scripts)."""
     clip_low: float = 0.2
     """PPO's clip below 1 (TTRL: 0.2)."""
     clip_high: float = 0.2
@@ -218,7 +218,7 @@ class RunConfig:
     separate_ref_gpu: bool = False
     """Hold the reference policy for the KL term in a worker (and resource pool) of its own; full weights only."""
     micro_batch_tokens: int | None = None
-    """Tokens of one forward and backward pass of the learner; unset: 512 on CPU, 16384 on GPU. Never changes the update."""
+    """Response tokens of one forward and backward pass of the learner; unset: 1024 on CPU, 16384 on GPU."""
     kv_cache_mib: int = 256
     """The sampler's key-value cache on CPU."""
     gpu_memory_utilization: float = 0.4
@@ -266,6 +266,11 @@ class RunConfig:
         return self.epochs or TTRL_PRESETS.get(self.dataset, TTRL_OTHERWISE)[1]
 
     @property
+    def steps_of_a_pass(self) -> int:
+        """``mini_batches``, or the method's default."""
+        return self.mini_batches or (self.ttrl_batch_size if self.adaptation_method == "ttrl" else 1)
+
+    @property
     def in_flight(self) -> int:
         """Questions in flight: one when the order must be fixed."""
         return 1 if self.deterministic or self.continuous else self.parallel_problems
@@ -291,7 +296,7 @@ SHARES = {
 """Settings that are a share, and whether 0 is one of their values."""
 LOWEST = {
     "n_votes": 1, "n_train": 2, "val_samples": 1, "max_response_tokens": 1, "lora_rank": 0, "parallel_problems": 1, "learner_ranks": 1,
-    "kv_cache_mib": 16, "lora_alpha": 1, "confidence_window": 1, "confidence_top_k": 1, "ppo_epochs": 1, "mini_batches": 1,
+    "kv_cache_mib": 16, "lora_alpha": 1, "confidence_window": 1, "confidence_top_k": 1, "ppo_epochs": 1,
     "memo_views": 2, "eval_every": 0, "checkpoint_every": 1,
 }  # fmt: skip
 """The least value of each count."""
@@ -316,7 +321,7 @@ def _check_counts(config: RunConfig) -> None:
             raise UsageError(f"--{name} is {getattr(config, name)}.", f"Use {lowest} or more.")
     if config.steps is not None and config.steps < 0:
         raise UsageError(f"--steps is {config.steps}.", "Use 0 or more.")
-    for name in ("limit", "max_prompt_tokens", "micro_batch_tokens", "train_batch_size", "epochs"):
+    for name in ("limit", "max_prompt_tokens", "micro_batch_tokens", "train_batch_size", "epochs", "mini_batches"):
         if getattr(config, name) is not None and getattr(config, name) < 1:
             raise UsageError(f"--{name} is {getattr(config, name)}.", "Use 1 or more, or leave it out.")
 
@@ -348,7 +353,7 @@ def _check_together(config: RunConfig) -> None:
         raise UsageError(f"--n_train {config.n_train} is more than --n_votes {config.n_votes}.", "Train on at most the samples that vote.")
     if config.learner_ranks > config.n_train:
         raise UsageError(f"--learner_ranks {config.learner_ranks} is more than --n_train {config.n_train}.", "Every rank needs a sample.")
-    if config.adaptation_method != "ttrl" and config.mini_batches * config.learner_ranks > config.n_train:
+    if config.adaptation_method != "ttrl" and config.steps_of_a_pass * config.learner_ranks > config.n_train:
         raise UsageError(
             f"--mini_batches {config.mini_batches} is more than --n_train {config.n_train} samples make on {config.learner_ranks} ranks.",
             "Every mini-batch needs a sample on every rank.",

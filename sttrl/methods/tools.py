@@ -59,7 +59,7 @@ class Tools:
             kl_coef=config.kl_coef,
             max_logprob_gap=config.max_logprob_gap,
             ppo_epochs=config.ppo_epochs,
-            mini_batches=config.mini_batches,
+            mini_batches=config.steps_of_a_pass,
         )
 
     @property

@@ -105,7 +105,7 @@ def test_defaults_are_the_paper_s() -> None:
     assert (config.n_votes, config.n_train, config.val_samples) == (64, 32, 16)
     assert (config.temp, config.top_p, config.val_temp, config.val_top_p) == (1.0, 1.0, 0.6, 0.95)
     assert (config.kl_coef, config.decay, config.max_response_tokens) == (0.001, 0.01, 3072)
-    assert (config.clip_low, config.clip_high, config.ppo_epochs, config.mini_batches) == (0.2, 0.2, 1, 1)
+    assert (config.clip_low, config.clip_high, config.ppo_epochs, config.steps_of_a_pass) == (0.2, 0.2, 1, 1)
     assert (config.adv_estimator, config.policy_loss, config.loss_aggregation) == ("grpo", "vanilla", "token-mean")
     assert {name: RunConfig(adaptation_method=name).method_steps for name in get_args(AdaptationMethod)} == {
         "sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0,
