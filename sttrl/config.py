@@ -199,7 +199,11 @@ class RunConfig:
     deterministic: bool = False
     """One question at a time, so that batches repeat: on one machine results.jsonl is the same byte for byte."""
     parallel_problems: int = 1
-    """Questions in flight at once."""
+    """Questions in flight at once, on each lane."""
+    lanes: int = 1
+    """Samplers, each with a learner of its own, that share the questions."""
+    gpus_per_lane: int | None = None
+    """GPUs of a lane; unset: as many as learner ranks, the sampler on the first. One more is the sampler's own."""
     output_dir: Path = Path("outputs")
     """Where run folders go."""
     run_name: str | None = None
@@ -272,7 +276,7 @@ class RunConfig:
 
     @property
     def in_flight(self) -> int:
-        """Questions in flight: one when the order must be fixed."""
+        """Questions in flight on a lane: one when the order must be fixed."""
         return 1 if self.deterministic or self.continuous else self.parallel_problems
 
 
@@ -297,7 +301,7 @@ SHARES = {
 LOWEST = {
     "n_votes": 1, "n_train": 2, "val_samples": 1, "max_response_tokens": 1, "lora_rank": 0, "parallel_problems": 1, "learner_ranks": 1,
     "kv_cache_mib": 16, "lora_alpha": 1, "confidence_window": 1, "confidence_top_k": 1, "ppo_epochs": 1,
-    "memo_views": 2, "eval_every": 0, "checkpoint_every": 1,
+    "memo_views": 2, "eval_every": 0, "checkpoint_every": 1, "lanes": 1,
 }  # fmt: skip
 """The least value of each count."""
 NOT_NEGATIVE = ("lr", "kl_coef", "weight_decay", "val_temp", "warmup_ratio", "kl_budget", "critic_lr", "clip_low", "clip_high")
@@ -362,6 +366,13 @@ def _check_together(config: RunConfig) -> None:
         raise UsageError(
             "--separate_ref_gpu with LoRA: the reference is the same model without its adapter.",
             "Leave the flag out, or train full weights with --lora_rank 0.",
+        )
+    if config.lanes > 1 and (config.continuous or config.adaptation_method == "ttrl"):
+        raise UsageError(f"--lanes {config.lanes} with one policy for all questions: it lives on one lane.", "Leave out --lanes.")
+    if config.gpus_per_lane is not None and config.gpus_per_lane - config.learner_ranks not in (0, 1):
+        raise UsageError(
+            f"--gpus_per_lane {config.gpus_per_lane} with --learner_ranks {config.learner_ranks}.",
+            "A lane has a GPU for each learner rank, and at most one more, for its sampler.",
         )
     if config.prompt_format is not None and "{question}" not in config.prompt_format:
         raise UsageError(f"--prompt_format {config.prompt_format!r} has no {{question}}.", "Write {question} where the question goes.")

@@ -48,6 +48,10 @@ class EngineError(SttrlError):
     """The engine cannot start or has died: a missing package or device, an unknown or gated model, a lost process."""
 
 
+class LaneLostError(EngineError):
+    """One of several lanes has died; the others go on."""
+
+
 class OutOfMemoryError(EngineError):
     """A device or the machine has no room left for a step."""
 

@@ -111,11 +111,11 @@ def carry_out(config: RunConfig, workshop: Workshop) -> None:
 
 
 class Workshop:
-    """The engine and the event loop it lives on, for one run or for one after another that can use the same."""
+    """The engine's lanes and the event loop they live on, for one run or for one after another that can use the same."""
 
     def __init__(self, needs: Sequence[EngineSettings] = ()) -> None:
         self.needs, self.loop = list(needs), asyncio.Runner()
-        self.engine: Any = None
+        self.lanes: list[Any] = []
 
     def __enter__(self) -> Workshop:
         return self
@@ -130,22 +130,23 @@ class Workshop:
         """Until it is done."""
         self.loop.run(work)
 
-    async def ready(self, parts: EngineParts, log_folder: Path) -> Any:
-        """An engine that can do what ``parts`` asks for: the one that runs, or a new one that can do all that is needed like it."""
+    async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
+        """Lanes that can do what ``parts`` asks for: those that run, or new ones that can do all that is needed like it."""
         from sttrl.engine.lanes import RayEngine
 
-        if self.engine is None or not self.engine.settings.covers(parts.settings):
+        if not self.lanes or not self.lanes[0].settings.covers(parts.settings):
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
-            self.engine = RayEngine(functools.reduce(EngineSettings.together, alike, parts.settings), parts.tokenizer, log_folder)
-            await self.engine.start()
-        return self.engine
+            settings = functools.reduce(EngineSettings.together, alike, parts.settings)
+            self.lanes = [RayEngine(settings, parts.tokenizer, log_folder) for _ in range(settings.lanes)]
+            await asyncio.gather(*(lane.start() for lane in self.lanes))
+        return self.lanes
 
     async def close(self) -> None:
         """End the engine's processes."""
-        engine, self.engine = self.engine, None
-        if engine is not None:
-            await engine.close()
+        lanes, self.lanes = self.lanes, []
+        for lane in lanes:
+            await lane.close()
 
 
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
@@ -203,6 +204,8 @@ def engine_settings(config: RunConfig, device: str, model: str, longest: int, st
         trains=config.adaptation_method != "none",
         critic=config.adv_estimator == "gae",
         separate_reference=config.separate_ref_gpu,
+        lanes=config.lanes,
+        gpus_per_lane=config.gpus_per_lane or config.learner_ranks,
     )
 
 
@@ -229,12 +232,12 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: P
     try:
         async with Judge() as judge:
             try:
-                engine = await workshop.ready(plan.parts, folder / "logs" / f"attempt_{attempt}")
+                lanes = await workshop.ready(plan.parts, folder / "logs" / f"attempt_{attempt}")
                 start_up = time.perf_counter() - started
                 say(f"engine ready after {start_up:.1f} s")
                 runner = Runner(
                     config,
-                    engine=engine,
+                    engines=lanes,
                     judge=judge,
                     journal=journal,
                     folder=folder,

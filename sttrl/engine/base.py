@@ -76,9 +76,9 @@ class Engine(Protocol):
 class EngineSettings:
     """Everything an engine is built from. ``model_folder`` is a local Hugging Face folder.
 
-    ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does.
-    ``trains`` False starts no learner; ``critic`` starts one more worker, for PPO. ``micro_batch_tokens`` bounds the packed
-    tokens of one forward and backward pass.
+    ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does. ``lanes`` share the
+    machine; on GPU one of them has ``gpus_per_lane``. ``trains`` False starts no learner; ``critic`` starts one more worker, for
+    PPO. ``micro_batch_tokens`` bounds the response tokens of one forward and backward pass.
     """
 
     model_folder: str
@@ -98,6 +98,8 @@ class EngineSettings:
     stop_token_ids: tuple[int, ...]
     trains: bool
     critic: bool = False
+    lanes: int = 1
+    gpus_per_lane: int = 1
 
     def is_like(self, other: EngineSettings) -> bool:
         """Whether one engine could do what both ask for: they differ in how much, not in what."""

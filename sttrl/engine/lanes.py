@@ -16,10 +16,12 @@ from typing import Any, Literal, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
 from sttrl.engine.noise_keys import BIAS_FILE
-from sttrl.engine.processes import SHARED_CORES, delta_folder, end_processes, family, keep_logs, start_ray
+from sttrl.engine.processes import CLUSTER, SHARED_CORES, delta_folder, end_processes, family, keep_logs
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import (
@@ -36,6 +38,9 @@ from sttrl.types import (
 )
 
 MOST_REQUESTS = 1000
+SHARE_A_GPU = 2
+"""Processes on one GPU: the sampler, and the learner's rank."""
+Role = Literal["learner", "reference", "critic"]
 CRITIC_STATE = "critic"
 FATAL = ("EngineDeadError",)
 """vLLM's word for an engine that will answer no more; any other error of a living process costs one question."""
@@ -48,10 +53,12 @@ class Lane:
 
     def __init__(self, settings: EngineSettings, tokenizer: Any) -> None:
         self.settings, self.tokenizer = settings, tokenizer
+        self.threads = max(1, cores() // settings.lanes)
         self.deltas = delta_folder()
         self.turn = asyncio.Lock()
         self.exports = itertools.count(1)
-        self.own_cluster = False
+        self.in_cluster = False
+        self.gpus: Any = None
         self.pids: list[int] = []
         self.learner_ready: asyncio.Task[Any] | None = None
         self.reference_ready: asyncio.Task[Any] | None = None
@@ -59,17 +66,22 @@ class Lane:
 
     async def start(self) -> None:
         """Start Ray, the sampler, and, in the background, the learner."""
-        self.own_cluster = await asyncio.to_thread(
-            start_ray, 2 + self.settings.learner_ranks * (1 + self.settings.separate_reference + self.settings.critic)
-        )
-        # The learner's placement group reserves the GPU; vLLM takes its share of the memory beside it.
-        options = {"num_cpus": 1, "num_gpus": 0, "max_concurrency": MOST_REQUESTS}
-        variables = {"env_vars": environment(self.settings, cores())}
-        self.sampler = ray.remote(Sampler).options(**options, runtime_env=variables).remote(self.settings)
+        settings = self.settings
+        workers = 2 + settings.learner_ranks * (1 + settings.separate_reference + settings.critic)
+        await asyncio.to_thread(CLUSTER.join, workers * settings.lanes)
+        self.in_cluster = True
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "max_concurrency": MOST_REQUESTS}
+        if settings.device == "cuda":
+            self.gpus = await self._placed()
+            apart = settings.gpus_per_lane > settings.learner_ranks
+            place = PlacementGroupSchedulingStrategy(self.gpus, settings.gpus_per_lane - 1 if apart else 0)
+            options |= {"num_gpus": 1 if apart else 1 / SHARE_A_GPU, "scheduling_strategy": place}
+        variables = {"env_vars": environment(settings, self.threads)}
+        self.sampler = ray.remote(Sampler).options(**options, runtime_env=variables).remote(settings)
         if self.settings.trains:
             self.learner_ready = asyncio.create_task(self._start_workers("learner"))
             if self.settings.separate_reference:
-                self.reference_ready = asyncio.create_task(self._start_workers("learner"))
+                self.reference_ready = asyncio.create_task(self._start_workers("reference"))
             if self.settings.critic:
                 self.critic_ready = asyncio.create_task(self._start_workers("critic"))
         # Its children are vLLM's, and must end with the run even when it ends while they start.
@@ -108,24 +120,31 @@ class Lane:
         if log_folder is not None and ray.is_initialized():
             keep_logs(log_folder)
         started = family(self.pids)
-        if self.own_cluster and ray.is_initialized():
-            await asyncio.to_thread(ray.shutdown)
+        if self.in_cluster:
+            self.in_cluster = False
+            await asyncio.to_thread(CLUSTER.leave)
         await asyncio.to_thread(end_processes, started)
         shutil.rmtree(self.deltas, ignore_errors=True)
 
-    async def _start_workers(self, role: Literal["learner", "critic"]) -> Any:
+    async def _placed(self) -> Any:
+        """The lane's GPUs, on one node: the learner's ranks have the first; the sampler has the last, or shares the first."""
+        gpus = placement_group([{"CPU": SHARE_A_GPU, "GPU": 1}] * self.settings.gpus_per_lane, strategy="STRICT_PACK")
+        await answer(gpus.ready(), "lane")
+        return gpus
+
+    async def _start_workers(self, role: Role) -> Any:
         group = await asyncio.to_thread(self._worker_group, role)
         described = await answer(asyncio.gather(*group.describe()), role)
         self.pids += [d["pid"] for d in described]
         return group
 
-    def _worker_group(self, role: Literal["learner", "critic"]) -> Any:
-        """verl's worker group of `Learner` or `Critic`. verl reads its platform from the environment when it is first imported."""
+    def _worker_group(self, role: Role) -> Any:
+        """verl's worker group of one role. verl reads its platform from the environment when it is first imported."""
         if self.settings.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"
         # verl announces each engine that is not installed; ours is, or the import below fails.
         warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
-        from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
+        from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
 
         from sttrl.engine.critic import Critic
         from sttrl.engine.learner import Learner
@@ -137,9 +156,15 @@ class Lane:
             Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml")))
         )
         ranks = self.settings.learner_ranks
-        threads = max(1, cores() // ranks)
+        threads = max(1, self.threads // ranks)
+        share = SHARE_A_GPU if on_gpu else 1
+        if self.gpus is not None and role == "learner":  # the others have GPUs of their own
+            in_lane = {"process_on_nodes": [self.settings.gpus_per_lane], "use_gpu": True, "max_colocate_count": share}
+            pool = SubRayResourcePool([self.gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
+        else:
+            pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
         return RayWorkerGroup(
-            resource_pool=RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=2 if on_gpu else 1),
+            resource_pool=pool,
             ray_cls_with_init=RayClassWithInitArgs(ray.remote(worker), config=WorkerConfig(self.settings, section)),
             device_name=self.settings.device,
             worker_env={

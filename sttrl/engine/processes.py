@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,35 @@ HOST_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHO
 """glibc keeps large blocks instead of returning each to the kernel: choosing tokens for 128 rows took 30 ms, with it 7."""
 
 
-def start_ray(cpus: int) -> bool:
-    """Connect to Ray. Returns whether the cluster is our own, to be ended with the run.
+class Cluster:
+    """Ray for the lanes of this process: its own cluster begins with the first of them and ends with the last."""
 
-    ``cpus`` are logical: actors of one run share the cores, so a local cluster offers at least that many.
-    """
-    if ray.is_initialized():
-        return False
+    def __init__(self) -> None:
+        self.users, self.own, self.turn = 0, False, threading.Lock()
+
+    def join(self, cpus: int) -> None:
+        """One lane more. ``cpus`` are logical: actors share the cores, so a local cluster offers at least that many for all lanes.
+
+        Raises `EngineError` where Ray does not start.
+        """
+        with self.turn:
+            if not ray.is_initialized():
+                self.own = start_ray(cpus)
+            self.users += 1
+
+    def leave(self) -> None:
+        """One lane less."""
+        with self.turn:
+            self.users -= 1
+            if self.users == 0 and self.own and ray.is_initialized():
+                ray.shutdown()
+
+
+CLUSTER = Cluster()
+
+
+def start_ray(cpus: int) -> bool:
+    """Connect to Ray. Returns whether the cluster is our own, to be ended with the run."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         if os.environ.get("RAY_ADDRESS"):
@@ -40,8 +63,6 @@ def start_ray(cpus: int) -> bool:
             return False
         # Ray would run its workers at nice 15, where anything else on the machine starves them.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        # The sampler asks Ray for no GPU of its own and must still see the one it shares with the learner.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise EngineError(

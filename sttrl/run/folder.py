@@ -15,9 +15,10 @@ from sttrl.run.files import write_json
 from sttrl.run.journal import JOURNAL, read_lines
 
 CONFIG = "config.json"
-FREE = frozenset(
-    ("config", "output_dir", "run_name", "data_dir", "parallel_problems", "track", "gpu_memory_utilization", "kv_cache_mib")
-) | {"checkpoint_every"}
+FREE = frozenset({
+    "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
+    "kv_cache_mib", "checkpoint_every",
+})  # fmt: skip
 """Settings that may differ when a run is taken up again: they say where and how fast, not what."""
 
 

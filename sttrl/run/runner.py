@@ -17,13 +17,14 @@ from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
-from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, SttrlError
+from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, SttrlError
 from sttrl.methods import METHODS, DatasetMethod, Method, Tools
 from sttrl.run.evaluation import budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
 from sttrl.run.files import unwritable, write_text
 from sttrl.run.journal import Journal
 from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord
 from sttrl.run.rollouts import write_rollouts
+from sttrl.run.seats import Seats
 from sttrl.run.seeds import seed_source
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
@@ -50,13 +51,13 @@ class Work:
 
 
 class Runner:
-    """Runs the questions of one attempt on one engine."""
+    """Runs the questions of one attempt on the lanes of an engine; one policy for all questions lives on the first of them."""
 
     def __init__(
         self,
         config: RunConfig,
         *,
-        engine: Engine,
+        engines: Sequence[Engine],
         judge: Judge,
         journal: Journal,
         folder: Path,
@@ -64,7 +65,8 @@ class Runner:
         progress: Progress,
         track: Track,
     ) -> None:
-        self.config, self.engine, self.judge, self.journal = config, engine, judge, journal
+        self.config, self.engine, self.judge, self.journal = config, engines[0], judge, journal
+        self.seats = Seats(engines, config.in_flight)
         self.folder, self.attempt, self.progress, self.track = folder, attempt, progress, track
         self.work: dict[str, Work] = {}
         self.tools = Tools(config=config, ballots=self.ballots, seeds=seed_source(config.seed), observe=self.observe)
@@ -85,8 +87,8 @@ class Runner:
             await self.each(problems, self._alone)
 
     async def each(self, problems: Sequence[Problem], work: Callable[[Problem], Awaitable[None]]) -> None:
-        """Do something for every question, with up to ``in_flight`` of them under way."""
-        gate = asyncio.Semaphore(self.config.in_flight)
+        """Do something for every question, with as many of them under way as there are seats."""
+        gate = asyncio.Semaphore(self.seats.count)
 
         async def guarded(problem: Problem) -> None:
             async with gate:
@@ -100,8 +102,15 @@ class Runner:
             raise several.exceptions[0] from None
 
     async def _alone(self, problem: Problem) -> None:
+        """A question on a fork of its own. Where its lane dies it is done again on another, from the base."""
         assert self.method is not None
-        await self._question(problem, self.engine.fork(f"q{problem.index}", self.method.delta(problem)))
+        while True:
+            try:
+                async with self.seats.take() as lane:
+                    return await self._question(problem, lane, lane.fork(f"q{problem.index}", self.method.delta(problem)))
+            except LaneLostError as lost:
+                self.work.pop(problem.id, None)
+                self.progress(f"    {problem.id} goes to another lane. {lost}")
 
     async def _run_continuous(self, problems: Sequence[Problem]) -> None:
         """One fork for all; its state is on disk before the question that led to it counts as finished."""
@@ -110,7 +119,7 @@ class Runner:
             if self.done:
                 await policy.restore(self._state(self.done))
             for problem in problems:
-                await self._question(problem, contextlib.nullcontext(policy), lasting=policy)
+                await self._question(problem, self.engine, contextlib.nullcontext(policy), lasting=policy)
 
     def start(self, problem: Problem, begins: bool = True) -> Work:
         """Work on a question starts, or, where a training on all goes on, starts again where it was."""
@@ -119,7 +128,7 @@ class Runner:
         return self.work.setdefault(problem.id, Work(problem))
 
     async def _question(
-        self, problem: Problem, fork: contextlib.AbstractAsyncContextManager[Policy], lasting: Policy | None = None
+        self, problem: Problem, lane: Engine, fork: contextlib.AbstractAsyncContextManager[Policy], lasting: Policy | None = None
     ) -> None:
         """One question to its end. The per-question boundary: only a lost engine or journal goes further.
 
@@ -132,7 +141,7 @@ class Runner:
         error: str | None = None
         try:
             async with fork as policy:
-                stop = await self._adapt(work, policy)
+                stop = await self._adapt(work, lane, policy)
         except Exception as failure:
             status, error = self.blame(failure, problem)
         if lasting is not None:
@@ -158,9 +167,9 @@ class Runner:
         self._keep_trace(problem)
         return "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
 
-    async def _adapt(self, work: Work, policy: Policy) -> StopReason:
+    async def _adapt(self, work: Work, lane: Engine, policy: Policy) -> StopReason:
         problem = work.problem
-        async with self.engine.fork(f"base{problem.index}", BASE) as plain:
+        async with lane.fork(f"base{problem.index}", BASE) as plain:
             base = TimedPolicy(plain, work.watch)
             work.polls["base"] = await evaluate("base", problem, base, self.tools)
             timed = TimedPolicy(policy, work.watch)

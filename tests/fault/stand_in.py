@@ -246,8 +246,14 @@ def problems_for(config: RunConfig) -> list[Problem]:
     return [Problem(id=q.id, index=q.index, kind=q.kind, prompt_T=tuple(q.text.encode())) for q in chosen]
 
 
-def attempt(config: RunConfig, engine: StandIn, judge: Judge, problems: Sequence[Problem] | None = None) -> None:
-    """One attempt at a run, as `sttrl.launch` makes it, without model, labels and report."""
+def attempt(
+    config: RunConfig,
+    engine: StandIn | Sequence[StandIn],
+    judge: Judge,
+    problems: Sequence[Problem] | None = None,
+    said: list[str] | None = None,
+) -> None:
+    """One attempt at a run, as `sttrl.launch` makes it, without model, labels and report. ``said`` collects its progress."""
     folder = config.output_dir / str(config.run_name)
     problems = problems_for(config) if problems is None else problems
     with Journal(folder) as journal:
@@ -256,8 +262,9 @@ def attempt(config: RunConfig, engine: StandIn, judge: Judge, problems: Sequence
         left = [problem for problem in problems if problem.id not in finished]
         number = attempts(folder)[0] + 1
         runner = Runner(
-            config, engine=engine, judge=judge, journal=journal, folder=folder, attempt=number,
-            progress=lambda line: None, track=lambda record: None,
+            config, engines=[engine] if isinstance(engine, StandIn) else engine, judge=judge, journal=journal, folder=folder,
+            attempt=number,
+            progress=[].append if said is None else said.append, track=lambda record: None,
         )  # fmt: skip
         if left:
             asyncio.run(runner.run(left, len(finished)))

@@ -66,6 +66,10 @@ BAD: dict[str, dict[str, Any]] = {
     "confidence_window": {"voting_function": "confidence", "confidence_window": 0},
     "memo_views": {"adaptation_method": "memo", "memo_views": 1},
     "epochs": {"adaptation_method": "ttrl", "epochs": 0},
+    "lanes": {"lanes": 0},
+    "lanes ": {"continuous": True, "lanes": 2},
+    "lanes  ": {"adaptation_method": "ttrl", "lanes": 2},
+    "gpus_per_lane": {"gpus_per_lane": 3},
 }
 
 
@@ -193,7 +197,7 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
-    "kv_cache_mib": 512, "gpu_memory_utilization": 0.5,
+    "kv_cache_mib": 512, "gpu_memory_utilization": 0.5, "lanes": 2, "gpus_per_lane": 2,
 }  # fmt: skip
 
 
