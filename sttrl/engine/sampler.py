@@ -18,6 +18,10 @@ from sttrl.engine.base import EngineSettings
 from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
 
 
+BASE = "base"
+"""The weights that every fork begins with."""
+
+
 @dataclass(frozen=True)
 class PolicyKey:
     """Which weights to sample from: ``folder`` holds the delta and is written once, None is the base.
@@ -33,7 +37,7 @@ class PolicyKey:
     @property
     def weights(self) -> str:
         """What vLLM must hold: every fork at version 0 is the base. Two exports never share a name, not even of one version."""
-        return os.path.basename(self.folder) if self.folder else "base"
+        return os.path.basename(self.folder) if self.folder else BASE
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Sampler:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.adapters = settings.device == "cuda" and settings.lora_rank > 0
-        self.resident = "base"
+        self.resident = BASE
+        self.waiting: list[str] = []
         self.in_flight = 0
         self.turn = asyncio.Condition()
         self.adapter_ids: dict[str, int] = {}
@@ -108,7 +113,7 @@ class Sampler:
     async def _holding(self, key: PolicyKey) -> AsyncIterator[Adapter | None]:
         async with self.turn:
             if not self.adapters:
-                await self.turn.wait_for(lambda: self.resident == key.weights or self.in_flight == 0)
+                await self._wait_for_turn(key.weights)
                 if self.resident != key.weights:
                     await self._swap(key)
             adapter = await self._adapter(key) if self.adapters else None
@@ -119,6 +124,18 @@ class Sampler:
             async with self.turn:
                 self.in_flight -= 1
                 self.turn.notify_all()
+
+    async def _wait_for_turn(self, weights: str) -> None:
+        """Until these weights are resident, or may be. The base comes last: what many questions ask of it becomes one large batch."""
+        self.waiting.append(weights)
+        try:
+            await self.turn.wait_for(lambda: self.resident == weights or self.in_flight == 0 and weights == self._next())
+        finally:
+            self.waiting.remove(weights)
+            self.turn.notify_all()
+
+    def _next(self) -> str:
+        return next((weights for weights in self.waiting if weights != BASE), BASE)
 
     async def _swap(self, key: PolicyKey) -> None:
         """Make ``key`` resident. The prefix cache belongs to the old weights, so it goes with them."""
