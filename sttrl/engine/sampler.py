@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
 
-
 BASE = "base"
 """The weights that every fork begins with."""
 
