@@ -224,7 +224,8 @@ def versions(environment: Mapping[str, Any]) -> str:
 
 
 def log_prob_gap(updates: Sequence[Mapping[str, Any]]) -> str:
-    """Learner against sampler over all updates: mean over tokens, greatest, least correlation."""
+    """Learner against sampler over the updates that compare them: mean over tokens, greatest, least correlation."""
+    updates = [update for update in updates if update["logprob_gap_mean"] is not None]
     if not updates:
         return "-"
     tokens = sum(update["tokens"] for update in updates)

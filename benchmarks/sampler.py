@@ -1,0 +1,108 @@
+"""The sampler against bare vLLM on the same requests: tokens a second, eager and compiled.
+
+    python benchmarks/sampler.py [--model builtin/SmolLM2-135M-Instruct] [--rows 9 32 128] [--tokens 32] [--compiled] [--save]
+
+Ours draws every token with the request's own seed and returns its log-prob; bare vLLM draws without seeds. Each engine has a
+process of its own; both run eagerly, and with ``--compiled`` bare vLLM is compiled too (this takes minutes the first time).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+
+from table import show
+
+
+def main() -> None:
+    """Measure each in a process of its own, and print."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", default="builtin/SmolLM2-135M-Instruct")
+    parser.add_argument("--rows", type=int, nargs="+", default=[9, 32, 128], help="samples of one prompt, taken at once")
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--compiled", action="store_true", help="also bare vLLM with compiled code")
+    parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
+    parser.add_argument("--measure", choices=("ours", "bare", "compiled"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(asyncio.run(measure(given.measure, given.model, given.rows, given.tokens))))
+        return
+    found = {}
+    for which in ("ours", "bare", *(["compiled"] if given.compiled else [])):
+        command = [sys.executable, __file__, "--measure", which, "--model", given.model, "--tokens", str(given.tokens), "--rows"]
+        done = subprocess.run([*command, *map(str, given.rows)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{which}: {done.stderr.strip().splitlines()[-1]}")
+        found[which] = json.loads(done.stdout.strip().splitlines()[-1])
+    peers = [name for name in found if name != "ours"]
+    rows = [
+        [str(count), *(f"{found[name][i]:.0f}" for name in found), *(f"{found['ours'][i] / found[name][i]:.0%}" for name in peers)]
+        for i, count in enumerate(given.rows)
+    ]
+    names = {"ours": "ours, seeded, eager", "bare": "bare vLLM, eager", "compiled": "bare vLLM, compiled"}
+    columns = ["samples at once", *(f"{names[name]}: tokens/s" for name in found), *(f"ours / {names[name]}" for name in peers)]
+    notes = (
+        f"A prompt of 45 tokens, {given.tokens} tokens a sample, no early end, log-probs of the sampled tokens; the best of three tries."
+    )
+    show("Sampler", columns, rows, notes, given.save)
+
+
+async def measure(which: str, model: str, counts: list[int], tokens: int) -> list[float]:
+    """Tokens a second for each number of samples."""
+    from sttrl.engine.base import EngineSettings
+    from sttrl.engine.models import model_folder
+    from sttrl.engine.sampler import Drawing, environment
+
+    settings = EngineSettings(
+        model_folder=str(model_folder(model, False)), device="cpu", dtype="bfloat16", lora_rank=16, lora_alpha=32, learner_ranks=1,
+        max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=1024, max_forks=1,
+        separate_reference=False, trust_remote_code=False, stop_token_ids=(), trains=True,
+    )  # fmt: skip
+    os.environ |= environment(settings, len(os.sched_getaffinity(0)))
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from sttrl.engine.generation import Generation, engine_args
+
+    prompt = list(range(100, 145))
+    if which == "ours":
+        ours = Generation(settings)
+
+        async def take(count: int) -> int:
+            sampled = await ours.generate(prompt, Drawing(1.0, 1.0, tokens, None), range(count), None, alone=True)
+            return sum(len(s.token_T) for s in sampled)
+    else:
+        arguments = engine_args(settings)
+        arguments.logits_processors, arguments.logprobs_mode, arguments.enforce_eager = None, "raw_logprobs", which == "bare"
+        bare = AsyncLLM.from_engine_args(arguments)
+        wish = SamplingParams(
+            temperature=1.0, max_tokens=tokens, ignore_eos=True, logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+
+        async def take(count: int) -> int:
+            await bare.pause_generation(mode="keep", clear_cache=False)
+            queues = [await bare.add_request(f"{time.perf_counter_ns()}-{i}", {"prompt_token_ids": prompt}, wish) for i in range(count)]
+            await bare.resume_generation()
+            return sum([len((await queue.get()).outputs[0].token_ids) for queue in queues])
+
+    found = []
+    for count in counts:
+        await take(count)
+        rates = []
+        for _ in range(3):
+            started = time.perf_counter()
+            taken = await take(count)
+            rates.append(taken / (time.perf_counter() - started))
+        found.append(max(rates))
+    (ours.shutdown if which == "ours" else bare.shutdown)()
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Updates of the learner: the prompt once against every row spelled out, share of the matmul limit, forks made and discarded.
+
+    python benchmarks/update.py [--model builtin/SmolLM2-135M-Instruct] [--save]
+
+One learner rank in this process, without Ray. Every ratio is of one run on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from table import matmul_limit, show, timed, typical
+
+GROUPS = ((45, 32, 24), (45, 32, 69), (1024, 8, 64))
+"""(prompt tokens, responses, tokens of each)."""
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "VERL_PLATFORM": "cpu"}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", default="builtin/SmolLM2-135M-Instruct")
+    parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
+    given = parser.parse_args()
+    from sttrl.engine.processes import SHARED_CORES
+
+    os.environ |= {**ALONE, **SHARED_CORES, "MASTER_PORT": str(random.randrange(20000, 60000))}
+    limit = matmul_limit()
+    lora, rows = learner(given.model, 16), list[list[str]]()
+    parameters = sum(p.numel() for n, p in lora.engine.module.named_parameters() if "lora_" not in n)
+    for prompt, count, length in GROUPS:
+        packed = seconds(lora, prompt, count, length)
+        lora.engine.packs = False
+        spelled = seconds(lora, prompt, count, length)
+        lora.engine.packs = True
+        share = 6 * parameters * (prompt + count * length) / packed / 1e9 / limit
+        what = f"update of {count} x ({prompt} + {length}) tokens"
+        rows.append([what, f"{packed:.2f} s", f"{spelled:.2f} s spelled out", f"{spelled / packed:.1f}x", f"{share:.0%} of the limit"])
+    with_kl = seconds(lora, *GROUPS[0], kl_coef=0.001)
+    without = seconds(lora, *GROUPS[0])
+    rows.append(
+        ["the same with the pass for the base's log-probs", f"{with_kl:.2f} s", f"{without:.2f} s without", f"{with_kl / without:.2f}x", ""]
+    )
+    rows.append(["fork and discard, LoRA 16", f"{1000 * fork(lora, 'lora'):.0f} ms", "", "", ""])
+    full = learner(given.model, 0)
+    rows.append(["fork and discard, full weights, one update between", f"{fork(full, 'full'):.2f} s", "", "", ""])
+    notes = (
+        f"Limit: a bfloat16 product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x the "
+        "tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most 1024 response tokens in a micro-batch, no KL "
+        "term but in its row. Median of 3 updates after one that does not count."
+    )
+    show("Updates", ["what", "ours", "peer", "ratio", "limit"], rows, notes, given.save)
+
+
+def learner(name: str, rank: int) -> Any:
+    """A learner in this process."""
+    from sttrl.engine.base import EngineSettings
+    from sttrl.engine.learner import Learner
+    from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
+    from sttrl.engine.worker import WorkerConfig, load_verl_section
+
+    folder = model_folder(name, False)
+    settings = EngineSettings(
+        model_folder=str(folder), device="cpu", dtype="bfloat16", lora_rank=rank, lora_alpha=32, learner_ranks=1, max_model_len=2048,
+        max_num_seqs=64, kv_cache_mib=64, gpu_memory_utilization=0.4, micro_batch_tokens=1024, max_forks=1, separate_reference=False,
+        trust_remote_code=False, stop_token_ids=stop_token_ids(folder, load_tokenizer(folder)), trains=True,
+    )  # fmt: skip
+    section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / "cpu.yaml")))
+    return Learner(WorkerConfig(settings, section))
+
+
+def batch(prompt: int, count: int, length: int) -> Any:
+    """One group of random tokens."""
+    from sttrl.types import Rollout, TrainBatch, TrainGroup
+
+    draw = random.Random(0)
+    token_GT = [tuple(draw.randrange(5, 40000) for _ in range(length)) for _ in range(count)]
+    rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(-10.0,) * length, finish="stop", text="") for t in token_GT)
+    advantage_GT = tuple(((1.0, -1.0)[i % 2],) * length for i in range(count))
+    group = TrainGroup(prompt_T=tuple(range(100, 100 + prompt)), rollout_G=rollout_G, advantage_GT=advantage_GT)
+    return TrainBatch(group_P=(group,), temperature=1.0)
+
+
+def seconds(worker: Any, prompt: int, count: int, length: int, **changes: Any) -> float:
+    """Median seconds of an update."""
+    from sttrl.types import DeltaSpec, Objective
+
+    data, objective = batch(prompt, count, length), replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
+    worker.open_fork("timed", DeltaSpec(kind="lora", lr=1e-4, total_steps=10))
+    try:
+        return typical(lambda: worker.update("timed", data, objective))
+    finally:
+        worker.close_fork("timed")
+
+
+def fork(worker: Any, kind: Any) -> float:
+    """Median seconds to open and close a fork that an update has changed in between (the update's own seconds are not in it)."""
+    from sttrl.types import DeltaSpec, Objective
+
+    small, parts = batch(45, 4, 8), list[float]()
+
+    def one() -> None:
+        opened = timed_once(lambda: worker.open_fork("timed", DeltaSpec(kind=kind, lr=1e-4, total_steps=10)))
+        worker.update("timed", small, Objective(kl_coef=0.0, max_logprob_gap=1e9))
+        parts.append(opened + timed_once(lambda: worker.close_fork("timed")))
+
+    timed(one, 3)
+    return sorted(parts[1:])[1]
+
+
+def timed_once(work: Any) -> float:
+    """Seconds of one call."""
+    import time
+
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
