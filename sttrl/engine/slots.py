@@ -50,6 +50,8 @@ class Slots:
     def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, lora: bool) -> None:
         self.module, self.optimizer, self.lora = module, optimizer, lora
         self.names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
+        # Walking through all modules for names takes longer than copying an adapter.
+        self.places = [(name, module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in self.names]
         self.slots: dict[str, Slot] = {}
         self.loaded: str | None = None
         self.base = {} if lora else {name: local(p).clone() for name, p in self._trainable()}
@@ -137,8 +139,7 @@ class Slots:
 
     def _trainable(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         reshard(self.module)
-        parameters = dict(self.module.named_parameters())
-        return ((name, parameters[name]) for name in self.names)
+        return ((name, getattr(owner, attribute)) for name, owner, attribute in self.places)
 
     @torch.no_grad()
     def _write(self, weights: dict[str, torch.Tensor]) -> None:
