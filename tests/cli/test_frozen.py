@@ -19,7 +19,8 @@ from sttrl.run.records import BallotsRecord, ElectionRecord, PollRecord, Questio
 def test_exit_codes_are_frozen() -> None:
     codes = {name: kind.exit_code for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, errors.SttrlError)}
     assert codes == {
-        "SttrlError": 4, "UsageError": 2, "DataError": 3, "DataRowError": 3, "EngineError": 4, "LaneLostError": 4, "OutOfMemoryError": 4, "DivergedError": 5,
+        "SttrlError": 4, "UsageError": 2, "DataError": 3, "DataRowError": 3, "EngineError": 4, "LaneLostError": 4,
+        "OutOfMemoryError": 4, "DivergedError": 5,
         "JournalError": 2, "QuestionsFailedError": 5, "StepError": 5,
     }  # fmt: skip
     assert cli.INTERRUPTED == 130
