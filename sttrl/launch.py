@@ -32,7 +32,7 @@ QUIET = {
 }
 """What transformers, verl and the hub say to the screen, unless the user has asked for more."""
 MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
-MICRO_BATCH_TOKENS = {"cpu": 640, "cuda": 16384}
+MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
 def say(line: str) -> None:
