@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from tiny_model import STOP_IDS
 
 from sttrl.engine.base import EngineSettings
@@ -51,6 +53,21 @@ def rollout(token_T: tuple[int, ...], logprob_T: tuple[float, ...] | None = None
 def logprobs_of(stats_G: Sequence[TokenStats]) -> list[tuple[float, ...]]:
     """The log-probs of scored responses."""
     return [stats.logprob_T for stats in stats_G if stats.logprob_T is not None]
+
+
+def living(processes: Sequence[psutil.Process], most_seconds: float) -> list[psutil.Process]:
+    """Those that have not ended after ``most_seconds``. Where nobody collects orphans, a dead one stays in the table as a zombie."""
+    deadline = time.monotonic() + most_seconds
+    while (left := [p for p in processes if lives(p)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class LiveEngine:

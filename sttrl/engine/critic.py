@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from statistics import fmean
+from typing import Any
 
-import torch
+from tensordict import TensorDict
 from verl.single_controller.base.decorator import Dispatch, register
 
-from sttrl.engine.rows import mini_batches, total_of
+from sttrl.engine.rows import Total, mini_batches, total_of
 from sttrl.engine.training_engine import PromptOnceCritic
 from sttrl.engine.worker import SlottedWorker
-from sttrl.errors import DivergedError
 from sttrl.objectives.losses import value_loss
 from sttrl.types import Objective, TrainBatch, TrainGroup
 
@@ -36,17 +37,12 @@ class Critic(SlottedWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def update(self, name: str, batch: TrainBatch, objective: Objective) -> float:
         """As many passes and steps as the policy's; returns the mean value loss. Raises `DivergedError` and `OutOfMemoryError`."""
-        slot, losses = self.slots.load(name), []
-        before = self.slots.snapshot(name) if objective.optimizer_steps > 1 else None
+        slot = self.slots.load(name)
         parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
-        try:
-            for _ in range(objective.ppo_epochs):
-                for rows_P, total in parts:
-                    loss = partial(value_loss, total.rows, total.tokens, VALUE_CLIP)
-                    losses.append(self.optimise(rows_P, loss, objective, fresh=False).loss)
-        except DivergedError:
-            if before is not None:
-                self.slots.roll_back(name, before)
-            raise
+        results = self.steps(name, parts, objective, self._loss, fresh=False)
         slot.updates += 1
-        return float(torch.tensor(losses).mean())
+        return fmean(result.loss for result in results)
+
+    def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
+        """The loss function of one optimiser step."""
+        return partial(value_loss, total.rows, total.tokens, VALUE_CLIP)

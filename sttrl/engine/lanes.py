@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import psutil
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import placement_group
@@ -60,6 +61,7 @@ class Lane:
         self.in_cluster = False
         self.gpus: Any = None
         self.pids: list[int] = []
+        self.members: list[psutil.Process] = []
         self.learner_ready: asyncio.Task[Any] | None = None
         self.reference_ready: asyncio.Task[Any] | None = None
         self.critic_ready: asyncio.Task[Any] | None = None
@@ -87,6 +89,8 @@ class Lane:
         # Its children are vLLM's, and must end with the run even when it ends while they start.
         self.pids.append(await answer(self.sampler.pid.remote(), "sampler"))
         await answer(self.sampler.load.remote(), "sampler")
+        # Once the sampler has died, its children are no longer found by its id.
+        self.members = family(self.pids)
 
     async def learner(self) -> Any:
         """The learner's worker group, once every rank is ready."""
@@ -119,7 +123,7 @@ class Lane:
                 starting.cancel()
         if log_folder is not None and ray.is_initialized():
             keep_logs(log_folder)
-        started = family(self.pids)
+        started = [*self.members, *family(self.pids)]
         if self.in_cluster:
             self.in_cluster = False
             await asyncio.to_thread(CLUSTER.leave)
@@ -128,6 +132,7 @@ class Lane:
 
     async def _placed(self) -> Any:
         """The lane's GPUs, on one node: the learner's ranks have the first; the sampler has the last, or shares the first."""
+        check_gpus(self.settings, int(ray.cluster_resources().get("GPU", 0)))
         gpus = placement_group([{"CPU": SHARE_A_GPU, "GPU": 1}] * self.settings.gpus_per_lane, strategy="STRICT_PACK")
         await answer(gpus.ready(), "lane")
         return gpus
@@ -351,6 +356,16 @@ async def scored(workers: Any, name: str | None, group: TrainGroup, temperature:
 def dealt(parts: Sequence[Sequence[Sequence[float]]], count: int) -> tuple[tuple[float, ...], ...]:
     """The rows of all ranks in their own order: rank r of n holds every n-th row from r on."""
     return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(count))
+
+
+def check_gpus(settings: EngineSettings, found: int) -> None:
+    """Raises `EngineError` where Ray has fewer GPUs than all lanes reserve: it would wait for the others for ever."""
+    needed = settings.lanes * (settings.gpus_per_lane + settings.learner_ranks * (settings.separate_reference + settings.critic))
+    if needed > found:
+        raise EngineError(
+            f"{settings.lanes} lanes of {needed // settings.lanes} GPUs need {needed}, and Ray has {found}.",
+            "Use fewer --lanes or --learner_ranks, or leave out --separate_ref_gpu and gae.",
+        )
 
 
 def cores() -> int:

@@ -20,7 +20,6 @@ from sttrl.engine.rows import Total, mini_batches, total_of
 from sttrl.engine.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.vectors import Vectors
 from sttrl.engine.worker import SlottedWorker, StepResult, WorkerConfig
-from sttrl.errors import DivergedError
 from sttrl.objectives.losses import agreement, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, Stat, TrainBatch, TrainGroup, UpdateStats
 
@@ -67,7 +66,7 @@ class Learner(SlottedWorker):
             rows = [data for rows_P, _ in parts for data in rows_P if "ref_log_prob" not in data.keys()]
             self._add_logprobs(None, rows, "ref_log_prob")
             self.slots.load(name)
-        results = self._steps(name, batch, parts, objective)
+        results = self.steps(name, parts, objective, self._loss, batch.fresh)
         slot.updates += 1
         return replace(self._stats(results, batch, objective), seconds=time.perf_counter() - started)
 
@@ -134,21 +133,6 @@ class Learner(SlottedWorker):
             self.load(name)
         for data in rows:
             data[column] = self.forward(data)["log_probs"].to(data["input_ids"].device)
-
-    def _steps(self, name: str, batch: TrainBatch, parts: list[tuple[list[TensorDict], Total]], objective: Objective) -> list[StepResult]:
-        """Every optimiser step of an update. Where a later one is refused, the earlier ones are taken back."""
-        before = self.slots.snapshot(name) if objective.optimizer_steps > 1 else None
-        results: list[StepResult] = []
-        try:
-            for _ in range(objective.ppo_epochs):
-                for rows_P, total in parts:
-                    loss = self._loss(rows_P, total, objective)
-                    results.append(self.optimise(rows_P, loss, objective, batch.fresh and not results))
-        except DivergedError:
-            if before is not None:
-                self.slots.roll_back(name, before)
-            raise
-        return results
 
     def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
         """The loss function of one optimiser step."""

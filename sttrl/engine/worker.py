@@ -21,7 +21,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine_workers import TrainingWorker
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.rows import rows_of, share
+from sttrl.engine.rows import Total, rows_of, share
 from sttrl.engine.slots import Slots, local, reshard
 from sttrl.engine.training_engine import PromptOnce
 from sttrl.errors import DivergedError, OutOfMemoryError
@@ -166,6 +166,25 @@ class SlottedWorker(TrainingWorker):
             name: torch.nested.as_nested_tensor([row[:-1].float().cpu() for row in rows.unbind()], layout=torch.jagged)
             for name, rows in output.items()
         }
+
+    def steps(
+        self, name: str, parts: list[tuple[list[TensorDict], Total]], objective: Objective, loss_of: Callable[..., Any], fresh: bool
+    ) -> list[StepResult]:
+        """Every optimiser step of an update: all passes, all mini-batches. Where a later one is refused, the earlier ones are taken back.
+
+        ``loss_of(rows, total, objective)`` is the loss of one step; ``fresh``: the first step's samples come from these very weights.
+        """
+        before = self.slots.snapshot(name) if objective.optimizer_steps > 1 else None
+        results: list[StepResult] = []
+        try:
+            for _ in range(objective.ppo_epochs):
+                for rows_P, total in parts:
+                    results.append(self.optimise(rows_P, loss_of(rows_P, total, objective), objective, fresh and not results))
+        except DivergedError:
+            if before is not None:
+                self.slots.roll_back(name, before)
+            raise
+        return results
 
     def optimise(self, rows_P: Sequence[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
         """Gradients and one step; out of memory halves the micro-batches, never the batch (at most twice).

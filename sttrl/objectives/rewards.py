@@ -23,7 +23,6 @@ class Reward:
     """A pseudo-reward: ``stats`` are the token statistics it reads; ``elects``: it means nothing without a winner."""
 
     function: RewardFunction
-    doc: str
     stats: frozenset[Stat] = frozenset()
     elects: bool = False
 
@@ -92,15 +91,13 @@ def format_only(ballots: Ballots, election: Election, seeds_G: Sequence[int]) ->
 
 
 REWARDS: Final[dict[str, Reward]] = {
-    "agreement": Reward(function=agreement, elects=True, doc="agreement with the vote (TTRL, arXiv 2504.16084)"),
-    "frequency": Reward(function=frequency, doc="share of the sample's own answer (EMPO, arXiv 2504.05812)"),
-    "neg_entropy": Reward(function=neg_entropy, stats=frozenset({"entropy"}), doc="minus the mean token entropy (RENT, arXiv 2505.22660)"),
-    "self_certainty": Reward(
-        function=self_certainty, stats=frozenset({"self_certainty"}), doc="mean self-certainty (Intuitor, arXiv 2505.19590)"
-    ),
-    "logprob": Reward(function=logprob, stats=frozenset({"logprob"}), doc="mean log-prob (after RLSC, arXiv 2506.06395; derived)"),
-    "random": Reward(function=random, doc="a fair coin: a negative control (arXiv 2506.10947)"),
-    "format": Reward(function=format_only, doc="having an answer at all: a negative control (arXiv 2506.10947)"),
+    "agreement": Reward(function=agreement, elects=True),
+    "frequency": Reward(function=frequency),
+    "neg_entropy": Reward(function=neg_entropy, stats=frozenset({"entropy"})),
+    "self_certainty": Reward(function=self_certainty, stats=frozenset({"self_certainty"})),
+    "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
+    "random": Reward(function=random),
+    "format": Reward(function=format_only),
 }
 
 

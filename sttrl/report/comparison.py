@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any, Final
 
 from sttrl.report.labels import Grades
-from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, with_interval
+from sttrl.report.layout import NOTHING, aligned, broken, named, p_value_or_nothing, page, with_interval
 from sttrl.report.metrics import METRICS, QuestionScore, score_questions
 from sttrl.report.statistics import Interval, interval_of_gain, p_value_of_gain
 from sttrl.report.tables import ROWS, facts, metric_cell
@@ -125,8 +125,7 @@ def _paired_table(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[s
 def _paired_cells(found: PairedDifference) -> tuple[str, str]:
     if found.mean is None or found.interval is None or found.p_value is None:
         return NOTHING, NOTHING
-    p_value = "<.001" if found.p_value < 0.0005 else share(found.p_value, 3)
-    return with_interval(found.mean, found.interval.low, found.interval.high, signed=True), p_value
+    return with_interval(found.mean, found.interval.low, found.interval.high, signed=True), p_value_or_nothing(found.p_value)
 
 
 def _metric_tables(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:

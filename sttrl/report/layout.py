@@ -28,6 +28,11 @@ def with_interval(value: float, low: float, high: float, signed: bool = False) -
     return f"{share(value, 3, signed)} [{share(low, 2, signed)}, {share(high, 2, signed)}]"
 
 
+def p_value_or_nothing(value: float | None) -> str:
+    """A p-value with three digits, or the sign for none."""
+    return NOTHING if value is None else "<.001" if value < 0.0005 else share(value, 3)
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -16,11 +16,12 @@ from statistics import fmean
 from typing import Any, Final
 
 from sttrl.config import USED_BY, RunConfig, to_plain
-from sttrl.report.layout import NOTHING, aligned, broken, share, share_or_nothing, with_interval
+from sttrl.report.layout import NOTHING, aligned, broken, p_value_or_nothing, share_or_nothing, with_interval
 from sttrl.report.metrics import QuestionScore, RowName, score_questions
 from sttrl.report.runs import report_run
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
-from sttrl.run.files import unwritable, write_json, write_text
+from sttrl.report.sweep_pictures import write_pictures
+from sttrl.run.files import write_json, write_text
 from sttrl.run.folder import FREE
 from sttrl.run.journal import read_lines
 
@@ -30,7 +31,7 @@ SWEEP_WIDTH: Final = 120
 _PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir"})
 _LEADING: Final = ("dataset", "model", "adaptation_method", "voting_function")
 _HEADINGS: Final = {"adaptation_method": "method", "voting_function": "voting"}
-_LONGEST_CELL, _LONGEST_LABEL, _COLOUR = 28, 70, "#1f5fae"
+_LONGEST_CELL: Final = 28
 _ACCURACIES: Final = ("base", "vote", "conf.", "adapted", "gain", "p", "maj@k")
 _COSTS: Final = ("tokens", "seconds", "seeds", "failed")
 _LEGEND: Final = (
@@ -110,7 +111,7 @@ def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None) -
     write_text(folder / "sweep.md", _page(name, table, len(runs), common, _environment(folders[0]), file))
     write_json(folder / "sweep.json", _numbers(name, rows, common))
     write_text(folder / "sweep.csv", _lines(rows))
-    _write_pictures(folder, name, rows)
+    write_pictures(folder, name, rows)
     return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows))
 
 
@@ -266,12 +267,12 @@ def _beside(labels: Sequence[tuple[str, ...]], cells: Sequence[tuple[str, ...]])
 def _cells(row: SweepRow) -> tuple[str, ...]:
     """A row's numbers, as the headings have them."""
     score = row.score
-    gain, low, high, p_value = score.gain_mean, score.gain_low, score.gain_high, score.p_value
+    gain, low, high = score.gain_mean, score.gain_low, score.gain_high
     tokens, seconds = score.tokens_per_question, score.seconds_per_question
     return (
         *map(share_or_nothing, (score.base_mean, score.vote_majority, score.vote_confidence, score.adapted_mean)),
         NOTHING if gain is None or low is None or high is None else with_interval(gain, low, high, signed=True),
-        NOTHING if p_value is None else "<.001" if p_value < 0.0005 else share(p_value, 3),
+        p_value_or_nothing(score.p_value),
         share_or_nothing(score.adapted_majority),
         NOTHING if tokens is None else f"{tokens:,.0f}",
         NOTHING if seconds is None else f"{seconds:,.1f}",
@@ -332,69 +333,3 @@ def _lines(rows: Sequence[SweepRow]) -> str:
     pairs = [pair for row in rows for pair in zip(row.runs, row.by_seed, strict=True)]
     writer.writerows([run.name, *map(run.config.get, names), *asdict(score).values()] for run, score in pairs)
     return text.getvalue()
-
-
-def _write_pictures(folder: Path, name: str, rows: Sequence[SweepRow]) -> None:
-    """sweep.png and sweep.svg, the same bytes for the same numbers."""
-    from matplotlib import rc_context
-
-    figure = _figure(name, [row for row in rows if row.score.gain_mean is not None])
-    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        for file, metadata in ((folder / "sweep.png", {}), (folder / "sweep.svg", {"Date": None})):
-            beside = file.with_name(f".{file.name}")
-            try:
-                figure.savefig(beside, format=file.suffix[1:], dpi=150, metadata=metadata)
-                beside.replace(file)
-            except OSError as error:
-                raise unwritable(file, error) from error
-
-
-def _figure(name: str, rows: Sequence[SweepRow]) -> Any:
-    """The gain over the one number in which rows differ, else a row a line; rows without a gain are not in it."""
-    from matplotlib.figure import Figure
-
-    values = [value for row in rows for value in row.settings.values() if len(row.settings) == 1]
-    upright = len(values) > 1 and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    figure = Figure(figsize=(8, 5 if upright else 1.6 + 0.36 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    seeds = "; faint: single seeds" if any(len(row.by_seed) > 1 for row in rows) else ""
-    title = f"gain in mean@k, 95 % interval by question{seeds}" if rows else "no run has a gain"
-    axes.set_title(f"{name}: {title}", fontsize=10, parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    if upright:
-        _draw_line(axes, dict(sorted(zip(values, rows, strict=True), key=lambda pair: pair[0])))
-    else:
-        _draw_rows(axes, rows)
-    return figure
-
-
-def _draw_line(axes: Any, row_of: Mapping[float, SweepRow]) -> None:
-    numbers = list(row_of)
-    axes.axhline(0, color="0.4", linewidth=1)
-    axes.plot(numbers, [row.score.gain_mean for row in row_of.values()], color=_COLOUR)
-    for number, row in row_of.items():
-        gain, reach, singles = _drawn(row)
-        axes.errorbar(number, gain, yerr=reach, fmt="o", color=_COLOUR, capsize=3)
-        axes.plot([number] * len(singles), singles, "o", color=_COLOUR, alpha=0.3, markersize=4)
-    axes.set_xscale("log" if numbers[0] > 0 and numbers[-1] / numbers[0] >= 10 else "linear")
-    axes.set_xticks(numbers, labels=[f"{number:g}" for number in numbers])
-    axes.set_xticks([], minor=True)
-    axes.set(xlabel=next(iter(row_of[numbers[0]].settings)), ylabel="gain in mean@k")
-
-
-def _draw_rows(axes: Any, rows: Sequence[SweepRow]) -> None:
-    axes.axvline(0, color="0.4", linewidth=1)
-    for place, row in enumerate(rows):
-        gain, reach, singles = _drawn(row)
-        axes.errorbar(gain, place, xerr=reach, fmt="o", color=_COLOUR, capsize=3)
-        axes.plot(singles, [place] * len(singles), "o", color=_COLOUR, alpha=0.3, markersize=4)
-    axes.set_yticks(range(len(rows)), labels=[row.label[:_LONGEST_LABEL] for row in rows], parse_math=False)
-    axes.set(ylim=(max(1, len(rows)) - 0.5, -0.5), xlabel="gain in mean@k")
-
-
-def _drawn(row: SweepRow) -> tuple[float, list[list[float]], list[float]]:
-    """A row's gain, how far its interval reaches to either side, and the gains of its seeds where it has several."""
-    gain, low, high = row.score.gain_mean, row.score.gain_low, row.score.gain_high
-    assert gain is not None and low is not None and high is not None, "only rows with a gain are drawn"
-    singles = [score.gain_mean for score in row.by_seed if score.gain_mean is not None]
-    return gain, [[max(0.0, gain - low)], [max(0.0, high - gain)]], singles if len(row.by_seed) > 1 else []

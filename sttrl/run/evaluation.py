@@ -10,10 +10,12 @@ from sttrl.engine.base import Policy
 from sttrl.methods import Tools
 from sttrl.methods.tools import first
 from sttrl.run.records import BallotsRecord, ElectionRecord, PollName, PollRecord, StepRecord
-from sttrl.types import Ballots, Election, Group, Poll, Problem, Rollout, Sampling, Step, TokenStats
+from sttrl.types import Ballots, DeltaSpec, Election, Group, Poll, Problem, Rollout, Sampling, Step, TokenStats
 from sttrl.voting import confidence_vote
 
 MOST_AT_ONCE = 512
+BASE = DeltaSpec(kind="none")
+"""What a fork may change that evaluates the base."""
 
 
 async def evaluate(name: PollName, problem: Problem, policy: Policy, tools: Tools) -> Poll:

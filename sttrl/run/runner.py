@@ -19,7 +19,7 @@ from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, SttrlError
 from sttrl.methods import METHODS, DatasetMethod, Method, Tools
-from sttrl.run.evaluation import budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
+from sttrl.run.evaluation import BASE, budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
 from sttrl.run.files import unwritable, write_text
 from sttrl.run.journal import Journal
 from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord
@@ -28,9 +28,8 @@ from sttrl.run.seats import Seats
 from sttrl.run.seeds import seed_source
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
-from sttrl.types import Ballots, DeltaSpec, Group, Poll, Problem, QuestionStatus, Step, StopReason
+from sttrl.types import Ballots, Group, Poll, Problem, QuestionStatus, Step, StopReason
 
-BASE = DeltaSpec(kind="none")
 STATUS: Mapping[type[SttrlError], QuestionStatus] = {DivergedError: "diverged", OutOfMemoryError: "oom"}
 
 Progress = Callable[[str], None]

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, logprobs_of, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, living, logprobs_of, settings_for
 from method_runs import METHODS, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sttrl import launch
+from sttrl.engine.processes import family
 from sttrl.errors import EngineError
 from sttrl.types import DeltaSpec, Objective, Sampling, TrainBatch, TrainGroup
 
@@ -118,7 +118,7 @@ async def pid_of(engine: LiveEngine) -> int:
 def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:
     """Last in this file: it ends the engine."""
     sampler, learner = engine.engine.lane.pids[0], engine.run(pid_of(engine))
-    family = {p.pid for pid in engine.engine.lane.pids for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]}
+    started = family(engine.engine.lane.pids)
 
     async def after(pid: int, what: str) -> EngineError:
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:
@@ -143,4 +143,4 @@ def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_h
     started = time.monotonic()
     engine_house.close()
     assert time.monotonic() - started < MOST_SECONDS
-    assert not [p for p in family if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    assert not living(started, 5)

@@ -6,24 +6,44 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from live_engine import EngineHouse, settings_for
+from live_engine import EngineHouse, living, settings_for
 from method_runs import settled
 
 from sttrl import launch
 from sttrl.answers import Judge
-from sttrl.engine.lanes import RayEngine
+from sttrl.engine.lanes import RayEngine, check_gpus
 from sttrl.engine.models import load_tokenizer
+from sttrl.engine.processes import family
+from sttrl.errors import EngineError
 from sttrl.run.folder import claim
 from sttrl.run.journal import Journal, read_finished
 from sttrl.run.runner import Runner
 
-pytestmark = pytest.mark.slow
 LIMIT = 6
 
 
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({}, 1),
+        ({"lanes": 4}, 4),
+        ({"gpus_per_lane": 2}, 2),
+        ({"lanes": 2, "learner_ranks": 2, "gpus_per_lane": 3, "separate_reference": True}, 10),
+    ],
+    ids=str,
+)
+def test_too_few_gpus_are_an_error_and_no_wait(settings: dict[str, Any], needed: int, tmp_path: Path) -> None:
+    wanted = settings_for(tmp_path, device="cuda", **settings)
+    check_gpus(wanted, needed)
+    with pytest.raises(EngineError, match=f"need {needed}, and Ray has {needed - 1}"):
+        check_gpus(wanted, needed - 1)
+
+
+@pytest.mark.slow
 def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine_house: EngineHouse, tmp_path: Path) -> None:
     engine_house.close()
     settings = settings_for(tiny_model, lanes=2, max_forks=2)
@@ -32,14 +52,12 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
     problems, _, parts = launch.prepare(config, table, chosen, set())
     folder, said, killed = tmp_path / "run", list[str](), list[int]()
 
-    async def run() -> list[int]:
+    async def run() -> list[psutil.Process]:
         lanes = [RayEngine(settings, load_tokenizer(tiny_model)) for _ in range(2)]
         await asyncio.gather(*(lane.start() for lane in lanes))
         for lane in lanes:
             await lane.lane.learner()
-        pids = [
-            p.pid for lane in lanes for pid in lane.lane.pids for p in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
-        ]
+        started = [p for lane in lanes for p in family(lane.lane.pids)]
 
         def watch(line: str) -> None:
             said.append(line)
@@ -65,10 +83,10 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
         finally:
             for lane in lanes:
                 await lane.close()
-        return pids
+        return started
 
-    pids = asyncio.run(run())
+    started = asyncio.run(run())
     assert {f.record.id: f.record.status for f in read_finished(folder)} == {p.id: "done" for p in problems} and len(problems) == LIMIT
     assert killed and 1 <= sum("goes to another lane. Lane 1 of 2 is lost" in line for line in said) <= 2
-    assert parts.settings.lanes == 2 and len(set(pids)) >= 4
-    assert not [pid for pid in pids if psutil.pid_exists(pid)], "no process is left"
+    assert parts.settings.lanes == 2 and len({p.pid for p in started}) >= 4
+    assert not living(started, 5), "no process is left"

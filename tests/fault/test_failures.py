@@ -6,17 +6,14 @@ import errno
 import json
 import os
 import random
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, attempt, config_for, problems_for, results, rollouts
+from stand_in import Faults, StandIn, attempt, config_for, problems_for, results, rollouts
 
-from sttrl import cli, launch
+from sttrl import launch
 from sttrl.answers import Judge
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, StepError, SttrlError
 from sttrl.run.files import write_text
@@ -308,124 +305,6 @@ def test_text_that_is_no_utf8_ends_no_run(tmp_path: Path, judge: Judge) -> None:
     assert [record.status for record in records(tmp_path / "run").values()] == ["done"] * 4
     first = next(iter(rollouts(tmp_path / "run").values())).decode().split("\n")[0]
     assert json.loads(first)["text"].startswith("\ud800 \x00 \u2028")
-
-
-# The whole program, with the stand-in where the engine is
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """`sttrl.cli.main` on the stand-in: everything but model, tokenizer and engine is the real thing."""
-    state = SimpleNamespace(engine=None)
-
-    def model_folder(name: str, trust: bool) -> Path:
-        if name == "wrong/model":
-            raise EngineError("wrong/model is gated.", "Accept its terms.")
-        return Path(name)
-
-    models = SimpleNamespace(
-        context_length=lambda folder: 2048,
-        load_tokenizer=lambda folder, trust: ByteTokenizer(),
-        model_folder=model_folder,
-        stop_token_ids=lambda folder, tokenizer: (0,),
-    )
-    monkeypatch.setitem(sys.modules, "sttrl.engine.models", models)
-    monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=lambda *settings: state.engine))
-    monkeypatch.setattr(launch, "Judge", InlineJudge)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*flags: str, engine: StandIn | None = None) -> int:
-        state.engine = engine or StandIn()
-        small = {"steps": 2, "n_votes": 7, "n_train": 7, "val_samples": 3, "max_response_tokens": 64, "ties": "first"}
-        return cli.main([*(f"--{name}={value}" for name, value in small.items()), "--prompt_format", "{question}", *flags])
-
-    yield run
-
-
-def write_rows(path: Path, answers: list[int | None]) -> None:
-    """Four questions with these labels; None leaves the label out."""
-    rows = [{"id": f"q{n}", "question": f"What is {n} + 1?", **({} if a is None else {"answer": str(a)})} for n, a in enumerate(answers)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def untimed(path: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without the clock."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
-
-
-def test_labels_are_out_of_reach(program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seen = []
-    for name, answers in (("right", [1, 2, 3, 4]), ("shuffled", [3, 1, 4, 2]), ("deleted", [None] * 4), ("half", [1, None, 2, None])):
-        write_rows(tmp_path / "rows.jsonl", answers)
-        assert program("--dataset", "rows.jsonl", "--answer_kind", "number", "--run_name", name) == 0
-        folder = tmp_path / "outputs" / name
-        adapters = {path.relative_to(folder): path.read_bytes() for path in (folder / "adapters").rglob("*") if path.is_file()}
-        seen.append(((folder / "results.jsonl").read_bytes(), untimed(folder / "metrics.jsonl"), rollouts(folder), adapters))
-    assert seen[0][0] and seen[0][1] and seen[0][2] and seen[0][3]
-    assert all(each == seen[0] for each in seen[1:])
-    summaries = [json.loads((tmp_path / "outputs" / name / "summary.json").read_text()) for name in ("right", "shuffled", "deleted")]
-    assert summaries[0]["base"] != summaries[1]["base"], "the labels do enter, in the report"
-    assert summaries[2]["base"] is None
-
-
-def test_the_program_from_command_to_table(program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert program("--limit", "3", "--run_name", "r") == 0
-    said = capsys.readouterr()
-    assert "base" in said.out and "adapted" in said.out and said.out.endswith("run folder: outputs/r\n")
-    assert "[3/3]" in said.err
-    names = {path.name for path in (tmp_path / "outputs" / "r").iterdir()}
-    assert names >= {
-        "config.json",
-        "environment.json",
-        JOURNAL,
-        "results.jsonl",
-        "metrics.jsonl",
-        "rollouts",
-        "adapters",
-        "report.html",
-        "summary.json",
-    }
-    journal = (tmp_path / "outputs" / "r" / JOURNAL).read_bytes()
-    assert program("--limit", "3", "--run_name", "r", engine=StandIn(Faults({("start", 1): RuntimeError("not needed")}))) == 0
-    assert (tmp_path / "outputs" / "r" / JOURNAL).read_bytes() == journal, "a finished run starts no engine"
-    assert capsys.readouterr().out == said.out
-
-
-def test_exit_codes_of_a_run(program: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    def engine(place: tuple[str, int], error: Planned) -> StandIn:
-        return StandIn(Faults({place: error}))
-
-    assert program("--run_name", "a", "--limit", "2", engine=engine(("update", 1), FAILURES["diverged"])) == 5
-    assert "error: 1 of 2 questions failed or diverged" in capsys.readouterr().err
-    assert program("--run_name", "b", "--limit", "2", engine=engine(("sample", 3), EngineError("The sampler died."))) == 4
-    assert capsys.readouterr().err.splitlines()[-1] == "error: The sampler died."
-    assert program("--run_name", "c", "--limit", "2", engine=engine(("sample", 3), lambda: signal.raise_signal(signal.SIGINT))) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; run the same command again to go on"
-    assert program("--run_name", "c", "--limit", "2") == 0
-    assert program("--run_name", "c", "--limit", "2", "--seed", "9") == 2
-    assert "--seed 0 then, 9 now" in capsys.readouterr().err
-
-
-def test_a_run_that_never_began_leaves_its_folder_free(program: Callable[..., int], tmp_path: Path) -> None:
-    """A wrong --model with --run_name must not forbid the right one."""
-    assert program("--run_name", "r", "--limit", "1", "--model", "wrong/model") == 4
-    assert program("--run_name", "r", "--limit", "1", "--model", "right/model") == 0
-    assert json.loads((tmp_path / "outputs" / "r" / CONFIG).read_text())["model"] == "right/model"
-    assert program("--run_name", "r", "--limit", "1", "--model", "wrong/model") == 2
-
-
-def test_prompts_that_are_too_long_start_no_engine_again(program: Callable[..., int], tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(
-        '{"question": "1 + 1?", "answer": "2"}\n' + json.dumps({"question": "?" * 99, "answer": "2"}) + "\n"
-    )
-    flags = ("--dataset", "rows.jsonl", "--max_prompt_tokens", "90", "--run_name", "r", "--prompt_format", "{question}")
-    assert program(*flags) == 3, "stop is the default"
-    assert program(*flags[:-3], "s", *flags[-2:], "--on_bad_row", "skip") == 0
-    assert (
-        program(*flags[:-3], "s", *flags[-2:], "--on_bad_row", "skip", engine=StandIn(Faults({("start", 1): RuntimeError("not needed")})))
-        == 0
-    )
 
 
 def test_every_error_is_one_line_with_a_remedy_and_survives_pickling() -> None:

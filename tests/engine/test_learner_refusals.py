@@ -1,0 +1,156 @@
+"""What the learner refuses, and leaves as it was: steps that are not finite or do not fit the sampler, and steps without memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from learner_tools import OPEN, Flat, Tensors, batch, forked, same, score, state
+
+from sttrl.errors import DivergedError, OutOfMemoryError
+
+
+@pytest.fixture(params=["lora", "full"])
+def learner(request: pytest.FixtureRequest) -> Any:
+    """Each kind of delta."""
+    return request.getfixturevalue(f"{request.param}_learner")
+
+
+def spoil_gradient(learner: Any, patch: pytest.MonkeyPatch, value: float) -> None:
+    """One gradient becomes ``value`` after an honest backward pass."""
+    honest = learner.engine.forward_backward_batch
+
+    def spoiled(*arguments: Any, **options: Any) -> Any:
+        outputs = honest(*arguments, **options)
+        if options.get("forward_only"):
+            return outputs
+        first = next(p for p in learner.engine.module.parameters() if p.grad is not None)
+        (first.grad.to_local() if hasattr(first.grad, "to_local") else first.grad).view(-1)[0] = value
+        return outputs
+
+    patch.setattr(learner.engine, "forward_backward_batch", spoiled)
+
+
+def bad_batch(what: str, learner: Any, name: str, data: Flat) -> Flat:
+    """A batch that must not be learned from."""
+    if what == "advantage nan":
+        return replace(data, advantage_G=(math.nan, *data.advantage_G[1:]))
+    if what == "advantage inf":
+        return replace(data, advantage_G=(math.inf, *data.advantage_G[1:]))
+    exact = score(learner, name, data)
+    off = {"gap": 0.6, "sampler nan": math.nan, "sampler -inf": -math.inf}[what]
+    exact[3 if what != "gap" else 0][0] += off * (1 if what != "gap" else data.n_tokens)
+    return replace(data, rollout_G=tuple(replace(r, logprob_T=tuple(row)) for r, row in zip(data.rollout_G, exact, strict=True)))
+
+
+@pytest.mark.parametrize("what", ["advantage nan", "advantage inf", "gap", "sampler nan", "sampler -inf"])
+def test_a_bad_batch_is_never_applied(learner: Any, what: str) -> None:
+    data = batch()
+    with forked(learner) as name:
+        learner.update(name, data.batch, OPEN)
+        before = state(learner, name)
+        gate = 0.5 if what == "gap" or "sampler" in what else math.inf
+        with pytest.raises(DivergedError, match="not applied"):
+            learner.update(name, bad_batch(what, learner, name, data).batch, replace(OPEN, max_logprob_gap=gate))
+        assert same(state(learner, name), before)
+        check_goes_on(learner, name, data, before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_never_applied(learner: Any, value: float) -> None:
+    data = batch()
+    with forked(learner) as name:
+        learner.update(name, data.batch, OPEN)
+        before = state(learner, name)
+        with pytest.MonkeyPatch.context() as patch:
+            spoil_gradient(learner, patch, value)
+            with pytest.raises(DivergedError, match="norm"):
+                learner.update(name, data.batch, OPEN)
+        assert same(state(learner, name), before)
+        check_goes_on(learner, name, data, before)
+
+
+def check_goes_on(learner: Any, name: str, data: Flat, before: Tensors) -> None:
+    """The next good update is the one that would have come without the bad one."""
+    learner.update(name, data.batch, OPEN)
+    after = state(learner, name)
+    assert not same(after, before) and all(bool(t.isfinite().all()) for t in after.values())
+    with forked(learner, "twin") as twin:
+        learner.update(twin, data.batch, OPEN)
+        learner.update(twin, data.batch, OPEN)
+        assert same(state(learner, twin), after)
+
+
+def test_a_gap_within_the_gate_is_applied(lora_learner: Any) -> None:
+    data = batch()
+    exact = score(lora_learner, None, data)
+    near = tuple(replace(r, logprob_T=tuple(x + 0.4 for x in row)) for r, row in zip(data.rollout_G, exact, strict=True))
+    with forked(lora_learner) as name:
+        stats = lora_learner.update(name, replace(data, rollout_G=near).batch, replace(OPEN, max_logprob_gap=0.5))
+    assert stats.logprob_gap_mean == pytest.approx(0.4, rel=1e-3)
+
+
+def short_of_memory(learner: Any, patch: pytest.MonkeyPatch, times: int, error: Callable[[], Exception]) -> list[int]:
+    """The first training passes fail at their end, when gradients are there already; returns the budgets that were tried."""
+    from verl.utils import tensordict_utils as tu
+
+    honest, budgets = learner.engine.forward_backward_batch, []
+
+    def failing(data: Any, *arguments: Any, **options: Any) -> Any:
+        outputs = honest(data, *arguments, **options)
+        if options.get("forward_only"):
+            return outputs
+        budgets.append(int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0)))
+        if len(budgets) <= times:
+            raise error()
+        return outputs
+
+    patch.setattr(learner.engine, "forward_backward_batch", failing)
+    return budgets
+
+
+@pytest.mark.parametrize(
+    "error", [lambda: torch.OutOfMemoryError("CUDA out of memory"), lambda: RuntimeError("can't allocate memory: you tried")]
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(learner: Any, times: int, error: Callable[[], Exception]) -> None:
+    data = batch(n=16)
+    with forked(learner, "a") as a, forked(learner, "b") as b:
+        learner.update(a, data.batch, OPEN)
+        learner.update(b, data.batch, OPEN)
+        whole_stats = learner.update(a, data.batch, OPEN)
+        with pytest.MonkeyPatch.context() as patch:
+            budgets = short_of_memory(learner, patch, times, error)
+            stats = learner.update(b, data.batch, OPEN)
+        assert len(budgets) == times + 1
+        assert all(after == max(10, before // 2) for before, after in zip(budgets, budgets[1:], strict=False))
+        assert stats.micro_batches > whole_stats.micro_batches and stats.tokens == whole_stats.tokens
+        assert stats.loss == pytest.approx(whole_stats.loss, rel=1e-4, abs=1e-6)
+        assert stats.grad_norm == pytest.approx(whole_stats.grad_norm, rel=1e-4)
+        for scored, expected in zip(score(learner, b, data), score(learner, a, data), strict=True):
+            assert scored == pytest.approx(expected, abs=2e-3)
+
+
+def test_out_of_memory_three_times_is_an_error_and_applies_nothing(learner: Any) -> None:
+    data = batch()
+    with forked(learner) as name:
+        learner.update(name, data.batch, OPEN)
+        before = state(learner, name)
+        with pytest.MonkeyPatch.context() as patch:
+            budgets = short_of_memory(learner, patch, 99, lambda: torch.OutOfMemoryError("CUDA out of memory"))
+            with pytest.raises(OutOfMemoryError):
+                learner.update(name, data.batch, OPEN)
+        assert len(budgets) == 3 and same(state(learner, name), before)
+        check_goes_on(learner, name, data, before)
+
+
+def test_another_runtime_error_is_not_taken_for_memory(lora_learner: Any) -> None:
+    with forked(lora_learner) as name, pytest.MonkeyPatch.context() as patch:
+        budgets = short_of_memory(lora_learner, patch, 99, lambda: RuntimeError("a shape is wrong"))
+        with pytest.raises(RuntimeError, match="shape"):
+            lora_learner.update(name, batch().batch, OPEN)
+    assert len(budgets) == 1
