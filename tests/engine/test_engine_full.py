@@ -118,7 +118,7 @@ async def pid_of(engine: LiveEngine) -> int:
 def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:
     """Last in this file: it ends the engine."""
     sampler, learner = engine.engine.lane.pids[0], engine.run(pid_of(engine))
-    started = family(engine.engine.lane.pids)
+    processes = family(engine.engine.lane.pids)
 
     async def after(pid: int, what: str) -> EngineError:
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:
@@ -143,4 +143,4 @@ def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_h
     started = time.monotonic()
     engine_house.close()
     assert time.monotonic() - started < MOST_SECONDS
-    assert not living(started, 5)
+    assert not living(processes, 5)

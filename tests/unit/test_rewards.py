@@ -44,7 +44,7 @@ def of_labels(name: str, labels: Sequence[str | None]) -> tuple[float, ...]:
 def test_the_table_and_the_flag_agree() -> None:
     assert tuple(REWARDS) == get_args(RewardKind)
     assert [name for name, reward in REWARDS.items() if reward.elects] == ["agreement"]
-    assert all(reward.stats <= set(get_args(Stat)) and reward.doc for reward in REWARDS.values())
+    assert all(reward.stats <= set(get_args(Stat)) and reward.function.__doc__ for reward in REWARDS.values())
 
 
 def test_rewards_by_hand() -> None:
