@@ -1,7 +1,8 @@
 """The prompt once: a group's responses packed behind one copy of their prompt, as one sequence.
 
 ``[prompt | response 0 | response 1 | ...]``: every response sees the prompt and itself (`sttrl.engine.attention`), positions
-go on from the prompt's end, and logits are computed only where a token is scored. Pure tensors.
+go on from the prompt's end, and logits are computed only where a token is scored. Padding, which nobody sees and nothing is
+scored by, follows the prompt and the last response, where few different shapes are wanted. Pure tensors.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 class Layout:
     """Who sees whom in ``N`` packed inputs.
 
-    ``own_GT``: the inputs of each response that has any, padded by its last; ``mask_TK`` True where one of them may look at
-    the prompt (its first columns) and at itself; ``place_R``: where in ``own_GT``, flattened, each response input is.
+    ``prompt_length``: inputs of the prompt and its padding; ``own_GT``: the inputs of each response that has any, padded by its
+    last; ``mask_TK`` True where one of them may look at the prompt (its first columns) and at itself; ``place_R``: where in
+    ``own_GT``, flattened, each input behind the prompt is (padding: at the first).
     """
 
     prompt_length: int
@@ -34,9 +36,9 @@ class Layout:
 class Packed:
     """One packed micro-batch of ``N`` inputs that scores ``S`` tokens.
 
-    ``input_N``, ``position_N``; ``layout``: who sees whom; ``logit_L`` the inputs whose logits are needed; ``row_S`` index
-    into ``logit_L`` and ``label_S`` token for each scored token; ``lengths_G`` tokens of each response; ``prompt_length``
-    tokens of the prompt.
+    ``input_N``, ``position_N``; ``layout``: who sees whom; ``logit_L`` the inputs whose logits are needed (padding: the first
+    again); ``row_S`` index into ``logit_L`` and ``label_S`` token for each scored token; ``lengths_G`` tokens of each response;
+    ``prompt_length`` tokens of the prompt.
     """
 
     input_N: torch.Tensor
@@ -49,39 +51,55 @@ class Packed:
     prompt_length: int
 
 
-def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor]) -> Packed:
+def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: int = 1) -> Packed:
     """Pack responses (each at least one token) behind their prompt (at least one token).
 
-    A response's last token is scored but never an input. The prompt's last input scores every first token.
+    A response's last token is scored but never an input. The prompt's last input scores every first token. Prompt, responses and
+    logits are each padded to a ``multiple``.
     """
-    prompt = len(prompt_T)
-    lengths = tuple(len(r) for r in response_G)
-    inner = [r[:-1] for r in response_G]
-    rows, start = [], 1
+    prompt, inner = len(prompt_T), [r[:-1] for r in response_G]
+    rows, behind = [], sum(len(r) for r in inner)
+    start = 1
     for r in inner:
         rows.append(torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(start, start + len(r))]))
         start += len(r)
-    inputs = torch.cat([prompt_T, *inner])
+    layout = layout_of(prompt, [len(r) for r in inner], multiple)
+    filling = (layout.prompt_length - prompt, len(layout.place_R) - behind)
+    logits = torch.cat([torch.tensor([prompt - 1]), layout.prompt_length + torch.arange(behind)])
     return Packed(
-        input_N=inputs,
-        position_N=torch.cat([torch.arange(prompt), *(torch.arange(prompt, prompt + len(r)) for r in inner)]),
-        layout=layout_of(prompt, [len(r) for r in inner]),
-        logit_L=torch.arange(prompt - 1, len(inputs)),
+        input_N=torch.cat([prompt_T, prompt_T[:1].expand(filling[0]), *inner, prompt_T[:1].expand(filling[1])]),
+        position_N=torch.cat(
+            [
+                torch.arange(layout.prompt_length),
+                *(torch.arange(prompt, prompt + len(r)) for r in inner),
+                torch.zeros(filling[1], dtype=torch.long),
+            ]
+        ),
+        layout=layout,
+        logit_L=torch.cat([logits, logits[:1].expand(up_to(len(logits), multiple) - len(logits))]),
         row_S=torch.cat(rows),
         label_S=torch.cat(list(response_G)),
-        lengths_G=lengths,
+        lengths_G=tuple(len(r) for r in response_G),
         prompt_length=prompt,
     )
 
 
-def layout_of(prompt: int, inputs_G: Sequence[int]) -> Layout:
+def layout_of(prompt: int, inputs_G: Sequence[int], multiple: int) -> Layout:
     """The layout of responses of so many inputs each."""
     counts = torch.tensor([n for n in inputs_G if n], dtype=torch.long)
-    longest = int(counts.max()) if len(counts) else 0
-    starts, at_T = prompt + counts.cumsum(0) - counts, torch.arange(longest)
+    longest, padded = up_to(int(counts.max()) if len(counts) else 0, multiple), up_to(prompt, multiple)
+    starts, at_T = padded + counts.cumsum(0) - counts, torch.arange(longest)
+    mask = torch.ones(longest, padded + longest, dtype=torch.bool).tril(padded)
+    mask[:, prompt:padded] = False
+    place = (at_T[None] < counts[:, None]).flatten().nonzero()[:, 0]
     return Layout(
-        prompt_length=prompt,
+        prompt_length=padded,
         own_GT=starts[:, None] + torch.minimum(at_T[None], counts[:, None] - 1),
-        mask_TK=torch.ones(longest, prompt + longest, dtype=torch.bool).tril(prompt),
-        place_R=(at_T[None] < counts[:, None]).flatten().nonzero()[:, 0],
+        mask_TK=mask,
+        place_R=torch.cat([place, place[:1].expand(up_to(len(place), multiple) - len(place))]),
     )
+
+
+def up_to(count: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-count // multiple) * multiple

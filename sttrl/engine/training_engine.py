@@ -28,6 +28,9 @@ MEASURE = "measure"
 FINAL_LOGITS = "final_logits"
 PACKED = "packed"
 VALUE_HEAD = "score"
+SHAPES = 32
+"""Packed sequences are padded to a multiple of this. On CPU every new shape of a product is compiled, and oneDNN keeps part of it
+for ever: without padding the learner grew by 50 MiB a question."""
 JUST_LOGPROBS = Measure()
 ALWAYS: Stat = "logprob"
 
@@ -43,7 +46,7 @@ class PromptOnce(FSDPEngineWithLMHead):
         """Pack the micro-batch behind its prompt, or spell its rows out."""
         prompt = torch.tensor(tu.get_non_tensor_data(micro_batch, SHARED_PROMPT, ()), dtype=torch.long)
         rows = [row.cpu() for row in micro_batch["input_ids"].unbind()]
-        packed = pack(torch.cat([prompt, rows[0][:1]]), [row[1:] for row in rows])
+        packed = pack(torch.cat([prompt, rows[0][:1]]), [row[1:] for row in rows], SHAPES)
         if not self.packs:
             inputs, _ = super().prepare_model_inputs(spelled_out(micro_batch, prompt, rows))
             return inputs, {PACKED: packed}

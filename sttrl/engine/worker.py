@@ -29,7 +29,8 @@ from sttrl.objectives.losses import GAP_SUMS, agreement
 from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
-PACKING_TOLERANCE = 0.1
+PROBE = 12
+PACKING_TOLERANCE = 0.25
 MAXIMA = ("gap_max", "finite")
 ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
 
@@ -262,20 +263,30 @@ class SlottedWorker(TrainingWorker):
     def _packing_agrees(self) -> bool:
         """Try packing once: a response must not feel its neighbours (to the bit), and must score as it does spelled out."""
         self.engine.packs = True
+        words = self._words()
         try:
-            first, second = (self._probe(neighbour) for neighbour in (7, 11))
+            first, second = (self._probe(words, neighbour) for neighbour in words[:2])
         except (TypeError, ValueError, RuntimeError, AssertionError):
             return False
         self.engine.packs = False
-        plain = self._probe(7)
+        plain = self._probe(words, words[0])
         alone = torch.equal(first[1], second[1])
         return alone and bool((first - plain).abs().mean() < PACKING_TOLERANCE)
 
-    def _probe(self, neighbour: int) -> torch.Tensor:
-        """What the engine computes ``[2, _T]`` of two responses on this rank, the first of them made of ``neighbour`` tokens."""
-        tokens_G = [(neighbour,) * 6] * self.world_size + [(5, 6, 8, 9, 5, 6)] * self.world_size
+    def _words(self) -> tuple[int, ...]:
+        """Tokens from all over the first half of the vocabulary."""
+        stride = max(1, int(self.engine.module.config.vocab_size) // (2 * PROBE))
+        return tuple(stride * i for i in range(1, PROBE + 1))
+
+    def _probe(self, words: tuple[int, ...], neighbour: int) -> torch.Tensor:
+        """What the engine computes ``[2, _T]`` of two responses on this rank: one token again and again, and the prompt again.
+
+        A copy is likely to a model that sees what it copies, so it scores far worse under a wrong layout (by whole nats) and is
+        hardly touched by rounding.
+        """
+        tokens_G = [(neighbour,) * PROBE] * self.world_size + [words] * self.world_size
         rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(0.0,) * len(t), finish="stop", text="") for t in tokens_G)
-        batch = TrainBatch(group_P=(TrainGroup(prompt_T=(3, 4, 5, 6), rollout_G=rollout_G),), temperature=1.0)
+        batch = TrainBatch(group_P=(TrainGroup(prompt_T=words, rollout_G=rollout_G),), temperature=1.0)
         return torch.stack(self.forward(self.rows(batch)[0])[self.OUTPUT].unbind())
 
 

@@ -32,6 +32,22 @@ def test_prompts_are_packed(learner: Any) -> None:
     assert described["packs"] and described["world_size"] == 1 and described["device"] == "cpu" and described["trainable"] > 1000
 
 
+def test_groups_of_many_lengths_are_computed_in_few_shapes(lora_learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sttrl.engine.training_engine import SHAPES
+
+    shapes, prepare = set[int](), lora_learner.engine.prepare_model_inputs
+
+    def watched(micro_batch: Any) -> Any:
+        inputs, rest = prepare(micro_batch)
+        shapes.update((inputs["input_ids"].shape[1], len(inputs["logits_to_keep"])))
+        return inputs, rest
+
+    monkeypatch.setattr(lora_learner.engine, "prepare_model_inputs", watched)
+    for n in range(1, 15):
+        score(lora_learner, None, batch(n=n, longest=n))
+    assert shapes and not any(size % SHAPES for size in shapes) and len(shapes) <= 8
+
+
 def test_log_probs_are_those_of_transformers(learner: Any, network: torch.nn.Module) -> None:
     data = batch()
     for found, plain in zip(score(learner, None, data), plain_logprobs(network, data), strict=True):

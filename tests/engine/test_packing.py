@@ -12,7 +12,7 @@ from sttrl.engine.packing import Packed, pack
 
 
 def mask_of(packed: Packed) -> torch.Tensor:
-    """The layout as a dense mask ``[N, N]``."""
+    """The layout as a dense mask ``[N, N]``; padding sees something, and nobody sees it."""
     layout, n = packed.layout, len(packed.input_N)
     mask = torch.zeros(n, n, dtype=torch.bool)
     mask[: layout.prompt_length, : layout.prompt_length] = torch.ones(layout.prompt_length, layout.prompt_length).tril().bool()
@@ -50,11 +50,12 @@ def test_a_prompt_of_one_token_and_one_response() -> None:
     assert packed.logit_L[packed.row_S].tolist() == [0, 1]
 
 
-def test_every_response_sees_what_it_would_see_alone() -> None:
+@pytest.mark.parametrize("multiple", [1, 4, 32])
+def test_every_response_sees_what_it_would_see_alone(multiple: int) -> None:
     generator = torch.Generator().manual_seed(0)
     prompt = torch.arange(5)
     responses = [torch.randint(100, (int(n),), generator=generator) for n in (4, 1, 7, 2, 2)]
-    packed = pack(prompt, responses)
+    packed = pack(prompt, responses, multiple)
     mask, start = mask_of(packed), 0
     for response, length in zip(responses, packed.lengths_G, strict=True):
         alone = torch.cat([prompt, response])
@@ -67,25 +68,38 @@ def test_every_response_sees_what_it_would_see_alone() -> None:
         start += length
 
 
+@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (32, 2)], ids=str)
+def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...]) -> None:
+    packed = pack(torch.arange(5), [torch.arange(n) for n in lengths], 8)
+    layout = packed.layout
+    sizes = (len(packed.input_N), len(packed.position_N), len(packed.logit_L), layout.prompt_length, *layout.mask_TK.shape)
+    assert not any(size % 8 for size in sizes) and layout.mask_TK.shape[0] == layout.own_GT.shape[1]
+    assert packed.prompt_length == 5 and packed.lengths_G == lengths and layout.prompt_length == 8
+    assert len(packed.input_N) == 8 + len(layout.place_R)
+    assert int(packed.row_S.max()) < 1 + sum(n - 1 for n in lengths), "no token is scored by padding"
+
+
 @pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5)], ids=str)
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
-def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[int, ...], key_heads: int) -> None:
-    packed = pack(torch.arange(6), [torch.arange(n) for n in lengths])
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[int, ...], key_heads: int, multiple: int) -> None:
+    packed = pack(torch.arange(6), [torch.arange(n) for n in lengths], multiple)
+    real = torch.cat([torch.arange(6), packed.logit_L[: 1 + sum(n - 1 for n in lengths)]]).unique()
     n, generator = len(packed.input_N), torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn(1, heads, n, 8, generator=generator, dtype=torch.float64, requires_grad=True) for heads in (4, key_heads, key_heads)
     )
     weight = torch.randn(1, n, 4, 8, generator=generator, dtype=torch.float64)
     found, _ = attend(torch.nn.Module(), query, key, value, None, scaling=0.3, **{LAYOUT: packed.layout})
-    (found * weight).sum().backward()
+    (found * weight)[:, real].sum().backward()
     gradients = [x.grad.clone() for x in (query, key, value) if x.grad is not None]
     for x in (query, key, value):
         x.grad = None
     dense = scaled_dot_product_attention(
         query, repeat_kv(key, 4 // key_heads), repeat_kv(value, 4 // key_heads), attn_mask=mask_of(packed), scale=0.3
     ).transpose(1, 2)
-    (dense * weight).sum().backward()
-    torch.testing.assert_close(found, dense)
+    (dense * weight)[:, real].sum().backward()
+    torch.testing.assert_close(found[:, real], dense[:, real])
     torch.testing.assert_close(gradients, [query.grad, key.grad, value.grad])
 
 
