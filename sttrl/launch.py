@@ -138,7 +138,7 @@ class Workshop:
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
-            self.lanes = [RayEngine(settings, parts.tokenizer, log_folder) for _ in range(settings.lanes)]
+            self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, say) for _ in range(settings.lanes)]
             await asyncio.gather(*(lane.start() for lane in self.lanes))
         return self.lanes
 

@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,8 +52,8 @@ T = TypeVar("T")
 class Lane:
     """Sampler and learner of one lane. `start` returns when the sampler can sample; the learner may still be loading."""
 
-    def __init__(self, settings: EngineSettings, tokenizer: Any) -> None:
-        self.settings, self.tokenizer = settings, tokenizer
+    def __init__(self, settings: EngineSettings, tokenizer: Any, say: Callable[[str], None] = print) -> None:
+        self.settings, self.tokenizer, self.say = settings, tokenizer, say
         self.threads = max(1, cores() // settings.lanes)
         self.deltas = delta_folder()
         self.turn = asyncio.Lock()
@@ -141,6 +141,8 @@ class Lane:
         group = await asyncio.to_thread(self._worker_group, role)
         described = await answer(asyncio.gather(*group.describe()), role)
         self.pids += [d["pid"] for d in described]
+        if not all(d["packs"] for d in described):
+            self.say(f"the {role} computes the prompt again for every response: packed behind one, they score differently")
         return group
 
     def _worker_group(self, role: Role) -> Any:
@@ -315,10 +317,12 @@ class Fork:
 
 
 class RayEngine:
-    """The default engine: verl, Ray and vLLM, on CPU and on GPU."""
+    """The default engine: verl, Ray and vLLM, on CPU and on GPU. What a user should know of it goes to ``say``."""
 
-    def __init__(self, settings: EngineSettings, tokenizer: Any, log_folder: Path | None = None) -> None:
-        self.lane, self.log_folder = Lane(settings, tokenizer), log_folder
+    def __init__(
+        self, settings: EngineSettings, tokenizer: Any, log_folder: Path | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        self.lane, self.log_folder = Lane(settings, tokenizer, say), log_folder
         self.settings = settings
 
     async def start(self) -> None:

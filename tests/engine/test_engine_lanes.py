@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,7 +16,7 @@ from method_runs import settled
 
 from sttrl import launch
 from sttrl.answers import Judge
-from sttrl.engine.lanes import RayEngine, check_gpus
+from sttrl.engine.lanes import Lane, RayEngine, check_gpus
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.processes import family
 from sttrl.errors import EngineError
@@ -41,6 +42,18 @@ def test_too_few_gpus_are_an_error_and_no_wait(settings: dict[str, Any], needed:
     check_gpus(wanted, needed)
     with pytest.raises(EngineError, match=f"need {needed}, and Ray has {needed - 1}"):
         check_gpus(wanted, needed - 1)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def described() -> dict[str, Any]:
+        return {"pid": os.getpid(), "packs": packs}
+
+    said = list[str]()
+    lane = Lane(settings_for(tmp_path), None, said.append)
+    monkeypatch.setattr(lane, "_worker_group", lambda role: SimpleNamespace(describe=lambda: [described()]))
+    asyncio.run(lane._start_workers("learner"))
+    assert ["again for every response" in line for line in said] == ([] if packs else [True])
 
 
 @pytest.mark.slow
