@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import comb
+from statistics import fmean
 from typing import Final, Literal
 
 from sttrl.report.labels import Grades, Verdicts
@@ -75,6 +76,12 @@ class QuestionScore:
         return score
 
     @property
+    def first_vote(self) -> bool | None:
+        """Whether the first vote elected the right answer; None where none was held or there is no label."""
+        share = self.votes[0].label_accuracy if self.votes else None
+        return None if share is None else bool(share)
+
+    @property
     def final(self) -> PollScore | None:
         """What the run came to: the adapted policy, or the base in a run that does not adapt."""
         return self.adapted or self.base
@@ -85,6 +92,15 @@ class QuestionScore:
         if self.base is None or self.adapted is None:
             return None
         return (self.adapted.mean > self.base.mean) - (self.adapted.mean < self.base.mean)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstVotes:
+    """Questions with a first vote of one kind, and their mean@k before and after; None where there are none."""
+
+    questions: int
+    base: float | None
+    adapted: float | None
 
 
 def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tuple[QuestionScore, ...]:
@@ -99,6 +115,15 @@ def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tup
         binary=all(reward in (0.0, 1.0) for question in finished for step in question.steps for reward in step.reward_G),
     )
     return tuple(_score(question, grades.of(question.record.id), run) for question in finished)
+
+
+def by_first_vote(scores: Sequence[QuestionScore], right: bool) -> FirstVotes:
+    """The questions whose first vote was right, or those in which it elected another answer or none."""
+    chosen = [score for score in scores if score.first_vote is right]
+    pairs = [(score.base.mean, score.adapted.mean) for score in chosen if score.base is not None and score.adapted is not None]
+    if not pairs:
+        return FirstVotes(questions=0, base=None, adapted=None)
+    return FirstVotes(questions=len(pairs), base=fmean(before for before, _ in pairs), adapted=fmean(after for _, after in pairs))
 
 
 def score_poll(poll: PollRecord, verdicts: Verdicts, vote: Literal["majority", "confidence"] = "majority") -> PollScore:

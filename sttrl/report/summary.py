@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final, get_args
 
 from sttrl.report.labels import Grades
-from sttrl.report.metrics import METRICS, ROW_NAMES, PollScore, QuestionScore, RowName, VoteScore, score_questions
+from sttrl.report.metrics import METRICS, ROW_NAMES, PollScore, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
 from sttrl.report.over_time import over_time
 from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
 from sttrl.run.records import FinishedQuestion
@@ -32,6 +33,7 @@ def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Map
         "questions": _questions(finished, scores),
         **_last_votes(scores),
         "first_vote": _votes([score.votes[0] for score in scores if score.votes]),
+        "by_first_vote": _by_first_vote(scores),
         "flip_rate": _mean([score.flip_rate for score in scores if score.flip_rate is not None]),
         "votes": _vote_counts(finished),
         "over_time": over_time(finished, grades, scores),
@@ -97,6 +99,11 @@ def _last_votes(scores: Sequence[QuestionScore]) -> dict[str, float | None]:
 def _votes(votes: Sequence[VoteScore]) -> dict[str, float | None]:
     value_P = {name: [getattr(vote, name) for vote in votes] for name in _VOTE_METRICS}
     return {name: _mean([value for value in values if value is not None]) for name, values in value_P.items()}
+
+
+def _by_first_vote(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
+    found = {name: asdict(by_first_vote(scores, right)) for name, right in (("right", True), ("wrong", False))}
+    return found if any(block["questions"] for block in found.values()) else None
 
 
 def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sttrl.config import USED_BY, RunConfig, to_plain
 from sttrl.report.layout import NOTHING, aligned, broken, p_value_or_nothing, share_or_nothing, with_interval
-from sttrl.report.metrics import QuestionScore, RowName, score_questions
+from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_questions
 from sttrl.report.runs import report_run
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
 from sttrl.report.sweep_pictures import write_pictures
@@ -34,10 +34,12 @@ _HEADINGS: Final = {"adaptation_method": "method", "voting_function": "voting"}
 _LONGEST_CELL: Final = 28
 _ACCURACIES: Final = ("base", "vote", "conf.", "adapted", "gain", "p", "maj@k")
 _COSTS: Final = ("tokens", "seconds", "seeds", "failed")
+_FIRST_VOTES: Final = ("right", "base", "adapted", "wrong", "base", "adapted")
 _LEGEND: Final = (
     "base, adapted, gain: mean@k, a question's over its seeds, then over the questions; with a 95 % interval by question. "
     "p: permutation test of the gain. vote, conf.: maj@k of the base with the tokens that adapting took, by majority and by confidence. "
     "maj@k: adapted. tokens (sampled and trained on), seconds (wall, without start-up): a question. failed: questions of all seeds. "
+    "right, wrong: questions of all seeds whose first vote elected the right answer, or another or none, and their mean@k. "
     f"{NOTHING}: there is no such number; a setting that is left to the method, or has no effect on it."
 )
 
@@ -69,6 +71,12 @@ class SweepScore:
     gain_high: float | None
     p_value: float | None
     adapted_majority: float | None
+    right_first: int
+    right_base: float | None
+    right_adapted: float | None
+    wrong_first: int
+    wrong_base: float | None
+    wrong_adapted: float | None
     tokens_per_question: float | None
     seconds_per_question: float | None
     questions: int
@@ -145,6 +153,8 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     def share_of(row: RowName, metric: str) -> float | None:
         return fmean(values.values()) if (values := _by_question(runs, row, metric, beside=row)) else None
 
+    scores = [score for run in runs for score in run.scores]
+    right, wrong = (by_first_vote(scores, kind) for kind in (True, False))
     finished = sum(run.summary["questions"]["total"] for run in runs)
     tokens = sum(run.summary["tokens"]["sampled"] + run.summary["tokens"]["trained"] for run in runs)
     seconds = sum(run.summary["seconds"]["total"] - run.summary["seconds"]["start_up"] for run in runs)
@@ -158,9 +168,15 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
         gain_high=None if ends is None else ends.high,
         p_value=p_value_of_gain(before_P, after_P),
         adapted_majority=share_of("adapted", "maj@k"),
+        right_first=right.questions,
+        right_base=right.base,
+        right_adapted=right.adapted,
+        wrong_first=wrong.questions,
+        wrong_base=wrong.base,
+        wrong_adapted=wrong.adapted,
         tokens_per_question=tokens / finished if finished else None,
         seconds_per_question=seconds / timed if (timed := sum(run.timed for run in runs)) else None,
-        questions=len({score.id for run in runs for score in run.scores}),
+        questions=len({score.id for score in scores}),
         finished=finished,
         failed=finished - sum(run.summary["questions"]["done"] for run in runs),
     )
@@ -174,7 +190,7 @@ def sweep_table(name: str, rows: Sequence[SweepRow]) -> str:
     remark = f"{len(bare)} of {len(runs)} runs have no labels; the table of {bare[0]}, reported by itself, says why." if bare else ""
     legend = [*broken(_LEGEND, SWEEP_WIDTH), *broken(remark, SWEEP_WIDTH)]
     title = f"sweep {name}: {len(runs)} runs, {' to '.join(map(str, counts))} questions each"
-    return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in (title, "", *_blocks(rows), "", *legend)).rstrip()
+    return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in (title, "", *_blocks(rows), "", *_first_votes(rows), *legend)).rstrip()
 
 
 def _scored(folder: Path) -> ScoredRun:
@@ -258,6 +274,25 @@ def _blocks(rows: Sequence[SweepRow]) -> list[str]:
             return lines
     key = [line for number, row in enumerate(rows, 1) for line in broken(f"{number}: {row.label}", SWEEP_WIDTH)]
     return [*key, "", *_beside([("",), *((str(number),) for number in range(1, len(rows) + 1))], whole)]
+
+
+def _first_votes(rows: Sequence[SweepRow]) -> list[str]:
+    """What adapting made of right and of wrong first votes, for the rows that hold votes and adapt; an empty line below."""
+    voting = [row for row in rows if row.score.right_first + row.score.wrong_first]
+    if not voting:
+        return []
+    cells = [_FIRST_VOTES, *map(_first_vote_cells, voting)]
+    labels = [tuple(_HEADINGS.get(name, name) for name in rows[0].settings), *(row.cells for row in voting)]
+    lines = _beside(labels, cells)
+    if max(map(len, lines)) > SWEEP_WIDTH:
+        lines = _beside([("",), *((str(number),) for number, row in enumerate(rows, 1) if row in voting)], cells)
+    return [*lines, ""]
+
+
+def _first_vote_cells(row: SweepRow) -> tuple[str, ...]:
+    score = row.score
+    right = (str(score.right_first), *map(share_or_nothing, (score.right_base, score.right_adapted)))
+    return (*right, str(score.wrong_first), *map(share_or_nothing, (score.wrong_base, score.wrong_adapted)))
 
 
 def _beside(labels: Sequence[tuple[str, ...]], cells: Sequence[tuple[str, ...]]) -> list[str]:

@@ -59,6 +59,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "questions": _question_counts(summary["questions"]),
         "stops": stops or NOTHING,
         "votes": _vote_shares(summary),
+        "1st votes": _by_first_vote(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
         "seconds": seconds or NOTHING,
     }
@@ -127,6 +128,18 @@ def _question_counts(counts: Mapping[str, Any]) -> str:
     parts += [f"{counts[name]} {name}" for name in ("failed", "diverged", "oom") if counts[name]]
     parts += [f"{counts['unlabelled']} without a label"] if counts["unlabelled"] else []
     parts += [f"{counts['unpolled']} without a base evaluation"] if counts["unpolled"] else []
+    return ", ".join(parts)
+
+
+def _by_first_vote(summary: Mapping[str, Any]) -> str:
+    """What adapting made of the questions whose first vote was right, and of those where it was not."""
+    if summary["by_first_vote"] is None:
+        return NOTHING
+    k, parts = (summary["base"] or {}).get("k", "k"), list[str]()
+    for name, text in (("right", "right in {}"), ("wrong", "wrong or none in {}")):
+        block = summary["by_first_vote"][name]
+        change = f" (mean@{k} {share(block['base'], 3)} to {share(block['adapted'], 3)})" if block["questions"] else ""
+        parts.append(text.format(block["questions"]) + change)
     return ", ".join(parts)
 
 

@@ -11,6 +11,7 @@ import pytest
 from sttrl.report import NO_GRADES, Grades, summarise
 from sttrl.report.labels import Verdicts
 from sttrl.report.metrics import METRICS, ROW_NAMES, VoteScore, pass_at_k, right_samples, score_poll, score_questions, score_vote
+from sttrl.report.tables import before_after_table
 from sttrl.run.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
 
 UPDATE = {
@@ -199,6 +200,23 @@ def test_summary_counts_and_votes_by_hand() -> None:
     assert summary["reward_accuracy"] == (1 + 0 + 1 + 0.5) / 4
     assert summary["first_vote"]["label_accuracy"] == summary["first_vote"]["majority_label_accuracy"] == 0.5
     assert summary["first_vote"]["majority_ratio"] == (0.5 + 0 + 1 + 0.5) / 4
+
+
+def test_what_adapting_made_of_right_and_of_wrong_first_votes() -> None:
+    run = a_run()
+    scores = score_questions(run, LABELLED)
+    kinds = {kind: [score for score in scores if score.votes and score.votes[0].label_accuracy == float(kind)] for kind in (True, False)}
+    assert [len(of) for of in kinds.values()] == [2, 2]
+    summary = summarise(run, LABELLED, {})
+    for name, kind in (("right", True), ("wrong", False)):
+        both = [(score.base.mean, score.adapted.mean) for score in kinds[kind] if score.base and score.adapted]
+        before, after = (sum(values) / len(both) for values in zip(*both, strict=True))
+        assert summary["by_first_vote"][name] == {"questions": 2, "base": before, "adapted": after}
+    line = next(line for line in before_after_table(summary).splitlines() if line.startswith("1st votes"))
+    assert line.startswith("1st votes right in 2 (mean@4 ") and "wrong or none in 2 (mean@4 " in line
+    assert summarise(run, NO_GRADES, {})["by_first_vote"] is None
+    unvoted = [question(number, {"base": poll(["7", "3"], "7")}) for number in range(3)]
+    assert "\n1st votes -\n" in before_after_table(summarise(unvoted, LABELLED, {}))
 
 
 def test_the_headline_interval_is_that_of_the_mean() -> None:

@@ -202,6 +202,25 @@ def test_what_a_question_costs(folders: list[Path], tmp_path: Path) -> None:
     assert rows_of(broken_off)[0]["seconds_per_question"] is None
 
 
+def test_what_adapting_made_of_wrong_first_votes(folder: Path) -> None:
+    """The first vote of the second question elects what is wrong; slot holds no vote."""
+    mixed = adapted(*SEED_0)
+    mixed[1] = dataclasses.replace(mixed[1], steps=(step(0, [WRONG]),))
+    runs = [
+        run_in(folder, "0", mixed),
+        run_in(folder, "1", adapted(*SEED_1), seed=1),
+        run_in(folder, "slot", [dataclasses.replace(each, steps=()) for each in adapted(*SEED_0)], adaptation_method="slot"),
+    ]
+    report = report_sweep("votes", runs)
+    row = rows_of(report)[0]
+    assert (row["right_first"], row["right_base"], row["right_adapted"]) == (5, pytest.approx(1.25 / 5), pytest.approx(3.25 / 5))
+    assert (row["wrong_first"], row["wrong_base"], row["wrong_adapted"]) == (1, 0.25, 0.25)
+    assert rows_of(report)[1]["right_base"] is None
+    assert lines_starting(report, "method")[1] == ["method", "right", "base", "adapted", "wrong", "base", "adapted"]
+    assert lines_starting(report, "sttrl")[1] == ["sttrl", "5", ".250", ".650", "1", ".250", ".250"]
+    assert len(lines_starting(report, "slot")) == 1
+
+
 def test_failed_questions_are_counted_and_keep_their_base(folders: list[Path]) -> None:
     report = report_sweep("votes", folders)
     assert (report.bad, report.total) == (1, 18)
