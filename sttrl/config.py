@@ -223,8 +223,8 @@ class RunConfig:
     """Hold the reference policy for the KL term in a worker (and resource pool) of its own; full weights only."""
     micro_batch_tokens: int | None = None
     """Response tokens of one forward and backward pass of the learner; unset: 512 on CPU, 16384 on GPU."""
-    kv_cache_mib: int = 256
-    """The sampler's key-value cache on CPU."""
+    kv_cache_mib: int | None = None
+    """The sampler's key-value cache on CPU; unset: what the samples in flight can need, at most 256."""
     gpu_memory_utilization: float = 0.4
     """The sampler's share of a GPU."""
     trust_remote_code: bool = False
@@ -321,8 +321,9 @@ USED_BY: dict[str, frozenset[str]] = {
 
 def _check_counts(config: RunConfig) -> None:
     for name, lowest in LOWEST.items():
-        if getattr(config, name) < lowest:
-            raise UsageError(f"--{name} is {getattr(config, name)}.", f"Use {lowest} or more.")
+        value = getattr(config, name)
+        if value is not None and value < lowest:
+            raise UsageError(f"--{name} is {value}.", f"Use {lowest} or more.")
     if config.steps is not None and config.steps < 0:
         raise UsageError(f"--steps is {config.steps}.", "Use 0 or more.")
     for name in ("limit", "max_prompt_tokens", "micro_batch_tokens", "train_batch_size", "epochs", "mini_batches"):

@@ -32,6 +32,9 @@ QUIET = {
 }
 """What transformers, verl and the hub say to the screen, unless the user has asked for more."""
 MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
+MOST_KV_CACHE_MIB = 256
+KV_CACHE_SLACK = 64
+"""Tokens a sequence may take in the key-value cache beyond its own: blocks are not filled."""
 MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
 
@@ -54,8 +57,9 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None = None)
     """
     from sttrl.report.sweep import report_sweep
 
-    plans = [plan_of(config, *selection(config)) for config in configs]
-    with Workshop(needs=[plan.parts.settings for plan in plans if plan is not None and plan.problems]) as workshop:
+    # Of the plans only this is kept: each has a tokenizer of its own.
+    needs = [plan.parts.settings for config in configs if (plan := plan_of(config, *selection(config))) is not None and plan.problems]
+    with Workshop(needs) as workshop:
         for number, config in enumerate(configs, 1):
             say(f"run {number} of {len(configs)}: {run_folder(config).name}")
             carry_out(config, workshop)
@@ -156,7 +160,7 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
     check_names(config, device)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from sttrl.engine.models import context_length, load_tokenizer, model_folder, stop_token_ids
+    from sttrl.engine.models import cached_numbers, context_length, load_tokenizer, model_folder, stop_token_ids
 
     model = model_folder(config.model, config.trust_remote_code)
     tokenizer = load_tokenizer(model, config.trust_remote_code)
@@ -179,13 +183,15 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
             f"Prompt and response need {longest} tokens; {config.model} was made for {limit}.",
             f"Use --max_response_tokens {max(1, limit - longest + config.max_response_tokens)} or less.",
         )
-    settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer))
+    settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
     return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer)
 
 
-def engine_settings(config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...]) -> EngineSettings:
-    """The engine's part of the configuration."""
-    wanted = max(config.n_votes, config.val_samples + 1) * config.in_flight
+def engine_settings(
+    config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...], cached: int | None
+) -> EngineSettings:
+    """The engine's part of the configuration. ``longest``: tokens of a sequence; ``cached``: numbers that a token leaves in the cache."""
+    sequences = min(MAX_SEQUENCES[device], max(config.n_votes, config.val_samples + 1) * config.in_flight)
     return EngineSettings(
         model_folder=model,
         device="cuda" if device == "cuda" else "cpu",
@@ -194,8 +200,8 @@ def engine_settings(config: RunConfig, device: str, model: str, longest: int, st
         lora_alpha=config.lora_alpha,
         learner_ranks=config.learner_ranks,
         max_model_len=longest,
-        max_num_seqs=min(MAX_SEQUENCES[device], wanted),
-        kv_cache_mib=config.kv_cache_mib,
+        max_num_seqs=sequences,
+        kv_cache_mib=config.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if config.dtype == "bfloat16" else 4),
         gpu_memory_utilization=config.gpu_memory_utilization,
         micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS[device],
         max_forks=config.in_flight,
@@ -207,6 +213,13 @@ def engine_settings(config: RunConfig, device: str, model: str, longest: int, st
         lanes=config.lanes,
         gpus_per_lane=config.gpus_per_lane or config.learner_ranks,
     )
+
+
+def kv_cache_mib(sequences: int, longest: int, cached: int | None, size: int) -> int:
+    """MiB that so many sequences can fill, or the most that is taken without being asked; ``size``: bytes of a number."""
+    if cached is None:
+        return MOST_KV_CACHE_MIB
+    return min(MOST_KV_CACHE_MIB, -(-(sequences + 1) * (longest + KV_CACHE_SLACK) * cached * size // (1 << 20)))
 
 
 def check_names(config: RunConfig, device: str) -> None:

@@ -83,6 +83,16 @@ def context_length(folder: Path) -> int | None:
     return int(value) if value else None
 
 
+def cached_numbers(folder: Path) -> int | None:
+    """Numbers that each token leaves in a key-value cache, where the model's configuration says so."""
+    settings = _settings(folder / "config.json")
+    settings = settings.get("text_config") or settings
+    layers, heads, width = (settings.get(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (layers and heads and width):
+        return None
+    return 2 * int(layers) * int(settings.get("num_key_value_heads") or heads) * int(settings.get("head_dim") or width // heads)
+
+
 def cache_folder() -> Path:
     """Where converted models are kept: STTRL_CACHE, or the user's cache folder."""
     return Path(os.environ.get("STTRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sttrl")

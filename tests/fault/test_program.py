@@ -30,6 +30,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         return Path(name)
 
     models = SimpleNamespace(
+        cached_numbers=lambda folder: None,
         context_length=lambda folder: 2048,
         load_tokenizer=lambda folder, trust: ByteTokenizer(),
         model_folder=model_folder,
