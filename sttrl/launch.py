@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
@@ -120,6 +121,7 @@ class Workshop:
     def __init__(self, needs: Sequence[EngineSettings] = ()) -> None:
         self.needs, self.loop = list(needs), asyncio.Runner()
         self.lanes: list[Any] = []
+        self.terminated = False
 
     def __enter__(self) -> Workshop:
         return self
@@ -131,8 +133,13 @@ class Workshop:
             self.loop.close()
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Until it is done."""
-        self.loop.run(work)
+        """Until it is done. Raises KeyboardInterrupt for a SIGTERM too: it is how batch systems interrupt."""
+        try:
+            self.loop.run(work)
+        except asyncio.CancelledError:
+            if self.terminated:
+                raise KeyboardInterrupt from None
+            raise
 
     async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
         """Lanes that can do what ``parts`` asks for: those that run, or new ones that can do all that is needed like it."""
@@ -144,7 +151,19 @@ class Workshop:
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
             self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, say) for _ in range(settings.lanes)]
             await asyncio.gather(*(lane.start() for lane in self.lanes))
+        self._heed_sigterm()
         return self.lanes
+
+    def _heed_sigterm(self) -> None:
+        """End the work that asks, as Ctrl-C does. Set once Ray runs, whose own handler prints a stack and lets the program die."""
+        work = asyncio.current_task()
+        assert work is not None, "only work can ask for lanes"
+
+        def terminate() -> None:
+            self.terminated = True
+            work.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
 
     async def close(self) -> None:
         """End the engine's processes."""

@@ -108,8 +108,11 @@ def test_exit_codes_of_a_run(program: Callable[..., int], capsys: pytest.Capture
     assert "error: 1 of 2 questions failed or diverged" in capsys.readouterr().err
     assert program("--run_name", "b", "--limit", "2", engine=engine(("sample", 3), EngineError("The sampler died."))) == 4
     assert capsys.readouterr().err.splitlines()[-1] == "error: The sampler died."
-    assert program("--run_name", "c", "--limit", "2", engine=engine(("sample", 3), lambda: signal.raise_signal(signal.SIGINT))) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; run the same command again to go on"
+    for name in ("SIGINT", "SIGTERM"):
+        interrupted = engine(("sample", 3), lambda name=name: signal.raise_signal(signal.Signals[name]))  # type: ignore[misc]
+        assert program("--run_name", name, "--limit", "2", engine=interrupted) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == "interrupted; run the same command again to go on"
+        assert program("--run_name", name, "--limit", "2") == 0
     assert program("--run_name", "c", "--limit", "2") == 0
     assert program("--run_name", "c", "--limit", "2", "--seed", "9") == 2
     assert "--seed 0 then, 9 now" in capsys.readouterr().err
