@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--save] [any flag of a run]     (default: the demo)
 
-Looks every second at the proportional set size (memory that processes share counts once) of the program and everything it starts.
+The run's own table comes first. Looks every second at the proportional set size (memory that processes share counts once) of the program and everything it starts.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
     given, flags = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "main.py", *(flags or ["--config", "configs/demo.yaml"]), "--output_dir", folder, "--run_name", "memory"]
-        program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         watch, moments = Watch(program.pid), list[float]()
         assert program.stderr is not None
         last = ""
