@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py [--save] [any flag of a run]     (default: the demo)
 
-The run's own table comes first. Looks every second at the proportional set size (memory that processes share counts once) of the program and everything it starts.
+The run's own table comes first. Looks every second at the proportional set size (memory that processes share counts once) of the
+program and everything it starts.
 """
 
 from __future__ import annotations
