@@ -121,6 +121,7 @@ class Workshop:
     def __init__(self, needs: Sequence[EngineSettings] = ()) -> None:
         self.needs, self.loop = list(needs), asyncio.Runner()
         self.lanes: list[Any] = []
+        self.work: asyncio.Task[Any] | None = None
         self.terminated = False
 
     def __enter__(self) -> Workshop:
@@ -156,14 +157,15 @@ class Workshop:
 
     def _heed_sigterm(self) -> None:
         """End the work that asks, as Ctrl-C does. Set once Ray runs, whose own handler prints a stack and lets the program die."""
-        work = asyncio.current_task()
-        assert work is not None, "only work can ask for lanes"
+        self.work = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        if self.terminated:  # between two runs
+            self._terminate()
 
-        def terminate() -> None:
-            self.terminated = True
-            work.cancel()
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    def _terminate(self) -> None:
+        assert self.work is not None, "only work can ask for lanes"
+        self.terminated = True
+        self.work.cancel()
 
     async def close(self) -> None:
         """End the engine's processes."""

@@ -32,6 +32,30 @@ def test_prompts_are_packed(learner: Any) -> None:
     assert described["packs"] and described["world_size"] == 1 and described["device"] == "cpu" and described["trainable"] > 1000
 
 
+@pytest.mark.parametrize("wrong", [None, "responses see what follows", "responses do not see their prompt", "responses see padding"])
+def test_packing_is_refused_where_a_response_scores_differently(
+    lora_learner: Any, monkeypatch: pytest.MonkeyPatch, wrong: str | None
+) -> None:
+    from sttrl.engine import packing
+
+    right = packing.layout_of
+
+    def layout_of(prompt: int, *others: Any) -> packing.Layout:
+        layout = right(prompt, *others)
+        mask = layout.mask_TK.clone()
+        if wrong == "responses see what follows":
+            mask[:, layout.prompt_length :] = True
+        elif wrong == "responses do not see their prompt":
+            mask[:, : layout.prompt_length] = False
+        elif wrong == "responses see padding":
+            mask[:, prompt : layout.prompt_length] = True
+        return replace(layout, mask_TK=mask)
+
+    monkeypatch.setattr(packing, "layout_of", layout_of)
+    monkeypatch.setattr(lora_learner.engine, "packs", True)
+    assert lora_learner._packing_agrees() is (wrong is None)
+
+
 def test_groups_of_many_lengths_are_computed_in_few_shapes(lora_learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sttrl.engine.training_engine import SHAPES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sys
@@ -116,6 +117,30 @@ def test_exit_codes_of_a_run(program: Callable[..., int], capsys: pytest.Capture
     assert program("--run_name", "c", "--limit", "2") == 0
     assert program("--run_name", "c", "--limit", "2", "--seed", "9") == 2
     assert "--seed 0 then, 9 now" in capsys.readouterr().err
+
+
+def test_a_sigterm_between_two_runs_ends_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Warm:
+        settings = SimpleNamespace(covers=lambda other: True)
+
+        async def close(self) -> None:
+            pass
+
+    async def run() -> None:
+        await asyncio.sleep(0.1)  # the judge starts
+        await workshop.ready(SimpleNamespace(settings=None), Path())  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        finished.append(True)
+
+    finished = list[bool]()
+    monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=None))
+    with launch.Workshop() as workshop:
+        workshop.lanes = [Warm()]
+        workshop.do(run())
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            workshop.do(run())
+    assert len(finished) == 1
 
 
 def test_a_run_that_never_began_leaves_its_folder_free(program: Callable[..., int], tmp_path: Path) -> None:
