@@ -56,7 +56,7 @@ async def measure(which: str, model: str, counts: list[int], tokens: int) -> lis
     """Tokens a second for each number of samples."""
     from sttrl.engine.base import EngineSettings
     from sttrl.engine.models import model_folder
-    from sttrl.engine.sampler import Drawing, environment
+    from sttrl.engine.sampler import environment
 
     settings = EngineSettings(
         model_folder=str(model_folder(model, False)), device="cpu", dtype="bfloat16", lora_rank=16, lora_alpha=32, learner_ranks=1,
@@ -69,13 +69,16 @@ async def measure(which: str, model: str, counts: list[int], tokens: int) -> lis
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from sttrl.engine.generation import Generation, engine_args
+    from sttrl.types import Sampling
 
     prompt = list(range(100, 145))
     if which == "ours":
         ours = Generation(settings)
 
         async def take(count: int) -> int:
-            sampled = await ours.generate(prompt, Drawing(1.0, 1.0, tokens, None), range(count), None, alone=True)
+            sampled = await ours.generate(
+                prompt, [Sampling(temperature=1.0, max_tokens=tokens)] * count, range(count), None, None, alone=True
+            )
             return sum(len(s.token_T) for s in sampled)
     else:
         arguments = engine_args(settings)

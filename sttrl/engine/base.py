@@ -21,8 +21,9 @@ class Policy(Protocol):
         """0 is the base; one more after every update."""
         ...
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
-        """Sample one response per seed; the same seeds, prompt and version give the same responses."""
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
+        """Sample one response per seed, in one batch, all alike or each in its own way; the same seeds, prompt and version give the
+        same responses."""
         ...
 
     async def score(

@@ -14,7 +14,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY
-from sttrl.engine.sampler import Adapter, Drawing, Sampled
+from sttrl.engine.sampler import Adapter, Sampled
+from sttrl.types import Sampling
 
 MIB = 1 << 20
 CPU_BLOCK_SIZE = 32
@@ -31,13 +32,15 @@ class Generation:
     async def generate(
         self,
         prompt_T: Sequence[int],
-        drawing: Drawing,
+        sampling_G: Sequence[Sampling],
         seeds_G: Sequence[int],
         adapter: Adapter | None,
+        bias_file: str | None,
         alone: bool,
     ) -> list[Sampled]:
-        """One response per seed. ``alone``: nothing else is in flight, so the group enters while the scheduler stands
-        still; one batch composition, and so one result to the bit, for one request."""
+        """One response per seed; ``bias_file`` holds what is added to the logits, if anything is. ``alone``: nothing else is in
+        flight, so the group enters while the scheduler stands still; one batch composition, and so one result to the bit, for one
+        request."""
         lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
         if alone:
             await self.llm.pause_generation(mode="keep", clear_cache=False)
@@ -46,10 +49,10 @@ class Generation:
                 await self.llm.add_request(
                     f"{next(self.request_ids)}",
                     {"prompt_token_ids": list(prompt_T)},
-                    self._parameters(seed, drawing),
+                    self._parameters(seed, sampling, bias_file),
                     lora_request=lora,
                 )
-                for seed in seeds_G
+                for seed, sampling in zip(seeds_G, sampling_G, strict=True)
             ]
         finally:
             if alone:
@@ -69,11 +72,11 @@ class Generation:
         """End vLLM's processes."""
         self.llm.shutdown()
 
-    def _parameters(self, seed: int, drawing: Drawing) -> SamplingParams:
-        extra = {"seed": seed, "temperature": drawing.temperature, "top_p": drawing.top_p, BIAS_FILE: drawing.bias_file}
+    def _parameters(self, seed: int, sampling: Sampling, bias_file: str | None) -> SamplingParams:
+        extra = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p, BIAS_FILE: bias_file}
         return SamplingParams(
             temperature=0.0,
-            max_tokens=drawing.max_tokens,
+            max_tokens=sampling.max_tokens,
             logprobs=0,
             detokenize=False,
             stop_token_ids=list(self.settings.stop_token_ids),

@@ -192,13 +192,11 @@ class Fork:
     version: int = 0
     exported: dict[int, str] = field(default_factory=dict)
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
         """See `Policy.sample`."""
         key = await self._key()
-        request = self.lane.sampler.sample.remote(
-            key, tuple(prompt_T), sampling.temperature, sampling.top_p, sampling.max_tokens, tuple(seeds_G)
-        )
-        sampled: list[Sampled] = await answer(request, "sampler")
+        sampling_G = (sampling,) * len(seeds_G) if isinstance(sampling, Sampling) else tuple(sampling)
+        sampled: list[Sampled] = await answer(self.lane.sampler.sample.remote(key, tuple(prompt_T), sampling_G, tuple(seeds_G)), "sampler")
         texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
         rollout_G = tuple(
             Rollout(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
+from sttrl.types import Sampling
 
 BASE = "base"
 """The weights that every fork begins with."""
@@ -46,16 +47,6 @@ class Sampled:
     token_T: tuple[int, ...]
     logprob_T: tuple[float, ...]
     stopped: bool
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How tokens are drawn from the logits."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    bias_file: str | None
 
 
 @dataclass(frozen=True)
@@ -92,12 +83,11 @@ class Sampler:
         self.vllm = Generation(self.settings)
 
     async def sample(
-        self, key: PolicyKey, prompt_T: Sequence[int], temperature: float, top_p: float, max_tokens: int, seeds_G: Sequence[int]
+        self, key: PolicyKey, prompt_T: Sequence[int], sampling_G: Sequence[Sampling], seeds_G: Sequence[int]
     ) -> list[Sampled]:
         """One response per seed from the policy ``key``, in the order of the seeds."""
         async with self._holding(key) as lora:
-            drawing = Drawing(temperature, top_p, max_tokens, key.bias_file)
-            return await self.vllm.generate(prompt_T, drawing, seeds_G, lora, alone=self.in_flight <= 1)
+            return await self.vllm.generate(prompt_T, sampling_G, seeds_G, lora, key.bias_file, alone=self.in_flight <= 1)
 
     async def forget(self, fork: str) -> None:
         """Drop every adapter of a fork that has ended."""

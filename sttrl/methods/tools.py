@@ -18,7 +18,6 @@ from sttrl.types import (
     Measure,
     Objective,
     Problem,
-    Rollout,
     Sampling,
     Stat,
     Step,
@@ -102,9 +101,13 @@ class Tools:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
         config, reward = self.config, REWARDS[self.config.reward]
         seeds_G = self.seeds(problem, "vote", step, config.n_votes)
-        group = await policy.sample(problem.prompt_T, self.sampling, seeds_G)
-        greedy = await self._greedy(problem, policy, step) if "baseline" in estimator_needs(config.adv_estimator) else ()
-        everyone = replace(group, rollout_G=(*group.rollout_G, *greedy))
+        sampling_G = [self.sampling] * len(seeds_G)
+        baseline = "baseline" in estimator_needs(config.adv_estimator)
+        if baseline:
+            seeds_G = (*seeds_G, *self.seeds(problem, "baseline", step, 1))
+            sampling_G.append(replace(self.sampling, temperature=0.0, top_p=1.0))
+        everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
+        group = replace(everyone, rollout_G=everyone.rollout_G[: config.n_votes])
         ballots = await self.weighed(problem, policy, everyone, stats_needed(config.voting_function, self.vote_config) | reward.stats)
         samples = first(ballots, len(group.rollout_G))
         election = self.vote(samples)
@@ -116,8 +119,8 @@ class Tools:
             election=election,
             majority=self.majority(samples),
             reward_G=reward_G[: len(group.rollout_G)],
-            greedy=greedy[0] if greedy else None,
-            baseline=reward_G[-1] if greedy else None,
+            greedy=everyone.rollout_G[-1] if baseline else None,
+            baseline=reward_G[-1] if baseline else None,
         )
 
     async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
@@ -129,10 +132,6 @@ class Tools:
             stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.temp, measure)
         known = tuple(replace(stats, logprob_T=r.logprob_T) for stats, r in zip(stats_G, group.rollout_G, strict=True))
         return replace(ballots, stats_G=known)
-
-    async def _greedy(self, problem: Problem, policy: Policy, step: int) -> tuple[Rollout, ...]:
-        sampling = replace(self.sampling, temperature=0.0, top_p=1.0)
-        return (await policy.sample(problem.prompt_T, sampling, self.seeds(problem, "baseline", step, 1))).rollout_G
 
 
 def first(ballots: Ballots, count: int) -> Ballots:

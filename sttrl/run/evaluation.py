@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from math import ceil
+from math import ceil, sqrt
+from statistics import fmean, pstdev
 
 from sttrl.engine.base import Policy
 from sttrl.methods import Tools
@@ -22,10 +23,11 @@ async def evaluate(name: PollName, problem: Problem, policy: Policy, tools: Tool
     """``val_samples`` samples and a greedy response, with the same seeds for every policy."""
     config = tools.config
     sampling = Sampling(temperature=config.val_temp, top_p=config.val_top_p, max_tokens=config.max_response_tokens)
-    group = await policy.sample(problem.prompt_T, sampling, tools.seeds(problem, "evaluate", 0, config.val_samples))
-    greedy_sampling = Sampling(temperature=0.0, max_tokens=config.max_response_tokens)
-    greedy = await policy.sample(problem.prompt_T, greedy_sampling, tools.seeds(problem, "greedy", 0, 1))
-    return await held(name, problem, sampling, group, greedy.rollout_G[0], tools)
+    sampling_G = [sampling] * config.val_samples + [replace(sampling, temperature=0.0, top_p=1.0)]
+    seeds_G = (*tools.seeds(problem, "evaluate", 0, config.val_samples), *tools.seeds(problem, "greedy", 0, 1))
+    everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
+    group = replace(everyone, rollout_G=everyone.rollout_G[:-1])
+    return await held(name, problem, sampling, group, everyone.rollout_G[-1], tools)
 
 
 async def vote_same_tokens(problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout], tools: Tools) -> Poll:
@@ -36,8 +38,7 @@ async def vote_same_tokens(problem: Problem, base: Policy, budget: int, reused: 
     """
     rollouts = list(reused)
     while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
-        mean = spent / len(rollouts) if rollouts else tools.config.max_response_tokens / 2
-        more = min(MOST_AT_ONCE, max(1, ceil((budget - spent) / max(1.0, mean))))
+        more = min(MOST_AT_ONCE, enough(budget - spent, [len(r.token_T) for r in rollouts] or [tools.config.max_response_tokens // 2]))
         seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
         rollouts += (await base.sample(problem.prompt_T, tools.sampling, seeds)).rollout_G
     group = Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget)))
@@ -53,6 +54,13 @@ def samples_of_base(steps: Sequence[Step]) -> tuple[Rollout, ...]:
     """The first vote's samples, where they came from the base."""
     vote = steps[0].vote if steps and steps[0].version == 0 else None
     return vote.group.rollout_G if vote is not None else ()
+
+
+def enough(tokens: int, lengths: Sequence[int]) -> int:
+    """How many samples take at least so many tokens, very likely: responses vary as those of these lengths, and their sum is two
+    standard deviations above. Few too many cost less than a second round."""
+    mean, deviation = max(1.0, fmean(lengths)), pstdev(lengths)
+    return ceil(((deviation + sqrt(deviation**2 + mean * tokens)) / mean) ** 2)
 
 
 def within(rollouts: Sequence[Rollout], budget: int) -> Sequence[Rollout]:

@@ -60,7 +60,7 @@ class TimedPolicy:
         """See `Policy.version`."""
         return self.policy.version
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
         """See `Policy.sample`."""
         with self.watch.on("sample"):
             return await self.policy.sample(prompt_T, sampling, seeds_G)

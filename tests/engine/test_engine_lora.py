@@ -130,13 +130,17 @@ def test_samples_follow_the_models_distribution(lora_engine: LiveEngine, tiny_mo
     assert (((count[kept] - expected) ** 2 / expected).sum()) < len(kept) + 5 * math.sqrt(2 * len(kept))
 
 
-def test_greedy_takes_the_likeliest_tokens(lora_engine: LiveEngine, tiny_model: Path) -> None:
-    async def look() -> Group:
-        async with lora_engine.engine.fork("base", BASE) as base:
-            return await base.sample(PROMPT_T, Sampling(temperature=0.0, max_tokens=6), [1, 2])
+def test_greedy_takes_the_likeliest_tokens_whatever_else_is_in_the_batch(lora_engine: LiveEngine, tiny_model: Path) -> None:
+    greedy, cooler = Sampling(temperature=0.0, max_tokens=6), replace(SAMPLING, temperature=0.5, max_tokens=9)
 
-    first, second = lora_engine.run(look()).rollout_G
-    assert first.token_T == second.token_T
+    async def look() -> tuple[Group, list[Group]]:
+        async with lora_engine.engine.fork("base", BASE) as base:
+            mixed = await base.sample(PROMPT_T, [greedy, SAMPLING, cooler, greedy], [1, 2, 3, 4])
+            return mixed, [await base.sample(PROMPT_T, way, [seed]) for way, seed in ((SAMPLING, 2), (cooler, 3))]
+
+    mixed, alone = lora_engine.run(look())
+    first, *drawn, second = mixed.rollout_G
+    assert first.token_T == second.token_T and [r.token_T for r in drawn] == [group.rollout_G[0].token_T for group in alone]
     network, sequence = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), list(PROMPT_T)
     for token in first.token_T:
         assert token == int(network(torch.tensor([sequence])).logits[0, -1].argmax())

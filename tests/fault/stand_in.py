@@ -97,11 +97,15 @@ class StandInPolicy:
         total = math.fsum(math.exp(x - top) for x in logit)
         return [math.exp(x - top) / total for x in logit]
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling, seeds_G: Sequence[int]) -> Group:
+    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
         """One response per seed."""
         await asyncio.sleep(0)
         self.engine.faults.at("sample")
-        return Group(prompt_T=tuple(prompt_T), rollout_G=tuple(self._rollout(tuple(prompt_T), sampling, seed) for seed in seeds_G))
+        sampling_G = [sampling] * len(seeds_G) if isinstance(sampling, Sampling) else sampling
+        return Group(
+            prompt_T=tuple(prompt_T),
+            rollout_G=tuple(self._rollout(tuple(prompt_T), s, seed) for s, seed in zip(sampling_G, seeds_G, strict=True)),
+        )
 
     async def score(
         self,

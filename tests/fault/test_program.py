@@ -100,6 +100,15 @@ def test_the_program_from_command_to_table(program: Callable[..., int], tmp_path
     assert capsys.readouterr().out == said.out
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: a shell's background jobs inherit one that is ignored, and a program then rightly ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_exit_codes_of_a_run(program: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     def engine(place: tuple[str, int], error: Planned) -> StandIn:
         return StandIn(Faults({place: error}))

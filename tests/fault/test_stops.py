@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
 from stand_in import StandIn, Texts, attempt, config_for, digest, rollouts
 
 from sttrl.answers import Judge
-from sttrl.run.evaluation import within
+from sttrl.run.evaluation import enough, within
 from sttrl.run.journal import read_finished
 from sttrl.run.records import FinishedQuestion
 from sttrl.run.seeds import seed_of
@@ -126,6 +129,26 @@ def test_the_vote_spends_no_more_than_the_adaptation(settings: dict[str, Any], t
         assert poll.version == 0 and not poll.greedy and poll.temperature == 1.0
         spent += poll.k
     assert spent > 50
+
+
+def test_few_batches_are_sampled(tmp_path: Path, judge: Judge) -> None:
+    """Each batch waits for its longest response: the greedy one comes with the samples, the vote's in one round or, at worst, two."""
+    engine = StandIn()
+    attempt(config_for(tmp_path / "run", limit=6, ties="first", steps=4, n_votes=32, n_train=32), engine, judge)
+    found = read_finished(tmp_path / "run")
+    votes, polls = sum(len(q.steps) for q in found), sum(1 + (q.record.polls["adapted"].version > 0) for q in found)
+    rounds = engine.faults.calls["sample"] - votes - polls
+    assert len(found) == 6 and len(found) <= rounds <= len(found) + 1
+
+
+@pytest.mark.parametrize("lengths", [[7], [3, 9], [1, 1, 1, 60], list(range(1, 32))])
+@pytest.mark.parametrize("tokens", [1, 50, 2000])
+def test_enough_samples_are_asked_for_and_not_many_too_many(lengths: list[int], tokens: int) -> None:
+    count, chance = enough(tokens, lengths), random.Random(0)
+    taken = [sum(chance.choices(lengths, k=count)) for _ in range(400)]
+    assert sum(total >= tokens for total in taken) > 370
+    mean, deviation = fmean(lengths), pstdev(lengths)
+    assert count - 1 <= tokens / mean + (2 * deviation / mean) ** 2 + 2 * deviation / mean * sqrt(tokens / mean)
 
 
 def test_the_vote_takes_base_samples_only(tmp_path: Path, judge: Judge) -> None:
