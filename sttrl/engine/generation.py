@@ -114,7 +114,7 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
         common |= {"enable_lora": True, "max_loras": settings.max_forks, "max_lora_rank": max(8, settings.lora_rank)}
     if settings.device == "cpu":
         return AsyncEngineArgs(
-            **common,
+            **common | {"worker_extension_cls": "sttrl.engine.cpu_kernels.CpuPolicyWeights"},
             distributed_executor_backend="uni",
             enable_chunked_prefill=False,
             block_size=CPU_BLOCK_SIZE,

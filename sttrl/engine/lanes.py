@@ -191,6 +191,7 @@ class Fork:
     spec: DeltaSpec
     version: int = 0
     exported: dict[int, str] = field(default_factory=dict)
+    export_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
         """See `Policy.sample`."""
@@ -290,12 +291,13 @@ class Fork:
         """The delta of this version where the sampler can read it; the base has none."""
         if self.version == 0:
             return None
-        if self.version not in self.exported:
-            folder = self.lane.deltas / f"{self.name}@{self.version}.{next(self.lane.exports)}"
-            await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
-            self._forget_exports()
-            self.exported = {self.version: str(folder)}
-        return self.exported[self.version]
+        async with self.export_turn:  # who asks at once shares one: a second would remove the first while the sampler reads it
+            if self.version not in self.exported:
+                folder = self.lane.deltas / f"{self.name}@{self.version}.{next(self.lane.exports)}"
+                await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+                self._forget_exports()
+                self.exported = {self.version: str(folder)}
+            return self.exported[self.version]
 
     def _forget_exports(self) -> None:
         for folder in self.exported.values():

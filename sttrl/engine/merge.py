@@ -5,6 +5,8 @@ Runs inside vLLM's worker process, which mixes `PolicyWeights` into its worker c
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from safetensors import safe_open
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 PEFT_PREFIX = "base_model.model."
+OPEN_AT_ONCE = 16
+"""Tensors read before a file is closed and opened again: what has been read of an open one counts as this process's memory."""
 
 
 class PolicyWeights:
@@ -26,6 +30,7 @@ class PolicyWeights:
     def load_policy(self, base_folder: str, delta_folder: str | None) -> None:
         """Load the base, or the base with the delta in ``delta_folder`` (PEFT layout, or full safetensors)."""
         self.model_runner.reload_weights(weights_iterator=policy_weights(Path(base_folder), delta_folder and Path(delta_folder) or None))
+        release_freed_memory()
 
 
 def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -42,11 +47,20 @@ def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.
         assert not adapter, f"adapter weights without a base weight: {sorted(adapter)[:3]}"
 
 
+def release_freed_memory() -> None:
+    """Give the kernel what glibc keeps of the weights that were replaced: a quarter of vLLM's process. Another libc has no such call."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 - not a dict
-                yield name, weights.get_tensor(name)
+            names = list(weights.keys())
+        for start in range(0, len(names), OPEN_AT_ONCE):
+            with safe_open(file, framework="pt") as weights:
+                for name in names[start : start + OPEN_AT_ONCE]:
+                    yield name, weights.get_tensor(name)
 
 
 def _adapter(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:

@@ -115,6 +115,19 @@ def test_groups_in_flight_together_are_what_each_is_alone(lora_engine: LiveEngin
     lora_engine.run(look())
 
 
+def test_who_samples_a_new_version_at_once_shares_its_export(lora_engine: LiveEngine) -> None:
+    async def look() -> tuple[list[Group], int]:
+        async with lora_engine.engine.fork("fork", lora()) as policy:
+            await policy.update(batch_of(await policy.sample(PROMPT_T, SAMPLING, SEEDS)), Objective())
+            asked, exports = (PROMPT_T, PROMPT_T, OTHER_PROMPT_T), lora_engine.engine.lane.exports
+            before = next(exports)
+            groups = await asyncio.gather(*(policy.sample(p, SAMPLING, SEEDS) for p in asked))
+            return groups, next(exports) - before - 1
+
+    (one, same, other), exported = lora_engine.run(look())
+    assert tokens(one) == tokens(same) != tokens(other) and exported == 1
+
+
 def test_samples_follow_the_models_distribution(lora_engine: LiveEngine, tiny_model: Path) -> None:
     async def look() -> Group:
         async with lora_engine.engine.fork("base", BASE) as base:

@@ -1,0 +1,69 @@
+"""The fused CPU kernels compute what vLLM's layers compute without them, and vLLM builds its models from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from vllm.config import CompilationConfig, VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.platforms import current_platform
+
+from sttrl.engine.cpu_kernels import FusedRMSNorm, FusedSiluAndMul
+
+pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
+WIDTH = 576
+
+
+@pytest.fixture(autouse=True)
+def building() -> Iterator[None]:
+    """What vLLM has set while it builds a model, eagerly."""
+    current_platform.import_kernels()
+    with set_current_vllm_config(VllmConfig(compilation_config=CompilationConfig(custom_ops=["all"]))):
+        yield
+
+
+def drawn(rows: int, dtype: torch.dtype, seed: int, width: int = WIDTH) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def norm(dtype: torch.dtype) -> Any:
+    layer: Any = RMSNorm(WIDTH, eps=1e-5, dtype=dtype)
+    layer.weight.data = drawn(1, dtype, 9)[0]
+    return layer
+
+
+@pytest.mark.parametrize("rows", [1, 7, 130])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2.0**-7)])
+def test_the_norm_is_that_of_double_precision(rows: int, dtype: torch.dtype, tolerance: float) -> None:
+    layer, x, residual = norm(dtype), drawn(rows, dtype, 0), drawn(rows, dtype, 1)
+    assert type(layer) is FusedRMSNorm
+
+    def exact(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5) * layer.weight.double()
+
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x.clone()).double(), exact(x.double()), rtol=2 * tolerance, atol=tolerance)
+        normed, total = layer(x.clone(), residual.clone())
+    added = x.double() + residual.double()
+    torch.testing.assert_close(total.double(), added.to(dtype).double(), rtol=0, atol=0)
+    torch.testing.assert_close(normed.double(), exact(added), rtol=2 * tolerance, atol=tolerance)
+
+
+def test_rows_with_gaps_are_left_to_vllm() -> None:
+    layer, wide = norm(torch.float32), drawn(5, torch.float32, 3, 2 * WIDTH)
+    x = wide[:, :WIDTH]
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), layer.forward_native(x.contiguous()), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(wide, drawn(5, torch.float32, 3, 2 * WIDTH), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2.0**-7)])
+def test_the_activation_is_that_of_double_precision(dtype: torch.dtype, tolerance: float) -> None:
+    layer, x = SiluAndMul(), drawn(33, dtype, 4, 2 * WIDTH)
+    assert type(layer) is FusedSiluAndMul
+    a, b = x.double().chunk(2, dim=-1)
+    torch.testing.assert_close(layer(x).double(), torch.nn.functional.silu(a) * b, rtol=4 * tolerance, atol=tolerance)
