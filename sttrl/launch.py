@@ -36,7 +36,8 @@ MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
 MOST_KV_CACHE_MIB = 256
 KV_CACHE_SLACK = 64
 """Tokens a sequence may take in the key-value cache beyond its own: blocks are not filled."""
-MICRO_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+MICRO_BATCH_TOKENS = {"cpu": 640, "cuda": 16384}
+"""With the prompt's last token before each, 8 responses of 64 tokens are 520: in one pass a long prompt is computed once."""
 
 
 def say(line: str) -> None:
