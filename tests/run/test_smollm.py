@@ -1,4 +1,4 @@
-"""One true run: SmolLM2 on questions where its vote is right, with the demo's settings, and the accuracy rises."""
+"""One true run: SmolLM2 on a question where its vote is right, with the demo's settings, and the accuracy rises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttrl.engine.models import model_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-IDS = ("3-plus-4", "4-plus-6")
+ID = "3-plus-4"
 MOST_SECONDS = 280
 METRICS = {"greedy", "mean@k", "maj@k", "pass@k"}
 
@@ -24,7 +24,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run, from the command line."""
     model_folder("builtin/SmolLM2-135M-Instruct")
     output = tmp_path_factory.mktemp("smollm")
-    flags = ["--config", str(ROOT / "configs" / "demo.yaml"), "--ids", *IDS, "--limit", "2", "--steps", "3", "--output_dir", str(output)]
+    flags = ["--config", str(ROOT / "configs" / "demo.yaml"), "--ids", ID, "--limit", "1", "--steps", "3", "--output_dir", str(output)]
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *flags, "--run_name", "run"], capture_output=True, text=True, timeout=MOST_SECONDS
     )
@@ -51,11 +51,11 @@ def test_the_summary_says_everything(summary: dict[str, Any], run_folder: Path) 
         assert low <= summary[block]["mean@k"] <= high
     assert summary["vote_same_tokens"].keys() >= {"mean@k", "maj@k", "pass@k", "ci95"}
     questions = summary["questions"]
-    assert questions["total"] == questions["done"] == 2 == questions["won"] + questions["lost"] + questions["unchanged"]
+    assert questions["total"] == questions["done"] == 1 == questions["won"] + questions["lost"] + questions["unchanged"]
     for name in ("label_accuracy", "reward_accuracy", "majority_ratio"):
         assert 0 <= summary[name] <= 1
-    assert summary["label_accuracy"] == 1.0, "the vote is right on these"
-    assert summary["tokens"]["sampled"] > 2 * 32 and 0 < summary["tokens"]["trained"] <= summary["tokens"]["sampled"]
+    assert summary["label_accuracy"] == 1.0, "the vote is right on it"
+    assert summary["tokens"]["sampled"] > 32 and 0 < summary["tokens"]["trained"] <= summary["tokens"]["sampled"]
     seconds = summary["seconds"]
     assert seconds.keys() >= {"total", "start_up", "sample", "update", "judge"} and all(value >= 0 for value in seconds.values())
     assert seconds["start_up"] + seconds["sample"] + seconds["update"] < seconds["total"] * 1.05
@@ -72,8 +72,8 @@ def test_the_vote_with_the_same_tokens_spends_no_more(run_folder: Path) -> None:
 
 def test_the_report_is_there(run_folder: Path) -> None:
     page = (run_folder / "report.html").read_text()
-    assert page.lower().startswith("<!doctype html") and all(name in page for name in IDS)
-    assert len(list(run_folder.glob("adapters/*/adapter_model.safetensors"))) == 2
+    assert page.lower().startswith("<!doctype html") and ID in page
+    assert len(list(run_folder.glob("adapters/*/adapter_model.safetensors"))) == 1
 
 
 def test_every_step_kept_sampler_and_learner_together(run_folder: Path) -> None:
