@@ -27,10 +27,6 @@ HOST_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHO
 """glibc keeps large blocks instead of returning each to the kernel: choosing tokens for 128 rows took 30 ms, with it 7."""
 
 
-OF_RAY = {"RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
-"""Ray would run its workers at nice 15, where anything else on the machine starves them, and keep idle ones for tasks there are none of."""
-
-
 class Cluster:
     """Ray for the lanes of this process: its own cluster begins with the first of them and ends with the last."""
 
@@ -65,8 +61,8 @@ def start_ray(cpus: int) -> bool:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(address=os.environ["RAY_ADDRESS"], **quiet)
             return False
-        for name, value in OF_RAY.items():
-            os.environ.setdefault(name, value)
+        # Ray would run its workers at nice 15, where anything else on the machine starves them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise EngineError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
-from sttrl.engine.cpu_kernels import FusedRMSNorm, FusedSiluAndMul
+from sttrl.engine.cpu_kernels import CpuPolicyWeights, FusedRMSNorm, FusedSiluAndMul
+from sttrl.engine.generation import engine_args
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
 WIDTH = 576
@@ -67,3 +69,12 @@ def test_the_activation_is_that_of_double_precision(dtype: torch.dtype, toleranc
     assert type(layer) is FusedSiluAndMul
     a, b = x.double().chunk(2, dim=-1)
     torch.testing.assert_close(layer(x).double(), torch.nn.functional.silu(a) * b, rtol=4 * tolerance, atol=tolerance)
+
+
+def test_vllm_on_cpu_is_told_of_them() -> None:
+    """The worker imports its extension before it builds the model."""
+    settings: Any = SimpleNamespace(
+        device="cpu", lora_rank=16, model_folder="here", dtype="bfloat16", max_model_len=64, max_num_seqs=8, trust_remote_code=False,
+        kv_cache_mib=16,
+    )  # fmt: skip
+    assert engine_args(settings).worker_extension_cls == f"{CpuPolicyWeights.__module__}.{CpuPolicyWeights.__qualname__}"
