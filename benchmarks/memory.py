@@ -23,7 +23,7 @@ from table import show
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
-NAMES = {"VLLM::EngineCor": "sampler: vLLM's engine core", "ray::Learner": "learner", "ray::Sampler": "sampler: actor", "raylet": "Ray"}
+NAMES = {"VLLM::EngineCor": "sampler: vLLM's engine core", "ray::TrainingRank": "learner", "ray::Sampler": "sampler", "raylet": "Ray"}
 """By how a process's name begins."""
 
 

@@ -8,11 +8,9 @@ One learner rank in this process, without Ray. Every ratio is of one run on one 
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import os
 import random
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from table import matmul_limit, show, timed, typical
@@ -66,7 +64,6 @@ def learner(name: str, rank: int) -> Any:
     from sttrl.engine.base import EngineSettings
     from sttrl.engine.learner import Learner
     from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
-    from sttrl.engine.worker import WorkerConfig, load_verl_section
 
     folder = model_folder(name, False)
     settings = EngineSettings(
@@ -74,8 +71,7 @@ def learner(name: str, rank: int) -> Any:
         max_num_seqs=64, kv_cache_mib=64, gpu_memory_utilization=0.4, micro_batch_tokens=MICRO_BATCH, max_forks=1, separate_reference=False,
         trust_remote_code=False, stop_token_ids=stop_token_ids(folder, load_tokenizer(folder)), trains=True,
     )  # fmt: skip
-    section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / "cpu.yaml")))
-    return Learner(WorkerConfig(settings, section))
+    return Learner(settings)
 
 
 def batch(prompt: int, count: int, length: int) -> Any:

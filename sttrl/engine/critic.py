@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 from tensordict import TensorDict
-from verl.single_controller.base.decorator import Dispatch, register
 
 from sttrl.engine.rows import Total, mini_batches, total_of
 from sttrl.engine.training_engine import PromptOnceCritic
@@ -27,14 +26,12 @@ class Critic(SlottedWorker):
 
     engine: PromptOnceCritic
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def values(self, name: str, group: TrainGroup) -> list[list[float]]:
         """Values before each response token of this rank's share."""
         self.slots.load(name)
         (data,) = self.rows(TrainBatch(group_P=(group,), temperature=1.0))
         return [row.tolist() for row in self.forward(data)["values"].unbind()]
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def update(self, name: str, batch: TrainBatch, objective: Objective) -> float:
         """As many passes and steps as the policy's; returns the mean value loss. Raises `DivergedError` and `OutOfMemoryError`."""
         slot = self.slots.load(name)

@@ -13,6 +13,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.engine_thread import EngineThread
 from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY
 from sttrl.engine.sampler import Adapter, Sampled
 from sttrl.types import Sampling
@@ -27,7 +28,9 @@ class Generation:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.request_ids = itertools.count()
-        self.llm = AsyncLLM.from_engine_args(engine_args(settings))
+        arguments = engine_args(settings)
+        self.thread = EngineThread(arguments.create_engine_config()) if settings.device == "cpu" else None
+        self.llm = self.thread.client() if self.thread else AsyncLLM.from_engine_args(arguments)
 
     async def generate(
         self,
@@ -69,7 +72,9 @@ class Generation:
         await self.llm.remove_lora(adapter_id)
 
     def shutdown(self) -> None:
-        """End vLLM's processes."""
+        """End vLLM's processes, or its thread."""
+        if self.thread:
+            self.thread.shutdown()
         self.llm.shutdown()
 
     def _parameters(self, seed: int, sampling: Sampling, bias_file: str | None) -> SamplingParams:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import itertools
 import os
 import shutil
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -22,8 +20,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
 from sttrl.engine.noise_keys import BIAS_FILE
-from sttrl.engine.processes import CLUSTER, SHARED_CORES, delta_folder, end_processes, family, keep_logs
+from sttrl.engine.processes import CLUSTER, delta_folder, end_processes, family, keep_logs
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
+from sttrl.engine.worker_group import SHARE_A_GPU, Role, Workers, start_workers
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
 from sttrl.types import (
     DeltaSpec,
@@ -39,9 +38,6 @@ from sttrl.types import (
 )
 
 MOST_REQUESTS = 1000
-SHARE_A_GPU = 2
-"""Processes on one GPU: the sampler, and the learner's rank."""
-Role = Literal["learner", "reference", "critic"]
 CRITIC_STATE = "critic"
 FATAL = ("EngineDeadError",)
 """vLLM's word for an engine that will answer no more; any other error of a living process costs one question."""
@@ -62,9 +58,9 @@ class Lane:
         self.gpus: Any = None
         self.pids: list[int] = []
         self.members: list[psutil.Process] = []
-        self.learner_ready: asyncio.Task[Any] | None = None
-        self.reference_ready: asyncio.Task[Any] | None = None
-        self.critic_ready: asyncio.Task[Any] | None = None
+        self.learner_ready: asyncio.Task[Workers] | None = None
+        self.reference_ready: asyncio.Task[Workers] | None = None
+        self.critic_ready: asyncio.Task[Workers] | None = None
 
     async def start(self) -> None:
         """Start Ray, the sampler, and, in the background, the learner."""
@@ -92,12 +88,12 @@ class Lane:
         # Once the sampler has died, its children are no longer found by its id.
         self.members = family(self.pids)
 
-    async def learner(self) -> Any:
+    async def learner(self) -> Workers:
         """The learner's worker group, once every rank is ready."""
         assert self.learner_ready is not None, "this engine was started without a learner"
         return await self.learner_ready
 
-    async def critic(self) -> Any:
+    async def critic(self) -> Workers:
         """The critic's worker group, once every rank is ready."""
         assert self.critic_ready is not None, "this engine was started without a critic"
         return await self.critic_ready
@@ -137,49 +133,13 @@ class Lane:
         await answer(gpus.ready(), "lane")
         return gpus
 
-    async def _start_workers(self, role: Role) -> Any:
-        group = await asyncio.to_thread(self._worker_group, role)
-        described = await answer(asyncio.gather(*group.describe()), role)
+    async def _start_workers(self, role: Role) -> Workers:
+        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus)
+        described = await ask_all(workers, role, "describe")
         self.pids += [d["pid"] for d in described]
         if not all(d["packs"] for d in described):
             self.say(f"the {role} computes the prompt again for every response: packed behind one, they score differently")
-        return group
-
-    def _worker_group(self, role: Role) -> Any:
-        """verl's worker group of one role. verl reads its platform from the environment when it is first imported."""
-        if self.settings.device == "cpu":
-            os.environ["VERL_PLATFORM"] = "cpu"
-        # verl announces each engine that is not installed; ours is, or the import below fails.
-        warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
-        from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
-
-        from sttrl.engine.critic import Critic
-        from sttrl.engine.learner import Learner
-        from sttrl.engine.worker import WorkerConfig, load_verl_section
-
-        worker = Critic if role == "critic" else Learner
-        on_gpu = self.settings.device == "cuda"
-        section = load_verl_section(
-            Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if on_gpu else "cpu.yaml")))
-        )
-        ranks = self.settings.learner_ranks
-        threads = max(1, self.threads // ranks)
-        share = SHARE_A_GPU if on_gpu else 1
-        if self.gpus is not None and role == "learner":  # the others have GPUs of their own
-            in_lane = {"process_on_nodes": [self.settings.gpus_per_lane], "use_gpu": True, "max_colocate_count": share}
-            pool = SubRayResourcePool([self.gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
-        else:
-            pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
-        return RayWorkerGroup(
-            resource_pool=pool,
-            ray_cls_with_init=RayClassWithInitArgs(ray.remote(worker), config=WorkerConfig(self.settings, section)),
-            device_name=self.settings.device,
-            worker_env={
-                "OMP_NUM_THREADS": str(threads),
-                "TOKENIZERS_PARALLELISM": "false",
-                **({} if on_gpu else {"VERL_PLATFORM": "cpu", **SHARED_CORES}),
-            },
-        )
+        return workers
 
 
 @dataclass
@@ -231,7 +191,7 @@ class Fork:
         group = TrainGroup(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G))
         workers = await self.lane.critic()
         async with self.lane.turn:
-            parts = await answer(asyncio.gather(*workers.values(self.name, group)), "critic")
+            parts = await ask_all(workers, "critic", "values", self.name, group)
         return dealt(parts, len(rollout_G))
 
     async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
@@ -244,8 +204,8 @@ class Fork:
         async with self.lane.turn:
             if any(group.return_GT is not None for group in batch.group_P):
                 critic = await self.lane.critic()
-                value_loss = (await answer(asyncio.gather(*critic.update(self.name, batch, objective)), "critic"))[0]
-            stats: list[UpdateStats] = await answer(asyncio.gather(*workers.update(self.name, batch, objective)), "learner")
+                value_loss = (await ask_all(critic, "critic", "update", self.name, batch, objective))[0]
+            stats: list[UpdateStats] = await ask_all(workers, "learner", "update", self.name, batch, objective)
         self.version += 1
         return replace(stats[0], value_loss=value_loss)
 
@@ -307,13 +267,13 @@ class Fork:
     async def _ask(self, method: str, *arguments: Any) -> None:
         group = await self.lane.learner()
         async with self.lane.turn:
-            await answer(asyncio.gather(*getattr(group, method)(self.name, *arguments)), "learner")
+            await ask_all(group, "learner", method, self.name, *arguments)
 
     async def _ask_critic(self, method: str, *arguments: Any) -> None:
         if self.lane.settings.critic:
             critic = await self.lane.critic()
             async with self.lane.turn:
-                await answer(asyncio.gather(*getattr(critic, method)(self.name, *arguments)), "critic")
+                await ask_all(critic, "critic", method, self.name, *arguments)
 
 
 class RayEngine:
@@ -347,12 +307,12 @@ class RayEngine:
         """SHA-256 of the base weights, one per learner rank."""
         group = await self.lane.learner()
         async with self.lane.turn:
-            return tuple(await answer(asyncio.gather(*group.fingerprint()), "learner"))
+            return tuple(await ask_all(group, "learner", "fingerprint"))
 
 
-async def scored(workers: Any, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> tuple[TokenStats, ...]:
+async def scored(workers: Workers, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> tuple[TokenStats, ...]:
     """Statistics of a group's responses from a worker group, whose ranks hold every n-th of them each."""
-    parts = await answer(asyncio.gather(*workers.score(name, group, temperature, measure)), "learner")
+    parts = await ask_all(workers, "learner", "score", name, group, temperature, measure)
     columns = {stat: dealt([part[stat] for part in parts], len(group.rollout_G)) for stat in measure.want}
     return tuple(TokenStats(**{f"{stat}_T": rows[i] for stat, rows in columns.items()}) for i in range(len(group.rollout_G)))
 
@@ -375,6 +335,11 @@ def check_gpus(settings: EngineSettings, found: int) -> None:
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+async def ask_all(workers: Workers, who: Role, method: str, *arguments: Any) -> list[Any]:
+    """What a method of the worker returns on each rank."""
+    return await answer(asyncio.gather(*workers.execute_all("ask", method, *arguments)), who)
 
 
 async def answer(request: Awaitable[T], who: str) -> T:

@@ -12,14 +12,14 @@ import torch
 import torch.distributed
 from safetensors.torch import save_file
 from tensordict import TensorDict
-from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils import tensordict_utils as tu
 
+from sttrl.engine.base import EngineSettings
 from sttrl.engine.merge import ADAPTER_WEIGHTS
 from sttrl.engine.rows import Total, mini_batches, total_of
 from sttrl.engine.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.vectors import Vectors
-from sttrl.engine.worker import SlottedWorker, StepResult, WorkerConfig
+from sttrl.engine.worker import SlottedWorker, StepResult
 from sttrl.objectives.losses import agreement, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, Stat, TrainBatch, TrainGroup, UpdateStats
 
@@ -32,11 +32,10 @@ class Learner(SlottedWorker):
 
     engine: PromptOnceEngine
 
-    def __init__(self, config: WorkerConfig) -> None:
-        super().__init__(config)
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
         self.vectors = Vectors(self.engine, self.slots)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def open_fork(self, name: str, spec: DeltaSpec) -> None:
         """A new fork, equal to the base."""
         if spec.kind == "vector":
@@ -44,7 +43,6 @@ class Learner(SlottedWorker):
         else:
             self.slots.open(name, spec)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def close_fork(self, name: str) -> None:
         """Discard a fork."""
         if name in self.vectors:
@@ -52,7 +50,6 @@ class Learner(SlottedWorker):
         else:
             self.slots.close(name)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def update(self, name: str, batch: TrainBatch, objective: Objective) -> UpdateStats:
         """The optimiser steps of one update of a fork. Raises `DivergedError` (nothing applied) and `OutOfMemoryError`."""
         started = time.perf_counter()
@@ -70,7 +67,6 @@ class Learner(SlottedWorker):
         slot.updates += 1
         return replace(self._stats(results, batch, objective), seconds=time.perf_counter() - started)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def score(self, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> dict[Stat, list[list[float]]]:
         """Statistics of this rank's share of the responses under a fork, or under the base where ``name`` is None."""
         if name is not None and name in self.vectors:
@@ -87,7 +83,6 @@ class Learner(SlottedWorker):
         found["logprob"] = found.pop("log_probs")
         return {stat: [row.tolist() for row in found[stat].unbind()] for stat in measure.want}
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def export(self, name: str, folder: str, dtype: str) -> None:
         """Write a fork for vLLM or a user: PEFT's layout, all weights as safetensors, or the vector and its logit bias."""
         target = Path(folder)
@@ -99,7 +94,6 @@ class Learner(SlottedWorker):
                 self._write(tensors, target)
         torch.distributed.barrier()
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def save_fork(self, name: str, folder: str) -> None:
         """Write everything the fork's next update depends on."""
         if name in self.vectors:
@@ -107,7 +101,6 @@ class Learner(SlottedWorker):
         else:
             self.slots.save(name, Path(folder), self.rank)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def restore_fork(self, name: str, folder: str) -> None:
         """Read what `save_fork` wrote."""
         if name in self.vectors:

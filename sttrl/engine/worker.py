@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import importlib.resources
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed
+import yaml
 from tensordict import TensorDict
-from verl.single_controller.base.decorator import Dispatch, register
 from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
@@ -38,14 +38,6 @@ ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
 
 
 @dataclass(frozen=True)
-class WorkerConfig:
-    """What every rank is built from: the engine's settings, and verl's own section of the configuration."""
-
-    settings: EngineSettings
-    verl: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
 class StepResult:
     """One optimiser step: `GAP_SUMS` and ``kl`` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
 
@@ -56,16 +48,16 @@ class StepResult:
     clip_fraction: float | None
 
 
-def training_worker_config(config: WorkerConfig, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
+def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
-    settings, short = config.settings, {"bfloat16": "bf16", "float32": "fp32"}[config.settings.dtype]
+    verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
     model = HFModelConfig(
         path=settings.model_folder,
         load_tokenizer=False,
         lora_rank=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         trust_remote_code=settings.trust_remote_code,
-        **config.verl["model"],
+        **verl["model"],
     )
     engine = FSDPEngineConfig(
         model_dtype=short if settings.lora_rank else "fp32",
@@ -73,13 +65,13 @@ def training_worker_config(config: WorkerConfig, model_type: Literal["language_m
         max_token_len_per_gpu=settings.micro_batch_tokens,
         infer_max_token_len_per_gpu=settings.micro_batch_tokens,
         mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
-        **config.verl["engine"],
+        **verl["engine"],
     )
     return TrainingWorkerConfig(
         model_type=model_type,
         model_config=model,
         engine_config=engine,
-        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **config.verl["optimizer"]),
+        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **verl["optimizer"]),
         checkpoint_config=CheckpointConfig(),
     )
 
@@ -93,18 +85,17 @@ class SlottedWorker(TrainingWorker):
 
     engine: PromptOnce
 
-    def __init__(self, config: WorkerConfig) -> None:
-        self.settings = config.settings
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
         if self.settings.device == "cpu" and not torch.distributed.is_initialized():
             # verl would ask for "cpu:gloo,cpu:gloo", which torch rejects.
             torch.distributed.init_process_group("gloo")
-        super().__init__(training_worker_config(config, self.MODEL_TYPE))
+        super().__init__(training_worker_config(settings, self.MODEL_TYPE))
         self.engine.initialize()
         self.slots = Slots(self.engine.module, self.engine.optimizer, lora=self.settings.lora_rank > 0)
         self.slots.load_base()
         self.engine.packs = self._packing_agrees()
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def describe(self) -> dict[str, Any]:
         """Process id, whether prompts are packed, number of trainable parameters, device, number of ranks."""
         trainable = sum(p.numel() for p in self.engine.module.parameters() if p.requires_grad)
@@ -116,27 +107,22 @@ class SlottedWorker(TrainingWorker):
             "world_size": self.world_size,
         }
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def open_fork(self, name: str, spec: DeltaSpec) -> None:
         """A new slot, equal to the base."""
         self.slots.open(name, spec)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def close_fork(self, name: str) -> None:
         """Discard a slot."""
         self.slots.close(name)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def save_fork(self, name: str, folder: str) -> None:
         """Write everything the fork's next update depends on."""
         self.slots.save(name, Path(folder), self.rank)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def restore_fork(self, name: str, folder: str) -> None:
         """Read what `save_fork` wrote."""
         self.slots.restore(name, Path(folder), self.rank)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     def fingerprint(self) -> str:
         """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
         self.slots.load_base()
@@ -297,10 +283,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
-def load_verl_section(file: Path) -> dict[str, dict[str, Any]]:
+def verl_section(device: Literal["cpu", "cuda"]) -> dict[str, dict[str, Any]]:
     """The verl side of the configuration: ``model``, ``engine`` and ``optimizer``."""
-    import yaml
-
-    section = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert {"model", "engine", "optimizer"} <= set(section), f"{file} lacks a section: {json.dumps(list(section))}"
-    return dict(section)
+    file = importlib.resources.files("sttrl.engine") / "verl_config" / ("gpu.yaml" if device == "cuda" else "cpu.yaml")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
 
     from sttrl.engine.critic import Critic
     from sttrl.engine.learner import Learner
-    from sttrl.engine.worker import WorkerConfig, load_verl_section
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -38,14 +36,13 @@ def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    section = load_verl_section(Path(str(importlib.resources.files("sttrl.engine") / "verl_config" / "cpu.yaml")))
 
     def make(role: type[Learner | Critic] = Learner, **changes: Any) -> Any:
         # Ray's workers inherit this process's environment, so the rank is there for a moment only.
         with pytest.MonkeyPatch.context() as patch:
             for name, value in rank.items():
                 patch.setenv(name, value)
-            return role(WorkerConfig(settings_for(tiny_model, **changes), section))
+            return role(settings_for(tiny_model, **changes))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what is this small loses more to waking threads than they do

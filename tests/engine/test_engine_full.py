@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sttrl import launch
+from sttrl.engine.lanes import ask_all
 from sttrl.engine.processes import family
 from sttrl.errors import EngineError
 from sttrl.types import DeltaSpec, Objective, Sampling, TrainBatch, TrainGroup
@@ -112,7 +112,7 @@ def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine)
 async def pid_of(engine: LiveEngine) -> int:
     """The learner's process."""
     workers = await engine.engine.lane.learner()
-    return int((await asyncio.gather(*workers.describe()))[0]["pid"])
+    return int((await ask_all(workers, "learner", "describe"))[0]["pid"])
 
 
 def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:

@@ -51,7 +51,7 @@ def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monk
 
     said = list[str]()
     lane = Lane(settings_for(tmp_path), None, said.append)
-    monkeypatch.setattr(lane, "_worker_group", lambda role: SimpleNamespace(describe=lambda: [described()]))
+    monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: SimpleNamespace(execute_all=lambda *_: [described()]))
     asyncio.run(lane._start_workers("learner"))
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
 

@@ -13,6 +13,7 @@ from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, group_of, l
 from safetensors.torch import load_file
 
 from sttrl.engine.base import JUST_LOGPROBS
+from sttrl.engine.lanes import ask_all
 from sttrl.types import DeltaSpec, Objective, Sampling
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
 
 def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path) -> None:
     async def look() -> tuple[Any, ...]:
-        described = [await r for r in (await engine.engine.lane.learner()).describe()]
+        described = await ask_all(await engine.engine.lane.learner(), "learner", "describe")
         async with engine.engine.fork("fork", SPEC) as policy:
             groups, stats, scores = [], [], []
             for _ in range(2):

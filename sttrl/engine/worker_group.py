@@ -1,0 +1,79 @@
+"""verl's worker groups as a lane starts them: one of the policy, one of the reference, one of the critic.
+
+The program's own process only asks; what trains is imported in the workers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Awaitable, Sequence
+from typing import Any, Literal, Protocol
+
+import ray
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.processes import CLUSTER, SHARED_CORES
+
+SHARE_A_GPU = 2
+"""Processes on one GPU: the sampler, and the learner's rank."""
+Role = Literal["learner", "reference", "critic"]
+
+
+class TrainingRank:
+    """One rank of a role, in its own process."""
+
+    def __init__(self, settings: EngineSettings, role: Role) -> None:
+        from sttrl.engine.critic import Critic
+        from sttrl.engine.learner import Learner
+
+        self.worker = Critic(settings) if role == "critic" else Learner(settings)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        return getattr(self.worker, method)(*arguments)
+
+
+class Workers(Protocol):
+    """verl's worker group of `TrainingRank`."""
+
+    def execute_all(self, method_name: str, *arguments: Any) -> Sequence[Awaitable[Any]]:
+        """Call a method on every rank; what each returns."""
+        ...
+
+
+def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any) -> Workers:
+    """Start the ranks of one role; their models are still loading when this returns.
+
+    ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU.
+    """
+    if settings.device == "cpu":
+        os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
+    # verl announces each engine that is not installed; ours is, or the ranks will say so.
+    warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
+    from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
+
+    on_gpu = settings.device == "cuda"
+    ranks, share = settings.learner_ranks, SHARE_A_GPU if on_gpu else 1
+    if gpus is not None and role == "learner":  # the others have GPUs of their own
+        in_lane = {"process_on_nodes": [settings.gpus_per_lane], "use_gpu": True, "max_colocate_count": share}
+        pool = SubRayResourcePool([gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
+    else:
+        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
+    environment = {"OMP_NUM_THREADS": str(max(1, threads // ranks)), "TOKENIZERS_PARALLELISM": "false"}
+    group: Workers = RayWorkerGroup(
+        resource_pool=pool,
+        ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
+        device_name=settings.device,
+        worker_env=environment if on_gpu else environment | {"VERL_PLATFORM": "cpu", **SHARED_CORES},
+        **(master() if CLUSTER.own else {}),
+    )
+    return group
+
+
+def master() -> dict[str, str]:
+    """Where the ranks of one machine meet. verl would ask the first rank's node, by a process that imports verl for nothing else."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return {"master_addr": ray.util.get_node_ip_address(), "master_port": str(free.getsockname()[1])}
