@@ -6,14 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, living, logprobs_of, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, living, logprobs_of, rollout, settings_for
 from method_runs import METHODS, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -21,14 +20,16 @@ from transformers import AutoModelForCausalLM
 from sttrl import launch
 from sttrl.engine.lanes import ask_all
 from sttrl.engine.processes import family
+from sttrl.engine.sampler import Sampler
 from sttrl.errors import EngineError
-from sttrl.types import DeltaSpec, Objective, Sampling, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainBatch, TrainGroup
 
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
 SEEDS = tuple(range(12))
 FULL = DeltaSpec(kind="full", lr=1e-3, weight_decay=0.01)
 MOST_SECONDS = 60
+GROUP = Group(prompt_T=PROMPT_T, rollout_G=(rollout((5, 6)), rollout((7, 8))))
 
 
 @pytest.fixture
@@ -115,6 +116,24 @@ async def pid_of(engine: LiveEngine) -> int:
     return int((await ask_all(workers, "learner", "describe"))[0]["pid"])
 
 
+def test_vllm_that_stops_is_an_error_that_says_so(engine: LiveEngine) -> None:
+    """Its core is a thread: it can die and leave the process alive. Second to last in this file: nothing samples after it."""
+
+    def stop(sampler: Sampler) -> None:
+        assert sampler.vllm.thread is not None
+        sampler.vllm.thread.core.step_fn = None
+
+    async def sample() -> None:
+        await engine.engine.lane.sampler.__ray_call__.remote(stop)
+        async with engine.engine.fork("base", DeltaSpec(kind="none")) as base:
+            await base.sample(PROMPT_T, SAMPLING, SEEDS)
+
+    for _ in range(2):
+        with pytest.raises(EngineError, match="The sampler failed: .*EngineDeadError") as caught:
+            engine.run(sample())
+        assert "logs/" in caught.value.hint
+
+
 def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_house: EngineHouse) -> None:
     """Last in this file: it ends the engine."""
     sampler, learner = engine.engine.lane.pids[0], engine.run(pid_of(engine))
@@ -122,18 +141,12 @@ def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_h
 
     async def after(pid: int, what: str) -> EngineError:
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:
-            group = replace(KEPT, rollout_G=KEPT.rollout_G)
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(EngineError) as caught:
-                await (base.sample(PROMPT_T, SAMPLING, SEEDS) if what == "sampler" else policy.update(batch_of(group), Objective()))
+                await (base.sample(PROMPT_T, SAMPLING, SEEDS) if what == "sampler" else policy.update(batch_of(GROUP), Objective()))
             return caught.value
         raise AssertionError
 
-    async def sample() -> Any:
-        async with engine.engine.fork("kept", DeltaSpec(kind="none")) as base:
-            return await base.sample(PROMPT_T, SAMPLING, SEEDS)
-
-    KEPT = engine.run(sample())
     for pid, what in ((sampler, "sampler"), (learner, "learner")):
         started = time.monotonic()
         with pytest.raises(EngineError) as leaving:
