@@ -15,8 +15,12 @@ import os
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from table import show
+
+if TYPE_CHECKING:
+    from sttrl.engine.base import EngineSettings
 
 
 def main() -> None:
@@ -32,10 +36,15 @@ def main() -> None:
     if given.measure:
         print(json.dumps(asyncio.run(measure(given.measure, given.model, given.rows, given.tokens))))
         return
+    from sttrl.engine.sampler import environment
+
     found = {}
+    variables = os.environ | environment(settings_of(given.model, given.rows), len(os.sched_getaffinity(0)))
     for which in ("ours", "bare", *(["compiled"] if given.compiled else [])):
         command = [sys.executable, __file__, "--measure", which, "--model", given.model, "--tokens", str(given.tokens), "--rows"]
-        done = subprocess.run([*command, *map(str, given.rows)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, *map(str, given.rows)], capture_output=True, text=True, check=False, env={**os.environ, **variables}
+        )
         if done.returncode:
             sys.exit(f"{which}: {done.stderr.strip().splitlines()[-1]}")
         found[which] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -52,18 +61,21 @@ def main() -> None:
     show("Sampler", columns, rows, notes, given.save)
 
 
-async def measure(which: str, model: str, counts: list[int], tokens: int) -> list[float]:
-    """Tokens a second for each number of samples."""
+def settings_of(model: str, counts: list[int]) -> EngineSettings:
+    """An engine's settings for that many samples."""
     from sttrl.engine.base import EngineSettings
     from sttrl.engine.models import model_folder
-    from sttrl.engine.sampler import environment
 
-    settings = EngineSettings(
+    return EngineSettings(
         model_folder=str(model_folder(model, False)), device="cpu", dtype="bfloat16", lora_rank=16, lora_alpha=32, learner_ranks=1,
         max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=640, max_forks=1,
         separate_reference=False, trust_remote_code=False, stop_token_ids=(), trains=True,
     )  # fmt: skip
-    os.environ |= environment(settings, len(os.sched_getaffinity(0)))
+
+
+async def measure(which: str, model: str, counts: list[int], tokens: int) -> list[float]:
+    """Tokens a second for each number of samples."""
+    settings = settings_of(model, counts)
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -63,7 +63,7 @@ class EngineThread:
     def _serve(self, loaded: Future[Core]) -> None:
         try:
             core = Core(self.config, self.addresses)
-        except BaseException as error:
+        except Exception as error:  # the thread is the boundary; who waits for it raises it
             loaded.set_exception(error)
             return
         loaded.set_result(core)
@@ -71,7 +71,7 @@ class EngineThread:
             core.run_busy_loop()
         except SystemExit:  # vLLM's word for a loop that was asked to end
             pass
-        except Exception:
+        except Exception:  # the client is told, and raises what vLLM raises for a core that died
             LOGGER.exception("vLLM's engine core stopped.")
             core._send_engine_dead()
         finally:

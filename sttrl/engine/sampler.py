@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.processes import HOST_ALLOCATOR, SHARED_CORES
+from sttrl.engine.processes import HOST_ALLOCATOR, on_cpu
 from sttrl.types import Sampling
 
 BASE = "base"
@@ -142,14 +142,13 @@ class Sampler:
 
 
 def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
-    """Environment of the sampler's process. On CPU vLLM's engine core runs its worker in its own process and ``threads`` threads."""
+    """Environment of the sampler's process. On CPU vLLM computes in this process, with ``threads`` threads."""
     common = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
     if settings.device == "cpu":
         common |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-            **SHARED_CORES,
+            **on_cpu(threads),
             **HOST_ALLOCATOR,
         }
     return common

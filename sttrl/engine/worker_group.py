@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import ray
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.processes import SHARED_CORES
+from sttrl.engine.processes import on_cpu
 
 SHARE_A_GPU = 2
 """Processes on one GPU: the sampler, and the learner's rank."""
@@ -60,11 +60,12 @@ def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any)
         pool = SubRayResourcePool([gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
     else:
         pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
-    environment = {"OMP_NUM_THREADS": str(max(1, threads // ranks)), "TOKENIZERS_PARALLELISM": "false"}
+    threads = max(1, threads // ranks)
+    environment = {"OMP_NUM_THREADS": str(threads)} if on_gpu else {"VERL_PLATFORM": "cpu", **on_cpu(threads)}
     group: Workers = RayWorkerGroup(
         resource_pool=pool,
         ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
         device_name=settings.device,
-        worker_env=environment if on_gpu else environment | {"VERL_PLATFORM": "cpu", **SHARED_CORES},
+        worker_env=environment | {"TOKENIZERS_PARALLELISM": "false"},
     )
     return group
