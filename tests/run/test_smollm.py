@@ -24,7 +24,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run, from the command line."""
     model_folder("builtin/SmolLM2-135M-Instruct")
     output = tmp_path_factory.mktemp("smollm")
-    flags = ["--config", str(ROOT / "configs" / "demo.yaml"), "--ids", ID, "--limit", "1", "--steps", "3", "--output_dir", str(output)]
+    flags = ["--config", str(ROOT / "configs" / "demo.yaml"), "--ids", ID, "--limit", "1", "--steps", "2", "--output_dir", str(output)]
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *flags, "--run_name", "run"], capture_output=True, text=True, timeout=MOST_SECONDS
     )

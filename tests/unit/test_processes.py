@@ -1,0 +1,23 @@
+"""The environment of processes that compute on CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sttrl.engine.processes import on_cpu
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is Linux's")
+def test_torch_s_openmp_is_there_before_torch() -> None:
+    code = "print('torch/lib/libgomp' in open('/proc/self/maps').read()); import torch; print(torch.get_num_threads())"
+    said = subprocess.run([sys.executable, "-c", code], env={**os.environ, **on_cpu(1)}, capture_output=True, text=True, timeout=60)
+    assert (said.stdout.split(), said.stderr) == (["True", "1"], "")
+
+
+def test_what_the_user_preloads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "/a.so /b.so")
+    assert on_cpu(3)["LD_PRELOAD"].split()[1:] == ["/a.so", "/b.so"] and on_cpu(3)["OMP_NUM_THREADS"] == "3"
