@@ -77,8 +77,6 @@ def start_ray(cpus: int) -> bool:
             return False
         # Ray would run its workers at nice 15, where anything else on the machine starves them.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        # Of a cluster that was killed Ray's agents would wait a minute for the rest to come back; here all of it is on one machine.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
         ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise EngineError(

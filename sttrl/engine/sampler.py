@@ -94,10 +94,6 @@ class Sampler:
         for weights in [w for w in self.adapter_ids if w.startswith(f"{fork}@")]:
             await self.vllm.remove_adapter(self.adapter_ids.pop(weights))
 
-    async def close(self) -> None:
-        """Shut vLLM down."""
-        self.vllm.shutdown()
-
     @asynccontextmanager
     async def _holding(self, key: PolicyKey) -> AsyncIterator[Adapter | None]:
         async with self.turn:
