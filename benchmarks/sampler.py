@@ -42,9 +42,7 @@ def main() -> None:
     variables = os.environ | environment(settings_of(given.model, given.rows), len(os.sched_getaffinity(0)))
     for which in ("ours", "bare", *(["compiled"] if given.compiled else [])):
         command = [sys.executable, __file__, "--measure", which, "--model", given.model, "--tokens", str(given.tokens), "--rows"]
-        done = subprocess.run(
-            [*command, *map(str, given.rows)], capture_output=True, text=True, check=False, env={**os.environ, **variables}
-        )
+        done = subprocess.run([*command, *map(str, given.rows)], capture_output=True, text=True, check=False, env=variables)
         if done.returncode:
             sys.exit(f"{which}: {done.stderr.strip().splitlines()[-1]}")
         found[which] = json.loads(done.stdout.strip().splitlines()[-1])

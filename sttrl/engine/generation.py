@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
@@ -13,10 +13,12 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.engine_thread import EngineThread
 from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY
 from sttrl.engine.sampler import Adapter, Sampled
 from sttrl.types import Sampling
+
+if TYPE_CHECKING:
+    from sttrl.engine.engine_thread import EngineThread
 
 MIB = 1 << 20
 CPU_BLOCK_SIZE = 32
@@ -29,8 +31,15 @@ class Generation:
         self.settings = settings
         self.request_ids = itertools.count()
         arguments = engine_args(settings)
-        self.thread = EngineThread(arguments.create_engine_config()) if settings.device == "cpu" else None
-        self.llm = self.thread.client() if self.thread else AsyncLLM.from_engine_args(arguments)
+        self.thread: EngineThread | None = None
+        if settings.device == "cpu":
+            # Here, because it stands on the inside of the vLLM that CPUs have, which is another version than GPUs have.
+            from sttrl.engine.engine_thread import EngineThread
+
+            self.thread = EngineThread(arguments.create_engine_config())
+            self.llm = self.thread.client()
+        else:
+            self.llm = AsyncLLM.from_engine_args(arguments)
 
     async def generate(
         self,

@@ -158,6 +158,7 @@ def test_killed_and_run_again_it_is_the_run_that_nothing_interrupted(
     assert question_lines(again.run_folder)[: len(before)] == before
     assert len(question_lines(again.run_folder)) == 3
     assert everything(again.run_folder) == everything(whole.run_folder)
+    assert not [process for process in killed.family() if "Agent" not in process], "Ray's agents hold no model and no core"
     at_last.append(lambda: check_orphans(killed, at + ORPHANS_GONE_S))
     assert not gone(again, time.monotonic() + 15)
 
