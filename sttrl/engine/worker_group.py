@@ -6,7 +6,6 @@ The program's own process only asks; what trains is imported in the workers.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -49,8 +48,6 @@ def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any)
     """
     if settings.device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
-    # verl announces each engine that is not installed; ours is, or the ranks will say so.
-    warnings.filterwarnings("ignore", message=".* engine is not available", module="verl")
     from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
 
     on_gpu = settings.device == "cuda"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from live_engine import settings_for
 
+from sttrl.engine import sampler
 from sttrl.engine.processes import on_cpu
 
 
@@ -21,3 +24,9 @@ def test_torch_s_openmp_is_there_before_torch() -> None:
 def test_what_the_user_preloads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_PRELOAD", "/a.so /b.so")
     assert on_cpu(3)["LD_PRELOAD"].split()[1:] == ["/a.so", "/b.so"] and on_cpu(3)["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_sampler_has_it_too() -> None:
+    here = settings_for(Path("model"))
+    assert on_cpu(2).items() <= sampler.environment(here, 2).items()
+    assert "LD_PRELOAD" not in sampler.environment(settings_for(Path("model"), device="cuda"), 2)
