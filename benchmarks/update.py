@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from table import matmul_limit, show, timed, typical
@@ -20,7 +22,15 @@ from sttrl.launch import MICRO_BATCH_TOKENS
 GROUPS = ((45, 32, 24), (45, 32, 69), (1024, 8, 64))
 """(prompt tokens, responses, tokens of each)."""
 MICRO_BATCH = MICRO_BATCH_TOKENS["cpu"]
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "VERL_PLATFORM": "cpu"}
+ALONE = {
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+    "VERL_PLATFORM": "cpu",
+}
 
 
 def main() -> None:
@@ -31,7 +41,8 @@ def main() -> None:
     given = parser.parse_args()
     from sttrl.engine.processes import SHARED_CORES
 
-    os.environ |= {**ALONE, **SHARED_CORES, "MASTER_PORT": str(random.randrange(20000, 60000))}
+    place = tempfile.TemporaryDirectory()
+    os.environ |= {**ALONE, **SHARED_CORES, "DIST_INIT_METHOD": Path(place.name, "meeting").as_uri()}
     limit = matmul_limit()
     lora, rows = learner(given.model, 16), list[list[str]]()
     parameters = sum(p.numel() for n, p in lora.engine.module.named_parameters() if "lora_" not in n)

@@ -170,6 +170,8 @@ class RunConfig:
     """Evaluation temperature (TTRL: 0.6)."""
     val_top_p: float = 0.95
     """Evaluation nucleus (TTRL: 0.95)."""
+    vote_same_tokens: bool = True
+    """After adapting, let the base vote with as many tokens as that took: the fair baseline."""
     max_prompt_tokens: int | None = None
     """Longest prompt; a longer one is an error, never cut. Unset: the data set's own (TTRL: 512 AIME, 1024 others)."""
     max_response_tokens: int = 3072

@@ -134,7 +134,7 @@ class Lane:
         return gpus
 
     async def _start_workers(self, role: Role) -> Workers:
-        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus)
+        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, self.deltas / f"{role}.meeting")
         described = await ask_all(workers, role, "describe")
         self.pids += [d["pid"] for d in described]
         if not all(d["packs"] for d in described):

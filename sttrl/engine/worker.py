@@ -88,8 +88,9 @@ class SlottedWorker(TrainingWorker):
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         if self.settings.device == "cpu" and not torch.distributed.is_initialized():
-            # verl would ask for "cpu:gloo,cpu:gloo", which torch rejects.
-            torch.distributed.init_process_group("gloo")
+            # As verl does it, which would ask for "cpu:gloo,cpu:gloo", and torch rejects that.
+            rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+            torch.distributed.init_process_group("gloo", os.environ["DIST_INIT_METHOD"], rank=rank, world_size=ranks)
         super().__init__(training_worker_config(settings, self.MODEL_TYPE))
         self.engine.initialize()
         self.slots = Slots(self.engine.module, self.engine.optimizer, lora=self.settings.lora_rank > 0)

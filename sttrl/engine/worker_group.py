@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import ray
@@ -41,10 +42,11 @@ class Workers(Protocol):
         ...
 
 
-def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any) -> Workers:
+def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers:
     """Start the ranks of one role; their models are still loading when this returns.
 
-    ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU.
+    ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU. ``meeting`` is a file that does not exist
+    yet, where the ranks find each other: verl's own way is a port found free seconds before it is used, and two lanes may find the same.
     """
     if settings.device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
@@ -63,6 +65,6 @@ def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any)
         resource_pool=pool,
         ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
         device_name=settings.device,
-        worker_env=environment | {"TOKENIZERS_PARALLELISM": "false"},
+        worker_env=environment | {"TOKENIZERS_PARALLELISM": "false", "DIST_INIT_METHOD": meeting.as_uri()},
     )
     return group

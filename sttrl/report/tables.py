@@ -77,9 +77,11 @@ def gain_remark(summary: Mapping[str, Any]) -> str | None:
 
 
 def vote_remark(summary: Mapping[str, Any]) -> str | None:
-    """What the votes with the same tokens are, None where there are none."""
+    """What the votes with the same tokens are, or that a gain stands without them."""
     vote = summary["vote_same_tokens"]
-    return vote and (
+    if vote is None:
+        return summary["gain"] and "The base did not vote with the tokens that adapting took: more votes alone may gain as much."
+    return (
         f"same tokens: the base votes with {vote['k']} samples a question, the tokens adapting took; vote: the majority, "
         "conf.: each sample weighed by exp of its mean log-prob."
     )

@@ -178,7 +178,7 @@ class Runner:
                 work.polls["adapted"] = await self._after(work, timed)
                 if self.config.save_adapters and work.steps and policy.version:
                     await self.write(timed.save, self.folder / "adapters" / folder_name(problem.id))
-            if work.steps:
+            if work.steps and self.config.vote_same_tokens:
                 budget, reused = budget_of(work.steps), samples_of_base(work.steps)
                 work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, budget, reused, self.tools)
         return outcome.stop

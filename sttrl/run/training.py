@@ -104,8 +104,9 @@ class Training:
         steps = self.steps[problem.id]
         if status == "done":
             polls["adapted"] = await evaluate("adapted", problem, TimedPolicy(policy, watch), runner.tools)
-            budget = sum(s.tokens_sampled + s.tokens_trained for s in steps)
-            polls["vote_same_tokens"] = await vote_same_tokens(problem, TimedPolicy(base, watch), budget, (), runner.tools)
+            if self.config.vote_same_tokens:
+                budget = sum(s.tokens_sampled + s.tokens_trained for s in steps)
+                polls["vote_same_tokens"] = await vote_same_tokens(problem, TimedPolicy(base, watch), budget, (), runner.tools)
         records: dict[str, PollRecord] = {"base": self.base[problem.id], **{name: poll_record(poll) for name, poll in polls.items()}}
         add_rollouts(runner.folder, problem.id, polls)
         source: PollName = "adapted" if status == "done" else "base"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sttrl import launch
 
 
 @pytest.fixture(scope="session")
-def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
+def local_learner(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Makes a `Learner` in float32, with changes to the settings."""
     import torch
     from torch import distributed
@@ -25,16 +24,14 @@ def local_learner(tiny_model: Path) -> Iterator[Callable[..., Any]]:
     from sttrl.engine.critic import Critic
     from sttrl.engine.learner import Learner
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     rank = {
         "RANK": "0",
         "WORLD_SIZE": "1",
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": "0",
+        "DIST_INIT_METHOD": (tmp_path_factory.mktemp("ranks") / "meeting").as_uri(),
     }
 
     def make(role: type[Learner | Critic] = Learner, **changes: Any) -> Any:

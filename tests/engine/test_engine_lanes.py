@@ -56,6 +56,22 @@ def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monk
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
 
 
+def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl finds a free port seconds before it is used; two lanes have found the same one."""
+    groups = list[dict[str, Any]]()
+    monkeypatch.setattr("verl.single_controller.ray.RayWorkerGroup", lambda **given: groups.append(given))
+    monkeypatch.setattr("ray.remote", lambda kind: kind)
+    lanes = [Lane(settings_for(tmp_path), None) for _ in range(2)]
+    for lane in lanes:
+        for role in ("learner", "critic"):
+            with pytest.raises(AttributeError, match="execute_all"):  # of no group
+                asyncio.run(lane._start_workers(role))
+        asyncio.run(lane.close())
+    places = [group["worker_env"]["DIST_INIT_METHOD"] for group in groups]
+    assert len(set(places)) == 4 and all(place.startswith("file://") for place in places)
+    assert {Path(place.removeprefix("file://")).parent for place in places} == {lane.deltas for lane in lanes}
+
+
 @pytest.mark.slow
 def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine_house: EngineHouse, tmp_path: Path) -> None:
     engine_house.close()
@@ -67,10 +83,7 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
 
     async def run() -> list[psutil.Process]:
         lanes = [RayEngine(settings, load_tokenizer(tiny_model)) for _ in range(2)]
-        await asyncio.gather(*(lane.start() for lane in lanes))
-        for lane in lanes:
-            await lane.lane.learner()
-        started = [p for lane in lanes for p in family(lane.lane.pids)]
+        started: list[psutil.Process] = []
 
         def watch(line: str) -> None:
             said.append(line)
@@ -79,6 +92,10 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
                 os.kill(killed[0], signal.SIGKILL)
 
         try:
+            await asyncio.gather(*(lane.start() for lane in lanes))
+            for lane in lanes:
+                await lane.lane.learner()
+            started += [p for lane in lanes for p in family(lane.lane.pids)]
             async with Judge() as judge:
                 with Journal(folder) as journal:
                     claim(folder, config)

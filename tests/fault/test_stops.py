@@ -131,6 +131,20 @@ def test_the_vote_spends_no_more_than_the_adaptation(settings: dict[str, Any], t
     assert spent > 50
 
 
+@pytest.mark.parametrize("settings", [{}, {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2}])
+def test_without_that_vote_nothing_else_changes(settings: dict[str, Any], tmp_path: Path, judge: Judge) -> None:
+    for name, more in (("with", True), ("without", False)):
+        config = config_for(tmp_path / name, **{"limit": 4, "ties": "first", "vote_same_tokens": more, **settings})
+        attempt(config, StandIn(), judge)
+    full, spared = (read_finished(tmp_path / name) for name in ("with", "without"))
+    assert all({"base", "adapted"} == set(question.record.polls) for question in spared)
+    for one, other in zip(full, spared, strict=True):
+        polls = {name: poll for name, poll in one.record.polls.items() if name != "vote_same_tokens"}
+        assert polls == other.record.polls and len(polls) < len(one.record.polls)
+        assert one.record.answer == other.record.answer
+        assert [(s.reward_G, s.tokens_trained) for s in one.steps] == [(s.reward_G, s.tokens_trained) for s in other.steps]
+
+
 def test_few_batches_are_sampled(tmp_path: Path, judge: Judge) -> None:
     """Each batch waits for its longest response: the greedy one comes with the samples, the vote's in one round or, at worst, two."""
     engine = StandIn()

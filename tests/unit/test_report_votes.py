@@ -151,6 +151,12 @@ def test_runs_without_a_vote_at_the_same_tokens_have_neither_row() -> None:
     assert "same tokens" not in before_after_table(summary)
 
 
+def test_a_gain_without_that_vote_says_so() -> None:
+    polls = {"base": poll(["7", "3"], "7"), "adapted": poll(["7", "7"], "7")}
+    table = before_after_table(summarise([question(0, polls, [step(0, ["7", "3"])])], LABELLED, {}))
+    assert "The base did not vote with the tokens that adapting took" in table and "vote (same tokens)" not in table
+
+
 def test_every_file_of_a_run_without_votes_is_written(tmp_path: Path) -> None:
     finished = [*a_run(), question(7, {"base": poll(["3"])}, [voteless(0)])]
     write_report(tmp_path, finished, LABELLED, {}, {})
