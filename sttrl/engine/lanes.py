@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
 from sttrl.engine.noise_keys import BIAS_FILE
-from sttrl.engine.processes import CLUSTER, delta_folder, end_processes, family, keep_logs
+from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.engine.worker_group import SHARE_A_GPU, Role, Workers, start_workers
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
@@ -51,7 +51,9 @@ class Lane:
     def __init__(self, settings: EngineSettings, tokenizer: Any, say: Callable[[str], None] = print) -> None:
         self.settings, self.tokenizer, self.say = settings, tokenizer, say
         self.threads = max(1, cores() // settings.lanes)
-        self.deltas = delta_folder()
+        self.shared = shared_folder()
+        self.deltas = self.shared / "deltas"
+        self.deltas.mkdir()
         self.turn = asyncio.Lock()
         self.exports = itertools.count(1)
         self.in_cluster = False
@@ -113,7 +115,7 @@ class Lane:
         )
 
     async def close(self, log_folder: Path | None = None) -> None:
-        """End the lane's processes and remove its deltas; what will not end by itself is killed."""
+        """End the lane's processes and remove its folder; what will not end by itself is killed."""
         for starting in (self.learner_ready, self.reference_ready, self.critic_ready):
             if starting is not None and not starting.done():
                 starting.cancel()
@@ -124,7 +126,7 @@ class Lane:
             self.in_cluster = False
             await asyncio.to_thread(CLUSTER.leave)
         await asyncio.to_thread(end_processes, started)
-        shutil.rmtree(self.deltas, ignore_errors=True)
+        shutil.rmtree(self.shared, ignore_errors=True)
 
     async def _placed(self) -> Any:
         """The lane's GPUs, on one node: the learner's ranks have the first; the sampler has the last, or shares the first."""
@@ -134,7 +136,7 @@ class Lane:
         return gpus
 
     async def _start_workers(self, role: Role) -> Workers:
-        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, self.deltas / f"{role}.meeting")
+        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, self.shared / f"{role}.meeting")
         described = await ask_all(workers, role, "describe")
         self.pids += [d["pid"] for d in described]
         if not all(d["packs"] for d in described):

@@ -19,7 +19,7 @@ import ray
 from sttrl.errors import EngineError
 
 SHARED_MEMORY = Path("/dev/shm")
-DELTA_PREFIX = "sttrl-"
+SHARED_PREFIX = "sttrl-"
 SHARED_CORES = {"GOMP_SPINCOUNT": "2000"}
 """A thread spins for microseconds before it sleeps. One that spins for milliseconds waits for cores that another process has: on a
 busy machine a group took many times as long. One that sleeps at once is woken for every operation: a step of 9 samples took 1.3
@@ -102,14 +102,14 @@ def keep_logs(target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def delta_folder() -> Path:
-    """A folder in memory for deltas on their way from learner to sampler; those of dead runs are removed."""
+def shared_folder() -> Path:
+    """A folder in memory for what the processes of a lane hand each other; those of dead runs are removed."""
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    for old in parent.glob(f"{DELTA_PREFIX}*"):
-        owner = old.name.removeprefix(DELTA_PREFIX).split("-")[0]
+    for old in parent.glob(f"{SHARED_PREFIX}*"):
+        owner = old.name.removeprefix(SHARED_PREFIX).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{DELTA_PREFIX}{os.getpid()}-", dir=parent))
+    return Path(tempfile.mkdtemp(prefix=f"{SHARED_PREFIX}{os.getpid()}-", dir=parent))
 
 
 def family(pids: list[int]) -> list[psutil.Process]:

@@ -69,7 +69,7 @@ def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.
         asyncio.run(lane.close())
     places = [group["worker_env"]["DIST_INIT_METHOD"] for group in groups]
     assert len(set(places)) == 4 and all(place.startswith("file://") for place in places)
-    assert {Path(place.removeprefix("file://")).parent for place in places} == {lane.deltas for lane in lanes}
+    assert {Path(place.removeprefix("file://")).parent for place in places} == {lane.shared for lane in lanes}
 
 
 @pytest.mark.slow
