@@ -1,6 +1,7 @@
 """Memory of a run: the peak of all its processes together, each one's share, and what grows from question to question.
 
     python benchmarks/memory.py [--save] [any flag of a run]     (default: the demo)
+    python benchmarks/memory.py --questions 300 [--save] [any flag of a run]     (sums in words, of many lengths, one short step each)
 
 The run's own table comes first. Looks every second at the proportional set size (memory that processes share counts once) of the
 program and everything it starts.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,11 @@ ROOT = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
 NAMES = {"VLLM::EngineCor": "sampler: vLLM's engine core", "ray::TrainingRank": "learner", "ray::Sampler": "sampler", "raylet": "Ray"}
 """By how a process's name begins."""
+MANY = {
+    "model": "builtin/SmolLM2-135M-Instruct", "steps": 1, "n_votes": 8, "n_train": 8, "val_samples": 4, "temp": 0.8, "lr": 1e-3,
+    "max_response_tokens": 16, "answer_kind": "number",
+}  # fmt: skip
+"""Settings of a run of many short questions."""
 
 
 class Watch:
@@ -63,8 +71,13 @@ def main() -> None:
     """Run, watch, print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
+    parser.add_argument("--questions", type=int, help="run this many sums in words instead of the demo")
     given, flags = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
+        if given.questions:
+            made = Path(folder) / "sums.jsonl"
+            made.write_text("".join(f"{json.dumps(row)}\n" for row in sums(given.questions)), encoding="utf-8")
+            flags = ["--dataset", str(made), "--no_vote_same_tokens", *(f"--{name}={value}" for name, value in MANY.items()), *flags]
         command = [sys.executable, "main.py", *(flags or ["--config", "configs/demo.yaml"]), "--output_dir", folder, "--run_name", "memory"]
         program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         watch, moments = Watch(program.pid), list[float]()
@@ -80,11 +93,25 @@ def main() -> None:
     peak = max(watch.seen, key=lambda seen: sum(seen[1].values()))[1]
     rows = [[kind, f"{size / MIB:.0f}", growth(watch, kind, moments)] for kind, size in sorted(peak.items(), key=lambda item: -item[1])]
     rows.append(["together", f"{sum(peak.values()) / MIB:.0f}", growth(watch, None, moments)])
+    shown = " ".join(command[1:-4]).replace(folder, "...")
     notes = (
-        f"{len(moments)} questions: `{' '.join(command[1:-4])}`. Growth: the greatest size in the last quarter of the questions "
-        "against the second quarter."
+        f"{len(moments)} questions: `{shown}`. Growth: the greatest size in the last quarter of the questions against the second quarter."
     )
     show("Memory", ["process", "MiB at the peak of all", "growth"], rows, notes, given.save)
+
+
+def sums(count: int) -> list[dict[str, str]]:
+    """Questions of 40 to 140 tokens or so, each sum once."""
+    draw = random.Random(0)
+    pairs = draw.sample([(a, b) for a in range(2, 30) for b in range(2, 30)], count)
+    things = ("apples", "pears", "old books", "small red cars", "letters from her aunt", "tickets for the evening train")
+    rows = []
+    for a, b in pairs:
+        tale = " ".join(f"Box {1 + i} is empty." for i in range(draw.randrange(12)))
+        thing = draw.choice(things)
+        question = f"Anna has {a} {thing}. She gets {b} more. {tale} How many {thing} has she now? Reply with only the number."
+        rows.append({"question": question, "answer": str(a + b)})
+    return rows
 
 
 def growth(watch: Watch, kind: str | None, moments: list[float]) -> str:

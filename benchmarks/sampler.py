@@ -66,7 +66,7 @@ def settings_of(model: str, counts: list[int]) -> EngineSettings:
 
     return EngineSettings(
         model_folder=str(model_folder(model, False)), device="cpu", dtype="bfloat16", lora_rank=16, lora_alpha=32, learner_ranks=1,
-        max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=640, max_forks=1,
+        max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=None, max_forks=1,
         separate_reference=False, trust_remote_code=False, stop_token_ids=(), trains=True,
     )  # fmt: skip
 

@@ -40,8 +40,6 @@ MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
 MOST_KV_CACHE_MIB = 256
 KV_CACHE_SLACK = 64
 """Tokens a sequence may take in the key-value cache beyond its own: blocks are not filled."""
-MICRO_BATCH_TOKENS = {"cpu": 640, "cuda": 16384}
-"""With the prompt's last token before each, 8 responses of 64 tokens are 520: in one pass a long prompt is computed once."""
 
 
 def say(line: str) -> None:
@@ -229,7 +227,7 @@ def engine_settings(
         max_num_seqs=sequences,
         kv_cache_mib=config.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if config.dtype == "bfloat16" else 4),
         gpu_memory_utilization=config.gpu_memory_utilization,
-        micro_batch_tokens=config.micro_batch_tokens or MICRO_BATCH_TOKENS[device],
+        micro_batch_tokens=config.micro_batch_tokens,
         max_forks=config.in_flight,
         trust_remote_code=config.trust_remote_code,
         stop_token_ids=stop_ids,

@@ -79,7 +79,7 @@ class EngineSettings:
 
     ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does. ``lanes`` share the
     machine; on GPU one of them has ``gpus_per_lane``. ``trains`` False starts no learner; ``critic`` starts one more worker, for
-    PPO. ``micro_batch_tokens`` bounds the response tokens of one forward and backward pass.
+    PPO. ``micro_batch_tokens`` bounds the response tokens of one forward and backward pass; None leaves it to the learner.
     """
 
     model_folder: str
@@ -92,7 +92,7 @@ class EngineSettings:
     max_num_seqs: int
     kv_cache_mib: int
     gpu_memory_utilization: float
-    micro_batch_tokens: int
+    micro_batch_tokens: int | None
     max_forks: int
     separate_reference: bool
     trust_remote_code: bool
@@ -116,5 +116,5 @@ class EngineSettings:
         return self.is_like(other) and self.together(other) == self
 
 
-AMOUNTS = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "micro_batch_tokens", "max_forks", "trains", "critic")
+AMOUNTS = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic")
 """Settings of which more serves those who want less."""

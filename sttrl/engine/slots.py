@@ -64,9 +64,9 @@ class Slots:
 
     def close(self, name: str) -> None:
         """Discard a fork and put the base back into the model."""
+        del self.slots[name]  # first, so that nothing is copied back to it
         if self.loaded == name:
             self.load_base()
-        del self.slots[name]
 
     def load(self, name: str) -> Slot:
         """Put a fork into the model and the optimiser; what another fork left there goes back to its slot first."""
@@ -187,7 +187,7 @@ def local(parameter: torch.Tensor) -> torch.Tensor:
 
 def _shard(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     whole = whole.to(device=like.device, dtype=like.dtype)
-    if not isinstance(like, DTensor):
+    if not isinstance(like, DTensor) or like.device_mesh.size() == 1:
         return whole
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None).to_local().clone()
 

@@ -29,6 +29,9 @@ from sttrl.objectives.losses import GAP_SUMS, agreement
 from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
+PASS_TOKENS = {"cpu": (320, 640), "cuda": (16384, 16384)}
+"""Response tokens of a pass where the user leaves them to us: as many as the prompt has, within these. A short prompt is cheap to compute
+again and activations are what an update's memory goes to; a long one is better computed once."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 """Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
@@ -51,6 +54,7 @@ class StepResult:
 def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
     verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
+    most = settings.micro_batch_tokens or PASS_TOKENS[settings.device][1]
     model = HFModelConfig(
         path=settings.model_folder,
         load_tokenizer=False,
@@ -62,8 +66,8 @@ def training_worker_config(settings: EngineSettings, model_type: Literal["langua
     engine = FSDPEngineConfig(
         model_dtype=short if settings.lora_rank else "fp32",
         dtype=settings.dtype,
-        max_token_len_per_gpu=settings.micro_batch_tokens,
-        infer_max_token_len_per_gpu=settings.micro_batch_tokens,
+        max_token_len_per_gpu=most,  # every batch brings its own
+        infer_max_token_len_per_gpu=most,
         mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
         **verl["engine"],
     )
@@ -200,9 +204,10 @@ class SlottedWorker(TrainingWorker):
     def _row_budget(self, group: TrainGroup) -> int:
         """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once."""
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
+        least, most = PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            return max(longest, self.settings.micro_batch_tokens)
-        return longest * max(1, self.settings.micro_batch_tokens // (len(group.prompt_T) + longest))
+            return max(longest, self.settings.micro_batch_tokens or min(most, max(least, len(group.prompt_T))))
+        return longest * max(1, (self.settings.micro_batch_tokens or most) // (len(group.prompt_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
         with self.engine.train_mode():

