@@ -41,7 +41,7 @@ def main() -> None:
     relaunched = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for count in given.in_flight:
-            found = run(Path(folder), count, given.limit, others)
+            found = run(Path(folder), count, given.limit, ["--no_vote_same_tokens", *others])
             each = (found["total"] - found["start_up"]) / given.limit
             first = first or each
             relaunched = relaunched or found["start_up"] + each
@@ -51,6 +51,10 @@ def main() -> None:
                 else ""
             )
             rows.append([f"{count} in flight", f"{each:.1f}", f"{first / each:.2f}x", f"{found['start_up']:.1f}", rest])
+        found = run(Path(folder), 1, given.limit, others)
+        each = (found["total"] - found["start_up"]) / given.limit
+        voting = "1 in flight, and the vote with the same tokens"
+        rows.append([voting, f"{each:.1f}", f"{(first or each) / each:.2f}x", f"{found['start_up']:.1f}", ""])
     assert first is not None
     rows.append(
         ["the program launched for every question", f"{relaunched:.1f}", f"{first / relaunched:.2f}x", "", "start-up and one question"]
@@ -60,7 +64,7 @@ def main() -> None:
         rows.append(["TRL, a trainer for every question", f"{each:.1f}", f"{first / each:.2f}x", "", f"{given.peer_questions} questions"])
     notes = (
         f"{given.limit} questions of arithmetic-demo, SmolLM2-135M, LoRA 16, {STEPS} steps of {GROUP} samples of at most {TOKENS} tokens, "
-        f"{GROUP} samples before and after; ours votes with the same tokens beside. Ratio: questions an hour against one in flight. "
+        f"{GROUP} samples before and after; no vote with the same tokens but in its row. Ratio: questions an hour against one in flight. "
         "'else': neither sampling, updating, saving nor judging."
     )
     show("Questions", ["what", "seconds a question", "ratio", "start-up, s", "rest"], rows, notes, given.save)
@@ -69,7 +73,7 @@ def main() -> None:
 def run(folder: Path, in_flight: int, limit: int, others: list[str]) -> dict[str, float]:
     """Seconds of a run by what they went to."""
     flags = [f"--{name}={value}" for name, value in {**FLAGS, "limit": limit, "parallel_problems": in_flight}.items()]
-    name = f"in_flight_{in_flight}"
+    name = f"run_{len(list(folder.iterdir()))}"
     command = [sys.executable, "main.py", *flags, f"--output_dir={folder}", f"--run_name={name}", *others]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
