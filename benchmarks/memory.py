@@ -29,8 +29,8 @@ MIB = 1 << 20
 NAMES = {"VLLM::EngineCor": "sampler: vLLM's engine core", "ray::TrainingRank": "learner", "ray::Sampler": "sampler", "raylet": "Ray"}
 """By how a process's name begins."""
 MANY = {
-    "model": "builtin/SmolLM2-135M-Instruct", "steps": 1, "n_votes": 4, "n_train": 4, "val_samples": 2, "ties": "first", "temp": 0.8, "lr": 1e-3,
-    "max_response_tokens": 24, "answer_kind": "number",
+    "model": "builtin/SmolLM2-135M-Instruct", "steps": 1, "n_votes": 4, "n_train": 4, "val_samples": 2, "ties": "first", "temp": 0.8,
+    "lr": 1e-3, "max_response_tokens": 24, "answer_kind": "number",
 }  # fmt: skip
 """Settings of a run of many short questions."""
 
