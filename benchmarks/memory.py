@@ -97,7 +97,8 @@ def main() -> None:
     notes = (
         f"{len(moments)} questions: `{shown}`. Growth: the greatest size in the last quarter of the questions against the second quarter."
     )
-    show("Memory", ["process", "MiB at the peak of all", "growth"], rows, notes, given.save)
+    title = f"Memory, {len(moments)} questions" if given.questions else "Memory"
+    show(title, ["process", "MiB at the peak of all", "growth"], rows, notes, given.save)
 
 
 def sums(count: int) -> list[dict[str, str]]:
