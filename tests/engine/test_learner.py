@@ -143,8 +143,8 @@ def test_a_long_prompt_is_computed_in_fewer_passes(learner: Any) -> None:
     settings = learner.settings
     learner.settings = replace(settings, micro_batch_tokens=None)
     try:
-        budgets = [learner._row_budget(group_of(prompt, 3)) for prompt in (1, 320, 321, 500, 641)]
-        assert budgets == [320, 320, 321, 500, 640] and learner._row_budget(group_of(1, 700)) == 701
+        budgets = [learner._row_budget(group_of(prompt, 3)) for prompt in (1, 448, 449, 500, 641)]
+        assert budgets == [448, 448, 449, 500, 640] and learner._row_budget(group_of(1, 700)) == 701
         learner.settings = replace(settings, micro_batch_tokens=100)
         assert learner._row_budget(group_of(500, 3)) == 100, "what the user says holds"
     finally:
