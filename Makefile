@@ -28,7 +28,7 @@ demo: install ## adapt a small model to twelve questions, and print before and a
 	@$(PYTHON) main.py --config configs/demo.yaml
 
 test: check ## static checks, then all tests
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadgroup
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## static checks only: ruff, mypy
 	@$(PYTHON) -m ruff check --quiet .

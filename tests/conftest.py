@@ -1,4 +1,4 @@
-"""What the tests on the real stack share: a tiny model, and engines, of which one at most is alive."""
+"""What the tests on the real stack share: a tiny model, and engines, of which one at most is alive in a process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
+SHARE_AN_ENGINE = ("test_engine_lora.py", "test_engine_lora_runs.py", "test_engine_methods.py")
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of a file run in one, and all that share the engine in another."""
-    for item in items:
-        shares = "lora_engine" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("engine" if shares else item.path.name))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run in several processes, those of a file run in one, and so do the files that share an engine."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByEngine(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "engine" if file.endswith(SHARE_AN_ENGINE) else file
+
+    return ByEngine(config, log)
 
 
 @pytest.fixture(scope="session")
