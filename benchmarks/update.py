@@ -19,15 +19,6 @@ from table import matmul_limit, show, timed, typical
 
 GROUPS = ((45, 32, 24), (45, 32, 69), (1024, 8, 64))
 """(prompt tokens, responses, tokens of each)."""
-ALONE = {
-    "RANK": "0",
-    "WORLD_SIZE": "1",
-    "LOCAL_RANK": "0",
-    "LOCAL_WORLD_SIZE": "1",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "0",
-    "VERL_PLATFORM": "cpu",
-}
 
 
 def main() -> None:
@@ -37,9 +28,10 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
     given = parser.parse_args()
     from sttrl.engine.processes import SHARED_CORES
+    from sttrl.engine.worker_group import alone
 
     place = tempfile.TemporaryDirectory()
-    os.environ |= {**ALONE, **SHARED_CORES, "DIST_INIT_METHOD": Path(place.name, "meeting").as_uri()}
+    os.environ |= {"VERL_PLATFORM": "cpu", **SHARED_CORES, **alone(Path(place.name, "meeting"))}
     limit = matmul_limit()
     lora, rows = learner(given.model, 16), list[list[str]]()
     parameters = sum(p.numel() for n, p in lora.engine.module.named_parameters() if "lora_" not in n)

@@ -20,6 +20,12 @@ SHARE_A_GPU = 2
 Role = Literal["learner", "reference", "critic"]
 
 
+def alone(meeting: Path) -> dict[str, str]:
+    """Environment in which verl takes this process for the only rank of a group; ``meeting`` as in `start_workers`."""
+    one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    return one | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "DIST_INIT_METHOD": meeting.as_uri()}
+
+
 class TrainingRank:
     """One rank of a role, in its own process."""
 

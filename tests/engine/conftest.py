@@ -23,16 +23,9 @@ def local_learner(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     from sttrl.engine.critic import Critic
     from sttrl.engine.learner import Learner
+    from sttrl.engine.worker_group import alone
 
-    rank = {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "0",
-        "DIST_INIT_METHOD": (tmp_path_factory.mktemp("ranks") / "meeting").as_uri(),
-    }
+    rank = alone(tmp_path_factory.mktemp("ranks") / "meeting")
 
     def make(role: type[Learner | Critic] = Learner, **changes: Any) -> Any:
         # Ray's workers inherit this process's environment, so the rank is there for a moment only.

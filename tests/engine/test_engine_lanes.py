@@ -50,6 +50,7 @@ def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monk
         return {"pid": os.getpid(), "packs": packs}
 
     said = list[str]()
+    monkeypatch.setattr("sttrl.engine.processes.SHARED_MEMORY", tmp_path)
     lane = Lane(settings_for(tmp_path), None, said.append)
     monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: SimpleNamespace(execute_all=lambda *_: [described()]))
     asyncio.run(lane._start_workers("learner"))
