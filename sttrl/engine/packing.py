@@ -8,7 +8,7 @@ scored by, follows the prompt and the last response, where few different shapes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,19 +17,23 @@ import torch
 class Layout:
     """Who sees whom in ``N`` packed inputs.
 
-    ``prompt_length``: inputs of the prompt and its padding; ``own_GT``: the inputs of each response that has any, padded by its
-    last; ``mask_TK`` True where one of them may look at the prompt (its first columns) and at itself; ``place_R``: where in
-    ``own_GT``, flattened, each input behind the prompt is (padding: at the first).
+    ``prompt_length``: inputs of the prompt and its padding, of which responses see the first ``seen``; ``own_GT``: the inputs of each
+    response that has any, the last again where others are longer; ``mask_TK`` True where one of them may look at the prompt (its
+    first columns) and at itself; ``place_R``: where in ``own_GT``, flattened, each input is, one response after the other;
+    ``filling``: inputs behind them that nobody asked for; ``multiple``: what few shapes are multiples of.
     """
 
     prompt_length: int
+    seen: int
     own_GT: torch.Tensor
     mask_TK: torch.Tensor
     place_R: torch.Tensor
+    filling: int
+    multiple: int
 
     def to(self, device: torch.device) -> Layout:
         """The same on a device."""
-        return Layout(self.prompt_length, self.own_GT.to(device), self.mask_TK.to(device), self.place_R.to(device))
+        return replace(self, own_GT=self.own_GT.to(device), mask_TK=self.mask_TK.to(device), place_R=self.place_R.to(device))
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: i
         rows.append(torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(start, start + len(r))]))
         start += len(r)
     layout = layout_of(prompt, [len(r) for r in inner], multiple)
-    filling = (layout.prompt_length - prompt, len(layout.place_R) - behind)
+    filling = (layout.prompt_length - prompt, layout.filling)
     logits = torch.cat([torch.tensor([prompt - 1]), layout.prompt_length + torch.arange(behind)])
     return Packed(
         input_N=torch.cat([prompt_T, prompt_T[:1].expand(filling[0]), *inner, prompt_T[:1].expand(filling[1])]),
@@ -87,16 +91,17 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: i
 def layout_of(prompt: int, inputs_G: Sequence[int], multiple: int) -> Layout:
     """The layout of responses of so many inputs each."""
     counts = torch.tensor([n for n in inputs_G if n], dtype=torch.long)
-    longest, padded = up_to(int(counts.max()) if len(counts) else 0, multiple), up_to(prompt, multiple)
+    longest, padded = int(counts.max()) if len(counts) else 0, up_to(prompt, multiple)
     starts, at_T = padded + counts.cumsum(0) - counts, torch.arange(longest)
-    mask = torch.ones(longest, padded + longest, dtype=torch.bool).tril(padded)
-    mask[:, prompt:padded] = False
     place = (at_T[None] < counts[:, None]).flatten().nonzero()[:, 0]
     return Layout(
         prompt_length=padded,
+        seen=prompt,
         own_GT=starts[:, None] + torch.minimum(at_T[None], counts[:, None] - 1),
-        mask_TK=mask,
-        place_R=torch.cat([place, place[:1].expand(up_to(len(place), multiple) - len(place))]),
+        mask_TK=torch.ones(longest, prompt + longest, dtype=torch.bool).tril(prompt),
+        place_R=place,
+        filling=up_to(len(place), multiple) - len(place),
+        multiple=multiple,
     )
 
 

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from tensordict import TensorDict
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import AutoModelForTokenClassification
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
+from verl.utils.fsdp_utils import apply_fsdp2
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
@@ -41,6 +44,19 @@ class PromptOnce(FSDPEngineWithLMHead):
 
     packs = True
     takes_logits_to_keep = True
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        """A lone rank holds the frozen base whole: to gather it would be to copy it, twice in every pass."""
+        if not self.model_config.lora_rank or torch.distributed.get_world_size() > 1:
+            return super()._build_fsdp_module(module)
+        self._autocast_dtype = PrecisionType.to_dtype(self.engine_config.dtype)
+        kwargs = {
+            "mesh": self.device_mesh,
+            "mp_policy": MixedPrecisionPolicy(param_dtype=self._autocast_dtype, reduce_dtype=torch.float32),
+            "ignored_params": {p for p in module.parameters() if not p.requires_grad},
+        }
+        apply_fsdp2(module.to(get_device_name()), kwargs, self.engine_config)
+        return module
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         """Pack the micro-batch behind its prompt, or spell its rows out."""

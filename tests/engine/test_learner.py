@@ -44,14 +44,15 @@ def test_packing_is_refused_where_a_response_scores_differently(
 
     def layout_of(prompt: int, *others: Any) -> packing.Layout:
         layout = right(prompt, *others)
-        mask = layout.mask_TK.clone()
+        mask, seen = layout.mask_TK.clone(), layout.seen
         if wrong == "responses see what follows":
-            mask[:, layout.prompt_length :] = True
+            mask[:, seen:] = True
         elif wrong == "responses do not see their prompt":
-            mask[:, : layout.prompt_length] = False
+            mask[:, :seen] = False
         elif wrong == "responses see padding":
-            mask[:, prompt : layout.prompt_length] = True
-        return replace(layout, mask_TK=mask)
+            seen = layout.prompt_length
+            mask = torch.nn.functional.pad(mask, (seen - prompt, 0), value=True)
+        return replace(layout, mask_TK=mask, seen=seen)
 
     monkeypatch.setattr(packing, "layout_of", layout_of)
     monkeypatch.setattr(lora_learner.engine, "packs", True)

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv
 
+from sttrl.engine import attention
 from sttrl.engine.attention import LAYOUT, attend
 from sttrl.engine.packing import Packed, pack
 
@@ -19,7 +20,7 @@ def mask_of(packed: Packed) -> torch.Tensor:
     longest = layout.own_GT.shape[1]
     for place in layout.place_R.tolist():
         row, t = divmod(place, longest)
-        columns = torch.cat([torch.arange(layout.prompt_length), layout.own_GT[row]])
+        columns = torch.cat([torch.arange(layout.seen), layout.own_GT[row]])
         mask[layout.own_GT[row, t], columns[layout.mask_TK[t]]] = True
     return mask
 
@@ -72,17 +73,21 @@ def test_every_response_sees_what_it_would_see_alone(multiple: int) -> None:
 def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...]) -> None:
     packed = pack(torch.arange(5), [torch.arange(n) for n in lengths], 8)
     layout = packed.layout
-    sizes = (len(packed.input_N), len(packed.position_N), len(packed.logit_L), layout.prompt_length, *layout.mask_TK.shape)
-    assert not any(size % 8 for size in sizes) and layout.mask_TK.shape[0] == layout.own_GT.shape[1]
+    sizes = (len(packed.input_N), len(packed.position_N), len(packed.logit_L), layout.prompt_length)
+    assert not any(size % 8 for size in sizes) and layout.mask_TK.shape == (layout.own_GT.shape[1], 5 + layout.own_GT.shape[1])
     assert packed.prompt_length == 5 and packed.lengths_G == lengths and layout.prompt_length == 8
-    assert len(packed.input_N) == 8 + len(layout.place_R)
+    assert len(packed.input_N) == 8 + len(layout.place_R) + layout.filling
     assert int(packed.row_S.max()) < 1 + sum(n - 1 for n in lengths), "no token is scored by padding"
 
 
 @pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5)], ids=str)
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize("multiple", [1, 4])
-def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[int, ...], key_heads: int, multiple: int) -> None:
+@pytest.mark.parametrize("short", [0, 256], ids=["torch's kernel", "products"])
+def test_attention_and_its_gradients_are_those_of_a_dense_mask(
+    lengths: tuple[int, ...], key_heads: int, multiple: int, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "SHORT", short)
     packed = pack(torch.arange(6), [torch.arange(n) for n in lengths], multiple)
     real = torch.cat([torch.arange(6), packed.logit_L[: 1 + sum(n - 1 for n in lengths)]]).unique()
     n, generator = len(packed.input_N), torch.Generator().manual_seed(0)
@@ -93,6 +98,8 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[in
     found, _ = attend(torch.nn.Module(), query, key, value, None, scaling=0.3, **{LAYOUT: packed.layout})
     (found * weight)[:, real].sum().backward()
     gradients = [x.grad.clone() for x in (query, key, value) if x.grad is not None]
+    unreal = [i for i in range(n) if i not in real.tolist() and i >= 6]
+    assert not any(g[:, :, unreal].any() for g in gradients), "an input that only fills up gets a gradient"
     for x in (query, key, value):
         x.grad = None
     dense = scaled_dot_product_attention(
@@ -101,6 +108,23 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(lengths: tuple[in
     (dense * weight)[:, real].sum().backward()
     torch.testing.assert_close(found[:, real], dense[:, real])
     torch.testing.assert_close(gradients, [query.grad, key.grad, value.grad])
+
+
+def test_in_bfloat16_products_are_as_near_to_the_truth_as_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, generator = pack(torch.arange(40), [torch.arange(20)] * 4, 32), torch.Generator().manual_seed(0)
+    exact = [torch.randn(1, heads, len(packed.input_N), 16, generator=generator, dtype=torch.float64) for heads in (6, 2, 2)]
+
+    def found(dtype: torch.dtype, short: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(attention, "SHORT", short)
+        inputs = [x.to(dtype, copy=True).requires_grad_() for x in exact]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out, _ = attend(torch.nn.Module(), inputs[0], inputs[1], inputs[2], None, **{LAYOUT: packed.layout})  # type: ignore[arg-type]
+        out[:, : 64 + len(packed.layout.place_R)].float().square().sum().backward()
+        return [out.detach().double(), *(x.grad.double() for x in inputs if x.grad is not None)]
+
+    truth = found(torch.float64, 256)
+    errors = [[float((a - b).abs().max()) for a, b in zip(found(torch.bfloat16, s), truth, strict=True)] for s in (256, 0)]
+    assert all(ours <= 1.5 * torchs < 1 for ours, torchs in zip(*errors, strict=True)), errors
 
 
 @pytest.mark.parametrize("asked", [{"sliding_window": 4}, {"softcap": 30.0}, {"dropout": 0.1}], ids=str)
