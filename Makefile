@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Nothing of the user's own Python reaches the environment.
-unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+# Nothing of the user's own Python reaches the environment, which is compiled as it is imported.
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
