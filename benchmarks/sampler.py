@@ -3,14 +3,14 @@
     python benchmarks/sampler.py [--model builtin/SmolLM2-135M-Instruct] [--rows 9 32 128] [--tokens 32] [--compiled] [--save]
 
 Ours draws every token with the request's own seed and returns its log-prob; bare vLLM draws without seeds. Each engine has a
-process of its own; both run eagerly, and with ``--compiled`` bare vLLM is compiled too (this takes minutes the first time).
+process of its own, which waits while another is measured: they take turns, so that a slow minute of the machine is everybody's. Both run
+eagerly, and with ``--compiled`` bare vLLM is compiled too (this takes a minute at every start).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +21,9 @@ from table import show
 
 if TYPE_CHECKING:
     from sttrl.engine.base import EngineSettings
+
+TRIES = 8
+MARK = "tokens a second: "
 
 
 def main() -> None:
@@ -34,18 +37,20 @@ def main() -> None:
     parser.add_argument("--measure", choices=("ours", "bare", "compiled"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        print(json.dumps(asyncio.run(measure(given.measure, given.model, given.rows, given.tokens))))
+        asyncio.run(measure(given.measure, given.model, given.rows, given.tokens))
         return
     from sttrl.engine.sampler import environment
 
-    found = {}
     variables = os.environ | environment(settings_of(given.model, given.rows), len(os.sched_getaffinity(0)))
-    for which in ("ours", "bare", *(["compiled"] if given.compiled else [])):
-        command = [sys.executable, __file__, "--measure", which, "--model", given.model, "--tokens", str(given.tokens), "--rows"]
-        done = subprocess.run([*command, *map(str, given.rows)], capture_output=True, text=True, check=False, env=variables)
-        if done.returncode:
-            sys.exit(f"{which}: {done.stderr.strip().splitlines()[-1]}")
-        found[which] = json.loads(done.stdout.strip().splitlines()[-1])
+    flags = ["--model", given.model, "--tokens", str(given.tokens), "--rows", *map(str, given.rows)]
+    engines = {which: started(which, flags, variables) for which in ("ours", "bare", *(["compiled"] if given.compiled else []))}
+    found: dict[str, list[float]] = {which: [] for which in engines}
+    for count in given.rows:
+        rates = [{which: rate(engine, count) for which, engine in engines.items()} for _ in range(1 + TRIES)][1:]
+        for which, best in found.items():
+            best.append(max(at[which] for at in rates))
+    for engine in engines.values():
+        engine.communicate("")
     peers = [name for name in found if name != "ours"]
     rows = [
         [str(count), *(f"{found[name][i]:.0f}" for name in found), *(f"{found['ours'][i] / found[name][i]:.0%}" for name in peers)]
@@ -53,10 +58,34 @@ def main() -> None:
     ]
     names = {"ours": "ours, seeded, eager", "bare": "bare vLLM, eager", "compiled": "bare vLLM, compiled"}
     columns = ["samples at once", *(f"{names[name]}: tokens/s" for name in found), *(f"ours / {names[name]}" for name in peers)]
-    notes = (
-        f"A prompt of 45 tokens, {given.tokens} tokens a sample, no early end, log-probs of the sampled tokens; the best of three tries."
-    )
+    requests = f"A prompt of 45 tokens, {given.tokens} tokens a sample, no early end, log-probs of the sampled tokens"
+    notes = f"{requests}; the best of {TRIES} tries, in turns."
     show("Sampler", columns, rows, notes, given.save)
+
+
+def started(which: str, flags: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """A process with one of the engines, ready to sample."""
+    command = [sys.executable, __file__, "--measure", which, *flags]
+    engine = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables)
+    answer(engine)
+    return engine
+
+
+def rate(engine: subprocess.Popen[str], count: int) -> float:
+    """Tokens a second of one request for ``count`` samples."""
+    assert engine.stdin
+    engine.stdin.write(f"{count}\n")
+    engine.stdin.flush()
+    return answer(engine)
+
+
+def answer(engine: subprocess.Popen[str]) -> float:
+    """The next number that the engine prints; vLLM prints other lines."""
+    assert engine.stdout
+    for line in engine.stdout:
+        if line.startswith(MARK):
+            return float(line.removeprefix(MARK))
+    sys.exit(f"{engine.args} ended; run it by hand to see why")
 
 
 def settings_of(model: str, counts: list[int]) -> EngineSettings:
@@ -71,8 +100,8 @@ def settings_of(model: str, counts: list[int]) -> EngineSettings:
     )  # fmt: skip
 
 
-async def measure(which: str, model: str, counts: list[int], tokens: int) -> list[float]:
-    """Tokens a second for each number of samples."""
+async def measure(which: str, model: str, counts: list[int], tokens: int) -> None:
+    """Sample as many responses as each line of the input says, and print the tokens a second."""
     settings = settings_of(model, counts)
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -105,17 +134,12 @@ async def measure(which: str, model: str, counts: list[int], tokens: int) -> lis
             await bare.resume_generation()
             return sum([len((await queue.get()).outputs[0].token_ids) for queue in queues])
 
-    found = []
-    for count in counts:
-        await take(count)
-        rates = []
-        for _ in range(3):
-            started = time.perf_counter()
-            taken = await take(count)
-            rates.append(taken / (time.perf_counter() - started))
-        found.append(max(rates))
+    print(f"{MARK}0", flush=True)
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        taken = await take(int(line))
+        print(f"{MARK}{taken / (time.perf_counter() - begun)}", flush=True)
     (ours.shutdown if which == "ours" else bare.shutdown)()
-    return found
 
 
 if __name__ == "__main__":

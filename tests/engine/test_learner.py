@@ -12,6 +12,7 @@ import pytest
 import torch
 from learner_tools import OPEN, batch, check_close, forked, gradients, micro_batches_of, plain_logprobs, plain_loss, same, score, state
 from peft import PeftModel
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from sttrl.types import Rollout, TrainGroup
@@ -32,6 +33,12 @@ def network(tiny_model: Path) -> torch.nn.Module:
 def test_prompts_are_packed(learner: Any) -> None:
     described = learner.describe()
     assert described["packs"] and described["world_size"] == 1 and described["device"] == "cpu" and described["trainable"] > 1000
+
+
+def test_a_lone_rank_shards_what_it_trains_and_leaves_the_frozen_base_where_it_is(lora_learner: Any, full_learner: Any) -> None:
+    for name, parameter in lora_learner.engine.module.named_parameters():
+        assert isinstance(parameter, DTensor) == ("lora_" in name) == parameter.requires_grad, name
+    assert all(isinstance(p, DTensor) for p in full_learner.engine.module.parameters())
 
 
 @pytest.mark.parametrize("wrong", [None, "responses see what follows", "responses do not see their prompt", "responses see padding"])
