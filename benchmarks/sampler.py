@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def started(which: str, flags: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
-    """A process with one of the engines, ready to sample."""
+    """A process with one of the engines, ready to sample; its errors go to the screen."""
     command = [sys.executable, __file__, "--measure", which, *flags]
-    engine = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables)
+    engine = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables)
     answer(engine)
     return engine
 
@@ -85,7 +85,7 @@ def answer(engine: subprocess.Popen[str]) -> float:
     for line in engine.stdout:
         if line.startswith(MARK):
             return float(line.removeprefix(MARK))
-    sys.exit(f"{engine.args} ended; run it by hand to see why")
+    sys.exit("An engine ended; its last words are above.")
 
 
 def settings_of(model: str, counts: list[int]) -> EngineSettings:

@@ -69,13 +69,13 @@ install_lock() {
 # Import what a sampler and what a learner import, at once: Python compiles those modules, a fifth of all that pip would compile one
 # after the other, and an environment that does not work is found out here.
 import_once() {
-  local module pids=() broken=0
+  local module pid pids=() broken=0
   say "importing it for the first time"
   for module in sttrl.engine.generation sttrl.engine.learner; do
     env -u PYTHONDONTWRITEBYTECODE VERL_PLATFORM=cpu "$python" -c "import $module" >"$venv/import-$module.log" 2>&1 &
     pids+=($!)
   done
-  for module in "${pids[@]}"; do wait "$module" || broken=1; done
+  for pid in "${pids[@]}"; do wait "$pid" || broken=1; done
   if ((broken)); then
     tail -n 5 "$venv"/import-*.log >&2
     fail "the environment does not import; the words of Python are above."

@@ -53,6 +53,7 @@ class PromptOnce(FSDPEngineWithLMHead):
         kwargs = {
             "mesh": self.device_mesh,
             "mp_policy": MixedPrecisionPolicy(param_dtype=self._autocast_dtype, reduce_dtype=torch.float32),
+            "reshard_after_forward": self.engine_config.reshard_after_forward,
             "ignored_params": {p for p in module.parameters() if not p.requires_grad},
         }
         apply_fsdp2(module.to(get_device_name()), kwargs, self.engine_config)

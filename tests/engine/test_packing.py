@@ -88,6 +88,7 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(
     lengths: tuple[int, ...], key_heads: int, multiple: int, short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "SHORT", short)
+    monkeypatch.setattr(attention, "_by_kernel" if short else "ByProducts", None)
     packed = pack(torch.arange(6), [torch.arange(n) for n in lengths], multiple)
     real = torch.cat([torch.arange(6), packed.logit_L[: 1 + sum(n - 1 for n in lengths)]]).unique()
     n, generator = len(packed.input_N), torch.Generator().manual_seed(0)
