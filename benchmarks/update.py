@@ -53,8 +53,8 @@ def main() -> None:
     rows.append(["fork and discard, full weights, one update between", f"{fork(full, 'full'):.2f} s", "", "", ""])
     notes = (
         f"Limit: a bfloat16 product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x the "
-        "tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most 448 response tokens in a micro-batch (640 "
-        "behind the long prompt and where spelled out), no KL term but in its row. Median of 3 updates after one that does not count."
+        "tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most 1024 response tokens in a micro-batch (where "
+        "spelled out, all tokens), no KL term but in its row. Median of 3 updates after one that does not count."
     )
     show("Updates", ["what", "ours", "peer", "ratio", "limit"], rows, notes, given.save)
 

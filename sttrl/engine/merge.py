@@ -78,4 +78,4 @@ def _adapter(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]
 
 def _merged(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
     """In float32: vLLM rounds it to the dtype it samples in, which may be finer than the base's on disk."""
-    return torch.addmm(weight.float(), b.float(), a.float(), alpha=scale)
+    return weight.to(torch.float32, copy=True).addmm_(b.float(), a.float(), alpha=scale)

@@ -29,10 +29,9 @@ from sttrl.objectives.losses import GAP_SUMS, agreement
 from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
-PASS_TOKENS = {"cpu": (448, 640), "cuda": (16384, 16384)}
-"""Response tokens of a pass where the user leaves them to us: as many as the prompt has, within these. A short prompt is cheap to compute
-again and activations are what an update's memory goes to; a long one is better computed once. SmolLM2-135M behind 45 tokens, passes of 320,
-448 and 640: 32 responses of 24 took 3.7, 3.3 and 3.2 s, 32 of 69 took 11.5, 10.0 and 9.2 s."""
+PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Response tokens of a pass where the user leaves them to us. On CPU a pass of 448 took 1.2 times as long for 32 responses of 24 tokens, or
+9 of 69, which 1024 hold whole; one of 1024 takes 1.3 MiB a token of SmolLM2-135M's learner."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 """Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
@@ -55,7 +54,7 @@ class StepResult:
 def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
     verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
-    most = settings.micro_batch_tokens or PASS_TOKENS[settings.device][1]
+    most = settings.micro_batch_tokens or PASS_TOKENS[settings.device]
     model = HFModelConfig(
         path=settings.model_folder,
         load_tokenizer=False,
@@ -205,10 +204,10 @@ class SlottedWorker(TrainingWorker):
     def _row_budget(self, group: TrainGroup) -> int:
         """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once."""
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
-        least, most = PASS_TOKENS[self.settings.device]
+        most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            return max(longest, self.settings.micro_batch_tokens or min(most, max(least, len(group.prompt_T))))
-        return longest * max(1, (self.settings.micro_batch_tokens or most) // (len(group.prompt_T) + longest))
+            return max(longest, most)
+        return longest * max(1, most // (len(group.prompt_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
         with self.engine.train_mode():

@@ -147,14 +147,14 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
             assert getattr(many_stats, field) == pytest.approx(getattr(one_stats, field), rel=1e-4, abs=1e-6), field
 
 
-def test_a_long_prompt_is_computed_in_fewer_passes(learner: Any) -> None:
+def test_a_pass_holds_a_row_whatever_its_budget(learner: Any) -> None:
     settings = learner.settings
     learner.settings = replace(settings, micro_batch_tokens=None)
     try:
-        budgets = [learner._row_budget(group_of(prompt, 3)) for prompt in (1, 448, 449, 500, 641)]
-        assert budgets == [448, 448, 449, 500, 640] and learner._row_budget(group_of(1, 700)) == 701
+        budgets = [learner._row_budget(group_of(prompt, tokens)) for prompt, tokens in ((1, 3), (500, 3), (1, 1100))]
+        assert budgets == [1024, 1024, 1101]
         learner.settings = replace(settings, micro_batch_tokens=100)
-        assert learner._row_budget(group_of(500, 3)) == 100, "what the user says holds"
+        assert [learner._row_budget(group_of(500, tokens)) for tokens in (3, 120)] == [100, 121], "what the user says holds"
     finally:
         learner.settings = settings
 
