@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vllm import AsyncEngineArgs, SamplingParams
+from vllm.config import KVTransferConfig
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
@@ -134,5 +135,8 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
             block_size=CPU_BLOCK_SIZE,
             max_num_batched_tokens=max(2048, settings.max_model_len),
             kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
+            kv_transfer_config=KVTransferConfig(
+                kv_connector="SharedPrompts", kv_connector_module_path="sttrl.engine.shared_prompts", kv_role="kv_both"
+            ),
         )
     return AsyncEngineArgs(**common, gpu_memory_utilization=settings.gpu_memory_utilization)

@@ -102,6 +102,20 @@ def test_the_same_seeds_give_the_same_tokens_and_log_probs_to_the_bit(lora_engin
     lora_engine.run(look())
 
 
+def test_who_copies_the_prompt_samples_what_it_would_alone(lora_engine: LiveEngine) -> None:
+    """A group's samples have their prompt's keys and values from the first of them; one alone computes its own."""
+
+    async def look() -> None:
+        async with lora_engine.engine.fork("base", BASE) as base:
+            group = await base.sample(PROMPT_T, SAMPLING, SEEDS)
+            for seed, sample in zip(SEEDS[:12], group.rollout_G, strict=False):
+                (alone,) = (await base.sample(PROMPT_T, SAMPLING, [seed])).rollout_G
+                assert alone.token_T == sample.token_T
+                np.testing.assert_allclose(alone.logprob_T, sample.logprob_T, atol=1e-4)
+
+    lora_engine.run(look())
+
+
 def test_groups_in_flight_together_are_what_each_is_alone(lora_engine: LiveEngine) -> None:
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
