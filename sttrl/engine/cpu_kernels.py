@@ -1,8 +1,8 @@
-"""vLLM's fused CPU kernels for its eager path, by its registry of replaced layers (``register_oot``).
+"""Faster norms and activations for vLLM's eager path on CPU, by its registry of replaced layers (``register_oot``).
 
-vLLM on CPU computes norms and activations by one torch operation after the other and leaves the fusing to its compiler, which takes
-a minute at every start. The fused kernels are in the same library; here its layers call them. Importing this module registers them
-for the process; only vLLM's worker does, before it builds the model.
+vLLM on CPU computes them by one torch operation after the other and leaves the fusing to its compiler, which takes a minute at every
+start. Its own library has fused kernels, too; where they are the faster ones its layers call them here. Importing this module registers
+them for the process; only vLLM's worker does, before it builds the model.
 """
 
 from __future__ import annotations
@@ -38,9 +38,13 @@ class FusedRMSNorm(RMSNorm):
 
 
 @SiluAndMul.register_oot
-class FusedSiluAndMul(SiluAndMul):
-    """silu(a) * b of ``x`` = ``[..., a | b]`` in one pass."""
+class SiluAndMulInPlace(SiluAndMul):
+    """silu(a) * b of ``x`` = ``[..., a | b]``, rounded after each as the learner's model does.
+
+    vLLM's fused kernel takes 2.4 times as long for 32 rows, 2.9 times for 96.
+    """
 
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """As ``forward_native``."""
-        return self.forward_cuda(x)
+        a, b = x.chunk(2, dim=-1)
+        return torch.nn.functional.silu(a).mul_(b)

@@ -20,6 +20,8 @@ from sttrl.engine.noise_keys import BIAS, BIAS_FILE, EXTRA_KEY
 
 DRAWS = 5
 """Uniforms per token: top-p may reject a draw."""
+BLOCK = 256
+"""Tokens whose weights are summed before the cumulative sum: that is computed one by one, and over blocks it is short."""
 
 
 class _Row:
@@ -70,7 +72,7 @@ class SeededSampling(LogitsProcessor):
         self._keep_biases()
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Replace each seeded row by its choice. ``logits``: ``[rows, V]`` in float32."""
+        """Replace each seeded row by its choice, in place. ``logits``: ``[rows, V]`` in float32."""
         indices = sorted(i for i in self.rows if i < logits.shape[0])
         if not indices:
             return logits
@@ -82,10 +84,11 @@ class SeededSampling(LogitsProcessor):
         uniform = torch.from_numpy(np.stack([r.uniform for r in rows])).to(logits.device)
         top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
         token, logprob = choose(mine, temperature, top_p, uniform)
-        chosen = torch.full_like(mine, float("-inf")).scatter_(1, token[:, None], logprob[:, None])
         if len(indices) == logits.shape[0]:
-            return chosen
-        logits[at] = chosen
+            logits.fill_(float("-inf"))
+        else:
+            logits.index_fill_(0, at, float("-inf"))
+        logits[at, token] = logprob
         return logits
 
     def _keep_biases(self) -> None:
@@ -118,7 +121,7 @@ def choose(
     temperature 1.
     """
     greedy = temperature <= 0
-    probability = torch.softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], dim=-1)
+    probability = _probability(logits, torch.where(greedy, 1.0, temperature))
     token = _invert(probability, uniform[:, 0])
     if bool((top_p < 1).any()):
         token = _nucleus(probability, top_p, uniform, token)
@@ -127,10 +130,32 @@ def choose(
     return token, probability.gather(1, token[:, None])[:, 0].log()
 
 
+def _probability(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Softmax at a temperature for each row, with zeros up to a whole number of blocks; on CPU as many rows at a time as a cache holds."""
+    width = logits.shape[1]
+    probability = logits.new_zeros(len(logits), -(-width // BLOCK) * BLOCK)
+    at_once = len(logits) if logits.is_cuda else max(1, (1 << 18) // width)
+    for start in range(0, len(logits), at_once):
+        rows = slice(start, start + at_once)
+        probability[rows, :width] = torch.softmax(logits[rows] / temperature[rows, None], dim=-1)
+    return probability
+
+
 def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    cumulative = weight.cumsum(dim=-1)
-    target = (uniform * cumulative[:, -1])[:, None]
-    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp_(max=weight.shape[1] - 1)
+    """The first token at which the cumulative sum of ``weight`` exceeds ``uniform`` times its whole: first the block, then in it."""
+    blocks = weight.unflatten(1, (-1, BLOCK))
+    upto = blocks.sum(dim=-1).cumsum(dim=-1)
+    block, rest = _first_above(upto, uniform * upto[:, -1])
+    token, _ = _first_above(blocks[torch.arange(len(blocks), device=blocks.device), block].cumsum(dim=-1), rest)
+    return block * BLOCK + token
+
+
+def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of the first sum above the target ``[R]``, which rounding may have put at the end, and what is left of the target there."""
+    below = torch.minimum(target, torch.nextafter(cumulative[:, -1], cumulative.new_zeros(())))[:, None]
+    found = torch.searchsorted(cumulative, below, right=True)
+    before = torch.where(found > 0, cumulative.gather(1, (found - 1).clamp(min=0)), 0.0)
+    return found[:, 0], (below - before)[:, 0]
 
 
 def _nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor, token: torch.Tensor) -> torch.Tensor:

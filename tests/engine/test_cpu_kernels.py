@@ -1,4 +1,4 @@
-"""The fused CPU kernels compute what vLLM's layers compute without them, and vLLM builds its models from them."""
+"""The layers that replace vLLM's compute what those compute, and vLLM builds its models from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
-from sttrl.engine.cpu_kernels import CpuPolicyWeights, FusedRMSNorm, FusedSiluAndMul
+from sttrl.engine.cpu_kernels import CpuPolicyWeights, FusedRMSNorm, SiluAndMulInPlace
 from sttrl.engine.generation import engine_args
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
@@ -66,7 +66,7 @@ def test_rows_with_gaps_are_left_to_vllm() -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2.0**-7)])
 def test_the_activation_is_that_of_double_precision(dtype: torch.dtype, tolerance: float) -> None:
     layer, x = SiluAndMul(), drawn(33, dtype, 4, 2 * WIDTH)
-    assert type(layer) is FusedSiluAndMul
+    assert type(layer) is SiluAndMulInPlace
     a, b = x.double().chunk(2, dim=-1)
     torch.testing.assert_close(layer(x).double(), torch.nn.functional.silu(a) * b, rtol=4 * tolerance, atol=tolerance)
 
