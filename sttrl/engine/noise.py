@@ -127,6 +127,7 @@ def choose(
         token = _nucleus(probability, top_p, uniform, token)
     if bool(greedy.any()):
         token = torch.where(greedy, logits.argmax(dim=-1), token)
+    token = token.clamp(max=logits.shape[1] - 1)  # a row of no numbers may end in its last block's padding
     return token, probability.gather(1, token[:, None])[:, 0].log()
 
 
@@ -151,9 +152,12 @@ def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index of the first sum above the target ``[R]``, which rounding may have put at the end, and what is left of the target there."""
+    """Index of the first sum above the target ``[R]``, which rounding may have put at the end, and what is left of the target there.
+
+    Where the sums are no numbers, any index.
+    """
     below = torch.minimum(target, torch.nextafter(cumulative[:, -1], cumulative.new_zeros(())))[:, None]
-    found = torch.searchsorted(cumulative, below, right=True)
+    found = torch.searchsorted(cumulative, below, right=True).clamp_(max=cumulative.shape[1] - 1)
     before = torch.where(found > 0, cumulative.gather(1, (found - 1).clamp(min=0)), 0.0)
     return found[:, 0], (below - before)[:, 0]
 

@@ -57,6 +57,26 @@ def test_the_ends_of_the_unit_interval_are_tokens_with_probability() -> None:
     assert sampled(logits, ends).tolist() == [3, 5]
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_logits_that_are_no_numbers_give_a_token_and_no_number(top_p: float) -> None:
+    """The learner's gate refuses such a sample; the sampler must live until then."""
+    logits = torch.full((3, 300), float("nan"))
+    token, logprob = choose(logits, torch.ones(3), torch.full((3,), top_p), uniforms(0, 3))
+    assert logprob.isnan().all() and ((token >= 0) & (token < 300)).all()
+
+
+def test_large_vocabularies_are_inverted_by_blocks() -> None:
+    """Of 600 tokens some blocks have no weight at all, and the last is not full."""
+    logits = 3 * torch.randn(1, 600, generator=torch.Generator().manual_seed(7))
+    logits[0, 200:530] = float("-inf")
+    uniform = uniforms(3, 2000)
+    found = choose(logits.expand(2000, 600), torch.ones(2000), torch.ones(2000), uniform)[0]
+    cumulative = torch.softmax(logits[0].double(), 0).cumsum(0)
+    expected = torch.searchsorted(cumulative, uniform[:, 0].double(), right=True)
+    near = (uniform[:, :1].double() - cumulative).abs().amin(dim=1) < 1e-6  # where float32 may round to the other side
+    assert near.sum() < 20 and torch.equal(found[~near], expected[~near]) and not ((found >= 200) & (found < 530)).any()
+
+
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.95])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_nucleus_is_that_of_vllm_and_of_transformers(seed: int, top_p: float) -> None:
