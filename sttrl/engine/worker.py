@@ -30,8 +30,8 @@ from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Response tokens of a pass where the user leaves them to us. On CPU a pass of 448 took 1.2 times as long for 32 responses of 24 tokens, or
-9 of 69, which 1024 hold whole; one of 1024 takes 1.3 MiB a token of SmolLM2-135M's learner."""
+"""Response tokens of a pass where the user leaves them to us. On CPU passes of 448 took 1.2 times as long as one of 1024 for 32 responses
+of 24 tokens, or 9 of 69, which that holds whole. A token of a pass takes 1.3 MiB of SmolLM2-135M's learner."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 """Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
