@@ -13,6 +13,7 @@ from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
+from sttrl.engine import cpu_kernels
 from sttrl.engine.cpu_kernels import CpuPolicyWeights, FusedRMSNorm, SiluAndMulInPlace
 from sttrl.engine.generation import engine_args
 
@@ -53,6 +54,19 @@ def test_the_norm_is_that_of_double_precision(rows: int, dtype: torch.dtype, tol
     added = x.double() + residual.double()
     torch.testing.assert_close(total.double(), added.to(dtype).double(), rtol=0, atol=0)
     torch.testing.assert_close(normed.double(), exact(added), rtol=2 * tolerance, atol=tolerance)
+
+
+def test_where_the_kernel_cuts_off_the_norm_is_vllms_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("vLLM's kernel was called")
+
+    monkeypatch.setattr(cpu_kernels, "rounds", lambda: False)
+    monkeypatch.setattr(cpu_kernels, "OPS", SimpleNamespace(rms_norm=never, fused_add_rms_norm=never))
+    layer, x, residual = norm(torch.bfloat16), drawn(7, torch.bfloat16, 0), drawn(7, torch.bfloat16, 1)
+    with torch.no_grad():
+        layer(x.clone())
+        _, total = layer(x.clone(), residual.clone())
+    torch.testing.assert_close(total, (x.double() + residual.double()).to(torch.bfloat16), rtol=0, atol=0)
 
 
 def test_rows_with_gaps_are_left_to_vllm() -> None:
