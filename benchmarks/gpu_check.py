@@ -152,7 +152,7 @@ def measured(folder: Path, watch: MemoryWatch, device: str) -> dict[str, str]:
         "machine": machine(environment),
         "GPU": gpu_names(device),
         "versions": versions(environment),
-        "model": config["model"],
+        "model": f"{config['model']} in {environment['dtype']}",
         "questions": f"{questions} of {config['dataset']}, {summary['questions']['done']} done; {len(updates)} updates",
         "start-up, s": shown(seconds.get("start_up"), 1),
         "sampled, tokens/s": rate(sampled_tokens(folder), seconds.get("sample")),

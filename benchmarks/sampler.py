@@ -1,6 +1,7 @@
 """The sampler against bare vLLM on the same requests: tokens a second, eager and compiled.
 
-    python benchmarks/sampler.py [--model builtin/SmolLM2-135M-Instruct] [--rows 9 32 128] [--tokens 32] [--compiled] [--save]
+    python benchmarks/sampler.py [--model builtin/SmolLM2-135M-Instruct] [--rows 9 32 128] [--tokens 32] [--dtype auto] [--compiled]
+                                 [--save]
 
 Ours draws every token with the request's own seed and returns its log-prob; bare vLLM draws without seeds. Each engine has a
 process of its own, which waits while another is measured: they take turns, so that a slow minute of the machine is everybody's. Both run
@@ -15,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from table import show
 
@@ -32,17 +33,20 @@ def main() -> None:
     parser.add_argument("--model", default="builtin/SmolLM2-135M-Instruct")
     parser.add_argument("--rows", type=int, nargs="+", default=[9, 32, 128], help="samples of one prompt, taken at once")
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="as main.py's (default: auto)")
     parser.add_argument("--compiled", action="store_true", help="also bare vLLM with compiled code")
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
     parser.add_argument("--measure", choices=("ours", "bare", "compiled"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        asyncio.run(measure(given.measure, given.model, given.rows, given.tokens))
+        asyncio.run(measure(given.measure, settings_of(given.model, given.dtype, given.rows), given.tokens))
         return
+    from sttrl.engine.environment import choose_dtype
     from sttrl.engine.sampler import environment
 
-    variables = os.environ | environment(settings_of(given.model, given.rows), len(os.sched_getaffinity(0)))
-    flags = ["--model", given.model, "--tokens", str(given.tokens), "--rows", *map(str, given.rows)]
+    dtype = choose_dtype(given.dtype, "cpu")
+    variables = os.environ | environment(settings_of(given.model, dtype, given.rows), len(os.sched_getaffinity(0)))
+    flags = ["--model", given.model, "--dtype", dtype, "--tokens", str(given.tokens), "--rows", *map(str, given.rows)]
     engines = {which: started(which, flags, variables) for which in ("ours", "bare", *(["compiled"] if given.compiled else []))}
     found: dict[str, list[float]] = {which: [] for which in engines}
     for count in given.rows:
@@ -59,7 +63,7 @@ def main() -> None:
     names = {"ours": "ours, seeded, eager", "bare": "bare vLLM, eager", "compiled": "bare vLLM, compiled"}
     columns = ["samples at once", *(f"{names[name]}: tokens/s" for name in found), *(f"ours / {names[name]}" for name in peers)]
     requests = f"A prompt of 45 tokens, {given.tokens} tokens a sample, no early end, log-probs of the sampled tokens"
-    notes = f"{requests}; the best of {TRIES} tries, in turns."
+    notes = f"In {dtype}. {requests}; the best of {TRIES} tries, in turns."
     show("Sampler", columns, rows, notes, given.save)
 
 
@@ -88,21 +92,20 @@ def answer(engine: subprocess.Popen[str]) -> float:
     sys.exit("An engine ended; its last words are above.")
 
 
-def settings_of(model: str, counts: list[int]) -> EngineSettings:
+def settings_of(model: str, dtype: Any, counts: list[int]) -> EngineSettings:
     """An engine's settings for that many samples."""
     from sttrl.engine.base import EngineSettings
     from sttrl.engine.models import model_folder
 
     return EngineSettings(
-        model_folder=str(model_folder(model, False)), device="cpu", dtype="bfloat16", lora_rank=16, lora_alpha=32, learner_ranks=1,
+        model_folder=str(model_folder(model, False)), device="cpu", dtype=dtype, lora_rank=16, lora_alpha=32, learner_ranks=1,
         max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=None, max_forks=1,
         separate_reference=False, trust_remote_code=False, stop_token_ids=(), trains=True,
     )  # fmt: skip
 
 
-async def measure(which: str, model: str, counts: list[int], tokens: int) -> None:
+async def measure(which: str, settings: EngineSettings, tokens: int) -> None:
     """Sample as many responses as each line of the input says, and print the tokens a second."""
-    settings = settings_of(model, counts)
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -12,18 +12,25 @@ from pathlib import Path
 from statistics import median
 
 RESULTS = Path(__file__).resolve().parent / "results"
+INSTRUCTIONS = {"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
+"""What decides how fast a processor multiplies bfloat16."""
+
+
+def processor() -> str:
+    """Its name, as far as the machine says."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 def machine() -> str:
     """Processor, cores that this process may use, memory, versions of what does the work."""
     from importlib.metadata import PackageNotFoundError, version
 
-    processor, memory = platform.processor() or platform.machine(), ""
+    cpu, memory = processor(), ""
     if Path("/proc/cpuinfo").exists():
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        found = re.search(r"model name\s*: (.*)", text)
-        amx = ", AMX" if re.search(r"\bamx_bf16\b", text) else ""
-        processor = f"{found.group(1) if found else processor}{amx}"
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+        cpu += "".join(f", {label}" for flag, label in INSTRUCTIONS.items() if flag in flags)
         kib = re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))
         memory = f", {round(int(kib[0]) / 2**20)} GiB"
     packages = []
@@ -32,15 +39,15 @@ def machine() -> str:
             packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return f"{processor}, {len(os.sched_getaffinity(0))} cores{memory}; {', '.join(packages)}"
+    return f"{cpu}, {len(os.sched_getaffinity(0))} cores{memory}; {', '.join(packages)}"
 
 
-def matmul_limit(size: int = 2048) -> float:
-    """bfloat16 GFLOP/s of one square product, the best of five tries: the limit of everything that multiplies matrices here."""
+def matmul_limit(dtype: str, size: int = 2048) -> float:
+    """GFLOP/s of one square product, the best of five tries: the limit of everything that multiplies matrices in that dtype here."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    a, b = (torch.randn(size, size, dtype=getattr(torch, dtype), device=device) for _ in range(2))
 
     def run() -> None:
         for _ in range(5):
@@ -68,14 +75,14 @@ def typical(work: Callable[[], object], times: int = 3) -> float:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: str, save: bool) -> None:
-    """Print a markdown table, and with ``save`` keep it under results/ by name and date."""
+    """Print a markdown table, and with ``save`` keep it under results/ by name, date and processor."""
     lines = [f"# {title}", "", f"{datetime.now(UTC):%Y-%m-%d}, {machine()}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     text = "\n".join([*lines, "", notes, ""])
     print(text)
     if save:
         RESULTS.mkdir(exist_ok=True)
-        name = re.sub(r"\W+", "-", title.lower()).strip("-")
-        file = RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}.md"
+        words = f"{title} {datetime.now(UTC):%Y-%m-%d} " + re.sub(r"[(](R|TM)[)]|@|Processor", "", processor())
+        file = RESULTS / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-") + ".md")
         file.write_text(text, encoding="utf-8")
         print(f"kept in {file}")

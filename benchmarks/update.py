@@ -1,6 +1,6 @@
 """Updates of the learner: the prompt once against every row spelled out, share of the matmul limit, forks made and discarded.
 
-    python benchmarks/update.py [--model builtin/SmolLM2-135M-Instruct] [--save]
+    python benchmarks/update.py [--model builtin/SmolLM2-135M-Instruct] [--dtype auto] [--save]
 
 One learner rank in this process, without Ray. Every ratio is of one run on one machine.
 """
@@ -25,15 +25,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="builtin/SmolLM2-135M-Instruct")
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="as main.py's (default: auto)")
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
     given = parser.parse_args()
+    from sttrl.engine.environment import choose_dtype
     from sttrl.engine.processes import SHARED_CORES
     from sttrl.engine.worker_group import alone
 
     place = tempfile.TemporaryDirectory()
     os.environ |= {"VERL_PLATFORM": "cpu", **SHARED_CORES, **alone(Path(place.name, "meeting"))}
-    limit = matmul_limit()
-    lora, rows = learner(given.model, 16), list[list[str]]()
+    dtype = choose_dtype(given.dtype, "cpu")
+    limit = matmul_limit(dtype)
+    lora, rows = learner(given.model, dtype, 16), list[list[str]]()
     parameters = sum(p.numel() for n, p in lora.engine.module.named_parameters() if "lora_" not in n)
     for prompt, count, length in GROUPS:
         packed = seconds(lora, prompt, count, length)
@@ -49,17 +52,17 @@ def main() -> None:
         ["the same with the pass for the base's log-probs", f"{with_kl:.2f} s", f"{without:.2f} s without", f"{with_kl / without:.2f}x", ""]
     )
     rows.append(["fork and discard, LoRA 16", f"{1000 * fork(lora, 'lora'):.0f} ms", "", "", ""])
-    full = learner(given.model, 0)
+    full = learner(given.model, dtype, 0)
     rows.append(["fork and discard, full weights, one update between", f"{fork(full, 'full'):.2f} s", "", "", ""])
     notes = (
-        f"Limit: a bfloat16 product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x the "
+        f"Limit: a {dtype} product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x the "
         "tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most 1024 response tokens in a micro-batch (where "
         "spelled out, all tokens), no KL term but in its row. Median of 3 updates after one that does not count."
     )
     show("Updates", ["what", "ours", "peer", "ratio", "limit"], rows, notes, given.save)
 
 
-def learner(name: str, rank: int) -> Any:
+def learner(name: str, dtype: Any, rank: int) -> Any:
     """A learner in this process."""
     from sttrl.engine.base import EngineSettings
     from sttrl.engine.learner import Learner
@@ -67,7 +70,7 @@ def learner(name: str, rank: int) -> Any:
 
     folder = model_folder(name, False)
     settings = EngineSettings(
-        model_folder=str(folder), device="cpu", dtype="bfloat16", lora_rank=rank, lora_alpha=32, learner_ranks=1, max_model_len=2048,
+        model_folder=str(folder), device="cpu", dtype=dtype, lora_rank=rank, lora_alpha=32, learner_ranks=1, max_model_len=2048,
         max_num_seqs=64, kv_cache_mib=64, gpu_memory_utilization=0.4, micro_batch_tokens=None, max_forks=1, separate_reference=False,
         trust_remote_code=False, stop_token_ids=stop_token_ids(folder, load_tokenizer(folder)), trains=True,
     )  # fmt: skip

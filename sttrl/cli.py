@@ -192,14 +192,14 @@ def data_command(arguments: Sequence[str]) -> None:
 def env_command(arguments: Sequence[str]) -> None:
     """``env``"""
     parse(EnvArguments, arguments[1:], prog="main.py env")
-    from sttrl.engine.environment import check_packages, choose_device, describe_environment
+    from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
 
     found = describe_environment()
     packages = found.pop("packages")
     for name, value in {**found, **packages}.items():
         print(f"{name:14} {value if value is not None else 'not installed'}")
     device = choose_device("auto")
-    print(f"{'engine':14} verl + Ray + vLLM on {device}")
+    print(f"{'engine':14} verl + Ray + vLLM on {device}, in {choose_dtype('auto', device)}")
     check_packages()
 
 

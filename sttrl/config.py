@@ -217,8 +217,8 @@ class RunConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where sampler and learner run; auto: cuda where there is one."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Dtype of sampling and of the learner's matrix products."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Dtype of sampling and of the learner's products; auto: bfloat16 where the processor has instructions for it, or float32."""
     learner_ranks: int = 1
     """Learner processes; weights and responses are sharded over them (FSDP2)."""
     separate_ref_gpu: bool = False

@@ -18,10 +18,10 @@ from sttrl.answers import Judge
 from sttrl.config import RunConfig, to_plain
 from sttrl.data import Table, build_problems, questions, read_table
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.environment import check_packages, choose_device, describe_environment
+from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
 from sttrl.errors import QuestionsFailedError, UsageError
 from sttrl.run.files import write_json
-from sttrl.run.folder import attempts, claim, run_folder, source_of
+from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, claim, run_folder, source_of
 from sttrl.run.journal import JOURNAL, Journal, read_finished
 from sttrl.types import Problem, Question
 
@@ -113,7 +113,8 @@ def carry_out(config: RunConfig, workshop: Workshop) -> None:
         claim(folder, config)
         plan = plan_of(config, table, chosen)
         if plan is not None and plan.problems:
-            write_json(folder / "environment.json", describe_environment())
+            engine = {"device": plan.parts.settings.device, "dtype": plan.parts.settings.dtype}
+            write_json(folder / ENVIRONMENT, describe_environment() | engine)
             say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
             workshop.do(attempt_run(config, folder, journal, plan, workshop, started))
 
@@ -215,17 +216,18 @@ def engine_settings(
     config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...], cached: int | None
 ) -> EngineSettings:
     """The engine's part of the configuration. ``longest``: tokens of a sequence; ``cached``: numbers that a token leaves in the cache."""
+    dtype = choose_dtype(begun_dtype(run_folder(config)) or config.dtype, device)
     sequences = min(MAX_SEQUENCES[device], max(config.n_votes, config.val_samples + 1) * config.in_flight)
     return EngineSettings(
         model_folder=model,
         device="cuda" if device == "cuda" else "cpu",
-        dtype=config.dtype,
+        dtype=dtype,
         lora_rank=config.lora_rank,
         lora_alpha=config.lora_alpha,
         learner_ranks=config.learner_ranks,
         max_model_len=longest,
         max_num_seqs=sequences,
-        kv_cache_mib=config.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if config.dtype == "bfloat16" else 4),
+        kv_cache_mib=config.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if dtype == "bfloat16" else 4),
         gpu_memory_utilization=config.gpu_memory_utilization,
         micro_batch_tokens=config.micro_batch_tokens,
         max_forks=config.in_flight,

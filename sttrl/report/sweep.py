@@ -22,7 +22,7 @@ from sttrl.report.runs import report_run
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
 from sttrl.report.sweep_pictures import write_pictures
 from sttrl.run.files import write_json, write_text
-from sttrl.run.folder import FREE
+from sttrl.run.folder import ENVIRONMENT, FREE
 from sttrl.run.journal import read_lines
 
 SWEEP_SCHEMA: Final = 1
@@ -325,12 +325,13 @@ def _common(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _environment(folder: Path) -> str:
     """Versions and cores of a run."""
-    file = folder / "environment.json"
+    file = folder / ENVIRONMENT
     if not file.exists():
         return "not noted"
     found = json.loads(file.read_text(encoding="utf-8"))
     versions = {"python": found["python"], **found["packages"]}
     machine = f"{found['platform']}, {found['cores']} cores, {found['memory_mib']:,} MiB, {'CUDA' if found['cuda'] else 'no CUDA'}"
+    machine += f", {found['dtype']}" if "dtype" in found else ""
     return f"{machine}; {', '.join(f'{name} {version}' for name, version in versions.items() if version is not None)}"
 
 

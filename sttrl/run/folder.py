@@ -15,6 +15,7 @@ from sttrl.run.files import write_json
 from sttrl.run.journal import JOURNAL, read_lines
 
 CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
 FREE = frozenset({
     "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
     "kv_cache_mib", "checkpoint_every",
@@ -46,7 +47,7 @@ def claim(folder: Path, config: RunConfig) -> None:
     """
     plain = to_plain(config)
     file = folder / CONFIG
-    begun = (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
+    begun = has_begun(folder)
     if begun and file.exists():
         before = identity(read_config(folder))
         now = identity(plain)
@@ -58,6 +59,20 @@ def claim(folder: Path, config: RunConfig) -> None:
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
     else:
         write_json(file, plain)
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the run has begun a question."""
+    return (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
+
+
+def begun_dtype(folder: Path) -> str | None:
+    """The dtype that a run began in, which it keeps wherever it is taken up again."""
+    file = folder / ENVIRONMENT
+    if not has_begun(folder) or not file.exists():
+        return None
+    dtype: str | None = json.loads(file.read_text(encoding="utf-8")).get("dtype")
+    return dtype
 
 
 def read_config(folder: Path) -> dict[str, Any]:

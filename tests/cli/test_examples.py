@@ -91,7 +91,7 @@ def test_gpu_check_measures_a_run_folder(tmp_path: Path) -> None:
         "machine": "",
         "GPU": "-",
         "versions": "",
-        "model": "builtin/SmolLM2-135M-Instruct",
+        "model": "builtin/SmolLM2-135M-Instruct in float32",
         "questions": "1 of arithmetic-demo, 1 done; 1 updates",
         "start-up, s": "20.0",
         "sampled, tokens/s": "5",
@@ -123,7 +123,16 @@ def a_run_folder(parent: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(to_plain(RunConfig())))
     (folder / "environment.json").write_text(
-        json.dumps({"cores": 2, "memory_mib": 1, "platform": "Linux", "python": "3.11", "packages": {"torch": "2", "vllm": None}})
+        json.dumps(
+            {
+                "cores": 2,
+                "memory_mib": 1,
+                "platform": "Linux",
+                "python": "3.11",
+                "dtype": "float32",
+                "packages": {"torch": "2", "vllm": None},
+            }
+        )
     )
     (folder / "rollouts").mkdir()
     responses = [(1, 0, 4), (2, 0, 6), (1, 0, 4), (3, 1, 10)]
