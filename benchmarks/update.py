@@ -35,6 +35,8 @@ def main() -> None:
     place = tempfile.TemporaryDirectory()
     os.environ |= {"VERL_PLATFORM": "cpu", **SHARED_CORES, **alone(Path(place.name, "meeting"))}
     dtype = choose_dtype(given.dtype, "cpu")
+    from sttrl.engine.worker import pass_tokens
+
     limit = matmul_limit(dtype)
     lora, rows = learner(given.model, dtype, 16), list[list[str]]()
     parameters = sum(p.numel() for n, p in lora.engine.module.named_parameters() if "lora_" not in n)
@@ -51,13 +53,17 @@ def main() -> None:
     rows.append(
         ["the same with the pass for the base's log-probs", f"{with_kl:.2f} s", f"{without:.2f} s without", f"{with_kl / without:.2f}x", ""]
     )
+    other = "float32" if dtype == "bfloat16" else "bfloat16"
+    slower = seconds(learner(given.model, other, 16), *GROUPS[0])
+    rows.append(["the same, beside the other dtype", f"{without:.2f} s", f"{slower:.2f} s in {other}", f"{slower / without:.2f}x", ""])
     rows.append(["fork and discard, LoRA 16", f"{1000 * fork(lora, 'lora'):.0f} ms", "", "", ""])
     full = learner(given.model, dtype, 0)
     rows.append(["fork and discard, full weights, one update between", f"{fork(full, 'full'):.2f} s", "", "", ""])
     notes = (
-        f"Limit: a {dtype} product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x the "
-        "tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most 1024 response tokens in a micro-batch (where "
-        "spelled out, all tokens), no KL term but in its row. Median of 3 updates after one that does not count."
+        f"In {dtype}. Limit: a product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x "
+        f"the tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most {pass_tokens(lora.settings)} response "
+        "tokens in a micro-batch (where spelled out, all tokens), no KL term but in its row. Median of 3 updates after one that does not "
+        "count."
     )
     show("Updates", ["what", "ours", "peer", "ratio", "limit"], rows, notes, given.save)
 
