@@ -35,7 +35,7 @@ def main() -> None:
     place = tempfile.TemporaryDirectory()
     os.environ |= {"VERL_PLATFORM": "cpu", **SHARED_CORES, **alone(Path(place.name, "meeting"))}
     dtype = choose_dtype(given.dtype, "cpu")
-    from sttrl.engine.worker import pass_tokens
+    from sttrl.engine.worker import PASS_TOKENS
 
     limit = matmul_limit(dtype)
     lora, rows = learner(given.model, dtype, 16), list[list[str]]()
@@ -61,7 +61,7 @@ def main() -> None:
     rows.append(["fork and discard, full weights, one update between", f"{fork(full, 'full'):.2f} s", "", "", ""])
     notes = (
         f"In {dtype}. Limit: a product of two 2048 x 2048 matrices, {limit:.0f} GFLOP/s. Share: 6 x {parameters / 1e6:.0f} M parameters x "
-        f"the tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most {pass_tokens(lora.settings)} response "
+        f"the tokens computed (the prompt once), over the seconds and the limit. LoRA 16, at most {PASS_TOKENS['cpu']} response "
         "tokens in a micro-batch (where spelled out, all tokens), no KL term but in its row. Median of 3 updates after one that does not "
         "count."
     )

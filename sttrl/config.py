@@ -224,7 +224,7 @@ class RunConfig:
     separate_ref_gpu: bool = False
     """Hold the reference policy for the KL term in a worker (and resource pool) of its own; full weights only."""
     micro_batch_tokens: int | None = None
-    """Response tokens of one forward and backward pass of the learner; unset: 1024 on CPU, 16384 on GPU, half of it in float32."""
+    """Response tokens of one forward and backward pass of the learner; unset: 1024 on CPU, 16384 on GPU."""
     kv_cache_mib: int | None = None
     """The sampler's key-value cache on CPU; unset: what the samples in flight can need, at most 256."""
     gpu_memory_utilization: float = 0.4

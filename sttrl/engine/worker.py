@@ -30,8 +30,9 @@ from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Response tokens of a pass in bfloat16 where the user leaves them to us. On CPU passes of 448 took 1.2 times as long as one of 1024 for 32
-responses of 24 tokens, or 9 of 69, which that holds whole. A token of a pass takes 1.3 MiB of SmolLM2-135M's learner."""
+"""Response tokens of a pass where the user leaves them to us. On CPU passes of 448 took 1.2 times as long as one of 1024 for 32 responses
+of 24 tokens, or 9 of 69, which that holds whole. A token of a pass takes 1.3 MiB of SmolLM2-135M's learner, 2.6 in float32: there
+passes of 512 took 1.2 times as long as of 1024 for 32 responses of 24 tokens or of 69."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 """Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
@@ -51,15 +52,10 @@ class StepResult:
     clip_fraction: float | None
 
 
-def pass_tokens(settings: EngineSettings) -> int:
-    """Response tokens of a pass at most: in float32 half of what it is in bfloat16, which takes as much memory."""
-    return settings.micro_batch_tokens or PASS_TOKENS[settings.device] // (2 if settings.dtype == "float32" else 1)
-
-
 def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
     verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
-    most = pass_tokens(settings)
+    most = settings.micro_batch_tokens or PASS_TOKENS[settings.device]
     model = HFModelConfig(
         path=settings.model_folder,
         load_tokenizer=False,
@@ -209,7 +205,7 @@ class SlottedWorker(TrainingWorker):
     def _row_budget(self, group: TrainGroup) -> int:
         """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once."""
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
-        most = pass_tokens(self.settings)
+        most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
             return max(longest, most)
         return longest * max(1, most // (len(group.prompt_T) + longest))
