@@ -19,6 +19,8 @@ from table import matmul_limit, show, timed, typical
 
 GROUPS = ((45, 32, 24), (45, 32, 69), (1024, 8, 64))
 """(prompt tokens, responses, tokens of each)."""
+DIFFERENT = 8
+"""Responses that differ where others are equal to them, as those of a policy that has come to agree."""
 
 
 def main() -> None:
@@ -53,6 +55,10 @@ def main() -> None:
     rows.append(
         ["the same with the pass for the base's log-probs", f"{with_kl:.2f} s", f"{without:.2f} s without", f"{with_kl / without:.2f}x", ""]
     )
+    alike = seconds(lora, *GROUPS[0], different=DIFFERENT)
+    rows.append(
+        [f"the same, {DIFFERENT} different responses", f"{alike:.2f} s", f"{without:.2f} s all different", f"{without / alike:.2f}x", ""]
+    )
     other = "float32" if dtype == "bfloat16" else "bfloat16"
     slower = seconds(learner(given.model, other, 16), *GROUPS[0])
     rows.append(["the same, beside the other dtype", f"{without:.2f} s", f"{slower:.2f} s in {other}", f"{slower / without:.2f}x", ""])
@@ -83,23 +89,24 @@ def learner(name: str, dtype: Any, rank: int) -> Any:
     return Learner(settings)
 
 
-def batch(prompt: int, count: int, length: int) -> Any:
-    """One group of random tokens."""
+def batch(prompt: int, count: int, length: int, different: int | None = None) -> Any:
+    """One group of random tokens; ``different``: so many responses, each several times."""
     from sttrl.types import Rollout, TrainBatch, TrainGroup
 
     draw = random.Random(0)
-    token_GT = [tuple(draw.randrange(5, 40000) for _ in range(length)) for _ in range(count)]
+    token_GT = [tuple(draw.randrange(5, 40000) for _ in range(length)) for _ in range(different or count)]
+    token_GT = [token_GT[i % len(token_GT)] for i in range(count)]
     rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(-10.0,) * length, finish="stop", text="") for t in token_GT)
     advantage_GT = tuple(((1.0, -1.0)[i % 2],) * length for i in range(count))
     group = TrainGroup(prompt_T=tuple(range(100, 100 + prompt)), rollout_G=rollout_G, advantage_GT=advantage_GT)
     return TrainBatch(group_P=(group,), temperature=1.0)
 
 
-def seconds(worker: Any, prompt: int, count: int, length: int, **changes: Any) -> float:
+def seconds(worker: Any, prompt: int, count: int, length: int, different: int | None = None, **changes: Any) -> float:
     """Median seconds of an update."""
     from sttrl.types import DeltaSpec, Objective
 
-    data, objective = batch(prompt, count, length), replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
+    data, objective = batch(prompt, count, length, different), replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
     worker.open_fork("timed", DeltaSpec(kind="lora", lr=1e-4, total_steps=10))
     try:
         return typical(lambda: worker.update("timed", data, objective))

@@ -55,9 +55,13 @@ def score(learner: Any, name: str | None, data: Flat) -> list[list[float]]:
 
 
 def batch(n: int = 12, seed: int = 0, longest: int = 9, temperature: float = 0.8) -> Flat:
-    """Random responses of different lengths with random advantages."""
+    """Random responses of different lengths with random advantages; some begin as the one before, some are equal to an earlier one."""
     chance = np.random.default_rng(seed)
     tokens_G = [tuple(int(t) for t in chance.integers(len(VOCABULARY), size=1 + i % longest)) for i in range(n)]
+    for i in range(2, n, 3):
+        tokens_G[i] = tokens_G[i - 1][: 1 + i // 2] + tokens_G[i][1 + i // 2 :]
+    for i in range(6, n, 5):
+        tokens_G[i] = tokens_G[i - 2]
     advantage_G = tuple(float(a) for a in chance.normal(size=n))
     return Flat(
         prompt_T=PROMPT_T,

@@ -2,7 +2,7 @@
 
 A dense tree mask over ``[prompt | response 0 | response 1 | ...]`` costs the square of the whole sequence, and nearly all of it
 is masked. Here the prompt attends to itself in one causal call, and the responses, as a batch padded to the longest, attend
-to the prompt's keys and values and their own.
+to the prompt's keys and values and their own. What responses share is looked up for each of them; the first one's result counts.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def _gathered(seen: torch.Tensor, layout: Layout, like_KND: torch.Tensor) -> tor
     """The gradient of keys or values ``[K, N, D]`` from that of what each response saw."""
     apart = seen.view(len(like_KND), len(layout.own_GT), -1, seen.shape[2])
     prompt = pad(apart[:, :, : layout.seen].sum(1), (0, 0, 0, layout.prompt_length - layout.seen))
-    own = apart[:, :, layout.seen :].flatten(1, 2).index_select(1, layout.place_R)
+    rows = apart[:, :, layout.seen :].flatten(1, 2)
+    own = rows.index_select(1, layout.place_R).index_add_(1, layout.shared_A, rows.index_select(1, layout.again_A))
     return pad(torch.cat([prompt, own], 1), (0, 0, 0, layout.filling)).to(like_KND.dtype)
 
 

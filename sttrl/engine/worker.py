@@ -21,6 +21,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine_workers import TrainingWorker
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.packing import distinct_inputs
 from sttrl.engine.rows import Total, rows_of, share
 from sttrl.engine.slots import Slots, local, reshard
 from sttrl.engine.training_engine import PromptOnce
@@ -150,8 +151,8 @@ class SlottedWorker(TrainingWorker):
 
     def rows(self, batch: TrainBatch) -> list[TensorDict]:
         """This rank's share of every group, as verl wants it."""
-        mine = slice(self.rank, None, self.world_size)
-        return [rows_of(share(g, mine), batch.temperature, self._row_budget(g)) for g in batch.group_P]
+        mine = [share(g, slice(self.rank, None, self.world_size)) for g in batch.group_P]
+        return [rows_of(group, batch.temperature, self._row_budget(group)) for group in mine]
 
     def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
         """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
@@ -203,11 +204,15 @@ class SlottedWorker(TrainingWorker):
         )
 
     def _row_budget(self, group: TrainGroup) -> int:
-        """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once."""
+        """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once.
+
+        All of them where what they do not share fits: verl, which counts rows, would part them.
+        """
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            return max(longest, most)
+            fits = distinct_inputs([torch.tensor(r.token_T) for r in group.rollout_G]) <= most
+            return max(longest, most, sum(1 + len(r.token_T) for r in group.rollout_G) * fits)
         return longest * max(1, most // (len(group.prompt_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
@@ -256,15 +261,15 @@ class SlottedWorker(TrainingWorker):
         return sums, float(added[-2]) / self.world_size
 
     def _packing_agrees(self) -> bool:
-        """Try packing once: a response must not feel its neighbours (to the bit), and must score as it does spelled out."""
+        """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out."""
         self.engine.packs = True
         words = self._words()
         try:
-            first, second = (self._probe(words, neighbour) for neighbour in words[:2])
+            first, second = (self._probe(words, neighbour) for neighbour in words[-2:])
         except (TypeError, ValueError, RuntimeError, AssertionError):
             return False
         self.engine.packs = False
-        plain = self._probe(words, words[0])
+        plain = self._probe(words, words[-2])
         alone = torch.equal(first[1], second[1])
         return alone and bool((first - plain).abs().mean() < PACKING_TOLERANCE[self.settings.dtype])
 
@@ -274,12 +279,13 @@ class SlottedWorker(TrainingWorker):
         return tuple(stride * i for i in range(1, PROBE + 1))
 
     def _probe(self, words: tuple[int, ...], neighbour: int) -> torch.Tensor:
-        """What the engine computes ``[2, _T]`` of two responses on this rank: one token again and again, and the prompt again.
+        """What the engine computes ``[2, _T]`` of two responses on this rank: the prompt again, and its half and then one token.
 
         A copy is likely to a model that sees what it copies, so it scores far worse under a wrong layout (by whole nats) and is
         hardly touched by rounding.
         """
-        tokens_G = [(neighbour,) * PROBE] * self.world_size + [words] * self.world_size
+        half = PROBE // 2
+        tokens_G = [words[:half] + (neighbour,) * half] * self.world_size + [words] * self.world_size
         rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(0.0,) * len(t), finish="stop", text="") for t in tokens_G)
         batch = TrainBatch(group_P=(TrainGroup(prompt_T=words, rollout_G=rollout_G),), temperature=1.0)
         return torch.stack(self.forward(self.rows(batch)[0])[self.OUTPUT].unbind())

@@ -139,7 +139,7 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
     with forked(learner, lr=0.0) as name:
         with micro_batches_of(learner, 4096):
             one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
-        with micro_batches_of(learner, 40):
+        with micro_batches_of(learner, 28):
             many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
         assert one_stats.micro_batches == 1 and many_stats.micro_batches >= 3
         check_close(many, one, 1e-4)
@@ -157,6 +157,17 @@ def test_a_pass_holds_a_row_whatever_its_budget(learner: Any) -> None:
         assert [learner._row_budget(group_of(500, tokens)) for tokens in (3, 120)] == [100, 121], "what the user says holds"
     finally:
         learner.settings = settings
+
+
+def test_responses_that_begin_alike_share_a_pass_where_what_they_do_not_share_fits(learner: Any, monkeypatch: Any) -> None:
+    data = batch(n=24)
+    alike = replace(data, rollout_G=tuple(data.rollout_G[i % 6] for i in range(24)))
+    with forked(learner, lr=0.0) as name, micro_batches_of(learner, 30):
+        assert learner.update(name, alike.batch, OPEN).micro_batches == 1
+        found = gradients(learner, name, alike, monkeypatch)
+        assert learner.update(name, data.batch, OPEN).micro_batches > 1
+        monkeypatch.setattr(learner.engine, "packs", False)
+        check_close(found, gradients(learner, name, alike, monkeypatch), 1e-3)
 
 
 def group_of(prompt: int, length: int) -> TrainGroup:

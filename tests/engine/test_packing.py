@@ -9,7 +9,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from sttrl.engine import attention
 from sttrl.engine.attention import LAYOUT, attend
-from sttrl.engine.packing import Packed, pack
+from sttrl.engine.packing import Packed, distinct_inputs, pack, tree_of
 
 
 def mask_of(packed: Packed) -> torch.Tensor:
@@ -23,6 +23,12 @@ def mask_of(packed: Packed) -> torch.Tensor:
         columns = torch.cat([torch.arange(layout.seen), layout.own_GT[row]])
         mask[layout.own_GT[row, t], columns[layout.mask_TK[t]]] = True
     return mask
+
+
+def responses(lengths: tuple[int, ...], vocabulary: int) -> list[torch.Tensor]:
+    """Random ones; of a small vocabulary many begin alike, and some are equal."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(vocabulary, (n,), generator=generator) for n in lengths]
 
 
 def test_a_hand_example() -> None:
@@ -44,6 +50,44 @@ def test_a_hand_example() -> None:
     assert packed.lengths_G == (3, 1, 2)
 
 
+def test_a_hand_example_of_responses_that_begin_alike() -> None:
+    packed = pack(torch.tensor([10, 11]), [torch.tensor(r) for r in ([20, 21, 22], [30, 31], [20, 21, 22], [20, 24, 25, 26], [20, 27])])
+    assert packed.input_N.tolist() == [10, 11, 20, 21, 30, 24, 25], "as they first come, each beginning once"
+    assert packed.position_N.tolist() == [0, 1, 2, 3, 2, 3, 4]
+    assert mask_of(packed).int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0],
+        [1, 1, 1, 0, 0, 1, 0],
+        [1, 1, 1, 0, 0, 1, 1],
+    ]
+    assert packed.layout.own_GT.tolist() == [[2, 3, 3], [4, 4, 4], [2, 5, 6]], "nothing is looked up for [20] alone, nor twice for equals"
+    assert (packed.layout.again_A.tolist(), packed.layout.shared_A.tolist()) == ([6], [0])
+    assert packed.label_S.tolist() == [20, 21, 22, 30, 31, 20, 21, 22, 20, 24, 25, 26, 20, 27]
+    scored_by = packed.input_N[packed.logit_L[packed.row_S]].tolist()
+    assert scored_by == [11, 20, 21, 11, 30, 11, 20, 21, 11, 20, 24, 25, 11, 20]
+    assert packed.lengths_G == (3, 2, 3, 4, 2)
+
+
+def test_equal_responses_cost_one() -> None:
+    one, many = (pack(torch.arange(5), [torch.arange(9)] * count, 4) for count in (1, 32))
+    assert torch.equal(one.input_N, many.input_N) and torch.equal(one.layout.own_GT, many.layout.own_GT)
+    assert len(many.row_S) == 32 * len(one.row_S) and len(one.logit_L) == len(many.logit_L)
+    assert distinct_inputs([torch.arange(9)] * 32) == 8
+
+
+@pytest.mark.parametrize("vocabulary", [2, 3, 1000])
+def test_the_tree_has_every_beginning_once(vocabulary: int) -> None:
+    inputs_G = responses((4, 0, 7, 2, 2, 7, 12, 1, 5), vocabulary)
+    tree = tree_of(inputs_G)
+    beginnings = list(dict.fromkeys(tuple(inputs[:n].tolist()) for inputs in inputs_G for n in range(1, len(inputs) + 1)))
+    assert [(int(t), int(n)) for t, n in zip(tree.token_R, tree.before_R, strict=True)] == [(b[-1], len(b) - 1) for b in beginnings]
+    for inputs, path in zip(inputs_G, tree.path_G, strict=True):
+        assert path.tolist() == [beginnings.index(tuple(inputs[:n].tolist())) for n in range(1, len(inputs) + 1)]
+
+
 def test_a_prompt_of_one_token_and_one_response() -> None:
     packed = pack(torch.tensor([7]), [torch.tensor([8, 9])])
     assert packed.input_N.tolist() == [7, 8]
@@ -51,27 +95,27 @@ def test_a_prompt_of_one_token_and_one_response() -> None:
     assert packed.logit_L[packed.row_S].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("vocabulary", [2, 1000])
 @pytest.mark.parametrize("multiple", [1, 4, 32])
-def test_every_response_sees_what_it_would_see_alone(multiple: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    prompt = torch.arange(5)
-    responses = [torch.randint(100, (int(n),), generator=generator) for n in (4, 1, 7, 2, 2)]
-    packed = pack(prompt, responses, multiple)
+def test_every_response_sees_what_it_would_see_alone(multiple: int, vocabulary: int) -> None:
+    prompt, group = torch.arange(5), responses((4, 1, 7, 2, 2, 7, 9), vocabulary)
+    packed = pack(prompt, group, multiple)
     mask, start = mask_of(packed), 0
-    for response, length in zip(responses, packed.lengths_G, strict=True):
+    for response, length in zip(group, packed.lengths_G, strict=True):
         alone = torch.cat([prompt, response])
         for t in range(length):
             row = packed.logit_L[packed.row_S[start + t]]
-            seen = packed.input_N[mask[row]]
+            order = packed.position_N[mask[row]].argsort()
+            seen = packed.input_N[mask[row]][order]
             assert torch.equal(seen, alone[: len(prompt) + t])
-            assert torch.equal(packed.position_N[mask[row]], torch.arange(len(seen)))
+            assert torch.equal(packed.position_N[mask[row]][order], torch.arange(len(seen)))
             assert packed.label_S[start + t] == response[t]
         start += length
 
 
 @pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (32, 2)], ids=str)
 def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...]) -> None:
-    packed = pack(torch.arange(5), [torch.arange(n) for n in lengths], 8)
+    packed = pack(torch.arange(5), responses(lengths, 1000), 8)
     layout = packed.layout
     sizes = (len(packed.input_N), len(packed.position_N), len(packed.logit_L), layout.prompt_length)
     assert not any(size % 8 for size in sizes) and layout.mask_TK.shape == (layout.own_GT.shape[1], 5 + layout.own_GT.shape[1])
@@ -80,17 +124,19 @@ def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...])
     assert int(packed.row_S.max()) < 1 + sum(n - 1 for n in lengths), "no token is scored by padding"
 
 
-@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5)], ids=str)
+@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5, 4, 2)], ids=str)
+@pytest.mark.parametrize("vocabulary", [2, 1000])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize("multiple", [1, 4])
 @pytest.mark.parametrize("short", [0, 256], ids=["torch's kernel", "products"])
 def test_attention_and_its_gradients_are_those_of_a_dense_mask(
-    lengths: tuple[int, ...], key_heads: int, multiple: int, short: int, monkeypatch: pytest.MonkeyPatch
+    lengths: tuple[int, ...], vocabulary: int, key_heads: int, multiple: int, short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "SHORT", short)
     monkeypatch.setattr(attention, "_by_kernel" if short else "ByProducts", None)
-    packed = pack(torch.arange(6), [torch.arange(n) for n in lengths], multiple)
-    real = torch.cat([torch.arange(6), packed.logit_L[: 1 + sum(n - 1 for n in lengths)]]).unique()
+    packed = pack(torch.arange(6), responses(lengths, vocabulary), multiple)
+    assert (len(packed.layout.again_A) > 0) == (vocabulary == 2 and len(lengths) == 5)
+    real = torch.cat([torch.arange(6), packed.logit_L])
     n, generator = len(packed.input_N), torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn(1, heads, n, 8, generator=generator, dtype=torch.float64, requires_grad=True) for heads in (4, key_heads, key_heads)
@@ -112,7 +158,7 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(
 
 
 def test_in_bfloat16_products_are_as_near_to_the_truth_as_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed, generator = pack(torch.arange(40), [torch.arange(20)] * 4, 32), torch.Generator().manual_seed(0)
+    packed, generator = pack(torch.arange(40), responses((20,) * 4, 1000), 32), torch.Generator().manual_seed(0)
     exact = [torch.randn(1, heads, len(packed.input_N), 16, generator=generator, dtype=torch.float64) for heads in (6, 2, 2)]
 
     def found(dtype: torch.dtype, short: int) -> list[torch.Tensor]:
