@@ -2,8 +2,8 @@
 
     python benchmarks/questions.py [--limit 16] [--in_flight 1 4] [--peer PYTHON SCRIPT] [--save] [any flag of a run]
 
-``--peer`` is an interpreter that has TRL, and a script that takes ``MODEL --questions --steps --group --tokens --lr`` and prints the
-seconds of each question; it gets the settings of our run. Ours and the peer's are taken one after the other on one machine.
+``--peer`` is an interpreter that has TRL, and a script that takes ``MODEL --questions --steps --group --tokens --lr --dtype`` and
+prints the seconds of each question; it gets the settings of our run. Ours and the peer's are taken one after the other on one machine.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ def main() -> None:
     parser.add_argument("--in_flight", type=int, nargs="+", default=[1, 4], help="values of --parallel_problems")
     parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "SCRIPT"), help="an interpreter with TRL, and its script")
     parser.add_argument("--peer_questions", type=int, default=2)
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="ours and the peer's (default: auto)")
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
     given, others = parser.parse_known_args()
+    from sttrl.engine.environment import choose_dtype
+
+    dtype = choose_dtype(given.dtype, "cpu")
+    others.append(f"--dtype={dtype}")
     rows: list[list[str]] = []
     first = 0.0
     relaunched = 0.0
@@ -59,12 +64,12 @@ def main() -> None:
         ["the program launched for every question", f"{relaunched:.1f}", f"{first / relaunched:.2f}x", "", "start-up and one question"]
     )
     if given.peer:
-        each = peer(given.peer, given.peer_questions)
+        each = peer(given.peer, given.peer_questions, dtype)
         rows.append(["TRL, a trainer for every question", f"{each:.1f}", f"{first / each:.2f}x", "", f"{given.peer_questions} questions"])
     notes = (
-        f"{given.limit} questions of arithmetic-demo, SmolLM2-135M, LoRA 16, {STEPS} steps of {GROUP} samples of at most {TOKENS} tokens, "
-        f"{GROUP} samples before and after; no vote with the same tokens but in its row. Ratio: questions an hour against one in flight. "
-        "'else': neither sampling, updating, saving nor judging."
+        f"{given.limit} questions of arithmetic-demo, SmolLM2-135M in {dtype}, LoRA 16, {STEPS} steps of {GROUP} samples of at most "
+        f"{TOKENS} tokens, {GROUP} samples before and after; no vote with the same tokens but in its row. Ratio: questions an hour against "
+        "one in flight. 'else': neither sampling, updating, saving nor judging."
     )
     show("Questions", ["what", "seconds a question", "ratio", "start-up, s", "rest"], rows, notes, given.save)
 
@@ -83,12 +88,12 @@ def run(folder: Path, in_flight: int, limit: int, others: list[str]) -> dict[str
     return seconds | {"else": max(0.0, seconds["total"] - seconds["start_up"] - spent)}
 
 
-def peer(which: list[str], questions: int) -> float:
+def peer(which: list[str], questions: int, dtype: str) -> float:
     """Mean seconds a question of the peer's script."""
     from sttrl.engine.models import model_folder
 
     model = str(model_folder(str(FLAGS["model"]), False))
-    settings = {"questions": questions, "steps": STEPS, "group": GROUP, "tokens": TOKENS, "lr": FLAGS["lr"]}
+    settings = {"questions": questions, "steps": STEPS, "group": GROUP, "tokens": TOKENS, "lr": FLAGS["lr"], "dtype": dtype}
     done = subprocess.run([*which, model, *(f"--{n}={v}" for n, v in settings.items())], capture_output=True, text=True, check=False)
     found = [float(x) for x in re.findall(r"question ([\d.]+)s", done.stdout)]
     if done.returncode or not found:
