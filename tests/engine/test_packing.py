@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from sttrl.engine import attention
 from sttrl.engine.attention import LAYOUT, attend
@@ -153,8 +155,39 @@ def test_attention_and_its_gradients_are_those_of_a_dense_mask(
         query, repeat_kv(key, 4 // key_heads), repeat_kv(value, 4 // key_heads), attn_mask=mask_of(packed), scale=0.3
     ).transpose(1, 2)
     (dense * weight)[:, real].sum().backward()
-    torch.testing.assert_close(found[:, real], dense[:, real])
-    torch.testing.assert_close(gradients, [query.grad, key.grad, value.grad])
+    torch.testing.assert_close(found[:, real], dense[:, real], rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(gradients, [query.grad, key.grad, value.grad], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 50])
+@pytest.mark.parametrize("short", [0, 256], ids=["torch's kernel", "products"])
+def test_a_models_gradients_in_float64_are_the_plain_ones_to_1e_8(vocabulary: int, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "SHORT", short)
+    # transformers' own rounds to float32, which alone is 1e-7
+    monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, x: rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon))
+    settings = LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        initializer_range=0.2, attn_implementation=attention.NAME,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(settings).double()
+    prompt, group = torch.arange(20), responses((9, 4, 9, 1, 12, 6, 9), vocabulary)
+    packed = pack(prompt, group, 8)
+    weight = torch.randn(len(packed.label_S), dtype=torch.float64)
+    logits = model(
+        input_ids=packed.input_N[None], position_ids=packed.position_N[None], attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
+        logits_to_keep=packed.logit_L, use_cache=False, **{LAYOUT: packed.layout},
+    ).logits[0]  # fmt: skip
+    (logits.log_softmax(-1)[packed.row_S, packed.label_S] * weight).sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for response, part in zip(group, weight.split(packed.lengths_G), strict=True):
+        plain = model(input_ids=torch.cat([prompt, response])[None], use_cache=False).logits[0, len(prompt) - 1 : -1]
+        (plain.log_softmax(-1)[torch.arange(len(response)), response] * part).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.norm() > 1e-3
+        assert (found[name] - parameter.grad).norm() <= 1e-8 * parameter.grad.norm(), name
+    assert len(found) == len(list(model.parameters()))
 
 
 def test_in_bfloat16_products_are_as_near_to_the_truth_as_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
