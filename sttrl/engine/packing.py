@@ -63,8 +63,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Tree:
-    """The ``R`` distinct beginnings of responses, numbered as they first come: ``token_R`` the last token and ``before_R`` how many
-    come before it; ``path_G``: each response's beginnings, the shortest first."""
+    """The ``R`` distinct beginnings of responses, numbered as they first come.
+
+    ``token_R`` the last token and ``before_R`` how many come before it; ``path_G``: each response's beginnings, the shortest first.
+    """
 
     token_R: torch.Tensor
     before_R: torch.Tensor
@@ -81,9 +83,9 @@ def tree_of(inputs_G: Sequence[torch.Tensor]) -> Tree:
         shared = int((inputs_G[g][:length] == inputs_G[last][:length]).cumprod(0).sum()) if last >= 0 else 0
         path_G[g] = torch.cat([path_G[last][:shared], torch.arange(count, count + len(lists[g]) - shared)])
         last, count = g, count + len(lists[g]) - shared
-    path_F, first_R = torch.cat(path_G), _first(torch.cat(path_G), count)
-    number_R = first_R.argsort().argsort()
-    came_R = first_R.sort().values
+    path_F = torch.cat(path_G)
+    first_R = _first(path_F, count)
+    number_R, came_R = first_R.argsort().argsort(), first_R.sort().values
     before_F = torch.cat([torch.arange(len(inputs)) for inputs in lists])
     return Tree(
         token_R=torch.cat(list(inputs_G))[came_R],

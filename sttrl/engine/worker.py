@@ -211,8 +211,9 @@ class SlottedWorker(TrainingWorker):
         longest = 1 + max(len(r.token_T) for r in group.rollout_G)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            fits = distinct_inputs([torch.tensor(r.token_T) for r in group.rollout_G]) <= most
-            return max(longest, most, sum(1 + len(r.token_T) for r in group.rollout_G) * fits)
+            if distinct_inputs([torch.tensor(r.token_T) for r in group.rollout_G]) <= most:
+                most = max(most, sum(1 + len(r.token_T) for r in group.rollout_G))
+            return max(longest, most)
         return longest * max(1, most // (len(group.prompt_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
@@ -279,7 +280,7 @@ class SlottedWorker(TrainingWorker):
         return tuple(stride * i for i in range(1, PROBE + 1))
 
     def _probe(self, words: tuple[int, ...], neighbour: int) -> torch.Tensor:
-        """What the engine computes ``[2, _T]`` of two responses on this rank: the prompt again, and its half and then one token.
+        """What the engine computes ``[2, _T]`` of two responses on this rank: half the prompt and then one token, and the prompt again.
 
         A copy is likely to a model that sees what it copies, so it scores far worse under a wrong layout (by whole nats) and is
         hardly touched by rounding.
