@@ -20,6 +20,7 @@ KINDS: dict[str, Callable[[int, int], str]] = {
     "fractions and roots": lambda i, n: rf"\frac{{{2 * n + 1}\sqrt{{{2 + i}}}}}{{{2 * n + 3}}}",
     "polynomials": lambda i, n: f"x^2+{n}x+{i + 1}",
     "intervals": lambda i, n: f"[{i},{n + 20})",
+    "formulas in two letters": lambda i, n: f"{n}x-{i + 2}y",
 }
 """The i-th form of the n-th repetition."""
 

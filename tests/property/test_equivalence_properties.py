@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sttrl.answers import Judge, Limits, exceeded, extract, normalise, read_answer
-from sttrl.answers.equivalence import classes
+from sttrl.answers.equivalence import classes, decide
+from sttrl.answers.symbolic import Algebra
 from sttrl.types import AnswerKind
 
 KINDS = st.sampled_from(["math", "number", "choice"])
@@ -96,6 +97,37 @@ FORMS = st.one_of(
     st.tuples(st.integers(1, 5), st.integers(-5, 5)).map(lambda p: f"{p[0]}x+{p[1]}"),
     st.tuples(st.integers(0, 3), st.integers(4, 6)).map(lambda p: f"({p[0]},{p[1]}]"),
 )
+
+
+LETTERS = st.sampled_from("xyXnktoOlgCS")
+TERMS = st.tuples(st.sampled_from(["", "0", "1", "2", "17"]), st.sampled_from(["", "^1", "^2", "^3", "^{12}"]))
+POLYNOMIALS = st.tuples(LETTERS, LETTERS, st.lists(TERMS, min_size=1, max_size=3), st.integers(-3, 3), st.booleans()).map(
+    lambda p: f"{'-' if p[4] else ''}{'-'.join(n + p[0] + power for n, power in p[2])}+{p[1]}{p[3]:+}"
+)
+BRACKETS = st.tuples(st.sampled_from("(["), st.lists(st.integers(-3, 3), min_size=2, max_size=3), st.sampled_from(")]")).map(
+    lambda p: f"{p[0]}{','.join(map(str, p[1]))}{p[2]}"
+)
+PRODUCTS = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(
+    lambda p: [rf"\sqrt{{{p[1]}}}", f"{p[0]}", rf"{p[0]}\sqrt{{{p[1]}}}"][(p[0] + p[1]) % 3]
+)
+SURDS = st.one_of(PRODUCTS, st.tuples(st.sampled_from(["", "-"]), PRODUCTS, PRODUCTS).map(lambda p: rf"{p[0]}\frac{{{p[1]}}}{{{p[2]}}}"))
+
+
+@pytest.fixture(scope="module")
+def algebra() -> Algebra:
+    return Algebra()
+
+
+@pytest.mark.parametrize("forms", [POLYNOMIALS, BRACKETS, SURDS])
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_an_exact_rule_says_what_algebra_says(algebra: Algebra, forms: st.SearchStrategy[str], data: st.DataObject) -> None:
+    a = normalise(data.draw(forms)) or "0"
+    turned = "+".join(reversed(a.removeprefix("-").replace("-", "+").split("+")))
+    b = normalise(data.draw(st.one_of(forms, st.sampled_from([a.swapcase(), turned, "0" + a, a.replace("(", "(0")])))) or "0"
+    verdict = decide(a, b)
+    if verdict is not None and a != b:
+        assert algebra.equal(a, b) is verdict
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

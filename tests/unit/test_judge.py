@@ -134,6 +134,39 @@ def test_exact_rules_keep_apart_what_algebra_blurs() -> None:
     assert decide("10%", "0.1") is False and decide("24", "25") is False and decide("0.5", r"\frac{1}{2}") is None
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ("x^2+3x-6", "-6+x^2+3X", True),
+        ("x^2+3x-6", "x^2+3x+6", False),
+        ("x^2+3x-6", "y^2+3y-6", False),
+        ("2x+x", "3x", None),
+        ("x-x+1", "y-y+1", None),
+        ("x^{12}+1", "x^12+1", None),
+        ("3+2i", "2i+3", None),
+        ("x+y", "y+x", None),
+        ("2x+1", "7", None),
+        (r"2\sqrt{3}", r"\sqrt{12}", True),
+        (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}", True),
+        (r"-\frac{2\sqrt{3}}{3}", r"\frac{-2}{\sqrt{3}}", True),
+        (r"-\frac{-2\sqrt{3}}{3}", r"\frac{2}{\sqrt{3}}", True),
+        (r"-\sqrt{3}", r"\sqrt{3}", False),
+        (r"\sqrt{3}", r"\sqrt{5}", False),
+        (r"\sqrt{4}", "2", None),
+        (r"0\sqrt{4}", r"0\sqrt{5}", None),
+        (r"\frac{\sqrt{4}}{0}", r"\sqrt{5}", None),
+        (r"\sqrt{\sqrt{4}}", r"\sqrt{2}", None),
+        ("(1,-2)", "(1,2)", False),
+        ("[1,2)", "[1,3)", False),
+        ("[1,2)", "[1,2]", None),
+        ("[3,1)", "[5,1)", None),
+        ("(1,2)", "1<x<2", None),
+    ],
+)
+def test_polynomials_roots_and_integers_in_brackets_are_compared_by_value(a: str, b: str, verdict: bool | None) -> None:
+    assert decide(a, b) is verdict and decide(b, a) is verdict
+
+
 async def test_an_unparsable_answer_does_not_become_a_winning_empty_string(judge: Judge) -> None:
     ballots = await judge.ballots("math", [("I do not know", "stop")] * 5 + boxed("7"))
     election = majority(ballots, VoteConfig())
@@ -292,7 +325,7 @@ def test_a_closed_judge_says_so() -> None:
     judge = Judge()
     judge.close_sync()
     with pytest.raises(EngineError, match="closed"):
-        judge.ballots_sync("math", boxed("x+1", "1+x"))
+        judge.ballots_sync("math", boxed("2(x+1)", "2x+2"))
 
 
 async def test_groups_from_many_tasks_do_not_mix(judge: Judge) -> None:
