@@ -50,7 +50,8 @@ class Slots:
     def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, lora: bool) -> None:
         self.module, self.optimizer, self.lora = module, optimizer, lora
         self.names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
-        # Walking through all modules for names takes longer than copying an adapter.
+        # Walking through all modules takes longer than copying an adapter.
+        self.parts = fsdp_parts(module)
         self.places = [(name, module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in self.names]
         self.slots: dict[str, Slot] = {}
         self.loaded: str | None = None
@@ -138,7 +139,7 @@ class Slots:
         }
 
     def _trainable(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        reshard(self.module)
+        reshard(self.parts)
         return ((name, getattr(owner, attribute)) for name, owner, attribute in self.places)
 
     @torch.no_grad()
@@ -172,17 +173,21 @@ class Slots:
         return weights
 
 
-def reshard(module: torch.nn.Module) -> None:
+def fsdp_parts(module: torch.nn.Module) -> list[FSDPModule]:
+    """The parts of a model that FSDP2 gathers and shards by themselves."""
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
+
+
+def reshard(parts: list[FSDPModule]) -> None:
     """Put the shards back as the parameters: after a forward pass FSDP2 may leave gathered copies in their place."""
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
+    for part in parts:
+        part.reshard()
 
 
+@torch.no_grad()
 def local(parameter: torch.Tensor) -> torch.Tensor:
-    """This rank's shard of a parameter, without gradient."""
-    tensor = parameter.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    """This rank's shard of a parameter, without gradient; a DTensor's own ``detach`` takes longer than copying the shard."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter.detach()
 
 
 def _shard(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

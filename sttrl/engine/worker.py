@@ -133,7 +133,7 @@ class SlottedWorker(TrainingWorker):
     def fingerprint(self) -> str:
         """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
         self.slots.load_base()
-        reshard(self.engine.module)
+        reshard(self.slots.parts)
         digest = hashlib.sha256()
         for name, parameter in self.engine.module.named_parameters():
             if not (self.settings.lora_rank and parameter.requires_grad):

@@ -119,7 +119,7 @@ def algebra() -> Algebra:
 
 
 @pytest.mark.parametrize("forms", [POLYNOMIALS, BRACKETS, SURDS])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_an_exact_rule_says_what_algebra_says(algebra: Algebra, forms: st.SearchStrategy[str], data: st.DataObject) -> None:
     a = normalise(data.draw(forms)) or "0"
