@@ -51,7 +51,7 @@ class Slots:
         self.module, self.optimizer, self.lora = module, optimizer, lora
         self.names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
         # Walking through all modules takes longer than copying an adapter.
-        self.parts = fsdp_parts(module)
+        self.parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
         self.places = [(name, module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in self.names]
         self.slots: dict[str, Slot] = {}
         self.loaded: str | None = None
@@ -138,8 +138,13 @@ class Slots:
             n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS} for n, p in parameters.items() if f"exp_avg/{n}" in tensors
         }
 
+    def reshard(self) -> None:
+        """Put the shards back as the parameters: after a forward pass FSDP2 may leave gathered copies in their place."""
+        for part in self.parts:
+            part.reshard()
+
     def _trainable(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        reshard(self.parts)
+        self.reshard()
         return ((name, getattr(owner, attribute)) for name, owner, attribute in self.places)
 
     @torch.no_grad()
@@ -171,17 +176,6 @@ class Slots:
             else:
                 weights[name] = torch.zeros_like(local(parameter))
         return weights
-
-
-def fsdp_parts(module: torch.nn.Module) -> list[FSDPModule]:
-    """The parts of a model that FSDP2 gathers and shards by themselves."""
-    return [part for part in module.modules() if isinstance(part, FSDPModule)]
-
-
-def reshard(parts: list[FSDPModule]) -> None:
-    """Put the shards back as the parameters: after a forward pass FSDP2 may leave gathered copies in their place."""
-    for part in parts:
-        part.reshard()
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from verl.workers.engine_workers import TrainingWorker
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.packing import distinct_inputs
 from sttrl.engine.rows import Total, rows_of, share
-from sttrl.engine.slots import Slots, local, reshard
+from sttrl.engine.slots import Slots, local
 from sttrl.engine.training_engine import PromptOnce
 from sttrl.errors import DivergedError, OutOfMemoryError
 from sttrl.objectives.losses import GAP_SUMS, agreement
@@ -133,7 +133,7 @@ class SlottedWorker(TrainingWorker):
     def fingerprint(self) -> str:
         """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
         self.slots.load_base()
-        reshard(self.slots.parts)
+        self.slots.reshard()
         digest = hashlib.sha256()
         for name, parameter in self.engine.module.named_parameters():
             if not (self.settings.lora_rank and parameter.requires_grad):
