@@ -29,6 +29,8 @@ class Question:
     kind: AnswerKind
     row: int
     """1-based row in the file it came from."""
+    option_count: int | None = None
+    """How many options a choice question has, lettered from A; None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Problem:
     """A question ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
 
     ``view_V``: other wordings of the prompt, each up to where its answer would begin, for the method that wants them.
+    ``option_count``: how many options a choice question has, lettered from A; None: not known.
     """
 
     id: str
@@ -43,6 +46,7 @@ class Problem:
     kind: AnswerKind
     prompt_T: tuple[int, ...]
     view_V: tuple[tuple[int, ...], ...] = ()
+    option_count: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,13 @@ def letters_in(content: str) -> frozenset[str]:
     return frozenset(letter for letter in match.groups() if letter) if match else frozenset()
 
 
-def chosen_letter(text: str, boxes: Sequence[tuple[int, str]]) -> str | None:
+def chosen_letter(text: str, boxes: Sequence[tuple[int, str]], option_count: int | None = None) -> str | None:
+    """The letter that a response settles on, or None; with ``option_count`` options, a later letter is no answer."""
+    letter = _settled(text, boxes)
+    return letter if letter is None or option_count is None or ord(letter) - ord("A") < option_count else None
+
+
+def _settled(text: str, boxes: Sequence[tuple[int, str]]) -> str | None:
     """The one letter a response settles on, or None.
 
     Read from the line of the last box with a letter to the end; without one, from the last line that says "answer is"; without

@@ -27,15 +27,16 @@ NUMBER: Final = re.compile(rf"(?<![\w.^{{}}\\])[-+]?\s?\\?\$?(?:{_FRACTION}|{_DE
 """A number in running text, with its sign, currency mark and percent sign; a fraction is one number, never its denominator."""
 
 
-def extract(text: str, kind: AnswerKind, finish: FinishReason) -> Answer:
+def extract(text: str, kind: AnswerKind, finish: FinishReason, option_count: int | None = None) -> Answer:
     """The raw answer of a response, as written there (for ``choice``: the letter), or the reason why there is none.
 
-    Nothing is extracted from a text cut at the token limit (``finish == "length"``).
+    Nothing is extracted from a text cut at the token limit (``finish == "length"``). ``option_count``: how many options a
+    choice question has, lettered from A; a later letter is no answer.
     """
     if finish == "length":
         return Answer(text=None, invalid="cut")
     text = text.translate(SPELLINGS)
-    raw = chosen_letter(text, boxes(text)) if kind == "choice" else _raw(text, kind)
+    raw = chosen_letter(text, boxes(text), option_count) if kind == "choice" else _raw(text, kind)
     return Answer(text=None, invalid="unparsable") if raw is None else Answer(text=raw)
 
 

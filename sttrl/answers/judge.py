@@ -81,9 +81,11 @@ class Judge:
         """Process ids of the workers that serve now, for whoever watches over processes."""
         return tuple(w.pid for w in self._pool.workers)
 
-    async def ballots(self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]]) -> Ballots:
-        """The answers of a group and their classes, in a thread of their own."""
-        return await asyncio.to_thread(self.ballots_sync, kind, texts_and_finishes)
+    async def ballots(
+        self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]], option_count: int | None = None
+    ) -> Ballots:
+        """The answers of a group and their classes, in a thread of their own; ``option_count`` as in `extract`."""
+        return await asyncio.to_thread(self.ballots_sync, kind, texts_and_finishes, option_count)
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
         """Whether two bare answers are equal, None when time ran out; a label is normalised by the same rules."""
@@ -93,12 +95,15 @@ class Judge:
         """Kill the workers."""
         await asyncio.to_thread(self.close_sync)
 
-    def ballots_sync(self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]]) -> Ballots:
+    def ballots_sync(
+        self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]], option_count: int | None = None
+    ) -> Ballots:
         """`ballots` for threads.
 
         Raises `EngineError` when no worker starts or the judge is closed.
         """
-        answer_G = tuple(read_answer(text, kind, finish, self._config.limits) for text, finish in texts_and_finishes)
+        limits = self._config.limits
+        answer_G = tuple(read_answer(text, kind, finish, limits, option_count) for text, finish in texts_and_finishes)
         forms = list(dict.fromkeys(a.text for a in answer_G if a.text is not None))
         if kind == "choice":
             return _ballots(answer_G, {form: i for i, form in enumerate(forms)}, {})

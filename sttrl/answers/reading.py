@@ -8,11 +8,11 @@ from sttrl.answers.normalise import normalise
 from sttrl.types import Answer, AnswerKind, FinishReason
 
 
-def read_answer(text: str, kind: AnswerKind, finish: FinishReason, limits: Limits) -> Answer:
-    """The answer of a response in normal form, or the reason why it has none."""
+def read_answer(text: str, kind: AnswerKind, finish: FinishReason, limits: Limits, option_count: int | None = None) -> Answer:
+    """The answer of a response in normal form, or the reason why it has none; ``option_count`` as in `extract`."""
     if finish == "stop" and len(text) > limits.text_chars:
         return Answer(text=None, invalid="too_long")
-    raw = extract(text, kind, finish)
+    raw = extract(text, kind, finish, option_count)
     return raw if raw.text is None else read_label(raw.text, kind, limits)
 
 

@@ -85,7 +85,14 @@ def build_problem(
     if not prompt_T:
         raise UsageError(f"The prompt of question {question.id!r} has no tokens.", "Correct --prompt_format.")
     view_V = _views(question.text, tokenizer, prompt_format, system, views)
-    return Problem(id=question.id, index=question.index, kind=question.kind, prompt_T=prompt_T, view_V=view_V)
+    return Problem(
+        id=question.id,
+        index=question.index,
+        kind=question.kind,
+        prompt_T=prompt_T,
+        view_V=view_V,
+        option_count=question.option_count,
+    )
 
 
 def build_problems(

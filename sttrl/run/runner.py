@@ -199,7 +199,8 @@ class Runner:
     async def ballots(self, problem: Problem, group: Group) -> Ballots:
         """Judge a group on the question's clock."""
         with self.work[problem.id].watch.on("judge"):
-            return await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
+            texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
+            return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
 
     def observe(self, problem: Problem, step: Step) -> StepRecord:
         """Journal a finished step and say so; or hold it back, where its seconds are not known yet."""

@@ -209,7 +209,9 @@ class StandIn:
 class InlineJudge(Judge):
     """The real judge, without a thread of its own: what it is asked here takes no time."""
 
-    async def ballots(self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]]) -> Ballots:
+    async def ballots(
+        self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]], option_count: int | None = None
+    ) -> Ballots:
         """See `Judge.ballots`."""
         return self.ballots_sync(kind, texts_and_finishes)
 

@@ -106,6 +106,11 @@ def test_no_choice_letter_is_read_where_none_or_two_are_stated(text: str) -> Non
     assert read(text, "choice") == "<unparsable>"
 
 
+@pytest.mark.parametrize(("option_count", "letter"), [(None, "D"), (4, "D"), (3, None)])
+def test_a_letter_beyond_the_last_option_is_no_answer(option_count: int | None, letter: str | None) -> None:
+    assert read_answer(r"\boxed{D}", "choice", "stop", Limits(), option_count).text == letter
+
+
 @pytest.mark.parametrize("kind", ["math", "number", "choice"])
 def test_a_text_cut_at_the_token_limit_has_no_answer(kind: AnswerKind) -> None:
     answer = extract(r"The answer is B. \boxed{B} 42", kind, "length")
