@@ -1,0 +1,65 @@
+"""Pairs of a response and a label that users met, judged the way the report grades a label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sttrl.answers import Judge
+from sttrl.data.labels import read_label
+
+CASES: Final = Path(__file__).resolve().parents[3] / "shared" / "cases"
+FILES: Final = ("judge_right_today.jsonl", "judge_wrong_today.jsonl")
+UNMENDED: Final[frozenset[str]] = frozenset(
+    {
+        "choice: letters beyond D are never read",
+        "choice: usual wording or dressing not read",
+        'extraction: box without braces, display maths, \\text{5} after "answer is"',
+        "currency other than dollar",
+        "left side of an equation is thrown away",
+        "letter in front of the value (AMC boxes)",
+        "notation not understood",
+        "percent sign against bare number (number kind)",
+        "rounding to six decimals (lenient)",
+        "set, tuple and repeated members confused",
+        "thinking: answer taken from inside <think>",
+        "thousands separators and lists",
+        "times and ratios a:b read as quotients",
+        "unit or counted noun outside the table",
+        "very small decimals are all equal",
+    }
+)
+"""Names of faults whose cases are left out."""
+
+
+def cases(name: str) -> list[dict[str, Any]]:
+    """The cases of one file; none where the folder is absent."""
+    path = CASES / name
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    return [row for row in rows if row.get("fault") not in UNMENDED]
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    judge = Judge()
+    yield judge
+    judge.close_sync()
+
+
+def graded(judge: Judge, case: dict[str, Any]) -> bool | None:
+    """The verdict on one response: it is read and put into a class, and the class's first answer is compared with the label."""
+    label = read_label(case["label"], case["kind"])
+    assert label is not None, "the label cannot be read"
+    (answer,) = judge.ballots_sync(case["kind"], [(case["prediction"], "stop")]).representative_C or (None,)
+    return answer is not None and judge.equal_sync(case["kind"], answer, label)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no ../shared/cases beside the repository")
+@pytest.mark.parametrize("name", FILES)
+def test_every_pair_that_users_met_is_judged_as_a_person_would(judge: Judge, name: str) -> None:
+    wrong = [case for case in cases(name) if graded(judge, case) is not case["equal"]]
+    assert not wrong, "\n".join(json.dumps(case, ensure_ascii=False) for case in wrong)
