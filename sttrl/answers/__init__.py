@@ -7,7 +7,7 @@ of a group through `judge.Judge`, which asks killable worker processes what exac
 from __future__ import annotations
 
 from sttrl.answers.extract import extract
-from sttrl.answers.judge import Judge, JudgeConfig, JudgeStatistics
+from sttrl.answers.judge import Judge, JudgeConfig, JudgeStatistics, NoVerdict
 from sttrl.answers.limits import Limits, exceeded
 from sttrl.answers.normalise import normalise
 from sttrl.answers.reading import read_answer, read_label
@@ -17,6 +17,7 @@ __all__ = [
     "JudgeConfig",
     "JudgeStatistics",
     "Limits",
+    "NoVerdict",
     "exceeded",
     "extract",
     "normalise",

@@ -1,120 +1,238 @@
-"""Equivalence classes of normal forms: what exact rules decide, and the union of everything found equal."""
+"""When two normal forms are equal, and the classes of a group.
+
+Numbers, ratios, words, named values and members are compared by exact rules; ``ask`` decides about two formulas.
+"""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import product
 from typing import Final
 
-_INTEGER: Final = re.compile(r"-?\d+%?", re.ASCII)
-_PLAIN: Final = re.compile(r"-?(?:\d+(?:\.\d+)?|\d*\\frac\{\d+\}\{\d+\})%?", re.ASCII)
-_WORDS: Final = re.compile(r"[A-Za-z][A-Za-z' .-]{2,}")
-_IN_BASE: Final = re.compile(r"\w+_\{?\d+\}?", re.ASCII)
+from sttrl.answers.shapes import Formula, InBase, Members, Named, Number, Ratio, Settled, Shape, Words, shape
+
 _LOOSE_DIGITS: Final = re.compile(r"\d \d", re.ASCII)
-_TERM: Final = r"(?:\d+|\d*[a-cf-hj-z](?:\^(?:\d(?!\d)|\{\d\d\}))?)"
-_POLYNOMIAL: Final = re.compile(rf"-?{_TERM}(?:[+-]{_TERM})+", re.ASCII | re.IGNORECASE)
-_PARTS: Final = re.compile(r"([+-]?)(\d*)([a-z]?)(?:\^\{?(\d+)\}?)?", re.ASCII | re.IGNORECASE)
-_PRODUCT: Final = r"(?=\d|\\sqrt)(\d*)(?:\\sqrt\{(\d+)\})?"
-_SURD: Final = re.compile(rf"(-?)(?:{_PRODUCT}|\\frac\{{(-?){_PRODUCT}\}}\{{{_PRODUCT}\}})", re.ASCII)
-_IN_BRACKETS: Final = re.compile(r"([(\[])(-?\d+(?:,-?\d+)+)([)\]])", re.ASCII)
+_VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[a-df-hj-zA-Z]|\\(?:alpha|beta|gamma|theta|phi|lambda|mu|sigma|omega)")
+_RELATIVE_ERROR: Final = Fraction(1, 10**12)
+
+Ask = Callable[[str, str], bool]
+"""Decides about two forms by algebra."""
 
 
-def is_plain(form: str) -> bool:
-    """An integer, a decimal or a fraction of integers, or one of the shapes that have a value of their own: harmless to compare."""
-    return _PLAIN.fullmatch(form) is not None or _value(form) is not None
+class _Undecided(Exception):
+    """Exact rules do not say."""
 
 
 def decide(a: str, b: str) -> bool | None:
     """Whether two normal forms are equal as far as exact rules can tell; None leaves it to algebra.
 
-    Algebra would blur what these keep apart: 10 % and 0.1 and 10, integers, words that are anagrams, one numeral in two bases.
+    False is exact: such forms are never in one class. Algebra would blur what these rules keep apart.
     """
+    try:
+        return compare(a, b, _undecided)
+    except _Undecided:
+        return None
+
+
+def compare(a: str, b: str, ask: Ask) -> bool:
+    """Whether two normal forms are equal, by exact rules, and by ``ask`` for the formulas where those do not say."""
     if a == b:
         return True
-    if a.count("%") != b.count("%") or _both(_INTEGER, a, b) or _both(_IN_BASE, a, b):
-        return False
-    if _both(_WORDS, a, b):
-        return a.casefold() == b.casefold()
-    value_a, value_b = _value(a), _value(b)
-    if value_a and value_b and value_a[0] == value_b[0]:
-        return value_a == value_b
-    return False if _LOOSE_DIGITS.search(a) or _LOOSE_DIGITS.search(b) else None
+    one, other = shape(a), shape(b)
+    if isinstance(one, Named) or isinstance(other, Named):
+        return _compare_named(a, b, ask)
+    if isinstance(one, Members) or isinstance(other, Members):
+        return _compare_members(a, b, ask)
+    if "%" in a + b:
+        return a.count("%") == b.count("%") and compare(a.replace("%", ""), b.replace("%", ""), ask)
+    verdict = _compare_shapes(one, other)
+    if verdict is None:
+        verdict = False if _LOOSE_DIGITS.search(a) or _LOOSE_DIGITS.search(b) else ask(a, b)
+    return verdict
 
 
-def classes(forms: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
-    """Class of each form, numbered by first appearance: the connected components of the graph of equal pairs.
+def classes(forms: Sequence[str], same: Ask, apart: Ask) -> list[int]:
+    """Class of each form, numbered by first appearance; the partition does not depend on the order of the forms.
 
-    A verdict need not be transitive (0.333333 = 1/3 within rounding), so pairs are joined, and a pair already joined is not asked.
+    Pairs are joined, since equality within rounding is not transitive; a join never puts two forms that are ``apart`` into one
+    class: a form equal to both stays with the first of them in order of length and alphabet. A pair already joined is not asked.
     """
-    parent = list(range(len(forms)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    for i in range(len(forms)):
-        for j in range(i):
-            if root(i) != root(j) and same(forms[j], forms[i]):
-                parent[max(root(i), root(j))] = min(root(i), root(j))
+    members = [[i] for i in range(len(forms))]
+    order = sorted(range(len(forms)), key=lambda i: (len(forms[i]), forms[i]))
+    for place, i in enumerate(order):
+        for j in order[:place]:
+            joined, joining = members[j], members[i]
+            if joined is joining or any(apart(forms[u], forms[v]) for u, v in product(joined, joining)):
+                continue
+            if same(forms[j], forms[i]):
+                joined += joining
+                for k in joining:
+                    members[k] = joined
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(i), len(numbers)) for i in range(len(forms))]
+    return [numbers.setdefault(id(group), len(numbers)) for group in members]
 
 
-def _value(form: str) -> tuple[str, object] | None:
-    """Kind and value of a form whose kind is settled by equal values: a polynomial in one letter, a root, integers in brackets.
-
-    Algebra says the same of two values of one kind, but takes milliseconds to read each.
-    """
-    return _polynomial(form) or _surd(form) or _in_brackets(form)
+def _undecided(a: str, b: str) -> bool:
+    raise _Undecided
 
 
-def _polynomial(form: str) -> tuple[str, object] | None:
-    """A sum of terms in one letter with integer coefficients: the letter and the coefficients of its powers.
-
-    ``e`` and ``i`` are numbers and ``d`` is a differential; a letter's case does not count, as it does not to math-verify.
-    """
-    if not _POLYNOMIAL.fullmatch(form):
-        return None
-    letters: set[str] = set()
-    coefficients: Counter[int] = Counter()
-    for sign, digits, letter, power in _PARTS.findall(form):
-        if digits or letter:
-            coefficients[int(power or 1) if letter else 0] += int(sign + (digits or "1"))
-            letters.add(letter.lower())
-    letters.discard("")
-    if len(letters) != 1 or not any(value for power, value in coefficients.items() if power):
-        return None
-    return "polynomial", (letters, +coefficients, -coefficients)
-
-
-def _surd(form: str) -> tuple[str, object] | None:
-    """An integer times the root of one, or a fraction of two such: its sign and its square."""
-    match = _SURD.fullmatch(form) if "sqrt" in form else None
-    if not match:
-        return None
-    sign, factor, inside, sign_above, above, inside_above, below, inside_below = match.groups(default="")
-    top, bottom = _square(factor or above, inside or inside_above), _square(below, inside_below)
-    return ("surd", (sign == sign_above, Fraction(top, bottom))) if top and bottom else None
+def _compare_shapes(a: Shape, b: Shape) -> bool | None:
+    """The verdict on two single values; None where only algebra can tell."""
+    match a, b:
+        case (Number(), Number()):
+            return _equal_numbers(a, b)
+        case (Ratio(), Ratio()):
+            return _equal_ratios(a, b)
+        case (Ratio(), _) | (_, Ratio()):
+            return None if _has_colon(a) or _has_colon(b) else False
+        case (Words(), Words()) | (InBase(), InBase()):
+            return a == b
+        case (Words(), Number()) | (Number(), Words()):
+            return False
+        case (Settled(), Settled()) if a.kind == b.kind:
+            return a.value == b.value
+        case (Formula(), Formula()) if a.colon != b.colon:
+            return False
+    return None
 
 
-def _square(factor: str, inside: str) -> int:
-    return int(factor or 1) ** 2 * int(inside or 1)
+def _has_colon(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.colon
 
 
-def _in_brackets(form: str) -> tuple[str, object] | None:
-    """A point, or a range with its lower end first: the integers; the brackets belong to the kind."""
-    match = _IN_BRACKETS.fullmatch(form)
-    if not match:
-        return None
-    left, inside, right = match.groups()
-    integers = tuple(int(n) for n in inside.split(","))
-    if (left, right) == ("(", ")"):
-        return "()", integers
-    return (left + right, integers) if len(integers) == 2 and integers[0] < integers[1] else None
+def _equal_numbers(a: Number, b: Number) -> bool:
+    """Exactly equal; a long decimal also equals the fraction it is the beginning of, which no decimal equals exactly."""
+    if a.value == b.value:
+        return True
+    return any(
+        decimal.long and not _has_decimal(other.value) and abs(decimal.value - other.value) <= _RELATIVE_ERROR * abs(other.value)
+        for decimal, other in ((a, b), (b, a))
+    )
 
 
-def _both(pattern: re.Pattern[str], a: str, b: str) -> bool:
-    return pattern.fullmatch(a) is not None and pattern.fullmatch(b) is not None
+def _has_decimal(value: Fraction) -> bool:
+    """Some decimal equals the value."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def _equal_ratios(a: Ratio, b: Ratio) -> bool:
+    """Times are equal as times, ratios when they are in proportion; what may be either goes with the other."""
+    if a.must_be_time or b.must_be_time or (a.may_be_time and b.may_be_time):
+        return a.may_be_time and b.may_be_time and _equal_times(a, b)
+    if len(a.members) != len(b.members) or not any(a.members) or not any(b.members):
+        return a.members == b.members
+    return all(x * b.members[0] == y * a.members[0] for x, y in zip(a.members, b.members, strict=True))
+
+
+def _equal_times(a: Ratio, b: Ratio) -> bool:
+    """Without a.m. or p.m. a time of twelve hours is either half of the day."""
+    if bool(a.half) == bool(b.half):
+        return _of_the_day(a) == _of_the_day(b)
+    return a.members == b.members or _of_the_day(a) == _of_the_day(b)
+
+
+def _of_the_day(time: Ratio) -> tuple[Fraction, ...]:
+    hour, *rest = time.members
+    if time.half:
+        hour = hour % 12 + (12 if time.half == "p" else 0)
+    return hour, *rest
+
+
+def _compare_named(a: str, b: str, ask: Ask) -> bool:
+    """A name counts against another name only: x=3 is 3 and is not y=3."""
+    one, other = shape(a), shape(b)
+    if isinstance(one, Named) and isinstance(other, Named):
+        return _compare_two_named(one, other, lambda: ask(a, b), ask)
+    named, rest = (one, other) if isinstance(one, Named) else (other, one)
+    assert isinstance(named, Named)
+    if isinstance(rest, Formula) and rest.relation:
+        return ask(a, b)
+    return compare(named.value, b if named is one else a, ask)
+
+
+def _compare_two_named(a: Named, b: Named, ask_whole: Callable[[], bool], ask: Ask) -> bool:
+    if a.primes != b.primes:
+        return False
+    same_name = a.base == b.base and (a.script == b.script or not a.script or not b.script)
+    function_and_letter = bool(a.arguments) != bool(b.arguments) and not (a.script or b.script)
+    if same_name or function_and_letter:
+        return compare(a.value, b.value, ask)
+    return ask_whole() if _VARIABLE.search(a.value) and _VARIABLE.search(b.value) else False
+
+
+def _compare_members(a: str, b: str, ask: Ask) -> bool:
+    one, other = shape(a), shape(b)
+    if not (isinstance(one, Members) and isinstance(other, Members)):
+        several, text, rest = (one, b, other) if isinstance(one, Members) else (other, a, one)
+        assert isinstance(several, Members)
+        distinct = _distinct(several)
+        if len(distinct) == 1:
+            return compare(distinct[0], text, ask)
+        return ask(a, b) if isinstance(rest, Formula) and not rest.single else False
+    if one.names and other.names and set(one.names) != set(other.names):
+        return False
+    if len(one.names) > 1 and len(other.names) > 1:
+        values = dict(zip(other.names, other.members, strict=True))
+        return _in_order(one.members, [values[name] for name in one.names], ask)
+    return _compare_brackets(one, other, ask)
+
+
+def _compare_brackets(a: Members, b: Members, ask: Ask) -> bool:
+    """Sets and bare lists have no order, and only sets forget repetitions; a bare list may stand for a tuple in the same order."""
+    kinds = {a.brackets, b.brackets}
+    if len(a.names) > 1 or len(b.names) > 1:
+        return _in_order(a.members, b.members, ask)
+    if kinds == {"{}"}:
+        return _in_any_order(_distinct(a), _distinct(b), ask)
+    if kinds <= {"", "{}"}:
+        return _in_any_order(a.members, b.members, ask)
+    lists = kinds <= {"()", "[]", ""} and len(a.members) > 2
+    return (len(kinds) == 1 or kinds == {"", "()"} or lists) and _in_order(a.members, b.members, ask)
+
+
+def _distinct(several: Members) -> tuple[str, ...]:
+    """The members of a set without those that an earlier one equals; all members of anything else."""
+    if several.brackets != "{}":
+        return several.members
+    kept: list[str] = []
+    for member in several.members:
+        if not any(decide(member, earlier) for earlier in kept):
+            kept.append(member)
+    return tuple(kept)
+
+
+def _in_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
+    if len(a) != len(b):
+        return False
+    verdicts = [decide(x, y) for x, y in zip(a, b, strict=True)]
+    if False in verdicts:
+        return False
+    return all(verdict or compare(x, y, ask) for verdict, x, y in zip(verdicts, a, b, strict=True))
+
+
+def _in_any_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
+    """Whether the members can be paired off: first by exact rules, then by what those leave open."""
+    if len(a) != len(b):
+        return False
+    left = list(b)
+    open_members = []
+    for member in a:
+        partner = next((other for other in left if decide(member, other)), None)
+        if partner is None:
+            open_members.append(member)
+        else:
+            left.remove(partner)
+    if any(all(decide(member, other) is False for other in left) for member in open_members):
+        return False
+    for member in open_members:
+        partner = next((other for other in left if compare(member, other, ask)), None)
+        if partner is None:
+            return False
+        left.remove(partner)
+    return True

@@ -13,6 +13,7 @@ from typing import Final
 
 from sttrl.answers.choice import letters_in
 from sttrl.answers.notation import FONTS, SPELLINGS, UNITS, UNREADABLE
+from sttrl.answers.shapes import without_name
 from sttrl.types import AnswerKind
 
 _PASSES: Final = 32
@@ -24,19 +25,17 @@ _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
 _TEXT_UNIT: Final = re.compile(r"(?<=[\d})A-Za-z])\s*\\text\s*\{([^{}]*)\}\s*(?:\^\{?\d\}?)?$", re.ASCII)
 _PLAIN_UNIT: Final = re.compile(r"(?<=[\d})%])\s+([A-Za-z][A-Za-z ./]+?)(?:\^\{?\d\}?)?$", re.ASCII)
-_CONJUNCTION: Final = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*")
+_CONJUNCTION: Final = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|(?:,|(?<=[\d)}\]]))\s+(?:and|or)\s+")
 _DEGREE: Final = re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?(?![A-Za-z])|\\degree(?![A-Za-z])")
 _PERCENT: Final = re.compile(r"\s*(?:\\?%|\s*\\text\s*\{\s*(?:percent|%|\\%)\s*\}|(?<=\d)\s*percent(?![A-Za-z]))")
-_ASSIGNMENT: Final = re.compile(
-    r"(?:[A-Za-z](?:_\{?\w\}?)?|\\[a-z]+|[A-Za-z]\s?\([A-Za-z]\))\s*(?:=|\\in(?![A-Za-z]))\s*(?P<value>[^=<>]+)"
-)
 _FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FRACTION_BARE: Final = re.compile(r"\\frac\s*([0-9A-Za-z])(?=\s*[0-9A-Za-z{\\])")
 _FRACTION_TAIL: Final = re.compile(r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])")
 _SQRT_BARE: Final = re.compile(r"\\sqrt\s*([0-9A-Za-z])")
 _SCRIPT: Final = re.compile(r"([\^_])\s*\{\s*(\w)\s*\}(?!\w)")
-_SPACE: Final = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])|(?<=\d)\s+(?=[A-Za-z])", re.ASCII)
-_THOUSANDS: Final = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
+_SPACE: Final = re.compile(r"(?<![A-Za-z0-9])(?<!\d,)\s+|(?<=\d,)\s+(?!\d{3}(?!\d))|\s+(?![A-Za-z0-9])|(?<=\d)\s+(?=[A-Za-z])", re.ASCII)
+_THOUSANDS: Final = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
+_SPACED_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?%?", re.ASCII)
 _BRACKET: Final = re.compile(r"[(\[]|\\\{")
 _NUMBER: Final = re.compile(r"([-+]?)(\d*)(?:\.(\d*))?(%?)", re.ASCII)
 _SCIENTIFIC: Final = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,2}", re.ASCII)
@@ -54,8 +53,8 @@ _SCALES: Final = re.compile(r"\b(?:hundred|thousand|[mbtr]+illion|percent|dozen|
 def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
     r"""The normal form of a raw answer, or None where nothing readable is left or braces do not balance.
 
-    ``025`` and ``142.0`` become ``25`` and ``142``; ``1,000`` becomes ``1000``; ``x = 5`` becomes ``5``; ``\dfrac12`` and ``1/2``
-    become ``\frac{1}{2}``; units, currency and dressing go; a percent sign stays. Idempotent.
+    ``025`` and ``142.0`` become ``25`` and ``142``; ``1,000`` becomes ``1000``; ``x = 025`` becomes ``x=25``; ``\dfrac12`` and
+    ``1/2`` become ``\frac{1}{2}``; units, currency and dressing go. For the kind "number" names and percent signs go too. Idempotent.
     """
     if kind == "choice":
         letters = letters_in(raw)
@@ -66,14 +65,24 @@ def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
         for step in _STEPS:
             form = step(form)
         if kind == "number":
-            form = _number_in_words(form)
+            form = _number_in_words(form).removesuffix("%")
         if form == before:
-            return form if _is_complete(form) else None
+            return _named(form, kind) if _is_complete(form) else None
     return None
 
 
+def _named(form: str, kind: AnswerKind) -> str | None:
+    """The value after "x =" in normal form; the name stays, except before a number that is asked for."""
+    name, rest = without_name(form)
+    if not name:
+        return form
+    value = normalise(rest, kind)
+    return value if value is None or kind == "number" else name + value
+
+
 def _spellings(text: str) -> str:
-    return text.translate(SPELLINGS).replace("{,}", ",").replace(r"\!", "").replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
+    text = text.translate(SPELLINGS).replace("{,}", ",").replace(r"{\,}", r"\,").replace(r"\!", "")
+    return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
 
 
 def _dressing(text: str) -> str:
@@ -88,7 +97,7 @@ def _text(text: str) -> str:
     whole = _WHOLE_TEXT.fullmatch(text)
     if whole:
         return whole[1].strip()
-    return _TEXT_UNIT.sub(_without_unit, _CONJUNCTION.sub(",", text))
+    return _TEXT_UNIT.sub(_without_unit, _CONJUNCTION.sub(", ", text))
 
 
 def _without_unit(match: re.Match[str]) -> str:
@@ -99,11 +108,6 @@ def _without_unit(match: re.Match[str]) -> str:
 def _units(text: str) -> str:
     text = _PERCENT.sub("%", _DEGREE.sub("", text))
     return _PLAIN_UNIT.sub(_without_unit, text)
-
-
-def _assignment(text: str) -> str:
-    match = _ASSIGNMENT.fullmatch(text)
-    return match["value"] if match else text
 
 
 def _commands(text: str) -> str:
@@ -118,7 +122,9 @@ def _space(text: str) -> str:
 
 
 def _thousands(text: str) -> str:
-    """Commas in groups of three go, unless a bracket makes them the commas of a list: (1,200) has two members."""
+    """Commas or spaces in groups of three go, unless a bracket or a space makes a list: (1,200) and 1, 200 have two members."""
+    if _SPACED_THOUSANDS.fullmatch(text):
+        return text.replace(" ", "")
     return text if _BRACKET.search(text) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
 
 
@@ -176,5 +182,5 @@ def _is_complete(form: str) -> bool:
 
 
 _STEPS: Final[tuple[Callable[[str], str], ...]] = (
-    _spellings, _dressing, _text, _units, _assignment, _commands, _space, _thousands, _number, _wrappers,
+    _spellings, _dressing, _text, _units, _commands, _thousands, _space, _number, _wrappers,
 )  # fmt: skip

@@ -1,14 +1,16 @@
-"""Killable workers: each has a clock per request, is replaced when it dies, and belongs to one caller at a time."""
+"""Killable workers: each has CPU time per request, is replaced when it dies, and belongs to one caller at a time."""
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,22 +22,31 @@ _STARTS: Final = 3
 _REMEDY: Final = "Is math-verify installed (pip install 'math-verify[antlr4_9_3]'), and is there memory left?"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
-Loss = Literal["timeout", "error"]
+Loss = Literal["timeout", "error", "late"]
+"""Why there is no verdict: the CPU time was used up, the process died or failed, or nothing came back although CPU time was left."""
 
 
 class Lost(Exception):
-    """A request got no verdict: its time was up, or the worker died or failed on it."""
+    """A request got no verdict."""
 
     def __init__(self, reason: Loss) -> None:
         super().__init__(reason)
         self.reason: Loss = reason
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a worker found (None for an examination), and the CPU seconds it took."""
+
+    equal: bool | None
+    cpu_s: float
+
+
 class Worker:
     """One process and its replacements."""
 
-    def __init__(self, memory_mib: int) -> None:
-        self._memory_mib = memory_mib
+    def __init__(self, memory_mib: int, backstop_s: float = 60.0) -> None:
+        self._memory_mib, self._backstop_s = memory_mib, backstop_s
         self._closed = False
         self._lock = threading.Lock()
         self.kills = 0
@@ -46,35 +57,33 @@ class Worker:
         """Of the process that serves now."""
         return self._process.pid
 
-    def ask(self, request: dict[str, Any], clock_s: float) -> bool | None:
-        """The worker's verdict; raises `Lost` after ``clock_s``, or when processes die on the request or report a failure.
+    def ask(self, request: dict[str, Any], cpu_s: float) -> Reply:
+        """The worker's verdict; raises `Lost` when it used up ``cpu_s`` of CPU time, or processes died, failed or fell silent.
 
-        A process that dies is replaced and the request repeated once: it may have been killed from outside.
+        A process that dies or is silent until the backstop is replaced and the request repeated once: another program may have
+        killed it or kept the processor from it.
         """
-        try:
-            return self._ask_once(request, clock_s)
-        except (OSError, EOFError):
-            self._replace()
-        try:
-            return self._ask_once(request, clock_s)
-        except (OSError, EOFError):
-            self._replace()
-            raise Lost("error") from None
+        reason: Loss = "error"
+        for _ in range(2):
+            try:
+                return self._ask_once(request, cpu_s)
+            except (OSError, EOFError):
+                reason = "error"
+            except wire.Silence:
+                reason = "late"
+            if self._replace() == -signal.SIGPROF:
+                raise Lost("timeout")
+        raise Lost(reason)
 
-    def _ask_once(self, request: dict[str, Any], clock_s: float) -> bool | None:
+    def _ask_once(self, request: dict[str, Any], cpu_s: float) -> Reply:
         self.await_ready()
-        try:
-            wire.send(self._requests, request | {"clock_s": clock_s})
-            reply = wire.receive(self._replies, clock_s)
-        except wire.Silence:
-            self._replace()
-            raise Lost("timeout") from None
+        wire.send(self._requests, request | {"cpu_s": cpu_s})
+        reply = wire.receive(self._replies, self._backstop_s)
         if "error" in reply or reply["tired"]:
             self._replace()
         if "error" in reply:
             raise Lost("error")
-        verdict: bool | None = reply["equal"]
-        return verdict
+        return Reply(equal=reply["equal"], cpu_s=reply["cpu_s"])
 
     def close(self) -> None:
         """Kill the process; a request under way is lost."""
@@ -106,7 +115,7 @@ class Worker:
         self._ready = False
 
     def await_ready(self) -> None:
-        """Wait until the process has started, which no request's clock should pay for; raises `EngineError` if it cannot."""
+        """Wait until the process has started, which no request should pay for; raises `EngineError` if it cannot."""
         for _ in range(_STARTS):
             if self._closed:
                 raise EngineError("The judge is closed.")
@@ -125,21 +134,23 @@ class Worker:
         if not self._ready:
             raise EngineError(f"A judge worker died {_STARTS} times while it started.", _REMEDY)
 
-    def _replace(self) -> None:
+    def _replace(self) -> int:
+        """Start a new process, and return the exit code of the old one."""
         with self._lock:
             self._process.kill()
-            self._process.wait()
+            code = self._process.wait()
             self.release()
             self.kills += 1
             if not self._closed:
                 self._start()
+            return code
 
 
 class Pool:
-    """A few workers, lent to one caller each. Safe to use from any thread; uses no signals and does not fork."""
+    """A few workers, lent to one caller each. Safe to use from any thread; handles no signals and does not fork."""
 
-    def __init__(self, workers: int, memory_mib: int) -> None:
-        self.workers = tuple(Worker(memory_mib) for _ in range(workers))
+    def __init__(self, workers: int, memory_mib: int, backstop_s: float) -> None:
+        self.workers = tuple(Worker(memory_mib, backstop_s) for _ in range(workers))
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         for worker in self.workers:
             self._idle.put(worker)

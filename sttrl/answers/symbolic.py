@@ -1,6 +1,6 @@
 """Equality by algebra: math-verify in both directions. Imported by the worker only; it may hang or eat memory.
 
-math-verify's own timeouts are off: they are SIGALRM, and the clock here is the parent's. Only its LaTeX reader is used:
+math-verify's own timeouts are off: they are SIGALRM in the main thread, and here the kernel counts CPU time. Only its LaTeX reader is used:
 its reader of plain expressions ends in Python's eval.
 """
 
@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, FiniteSet, Float, Integer, Interval, Set, Symbol, Tuple, oo
+from sympy import Expr, FiniteSet, Float, Integer, Interval, Rational, Set, Symbol, Tuple, oo
 
 _CACHE_SIZE: Final = 1024
-_PRECISION: Final = 1e-5
+_RELATIVE_ERROR: Final = 1e-12
+_NEAR_ZERO: Final = 1e-28
+_DIGITS: Final = 30
 _INFINITY: Final = 123456.75
 _LARGEST: Final = 1e100
 _WARM_UP: Final = (r"\frac{\sqrt{3}}{2}", "0.5", r"(-1,\frac{1}{2}]", "x^2-3x+1", r"\begin{pmatrix}1\\2\end{pmatrix}", "3,5")
@@ -29,13 +31,18 @@ _READER: Final = LatexExtractionConfig(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """What was read, and what tells it apart cheaply: the power sums of its numbers, and whether it is a range of numbers."""
+    """What was read, and what tells it apart cheaply: the power sums of its numbers, and whether it is a range of numbers.
+
+    ``is_constant``: one number; ``is_decimal``: with a decimal in it, so that another number may be equal to 12 digits only.
+    """
 
     expressions: list[Any]
     sums: tuple[int, complex, complex, float] | None
     is_range: bool
+    is_constant: bool
+    is_decimal: bool
 
 
 class Algebra:
@@ -62,6 +69,8 @@ class Algebra:
         one, other = self._parse(a), self._parse(b)
         if _differ(one, other):
             return False
+        if one.is_constant and other.is_constant and (one.is_decimal or other.is_decimal):
+            return True
         return bool(
             verify(one.expressions, other.expressions, timeout_seconds=None)
             or verify(other.expressions, one.expressions, timeout_seconds=None)
@@ -72,8 +81,14 @@ class Algebra:
             text = form.replace("%", "")
             expressions = parse(f"${text}$", [_READER], fallback_mode="no_fallback", parsing_timeout=None)
             only = expressions[0] if len(expressions) == 1 else None
-            is_range = isinstance(only, Set) and not isinstance(only, FiniteSet)
-            self._parsed[form] = _Parsed(expressions, _power_sums(only), is_range)
+            sums, formula = _power_sums(only), only if isinstance(only, Expr) else None
+            self._parsed[form] = _Parsed(
+                expressions=expressions,
+                sums=sums,
+                is_range=isinstance(only, Set) and not isinstance(only, FiniteSet),
+                is_constant=formula is not None and sums is not None and not formula.free_symbols,
+                is_decimal=formula is not None and formula.has(Float),
+            )
             if len(self._parsed) > _CACHE_SIZE:
                 self._parsed.popitem(last=False)
         self._parsed.move_to_end(form)
@@ -81,7 +96,7 @@ class Algebra:
 
 
 def _differ(a: _Parsed, b: _Parsed) -> bool:
-    """Too far apart for any rounding, math-verify's to 6 decimals included, to make them equal.
+    """Too far apart to be equal; math-verify alone would round to 6 decimals and so lose small numbers.
 
     Equal expressions have equal values, and finding values takes a hundredth of the time of simplifying a difference.
     """
@@ -89,8 +104,8 @@ def _differ(a: _Parsed, b: _Parsed) -> bool:
         other = b if a.is_range else a
         return a.is_range != b.is_range and other.sums is not None and other.sums[0] == 1
     (count_a, first_a, second_a, size_a), (count_b, first_b, second_b, size_b) = a.sums, b.sums
-    size = max(1.0, size_a, size_b)
-    return count_a != count_b or abs(first_a - first_b) > _PRECISION * size or abs(second_a - second_b) > _PRECISION * size**2
+    error = _RELATIVE_ERROR * max(size_a, size_b) + _NEAR_ZERO
+    return count_a != count_b or abs(first_a - first_b) > error or abs(second_a - second_b) > error * max(size_a, size_b)
 
 
 def _power_sums(expression: Any) -> tuple[int, complex, complex, float] | None:
@@ -116,9 +131,9 @@ def _value(expression: Any) -> complex | None:
         return None
     if expression in (oo, -oo):
         return _INFINITY if expression == oo else -_INFINITY
-    points = {s: Float(1 + zlib.crc32(s.name.casefold().encode()) / 2**32) for s in expression.free_symbols}
+    points = {s: 1 + Rational(zlib.crc32(s.name.casefold().encode()), 2**32) for s in expression.free_symbols}
     try:
-        value = complex(expression.subs(points).doit().evalf(15))
+        value = complex(expression.subs(points).doit().evalf(_DIGITS))
     except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, NotImplementedError):
         return None
     return value if abs(value) < _LARGEST else None

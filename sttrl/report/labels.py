@@ -1,6 +1,7 @@
 """Where the labels enter, after the journal is written, and nowhere else: every distinct answer is graded against its question's label.
 
-Verdicts are kept in the run folder with a hash of the label, and one that is there is never worked out again.
+Verdicts are kept in the run folder with a hash of the label, and one that is there is never worked out again. Where the machine was
+too busy for a verdict there is none to keep, and the next report tries again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from sttrl.answers import NoVerdict
 from sttrl.data.labels import labels as labels_of
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.run.files import write_text
@@ -20,17 +22,17 @@ from sttrl.run.records import BallotsRecord, FinishedQuestion
 from sttrl.types import AnswerKind
 
 GRADES_FILE: Final = "grades.json"
-GRADES_SCHEMA: Final = 1
+GRADES_SCHEMA: Final = 2
 
 Verdicts = Mapping[str, bool | None]
-"""By representative answer: right, wrong, or None where the judge ran out of time (which counts as wrong)."""
+"""By representative answer: right, wrong, or None where there is no verdict (which counts as wrong)."""
 
 
 class Equality(Protocol):
     """The part of `sttrl.answers.Judge` that grading needs."""
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
-        """Whether two answers are equal; None when time ran out."""
+        """Whether two answers are equal; None when one is too much for the judge. Raises `NoVerdict` when the machine was too busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +85,12 @@ async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equ
     """Grade every distinct answer that has no verdict yet, and keep the verdicts in the run folder."""
     stored = _stored(run_folder)
     labelled = [question for question in finished if question.record.id in labels.by_id]
-    entries = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
+    graded = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
+    entries = {question_id: entry for question_id, (entry, _) in graded.items()}
     if entries != stored:
         content = {"schema": GRADES_SCHEMA, "questions": entries}
         write_text(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in entries.items()})
+    return Grades(verdicts={question_id: entry["verdicts"] | dict.fromkeys(late) for question_id, (entry, late) in graded.items()})
 
 
 def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
@@ -97,14 +100,27 @@ def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
     yield from (evaluation.poll.ballots for evaluation in question.evaluations)
 
 
-async def _graded(question: FinishedQuestion, labels: Labels, judge: Equality, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """The stored entry of a question with the verdicts that it lacks; a new one where the label is another."""
+async def _graded(
+    question: FinishedQuestion, labels: Labels, judge: Equality, stored: dict[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """The stored entry of a question with the verdicts that it lacks, and the answers that got none this time.
+
+    The entry is new where the label is another.
+    """
     digest, label = labels.digest(question.record.id), labels.by_id[question.record.id]
     known = dict(stored["verdicts"]) if stored is not None and stored["label_sha256"] == digest else {}
     answers = dict.fromkeys(answer for ballots in all_ballots(question) for answer in ballots.representative_C)
     missing = [answer for answer in answers if answer not in known]
-    verdicts = await asyncio.gather(*(judge.equal(labels.kind, answer, label) for answer in missing))
-    return {"label_sha256": digest, "verdicts": {**known, **dict(zip(missing, verdicts, strict=True))}}
+    found = await asyncio.gather(*(judge.equal(labels.kind, answer, label) for answer in missing), return_exceptions=True)
+    verdicts, late = dict(known), list[str]()
+    for answer, verdict in zip(missing, found, strict=True):
+        if isinstance(verdict, NoVerdict):
+            late.append(answer)
+        elif isinstance(verdict, BaseException):
+            raise verdict
+        else:
+            verdicts[answer] = verdict
+    return {"label_sha256": digest, "verdicts": verdicts}, late
 
 
 def _stored(run_folder: Path) -> dict[str, Any]:

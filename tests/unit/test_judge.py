@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sttrl.answers import Judge, JudgeConfig, Limits, read_answer
+from sttrl.answers import Judge, JudgeConfig, Limits, NoVerdict, read_answer
 from sttrl.answers.equivalence import decide
 from sttrl.answers.pool import Worker
 from sttrl.errors import EngineError
@@ -65,17 +65,11 @@ def among_honest(judge: Judge, hostile: str) -> Ballots:
     return judge.ballots_sync("math", [*boxed(*HONEST), (hostile, "stop")])
 
 
-class Starts(threading.local):
-    """Seconds that this thread has waited for worker processes to start: on a busy machine that is up to the other processes."""
-
-    seconds = 0.0
-
-
-def survives(judge: Judge, name: str, starts: Starts) -> None:
+def survives(judge: Judge, name: str) -> None:
     """The hostile answer stands first and so is what every other one is compared with."""
-    start, before = time.monotonic(), starts.seconds
+    before_s = judge.statistics.cpu_s
     ballots = judge.ballots_sync("math", [(CORPUS[name], "stop"), *boxed(*HONEST)])
-    assert time.monotonic() - start - (starts.seconds - before) < 6, name
+    assert judge.statistics.cpu_s - before_s < 6, name
     honest = [c for c in ballots.class_G[1:] if c is not None]
     assert tuple(map(list(dict.fromkeys(honest)).index, honest)) == HONEST_CLASSES, name
 
@@ -131,7 +125,7 @@ async def test_equal(judge: Judge, a: str, b: str, verdict: bool) -> None:
 
 
 def test_exact_rules_keep_apart_what_algebra_blurs() -> None:
-    assert decide("10%", "0.1") is False and decide("24", "25") is False and decide("0.5", r"\frac{1}{2}") is None
+    assert decide("10%", "0.1") is False and decide("24", "25") is False and decide(r"0.5\pi", r"\frac{\pi}{2}") is None
 
 
 @pytest.mark.parametrize(
@@ -158,8 +152,8 @@ def test_exact_rules_keep_apart_what_algebra_blurs() -> None:
         (r"\sqrt{\sqrt{4}}", r"\sqrt{2}", None),
         ("(1,-2)", "(1,2)", False),
         ("[1,2)", "[1,3)", False),
-        ("[1,2)", "[1,2]", None),
-        ("[3,1)", "[5,1)", None),
+        ("[1,2)", "[1,2]", False),
+        ("[3,1)", "[5,1)", False),
         ("(1,2)", "1<x<2", None),
     ],
 )
@@ -190,16 +184,29 @@ async def test_votes_are_counted_on_classes_and_not_on_strings(judge: Judge) -> 
     assert election.answer == "0.5" and election.count_C == (2, 3)
 
 
-def test_a_warm_group_takes_less_than_50_ms(judge: Judge) -> None:
-    forms = ["0.5", r"\frac{1}{2}", r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}", "12", "13", "2k+2", "2(k+1)", "0.25", r"\frac{\pi}{6}"]
-    texts = boxed(*(forms[i % 10] for i in range(64)))
-    judge.ballots_sync("math", texts)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        judge.ballots_sync("math", texts)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.05
+def test_plain_numbers_are_compared_without_a_question_to_a_worker(judge: Judge) -> None:
+    before = judge.statistics.comparisons
+    forms = (
+        "0.125",
+        "1/8",
+        r"\frac{2}{16}",
+        r"1.25\times10^{-1}",
+        "12.5e-2",
+        "0.126",
+        "1e-9",
+        r"10^{-9}",
+        r"1\frac{1}{8}",
+        "(1, 0.5)",
+        "(1,1/2)",
+    )
+    assert judge.ballots_sync("math", boxed(*forms)).class_G == (0, 0, 0, 0, 0, 1, 2, 2, 3, 4, 4)
+    assert judge.statistics.comparisons == before
+
+
+def test_a_pair_that_is_joined_or_told_apart_by_exact_rules_is_not_asked(judge: Judge) -> None:
+    before = judge.statistics.comparisons
+    judge.ballots_sync("math", boxed(*(f"{i % 4 + 1}(y+{i % 4})" for i in range(64)), *map(str, range(32))))
+    assert judge.statistics.comparisons - before <= 4 + 6 + 4 * 32
 
 
 @pytest.mark.skipif(not (DATA / "MATH-TTT.json").is_file(), reason="no benchmark data: set STTRL_DATA")
@@ -213,37 +220,36 @@ async def test_every_math_label_equals_itself_and_is_compared_in_time(judge: Jud
 
 
 @pytest.mark.slow
-def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hostile_answer_hangs_eats_memory_or_hurts_a_neighbour() -> None:
     assert len(CORPUS) >= 40
-    peak_mib, done, starts, await_ready = [0.0], threading.Event(), Starts(), Worker.await_ready
-
-    def timed(worker: Worker) -> None:
-        began = time.monotonic()
-        await_ready(worker)
-        starts.seconds += time.monotonic() - began
-
-    monkeypatch.setattr(Worker, "await_ready", timed)
-    judge = Judge(JudgeConfig(workers=2))
+    judges, names = (Judge(), Judge()), list(CORPUS)
+    peak_mib, done = [0.0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.05):
-            peak_mib[0] = max(peak_mib[0], *map(rss_mib, judge.pids))
+            peak_mib[0] = max(peak_mib[0], *(rss_mib(pid) for judge in judges for pid in judge.pids))
+
+    def half(judge: Judge, start: int) -> None:
+        for name in names[start::2]:
+            survives(judge, name)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    among_honest(judge, "")
-    base_mib = max(map(rss_mib, judge.pids))
+    for judge in judges:
+        among_honest(judge, "")
+    base_mib = max(rss_mib(pid) for judge in judges for pid in judge.pids)
     try:
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(lambda name: survives(judge, name, starts), CORPUS))
+            list(threads.map(half, judges, range(2)))
     finally:
         done.set()
         watcher.join()
-        judge.close_sync()
-    statistics = judge.statistics
+        for judge in judges:
+            judge.close_sync()
+    lost = sum(judge.statistics.timeouts + judge.statistics.errors for judge in judges)
     assert base_mib > 0 and peak_mib[0] < base_mib + 1024
-    assert 5 <= statistics.timeouts + statistics.errors <= len(CORPUS) / 4, "static limits catch almost all, the clock the rest"
-    assert not Path("/tmp/sttrl_pwned").exists()
+    assert 5 <= lost <= len(CORPUS) / 4, "static limits catch almost all, the CPU time the rest"
+    assert all(judge.statistics.late == 0 for judge in judges) and not Path("/tmp/sttrl_pwned").exists()
 
 
 def test_static_limits_need_no_worker() -> None:
@@ -257,10 +263,33 @@ def test_a_hostile_answer_abstains_is_counted_and_not_compared_again() -> None:
     first = among_honest(judge, hostile)
     assert first.answer_G[4].text is None and first.answer_G[4].invalid == "timeout" and first.class_G[4] is None
     assert (judge.statistics.timeouts, judge.statistics.kills) == (1, 1)
-    start = time.monotonic()
     assert among_honest(judge, hostile) == first
     assert judge.equal_sync("math", hostile.removeprefix("\\boxed{")[:-1], "5") is None
-    assert judge.statistics.kills == 1 and time.monotonic() - start < 0.5
+    assert (judge.statistics.timeouts, judge.statistics.kills) == (1, 1)
+    judge.close_sync()
+
+
+def test_an_answer_does_not_pay_for_a_processor_that_others_use() -> None:
+    judge = Judge(JudgeConfig(comparison_s=0.5, answer_s=0.5))
+    judge.ballots_sync("math", boxed("3(x+1)", "3x+3"))
+    os.kill(judge.pids[0], signal.SIGSTOP)
+    resume = threading.Timer(1.5, os.kill, (judge.pids[0], signal.SIGCONT))
+    resume.start()
+    ballots = judge.ballots_sync("math", boxed("2(x+1)", "2x+2"))
+    resume.join()
+    assert ballots.class_G == (0, 0) and judge.statistics.timeouts == judge.statistics.late == judge.statistics.kills == 0
+    judge.close_sync()
+
+
+def test_no_verdict_at_the_backstop_is_not_held_against_the_answer() -> None:
+    judge = Judge(JudgeConfig(comparison_s=600, answer_s=600, backstop_s=0.5))
+    hostile = CORPUS["exponent hidden in a fraction"]
+    for times in (1, 2):
+        ballots = among_honest(judge, hostile)
+        assert ballots.answer_G[4].invalid == "timeout" and judge.statistics.late >= times
+    with pytest.raises(NoVerdict):
+        judge.equal_sync("math", hostile.removeprefix("\\boxed{")[:-1], "5")
+    assert judge.statistics.timeouts == 0
     judge.close_sync()
 
 
@@ -303,16 +332,16 @@ def test_the_verdict_is_the_same_from_the_main_thread_a_second_thread_and_a_ray_
 
 
 def test_a_killed_worker_is_replaced_and_its_neighbours_lose_nothing(judge: Judge) -> None:
-    for eighths in (1, 3, 5):
+    for factor in (11, 13, 15):
         before = judge.pids
         os.kill(before[0], signal.SIGKILL)
-        ballots = judge.ballots_sync("number", boxed(str(eighths / 8), f"{eighths}/8", "0.25"))
+        ballots = judge.ballots_sync("math", boxed(f"{factor}(x+1)", f"{factor}x+{factor}", f"{factor}(x+2)"))
         assert ballots.class_G == (0, 0, 1) and judge.pids != before
 
 
 def test_memory_is_limited_beyond_what_the_worker_starts_with() -> None:
     worker = Worker(memory_mib=64)
-    assert worker.ask({"do": "equal", "a": "0.5", "b": "1/2"}, 5.0) is True
+    assert worker.ask({"do": "equal", "a": "0.5", "b": "1/2"}, 5.0).equal is True
     limits = Path(f"/proc/{worker.pid}/limits").read_text()
     size = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     worker.close()
@@ -345,9 +374,9 @@ def test_a_worker_dies_with_its_parent() -> None:
         "time.sleep(0.3)\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    process = subprocess.run([sys.executable, "-c", script, "busy"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, "-c", script, "busy"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     pid = int(process.stdout)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert time.monotonic() < deadline

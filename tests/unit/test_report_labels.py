@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_report_metrics import a_run, ballots, poll, question
 
-from sttrl.answers import Judge
+from sttrl.answers import Judge, NoVerdict
 from sttrl.data import SourceSpec
 from sttrl.errors import JournalError
 from sttrl.report import Labels, before_after_table, grade, load_labels, metrics_lines, read_grades, results_lines, write_report
@@ -22,12 +22,15 @@ SEVEN = {f"q{number}": "7" for number in range(4)}
 class CountingJudge:
     """Compares texts and remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy_with: str | None = None) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.busy_with = busy_with
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
         """Equal texts; "6" takes too long."""
         self.asked.append((a, b))
+        if a == self.busy_with:
+            raise NoVerdict
         return None if a == "6" else a == b
 
 
@@ -50,6 +53,21 @@ def test_verdicts_are_not_worked_out_again(tmp_path: Path) -> None:
     before = (tmp_path / "grades.json").stat().st_mtime_ns
     assert graded(tmp_path, SEVEN).asked == []
     assert (tmp_path / "grades.json").stat().st_mtime_ns == before
+
+
+def test_an_answer_that_got_no_verdict_on_a_busy_machine_is_tried_again_and_the_others_are_not(tmp_path: Path) -> None:
+    busy = asyncio.run(grade(a_run(), Labels(kind="number", by_id=SEVEN), CountingJudge(busy_with="5"), tmp_path))
+    assert busy.of("q1") == {"7": True, "5": None, "6": None} and busy.timeouts == 2
+    assert read_grades(tmp_path).of("q1") == {"7": True, "6": None}
+    assert graded(tmp_path, SEVEN).asked == [("5", "7")]
+    assert read_grades(tmp_path).of("q1") == {"7": True, "5": False, "6": None}
+
+
+def test_verdicts_of_an_earlier_schema_are_not_used(tmp_path: Path) -> None:
+    graded(tmp_path, SEVEN)
+    old = json.loads((tmp_path / "grades.json").read_text()) | {"schema": 1}
+    (tmp_path / "grades.json").write_text(json.dumps(old))
+    assert len(graded(tmp_path, SEVEN).asked) == 8
 
 
 def test_a_changed_label_is_graded_anew(tmp_path: Path) -> None:
