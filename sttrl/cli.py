@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -18,6 +18,10 @@ from sttrl.config import RunConfig, field_names
 from sttrl.errors import SttrlError, UsageError
 from sttrl.run.axes import Sweep, SweepRun, read_sweep
 from sttrl.settings import flags_from, flags_of
+from sttrl.template import template_settings
+
+if TYPE_CHECKING:
+    from sttrl.data import Table
 
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
@@ -50,8 +54,10 @@ class DataArguments:
     """A named data set, a file, or hf:org/name[:config][:split]."""
     data_dir: Path | None = None
     """Where named data sets are looked for first."""
-    question_column: str | None = None
-    """Column of the question."""
+    model: str | None = None
+    """Show one whole prompt as this model sees it: a hub id, a local folder, or builtin/<name>."""
+    question_column: tuple[str, ...] = ()
+    """Column of the question; several are joined in this order."""
     answer_column: str | None = None
     """Column of the label."""
     id_column: str | None = None
@@ -60,6 +66,14 @@ class DataArguments:
     """How answers are read, for data sets without a name."""
     on_bad_row: Literal["stop", "skip"] = "stop"
     """A row that cannot be used: stop with its place, or skip and count it."""
+    prompt_format: str | None = None
+    """A template holding {question}, for models without a chat template."""
+    system_prompt: str | None = None
+    """System message, in the place of one that a row has; an empty one leaves a row's out."""
+    chat_template_kwargs: str | None = None
+    """Settings of the model's chat template, as a JSON object."""
+    trust_remote_code: bool = False
+    """Let a model's repository bring its own code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +200,30 @@ def data_command(arguments: Sequence[str]) -> None:
         answer_kind=chosen.answer_kind,
         on_bad_row=chosen.on_bad_row,
     )
-    print(describe(read_table(spec)))
+    table = read_table(spec)
+    print(describe(table, whole_prompt(chosen, table)))
+
+
+def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
+    """The prompt of the first question as the chosen model sees it; None without a model, or where questions are not shown."""
+    settings = template_settings(chosen.chat_template_kwargs)
+    if chosen.model is None or not table.dataset.printable:
+        return None
+    from sttrl.data import build_problem, questions
+    from sttrl.launch import tokenizer_of
+
+    tokenizer = tokenizer_of(chosen.model, chosen.trust_remote_code)
+    problem = build_problem(
+        questions(table, limit=1)[0],
+        tokenizer,
+        instruction=table.dataset.instruction,
+        prompt_format=chosen.prompt_format,
+        max_prompt_tokens=sys.maxsize,
+        system=chosen.system_prompt,
+        template_settings=settings,
+        file=table.source,
+    )
+    return str(tokenizer.decode(problem.prompt_T))
 
 
 def env_command(arguments: Sequence[str]) -> None:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sttrl.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS
 from sttrl.errors import UsageError
+from sttrl.template import template_settings
 
 VotingFunction = Literal["majority", "energy", "confidence"]
 AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "none"]
@@ -25,43 +27,12 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodDefaults:
-    """What a setting is when the user leaves it to the method."""
-
-    steps: int
-    lora_lr: float
-    full_lr: float
-    continuous_lr: float | None = None
-    weight_decay: float = 0.01
-
-
-METHOD_DEFAULTS: dict[str, MethodDefaults] = {
-    "sttrl": MethodDefaults(steps=5, lora_lr=1e-3, full_lr=5e-7),
-    "ttrl": MethodDefaults(steps=1, lora_lr=1e-3, full_lr=5e-7),
-    "ttft": MethodDefaults(steps=5, lora_lr=1e-4, full_lr=1e-4, continuous_lr=5e-5),
-    "slot": MethodDefaults(steps=5, lora_lr=0.1, full_lr=0.1, weight_decay=1e-8),
-    "memo": MethodDefaults(steps=1, lora_lr=1e-5, full_lr=1e-5),
-    "none": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
-}
-"""Steps and rates by method: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392), MEMO's
-README; the rates of LoRA in sttrl and ttrl are derived."""
-
-TTRL_PRESETS: dict[str, tuple[int, int]] = {
-    "AIME-TTT": (8, 80),
-    "AMC-TTT": (8, 30),
-    "MATH-TTT": (32, 10),
-}
-"""Questions of a batch and epochs of TTRL's scripts, by data set."""
-TTRL_OTHERWISE = (32, 10)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Adapt a model to each question of a data set, without labels, and say what it gained."""
 
     dataset: str = "arithmetic-demo"
     """A named data set (AIME-TTT, AMC-TTT, MATH-TTT, MATH-L1-TTT to MATH-L5-TTT, GSM8K-TTT, GPQA-TTT, arithmetic-demo), a
-    .json/.jsonl/.parquet file, or hf:org/name[:config][:split]."""
+    .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or hf:org/name[:config][:split]."""
     model: str = "builtin/SmolLM2-135M-Instruct"
     """A hub id, a local Hugging Face folder, or builtin/<name>."""
     voting_function: VotingFunction = "majority"
@@ -183,8 +154,8 @@ class RunConfig:
     """Only the questions with these ids."""
     data_dir: Path | None = None
     """Where named data sets are looked for first; then the environment variable STTRL_DATA, then the hub."""
-    question_column: str | None = None
-    """Column of the question, when its name is unusual."""
+    question_column: tuple[str, ...] = ()
+    """Column of the question, when its name is unusual; several are joined in this order."""
     answer_column: str | None = None
     """Column of the label, when its name is unusual."""
     id_column: str | None = None
@@ -195,6 +166,10 @@ class RunConfig:
     """A row that cannot be used: stop with its place, or skip and count it."""
     prompt_format: str | None = None
     """A template holding {question}, for models without a chat template."""
+    system_prompt: str | None = None
+    """System message of every prompt, in the place of one that a row has; an empty one leaves a row's out."""
+    chat_template_kwargs: str | None = None
+    """Settings of the model's chat template, as a JSON object: '{"enable_thinking": false}'."""
 
     seed: int = 0
     """Every sample's seed is a hash of this, the question's id, the step and the sample's number."""
@@ -378,6 +353,16 @@ def _check_together(config: RunConfig) -> None:
         )
     if config.prompt_format is not None and "{question}" not in config.prompt_format:
         raise UsageError(f"--prompt_format {config.prompt_format!r} has no {{question}}.", "Write {question} where the question goes.")
+    _check_template(config)
+
+
+def _check_template(config: RunConfig) -> None:
+    """What goes into a chat template has no place beside ``prompt_format``."""
+    given = {"system_prompt": config.system_prompt, "chat_template_kwargs": template_settings(config.chat_template_kwargs)}
+    for name, value in given.items():
+        if value and config.prompt_format is not None:
+            text = getattr(config, name)
+            raise UsageError(f"--{name} {text!r} with --prompt_format: it needs the chat template.", "Leave one of them out.")
 
 
 def _check_used(config: RunConfig) -> None:

@@ -23,6 +23,7 @@ from sttrl.errors import QuestionsFailedError, UsageError
 from sttrl.run.files import write_json
 from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, claim, run_folder, source_of
 from sttrl.run.journal import JOURNAL, Journal, read_finished
+from sttrl.template import template_settings
 from sttrl.types import Problem, Question
 
 if TYPE_CHECKING:
@@ -183,8 +184,7 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
     check_packages()
     device = choose_device(config.device)
     check_names(config, device)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    be_quiet()
     from sttrl.engine.models import cached_numbers, context_length, load_tokenizer, model_folder, stop_token_ids
 
     model = model_folder(config.model, config.trust_remote_code)
@@ -194,6 +194,8 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
         tokenizer,
         instruction=table.dataset.instruction,
         prompt_format=config.prompt_format,
+        system=config.system_prompt,
+        template_settings=template_settings(config.chat_template_kwargs),
         max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens,
         on_bad_row=config.on_bad_row,
         file=table.source,
@@ -210,6 +212,21 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
         )
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
     return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer)
+
+
+def be_quiet() -> None:
+    """Let the libraries say to the screen what the user has asked for, and no more."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def tokenizer_of(model: str, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model, whose weights are not fetched for it. Raises `EngineError` or `UsageError` where there is none."""
+    be_quiet()
+    from sttrl.engine.models import load_tokenizer, model_folder
+
+    folder = model_folder(model) if model.startswith("builtin/") else Path(model).expanduser()
+    return load_tokenizer(folder, trust_remote_code)
 
 
 def engine_settings(

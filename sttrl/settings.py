@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def flags_from(settings: Mapping[str, object], where: str) -> list[str]:
     defaults, flags = RunConfig(), []
     for name, value in settings.items():
         default = getattr(defaults, name)
+        if name == "chat_template_kwargs" and isinstance(value, dict):
+            value = json.dumps(value)
         is_list = isinstance(value, list | tuple)
         if isinstance(value, dict) or isinstance(value, bool) != isinstance(default, bool) or (is_list and not isinstance(default, tuple)):
             raise UsageError(f"{where}: {name} cannot be {value!r}.", f"An example is {name}: {yaml_text(default)}; see --help.")

@@ -31,6 +31,8 @@ class Question:
     """1-based row in the file it came from."""
     option_count: int | None = None
     """How many options a choice question has, lettered from A; None: not known."""
+    system: str | None = None
+    """A system message that the row has of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from sttrl.data.check import describe
 from sttrl.data.ids import folder_name
-from sttrl.data.prompts import BuiltProblems, Tokenizer, build_problem, build_problems
+from sttrl.data.prompts import BuiltProblems, build_problem, build_problems
 from sttrl.data.registry import DATASETS, NamedDataset
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.data.table import OnBadRow, SkippedRow, Table, questions
+from sttrl.data.tokens import Tokenizer
 
 __all__ = [
     "DATASETS",

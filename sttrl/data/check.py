@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from statistics import median
 
+from sttrl.data.columns import listed
 from sttrl.data.labels import fits_kind, labels
 from sttrl.data.table import Row, Table
 
-_SHOWN_CHARS = 400
 _SHOWN_ROWS = 5
 
 
-def describe(table: Table) -> str:
-    """Return what was read, from where, and what looks wrong. Never shows a label, nor a question its authors withhold."""
+def describe(table: Table, prompt: str | None = None) -> str:
+    """Return what was read, from where, what looks wrong, and one whole prompt: ``prompt``, or without it the text that goes into one.
+
+    Never shows a label, nor a question its authors withhold.
+    """
     found = labels(table)
     lines = [
         ("data set", table.dataset.name),
         ("source", table.source),
         ("questions", _questions(table)),
         ("columns", _columns(table)),
+        ("not used", listed(table.columns.unused) or "none"),
         ("answers", f"{table.dataset.kind}; {len(found)} of {len(table.rows)} questions have a label"),
         ("length", _lengths(table.rows)),
         ("prompt", _prompt(table)),
-        ("example", _example(table)),
         ("skipped", _skipped(table)),
         *(("warning", warning) for warning in warnings(table)),
+        ("example", _example(table, prompt)),
     ]
     return "\n".join(f"{name:<10} {text}" for name, text in lines)
 
@@ -50,10 +54,14 @@ def _questions(table: Table) -> str:
 
 
 def _columns(table: Table) -> str:
-    columns = table.columns
+    columns, rows = table.columns, table.rows
+    question = " + ".join(map(repr, columns.question))
+    options = f", options {' '.join(map(repr, columns.options))}" if columns.options else ""
+    without = sum(row.options is None for row in rows) if columns.options else 0
+    missing = f" ({without} of {len(rows)} questions have none)" if without else ""
     answer = repr(columns.answer) if columns.answer is not None else "none"
     numbered = "by number" + (f" ({columns.id_note})" if columns.id_note else "")
-    return f"question {columns.question!r}, answer {answer}, id {repr(columns.id) if columns.id is not None else numbered}"
+    return f"question {question}{options}{missing}, answer {answer}, id {repr(columns.id) if columns.id is not None else numbered}"
 
 
 def _lengths(rows: tuple[Row, ...]) -> str:
@@ -67,12 +75,23 @@ def _prompt(table: Table) -> str:
     return f"at most {table.dataset.max_prompt_tokens} tokens; instruction: {table.dataset.instruction or 'none'}"
 
 
-def _example(table: Table) -> str:
+def _example(table: Table, prompt: str | None) -> str:
+    """The first question's whole prompt, every line of it set in."""
     row = table.rows[0]
     if not table.dataset.printable:
         return f"({row.id}) {len(row.text)} characters, not shown: its authors ask that questions stay out of plain text"
-    text = row.text[:_SHOWN_CHARS] + ("..." if len(row.text) > _SHOWN_CHARS else "")
-    return f"({row.id}) " + "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if prompt is not None:
+        return f"({row.id}) the whole prompt, as the model sees it:\n{_set_in(prompt)}"
+    instruction = table.dataset.instruction
+    text = row.text if not instruction or instruction in row.text else f"{row.text}\n{instruction}"
+    said = "what goes into the model's chat template (with --model: the whole prompt)"
+    system = f"system message:\n{_set_in(row.system)}\n{'':<10} question:\n" if row.system is not None else ""
+    return f"({row.id}) {said}:\n{'':<10} {system}{_set_in(text)}" if system else f"({row.id}) {said}:\n{_set_in(text)}"
+
+
+def _set_in(text: str) -> str:
+    """A text with each line behind a bar; what a terminal would obey is escaped."""
+    return "\n".join(f"  | {''.join(char if char.isprintable() else ascii(char)[1:-1] for char in line)}" for line in text.split("\n"))
 
 
 def _skipped(table: Table) -> str:

@@ -1,11 +1,15 @@
-"""Local files: .json, .jsonl (plain or .gz) and .parquet, read as data and never as code."""
+"""Local files: .json, .jsonl, .ndjson, .csv, .tsv (plain or .gz) and .parquet, read as data and never as code."""
 
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
+import io
 import json
+import re
 import zlib
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -18,13 +22,17 @@ MAX_FILE_BYTES = 2**30
 
 def read_file(path: Path) -> list[RawRow]:
     """Return the rows of a file with one of the known suffixes. Raises DataError where the file as a whole is bad."""
-    if path.name.endswith(".parquet"):
+    name = path.name.lower()
+    if name.endswith(".parquet"):
         return _parquet_rows(path)
     data = _read_bytes(path)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path} is UTF-16.", "Save it as UTF-8.")
     data = data.removeprefix(codecs.BOM_UTF8)
-    return _line_rows(data) if path.name.removesuffix(".gz").endswith(".jsonl") else _json_rows(path, data)
+    kind = name.removesuffix(".gz").rpartition(".")[2]
+    if kind in ("csv", "tsv"):
+        return _table_rows(path, data, kind)
+    return _json_rows(path, data) if kind == "json" or _is_list(data) else _line_rows(data)
 
 
 def first_line(error: Exception) -> str:
@@ -34,13 +42,48 @@ def first_line(error: Exception) -> str:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Is the file whole, and may you read it?") from error
     if len(data) > MAX_FILE_BYTES:
         raise DataError(f"{path} holds more than {MAX_FILE_BYTES // 2**20} MiB.", "Split it, or save it as .parquet.")
     return data
+
+
+def _is_list(data: bytes) -> bool:
+    """Whether a file whose name promises a row a line holds one JSON list of objects."""
+    return re.match(rb"\s*\[\s*(\{|\]\s*$)", data) is not None
+
+
+def _table_rows(path: Path, data: bytes, kind: str) -> list[RawRow]:
+    """The rows below a header; the row below it is row 1. Cells are text, and an empty one is an empty text."""
+    csv.field_size_limit(MAX_FILE_BYTES)
+    try:
+        text = data.decode()
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, kind), strict=True)
+        header, *rows = [cells for cells in reader if cells] or [[]]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}).", "Save it as UTF-8.") from error
+    except csv.Error as error:
+        where = f"{path} is not {kind.upper()} near line {reader.line_num}"
+        raise DataError(f"{where}: {error}.", 'Write a quote within quotes as "".') from error
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
+    if twice:
+        raise DataError(f"{path} has the column {twice[0][:40]!r} twice.", "Its first line must name every column once.")
+    return [RawRow(row=number, value=_record(header, cells)) for number, cells in enumerate(rows, start=1)]
+
+
+def _delimiter(text: str, kind: str) -> str:
+    """A tab in a .tsv; in a .csv the comma, or the semicolon or tab of a header that has more of them."""
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return "\t" if kind == "tsv" else max(",;\t", key=header.count)
+
+
+def _record(header: list[str], cells: list[str]) -> object:
+    if len(cells) != len(header):
+        return Unreadable(field="line", reason=f"has {len(cells)} cells, and the first line names {len(header)} columns")
+    return dict(zip(header, cells, strict=True))
 
 
 def _json_rows(path: Path, data: bytes) -> list[RawRow]:
@@ -51,7 +94,7 @@ def _json_rows(path: Path, data: bytes) -> list[RawRow]:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             return _line_rows(data)
-        raise DataError(f"{path} is not JSON: {error}.", "Rows one a line belong in a .jsonl file.") from error
+        raise DataError(f"{path} is not JSON: {error}.", "Is the file whole? Rows one a line belong in a .jsonl file.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON that can be read: {_reason(error)}.", "Correct the file.") from error
     rows = content.get("data") if isinstance(content, dict) else content

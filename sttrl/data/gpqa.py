@@ -12,18 +12,18 @@ _ID = "Record ID"
 
 
 def multiple_choice(row: Mapping[str, object]) -> Mapping[str, object]:
-    """Return {question, answer, id} with the options as A to D, in an order that depends on their text alone.
+    """Return {question, options, answer, id} with the options in an order that depends on their text alone.
 
     A row that is not made of texts comes back without a question, so that the reader of rows reports it.
     """
     texts = {name: row.get(name) for name in (_QUESTION, *_OPTIONS)}
     if not all(isinstance(text, str) for text in texts.values()):
-        return {"question": None, "answer": None, "id": row.get(_ID)}
+        return {"question": None, "options": None, "answer": None, "id": row.get(_ID)}
     question = str(texts[_QUESTION]).strip()
     options = {name: str(texts[name]).strip() for name in _OPTIONS}
     order = sorted(_OPTIONS, key=lambda name: (_digest(question, options[name]), name))
-    lines = [f"{letter}. {options[name]}" for letter, name in zip("ABCD", order, strict=True)]
-    return {"question": question + "\n\n" + "\n".join(lines), "answer": "ABCD"[order.index(_CORRECT)], "id": row.get(_ID)}
+    answer = "ABCD"[order.index(_CORRECT)]
+    return {"question": question, "options": [options[name] for name in order], "answer": answer, "id": row.get(_ID)}
 
 
 def _digest(question: str, option: str) -> bytes:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from string import ascii_uppercase
 
+from sttrl.data.cells import number_text
 from sttrl.data.rows import text_problem
-from sttrl.data.table import Table
+from sttrl.data.table import Options, Row, Table
 from sttrl.types import AnswerKind
 
 _FINAL = re.compile(r"^####[ \t]*(\S.*)$", re.MULTILINE)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
+_LETTERED = re.compile(r"[(\[]?[A-Za-z][)\].:]\s*(\S.*)", re.DOTALL)
+
+Style = Callable[[str, Options], int | None]
+"""The place of the option that a label means, None where it means none."""
 
 
 def labels(table: Table) -> Mapping[str, str]:
     """Return the normal form of the right answer by question id; a question without one is left out."""
     worked = table.columns.answer is not None and table.columns.answer.lower() == "solution"
-    read = {row.id: read_label(row.answer, table.dataset.kind, worked=worked) for row in table.rows}
+    kind, style = table.dataset.kind, _style(table.rows)
+    read = {row.id: read_label(_chosen(row, style, kind), kind, worked=worked) for row in table.rows}
     return {question_id: label for question_id, label in read.items() if label is not None}
 
 
@@ -44,16 +50,70 @@ def fits_kind(label: str, kind: AnswerKind) -> bool:
     return bool(_NUMBER.fullmatch(label)) if kind == "number" else bool(re.fullmatch("[A-Z]", label))
 
 
+def _by_name(text: str, options: Options) -> int | None:
+    """B, (B) or B. of options that are called A, B, C; or 2 of options that the file calls 1, 2, 3."""
+    return _place(text.strip(" ()[].:").casefold(), [name.casefold() for name in options.names])
+
+
+def _by_text(text: str, options: Options) -> int | None:
+    """An option's text, with a letter in front of it or without."""
+    texts = [_folded(option) for option in options.texts]
+    match = _LETTERED.fullmatch(text)
+    place = _place(_folded(text), texts)
+    return place if place is not None or match is None else _place(_folded(match[1]), texts)
+
+
+def _counted_from(first: int) -> Style:
+    """A number that says which option it is, the first one being ``first``."""
+
+    def by_number(text: str, options: Options) -> int | None:
+        return _place(_number(text), [str(number) for number in range(first, first + len(options.texts))])
+
+    return by_number
+
+
+_FROM_0, _FROM_1 = _counted_from(0), _counted_from(1)
+
+
+def _style(rows: Sequence[Row]) -> Style | None:
+    """How the file says which option is right: the way in which most labels can be read. None where no row has options."""
+    given = [(text, row.options) for row in rows if row.options and row.options.texts and (text := _said(row.answer)) is not None]
+    if not given:
+        return None
+    numbers = all(_number(text).isdigit() for text, _ in given)
+    styles = (_by_name, _FROM_0, _FROM_1, _by_text) if numbers else (_by_name, _by_text, _FROM_0, _FROM_1)
+    return max(styles, key=lambda style: sum(style(text, options) is not None for text, options in given))
+
+
+def _chosen(row: Row, style: Style | None, kind: AnswerKind) -> object:
+    """The letter of the option that a label means; its text where answers are no choices; else the cell as it is."""
+    text = _said(row.answer)
+    place = style(text, row.options) if style is not None and text is not None and row.options is not None else None
+    if place is None or row.options is None or (kind != "choice" and style is not _by_name):
+        return row.answer
+    return ascii_uppercase[place] if kind == "choice" else row.options.texts[place]
+
+
+def _said(cell: object) -> str | None:
+    text = _cell_text(cell)
+    return None if text is None else _final_part(text) or text.strip()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _place(wanted: str, found: Sequence[str]) -> int | None:
+    return found.index(wanted) if wanted in found else None
+
+
 def _cell_text(cell: object) -> str | None:
     if isinstance(cell, Mapping):
         cell = cell.get("ground_truth")
-    if isinstance(cell, bool) or (isinstance(cell, float) and not math.isfinite(cell)):
-        return None
-    if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
-    if isinstance(cell, int):
-        return str(cell) if abs(cell) < 10**1000 else None
-    return cell if isinstance(cell, str) else None
+    if isinstance(cell, list | tuple):
+        parts = [number_text(part) for part in cell]
+        return ", ".join(map(str, parts)) if parts and None not in parts else None
+    return number_text(cell)
 
 
 def _final_part(text: str) -> str | None:

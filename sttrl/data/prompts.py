@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sttrl.data.files import first_line
 from sttrl.data.table import OnBadRow, SkippedRow
+from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError
 from sttrl.types import Problem, Question
 
@@ -37,20 +39,6 @@ ANSWER_BEGINS = "The answer is \\boxed{"
 """What a view ends with, so that the next token begins the answer (derived)."""
 
 
-class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that prompts need."""
-
-    @property
-    def chat_template(self) -> Any:
-        """The model's chat template, or nothing."""
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
-        """The conversation as text, or as {"input_ids": ...}."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with the special tokens a plain text begins with."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuiltProblems:
     """The problems of a run, and the questions whose prompt was too long."""
@@ -67,24 +55,26 @@ def build_problem(
     prompt_format: str | None,
     max_prompt_tokens: int,
     system: str | None = None,
+    template_settings: Mapping[str, object] | None = None,
     file: str = "data set",
     views: int = 0,
 ) -> Problem:
     """Put a question into the model's chat template, or into ``prompt_format`` where given, and tokenise it.
 
     ``instruction`` follows the question unless the prompt has it already, as with models whose template says it.
-    ``views``: how many other wordings to make as well.
+    ``system``: the system message, instead of the row's own; an empty one leaves the row's out.
+    ``template_settings``: what the chat template is given besides. ``views``: how many other wordings to make as well.
     Raises UsageError where no prompt can be made, DataRowError where it has more than ``max_prompt_tokens``.
     """
-    _check_format(tokenizer, prompt_format, system)
-    text = _with_instruction(question.text, tokenizer, instruction, prompt_format, system)
-    prompt_T = _token_ids(text, tokenizer, prompt_format, system)
+    writer = _Writer(tokenizer, prompt_format, (question.system if system is None else system) or None, template_settings or {})
+    writer.check(question.id)
+    prompt_T = writer.token_ids(writer.with_instruction(question.text, instruction))
     if len(prompt_T) > max_prompt_tokens:
         problem = f"question {question.id!r} makes a prompt of {len(prompt_T)} tokens, more than --max_prompt_tokens {max_prompt_tokens}"
         raise DataRowError(file, question.row, "prompt", problem, "Raise it, or give --on_bad_row skip; a prompt is never cut.")
     if not prompt_T:
         raise UsageError(f"The prompt of question {question.id!r} has no tokens.", "Correct --prompt_format.")
-    view_V = _views(question.text, tokenizer, prompt_format, system, views)
+    view_V = _views(question.text, writer, views)
     return Problem(
         id=question.id,
         index=question.index,
@@ -103,6 +93,7 @@ def build_problems(
     prompt_format: str | None,
     max_prompt_tokens: int,
     system: str | None = None,
+    template_settings: Mapping[str, object] | None = None,
     on_bad_row: OnBadRow = "stop",
     file: str = "data set",
     views: int = 0,
@@ -119,6 +110,7 @@ def build_problems(
                 prompt_format=prompt_format,
                 max_prompt_tokens=max_prompt_tokens,
                 system=system,
+                template_settings=template_settings,
                 file=file,
                 views=views,
             )
@@ -133,54 +125,79 @@ def build_problems(
     return BuiltProblems(problems=tuple(problems), skipped=tuple(skipped))
 
 
-def _check_format(tokenizer: Tokenizer, prompt_format: str | None, system: str | None) -> None:
-    if prompt_format is None:
-        if not tokenizer.chat_template:
-            raise UsageError("The model has no chat template.", "Give --prompt_format, for example 'Question: {question} Answer:'.")
-    elif PLACEHOLDER not in prompt_format:
-        raise UsageError(f"--prompt_format {prompt_format!r} does not hold {PLACEHOLDER}.", "Put it where the question goes.")
-    elif system is not None:
-        raise UsageError("A system message needs the chat template.", "Write it into --prompt_format.")
+@dataclass(frozen=True)
+class _Writer:
+    """Writes a question into the chat template with its system message, or into the user's prompt format."""
+
+    tokenizer: Tokenizer
+    prompt_format: str | None
+    system: str | None
+    settings: Mapping[str, object]
+
+    def check(self, question_id: str) -> None:
+        """Raise UsageError where no prompt can be made."""
+        template = self.tokenizer.chat_template
+        if self.prompt_format is None:
+            if not template:
+                raise UsageError("The model has no chat template.", "Give --prompt_format, for example 'Question: {question} Answer:'.")
+            for name in self.settings:
+                if not re.search(rf"\b{re.escape(name)}\b", str(template)):
+                    reason = f"--chat_template_kwargs: the model's chat template reads no {name!r}."
+                    raise UsageError(reason, "Correct the name, or leave it out.")
+        elif PLACEHOLDER not in self.prompt_format:
+            raise UsageError(f"--prompt_format {self.prompt_format!r} does not hold {PLACEHOLDER}.", "Put it where the question goes.")
+        elif self.system is not None:
+            raise UsageError(
+                f"Question {question_id!r} has a system message, and --prompt_format has no place for one.",
+                "Write it into --prompt_format, and give --system_prompt '' to leave out the rows' own.",
+            )
+
+    def with_instruction(self, text: str, instruction: str | None) -> str:
+        """The question and, below it, the instruction, unless the prompt says it already."""
+        return text if not instruction or instruction in self.prompt(text, self.system) else f"{text}\n{instruction}"
+
+    def token_ids(self, text: str, answer: str | None = None) -> tuple[int, ...]:
+        """Token ids of a prompt, up to where the model goes on. Special tokens in question and system message are text."""
+        texts = [text, self.system or ""]
+        if specials_in(texts, self.tokenizer):
+            return encode_as_text(
+                texts,
+                lambda marked: self.prompt(marked[0], marked[1] if self.system else None, answer),
+                self.tokenizer,
+                begins=self.prompt_format is not None,
+            )
+        if self.prompt_format is not None:
+            return tuple(self.tokenizer.encode(self.prompt(text, None, answer)))
+        return tuple(self.chat(text, self.system, answer, return_dict=True)["input_ids"])
+
+    def prompt(self, text: str, system: str | None, answer: str | None = None) -> str:
+        """The prompt as text; ``answer`` begins the model's turn."""
+        if self.prompt_format is not None:
+            return self.prompt_format.replace(PLACEHOLDER, text) + (f" {answer}" if answer is not None else "")
+        return str(self.chat(text, system, answer, tokenize=False))
+
+    def chat(self, text: str, system: str | None, answer: str | None, **options: Any) -> Any:
+        """The conversation up to the model's turn, or into it, where ``answer`` begins it."""
+        from jinja2 import TemplateError
+
+        messages = [{"role": "user", "content": text}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        how = {"add_generation_prompt": True} if answer is None else {"continue_final_message": True}
+        try:
+            return self.tokenizer.apply_chat_template(messages, **how, **options, **self.settings)
+        except TemplateError as error:
+            remedy = "Leave the system message out with --system_prompt '', or give --prompt_format." if system else "Give --prompt_format."
+            raise UsageError(f"The model's chat template fails: {first_line(error)}.", remedy) from error
 
 
-def _with_instruction(text: str, tokenizer: Tokenizer, instruction: str | None, prompt_format: str | None, system: str | None) -> str:
-    if not instruction:
-        return text
-    bare = _chat(text, tokenizer, system, tokenize=False) if prompt_format is None else prompt_format + text
-    return text if instruction in bare else f"{text}\n{instruction}"
-
-
-def _token_ids(text: str, tokenizer: Tokenizer, prompt_format: str | None, system: str | None) -> tuple[int, ...]:
-    if prompt_format is not None:
-        return tuple(tokenizer.encode(prompt_format.replace(PLACEHOLDER, text)))
-    return tuple(_chat(text, tokenizer, system, return_dict=True)["input_ids"])
-
-
-def _views(text: str, tokenizer: Tokenizer, prompt_format: str | None, system: str | None, count: int) -> tuple[tuple[int, ...], ...]:
+def _views(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:
     """The first so many wordings of a prompt, each up to where its answer begins. They must begin alike."""
     if count > len(VIEWS):
         raise UsageError(f"--memo_views is {count}, and there are {len(VIEWS)} wordings of a prompt.", f"Use at most {len(VIEWS)}.")
-    worded = [view.replace(PLACEHOLDER, text) for view in VIEWS[:count]]
-    if prompt_format is not None:
-        view_V = tuple(tuple(tokenizer.encode(prompt_format.replace(PLACEHOLDER, each) + " " + ANSWER_BEGINS)) for each in worded)
-    else:
-        view_V = tuple(tuple(_chat(each, tokenizer, system, answer=ANSWER_BEGINS, return_dict=True)["input_ids"]) for each in worded)
+    view_V = tuple(writer.token_ids(view.replace(PLACEHOLDER, text), ANSWER_BEGINS) for view in VIEWS[:count])
     if len({view[:1] for view in view_V}) > 1:
         raise UsageError("The views of a prompt do not begin alike.", "Let --prompt_format begin with some text before {question}.")
     return view_V
-
-
-def _chat(text: str, tokenizer: Tokenizer, system: str | None, answer: str | None = None, **options: Any) -> Any:
-    """The conversation up to the model's turn, or into it, where ``answer`` begins it."""
-    from jinja2 import TemplateError
-
-    messages = [{"role": "user", "content": text}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
-    how = {"add_generation_prompt": True} if answer is None else {"continue_final_message": True}
-    try:
-        return tokenizer.apply_chat_template(messages, **how, **options)
-    except TemplateError as error:
-        raise UsageError(f"The model's chat template fails: {first_line(error)}.", "Give --prompt_format instead.") from error

@@ -19,15 +19,16 @@ BOXED = "Please reason step by step, and put your final answer within \\boxed{}.
 BOXED_LETTER = "Please reason step by step, and put the letter of your final answer within \\boxed{}."
 """The same for multiple choice (derived)."""
 
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
-"""Kinds of files that can be read."""
+_PLAIN_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXES), ".parquet")
+"""Kinds of files that can be read, in capital or small letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
     """Where a data set is on the hub.
 
-    ``where``: a column and the value that its rows must have. ``convert``: makes {question, answer, id} of a row.
+    ``where``: a column and the value that its rows must have. ``convert``: makes {question, options, answer, id} of a row.
     """
 
     repo: str

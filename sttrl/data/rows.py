@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from sttrl.data.cells import type_name
 from sttrl.data.ids import MAX_ID_CHARS, id_text
+from sttrl.data.layouts import LayoutError, options_of, question_of, with_options
 from sttrl.data.table import Columns, OnBadRow, Row, SkippedRow
 from sttrl.errors import DataRowError
 
@@ -70,14 +72,19 @@ def _parse_row(raw: RawRow, columns: Columns, *, file: str, name: str, index: in
     if isinstance(value, Unreadable):
         raise _bad(file, raw, value.field, value.reason)
     if not isinstance(value, Mapping):
-        raise _bad(file, raw, "row", f"is {_type_name(value)}, not an object")
-    text = _question_text(value.get(columns.question))
-    problem = _not_text(value.get(columns.question)) if text is None else text_problem(text)
-    if text is None or problem is not None:
-        raise _bad(file, raw, columns.question, problem or "is missing")
+        raise _bad(file, raw, "row", f"is {type_name(value)}, not an object")
+    try:
+        asked, system = question_of(value, columns)
+        options, lines = options_of(value, columns.options)
+    except LayoutError as error:
+        raise _bad(file, raw, error.field, error.problem) from error
+    text = with_options(asked, lines, options)
+    problem = text_problem(text) or (text_problem(system) if system else None)
+    if problem is not None:
+        raise _bad(file, raw, columns.needed or columns.question[0], problem)
     row_id = _row_id(raw, value, columns, file=file, name=name, seen=seen)
     answer = None if columns.answer is None else value.get(columns.answer)
-    return Row(id=row_id, index=index, row=raw.row, text=text, answer=answer)
+    return Row(id=row_id, index=index, row=raw.row, text=text, answer=answer, options=options, system=system)
 
 
 def _row_id(raw: RawRow, value: Mapping[str, object], columns: Columns, *, file: str, name: str, seen: Set[str]) -> str:
@@ -89,24 +96,6 @@ def _row_id(raw: RawRow, value: Mapping[str, object], columns: Columns, *, file:
     if row_id in seen:
         raise _bad(file, raw, columns.id, "is the id of an earlier row too")
     return row_id
-
-
-def _question_text(cell: object) -> str | None:
-    if isinstance(cell, str):
-        return cell
-    message = cell[0] if isinstance(cell, list) and len(cell) == 1 else None
-    if isinstance(message, Mapping) and message.get("role") == "user" and isinstance(message.get("content"), str):
-        return str(message["content"])
-    return None
-
-
-def _not_text(cell: object) -> str:
-    return "is missing" if cell is None else f"is {_type_name(cell)}, not text or one user message"
-
-
-def _type_name(value: object) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
 
 
 def _bad(file: str, raw: RawRow, field: str, problem: str) -> DataRowError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.columns import find_columns
 from sttrl.data.files import read_file
 from sttrl.data.hub import parse_hub_source, read_hub
+from sttrl.data.layouts import flattened
 from sttrl.data.registry import DATASETS, SUFFIXES, HubSource, NamedDataset, custom_dataset, unknown_dataset
 from sttrl.data.rows import RawRow, parse_rows
-from sttrl.data.table import OnBadRow, Table
+from sttrl.data.table import OnBadRow, Row, Table
 from sttrl.errors import DataError
 from sttrl.types import AnswerKind
 
@@ -26,7 +28,7 @@ class SourceSpec:
 
     dataset: str
     data_dir: Path | None = None
-    question_column: str | None = None
+    question_column: tuple[str, ...] = ()
     answer_column: str | None = None
     id_column: str | None = None
     answer_kind: AnswerKind | None = None
@@ -50,20 +52,29 @@ def read_table(source: SourceSpec) -> Table:
     file = _short(found.source)
     if not found.rows:
         raise DataError(f"{found.source} holds no rows.", "Give a file with at least one question.")
+    raw_rows = [replace(raw, value=flattened(raw.value)) if isinstance(raw.value, dict) else raw for raw in found.rows]
     columns = find_columns(
-        [raw.value for raw in found.rows],
+        [raw.value for raw in raw_rows],
         file=file,
         question_column=source.question_column,
         answer_column=source.answer_column,
         id_column=source.id_column,
     )
-    rows, skipped = parse_rows(found.rows, columns, file=file, name=found.dataset.name, on_bad_row=source.on_bad_row)
+    rows, skipped = parse_rows(raw_rows, columns, file=file, name=found.dataset.name, on_bad_row=source.on_bad_row)
     if not rows:
         first = skipped[0]
         reason = f"the first, row {first.row}, because field {first.field!r} {first.reason}"
         raise DataError(f"All {len(skipped)} rows of {found.source} are bad: {reason}.", "Is this the right file and column?")
-    dataset = found.dataset if source.answer_kind is None else replace(found.dataset, kind=source.answer_kind)
-    return Table(dataset=dataset, source=found.source, columns=columns, rows=rows, skipped=skipped)
+    return Table(dataset=_kind(found.dataset, source.answer_kind, rows), source=found.source, columns=columns, rows=rows, skipped=skipped)
+
+
+def _kind(dataset: NamedDataset, asked: AnswerKind | None, rows: Sequence[Row]) -> NamedDataset:
+    """The data set with the kind of answers that was asked for; else, without a name, choices where most rows have options."""
+    if asked is not None:
+        return replace(dataset, kind=asked)
+    if dataset.name not in DATASETS and 2 * sum(row.options is not None for row in rows) > len(rows):
+        return custom_dataset(dataset.name, "choice")
+    return dataset
 
 
 def _find(source: SourceSpec) -> _Found:
@@ -73,7 +84,7 @@ def _find(source: SourceSpec) -> _Found:
     if name.startswith("hf:"):
         return _find_on_hub(parse_hub_source(name), source.answer_kind)
     path = Path(name).expanduser()
-    if path.name.endswith(SUFFIXES) and path.is_file():
+    if path.name.lower().endswith(SUFFIXES) and path.is_file():
         stem = _stem(path)
         return _Found(dataset=DATASETS.get(stem) or custom_dataset(stem, source.answer_kind), source=str(path), rows=read_file(path))
     if path.is_file():
@@ -120,8 +131,8 @@ def _hub_name(hub: HubSource) -> str:
 
 
 def _stem(path: Path) -> str:
-    suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len)
-    return path.name.removesuffix(suffix) or "data"
+    suffix = max((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), key=len)
+    return path.name[: -len(suffix)] or "data"
 
 
 def _short(source: str) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sttrl.data.registry import NamedDataset
 from sttrl.errors import DataRowError, UsageError
-from sttrl.types import Question
+from sttrl.types import AnswerKind, Question
 
 OnBadRow = Literal["stop", "skip"]
 """What a bad row does: ``stop`` raises it, ``skip`` leaves it out and reports it."""
@@ -17,23 +17,50 @@ OnBadRow = Literal["stop", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns used. ``answer`` None: no labels. ``id`` None: rows are numbered, and ``id_note`` may say why."""
+    """The columns used. ``answer`` None: no labels. ``id`` None: rows are numbered, and ``id_note`` may say why.
 
-    question: str
+    ``question``: the parts of a question, joined in this order; a part that a row lacks is left out.
+    ``needed``: the part that no row may lack; None: any part will do. ``options``: one column of lists, or one column
+    for each option. ``unused``: the other columns of the file.
+    """
+
+    question: tuple[str, ...]
+    needed: str | None
     answer: str | None
     id: str | None
     id_note: str | None = None
+    options: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a choice question in the order of the file. ``names``: what the file calls each of them, such as A or 1.
+
+    Both are empty where the file has them as one text that is not a list.
+    """
+
+    texts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A good row. ``row``: 1-based place in its file. ``answer``: the cell as it was read. Neither text is in the repr."""
+    """A good row. ``row``: 1-based place in its file. ``text``: the whole question, options included. ``system``: its own
+    system message. ``answer``: the cell as it was read. No text is in the repr."""
 
     id: str
     index: int
     row: int
     text: str = field(repr=False)
     answer: object = field(repr=False)
+    options: Options | None = field(default=None, repr=False)
+    system: str | None = field(default=None, repr=False)
+
+    @property
+    def option_count(self) -> int | None:
+        """How many options the row has, None where that is not known."""
+        return len(self.options.texts) or None if self.options is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +99,11 @@ def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None 
         if limit < 1:
             raise UsageError(f"--limit {limit} leaves no question.", "Give 1 or more.")
         rows = rows[:limit]
-    return tuple(Question(id=row.id, index=row.index, text=row.text, kind=table.dataset.kind, row=row.row) for row in rows)
+    return tuple(_question(row, table.dataset.kind) for row in rows)
+
+
+def _question(row: Row, kind: AnswerKind) -> Question:
+    return Question(id=row.id, index=row.index, text=row.text, kind=kind, row=row.row, option_count=row.option_count, system=row.system)
 
 
 def _chosen(table: Table, ids: tuple[str, ...]) -> tuple[Row, ...]:

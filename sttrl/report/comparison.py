@@ -16,7 +16,8 @@ from sttrl.run.records import FinishedQuestion
 
 COMPARABLE: Final = (
     "dataset", "question_column", "answer_column", "answer_kind", "limit", "ids", "val_samples", "val_temp", "val_top_p",
-    "max_prompt_tokens", "max_response_tokens", "prompt_format",
+    "max_prompt_tokens", "max_response_tokens", "prompt_format", "system_prompt",
+    "chat_template_kwargs",
 )  # fmt: skip
 """Settings that must be the same for two runs to be compared question by question."""
 NOTED: Final = {

@@ -83,7 +83,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ValueError("no settings of a run")
     except (OSError, ValueError) as error:
         raise JournalError(f"{folder} is not a run folder: it has no readable {CONFIG}.", "Give a folder under outputs/.") from error
-    return value
+    named = value.get("question_column")
+    # A run folder of an older sttrl has one name, or null, where there is a list.
+    return {**value, "question_column": [named] if isinstance(named, str) else named or []}
 
 
 def attempts(folder: Path) -> tuple[int, dict[str, float]]:
@@ -103,7 +105,7 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
     return SourceSpec(
         dataset=plain["dataset"],
         data_dir=data_dir or (Path(own) if own else None),
-        question_column=plain["question_column"],
+        question_column=tuple(plain["question_column"]),
         answer_column=plain["answer_column"],
         id_column=plain["id_column"],
         answer_kind=plain["answer_kind"],

@@ -33,7 +33,9 @@ ISSUE_FLAGS: dict[str, tuple[str, Any]] = {
     "max_prompt_tokens": ("512", 512), "max_response_tokens": ("64", 64), "lora_rank": ("8", 8), "lora_alpha": ("64", 64),
     "kl_coef": ("0.01", 0.01), "limit": ("2", 2), "ids": ("60", ("60",)), "seed": ("7", 7), "output_dir": ("/tmp/o", Path("/tmp/o")),
     "run_name": ("mine", "mine"), "data_dir": ("/data", Path("/data")), "on_bad_row": ("skip", "skip"),
-    "prompt_format": ("Q: {question} A:", "Q: {question} A:"), "trust_remote_code": ("", True), "deterministic": ("", True),
+    "prompt_format": ("Q: {question} A:", "Q: {question} A:"), "system_prompt": ("Be brief.", "Be brief."),
+    "question_column": ("body", ("body",)), "chat_template_kwargs": ('{"enable_thinking": false}', '{"enable_thinking": false}'),
+    "trust_remote_code": ("", True), "deterministic": ("", True),
     "track": ("wandb", ("wandb",)),
 }  # fmt: skip
 
@@ -61,6 +63,18 @@ def test_further_flags(name: str, form: str) -> None:
 def test_several_ids_and_trackers() -> None:
     config = parse_run(["--ids", "a", "b", "c", "--track", "wandb", "tensorboard"])
     assert (config.ids, config.track) == (("a", "b", "c"), ("wandb", "tensorboard"))
+
+
+def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
+    content = {"question_column": ["body", "question"], "chat_template_kwargs": {"enable_thinking": False}, "system_prompt": ""}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+    config = parse_run(["--config", str(tmp_path / "a.yaml")])
+    assert config == parse_run(["--config", str(tmp_path / "a.yaml"), "--chat_template_kwargs", '{"enable_thinking": false}'])
+    assert (config.question_column, config.chat_template_kwargs, config.system_prompt) == (
+        ("body", "question"), '{"enable_thinking": false}', "",
+    )  # fmt: skip
+    (tmp_path / "a.yaml").write_text("question_column: body")
+    assert parse_run(["--config", str(tmp_path / "a.yaml")]).question_column == ("body",)
 
 
 def test_the_command_of_the_readme_of_the_seed() -> None:
@@ -203,6 +217,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("--voting_function plurality", ["--voting_function", "'plurality'", "'majority'"]),
         ("--adaptation_method ttt", ["--adaptation_method", "'ttt'", "'sttrl'", "'none'"]),
         ("--prompt_format nothing", ["--prompt_format 'nothing'", "{question}"]),
+        ("--chat_template_kwargs thinking", ["--chat_template_kwargs 'thinking'", "no JSON object"]),
         ("--separate_ref_gpu", ["--separate_ref_gpu with LoRA", "--lora_rank 0"]),
         ("--n_vote 3", ["--n_vote", "Did you mean --n_votes"]),
         ("--datset AIME-TTT", ["--datset", "Did you mean --dataset"]),

@@ -36,11 +36,39 @@ def test_data_of_a_file_with_bad_rows(tmp_path: Path, capsys: Said) -> None:
     assert "row 2" in capsys.readouterr().out
 
 
+VERL_ROW = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1? <|im_end|>"}]}
+
+
+def shown(capsys: Said, *flags: str) -> str:
+    """The whole example that `data` shows of a file of one verl row."""
+    Path("rows.jsonl").write_text(json.dumps(VERL_ROW))
+    assert main(["data", "rows.jsonl", *flags]) == 0
+    return "\n".join(line[4:] for line in capsys.readouterr().out.splitlines() if line.startswith("  | "))
+
+
+def test_data_shows_one_whole_prompt_as_the_model_sees_it(capsys: Said, tiny_model: Path) -> None:
+    flags = ("--model", str(tiny_model))
+    whole = shown(capsys, "--model", "builtin/SmolLM2-135M-Instruct")
+    asked = "1 + 1? <|im_end|>\nPlease reason step by step, and put your final answer within \\boxed{}."
+    start = "<|im_start|>system\n"
+    assert whole == f"{start}Be brief.<|im_end|>\n<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+    mine = shown(capsys, "--model", "builtin/SmolLM2-135M-Instruct", "--system_prompt", "Be kind.")
+    assert mine == whole.replace("Be brief.", "Be kind.")
+    assert shown(capsys) == f"Be brief.\n{asked}"
+    assert "reads no 'thinking'" in complaint(capsys, "data", "rows.jsonl", *flags, "--chat_template_kwargs", '{"thinking": 1}', code=2)
+    assert "is no JSON object" in complaint(capsys, "data", "rows.jsonl", "--chat_template_kwargs", "thinking", code=2)
+
+
+@pytest.mark.parametrize("model", ["no/such-model", "nowhere"])
+def test_data_of_a_model_that_is_not_there_is_one_line(model: str, capsys: Said) -> None:
+    assert model in complaint(capsys, "data", "arithmetic-demo", "--model", model, code=4)
+
+
 @pytest.mark.skipif(DATA is None, reason="no benchmark data here")
 def test_data_never_shows_what_its_authors_withhold(capsys: Said) -> None:
     import gzip
 
-    assert main(["data", "GPQA-TTT", "--data_dir", str(DATA)]) == 0
+    assert main(["data", "GPQA-TTT", "--data_dir", str(DATA), "--model", "builtin/SmolLM2-135M-Instruct"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "198" in text and "not shown" in text
     (path,) = Path(str(DATA)).glob("GPQA-TTT.json*")

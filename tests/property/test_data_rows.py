@@ -18,11 +18,11 @@ from sttrl.data.labels import labels
 from sttrl.data.rows import RawRow, parse_rows
 from sttrl.errors import DataError, DataRowError
 
-KEYS = ["question", "prompt", "problem", "answer", "solution", "id", "unique_id", "", "\0", "data", "\ud800"]
+KEYS = ["question", "prompt", "answer", "solution", "id", "unique_id", "options", "context", "", "\0", "data", "\ud800"]
 LONG_TEXT = "x" * 1_000_001
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "\ufeff", "../..", "{question}", "#### 7", r"\boxed{{7}", r"\boxed{7", "7", "é"]
 ODD_NUMBERS: list[Any] = [None, True, 0, -1, 1.5, float("nan"), float("inf"), 10**5000]
-ODD_CELLS: list[Any] = [*ODD_NUMBERS, b"bytes", [], {}, [1], object(), {"ground_truth": "1"}, LONG_TEXT]
+ODD_CELLS: list[Any] = [*ODD_NUMBERS, b"bytes", [], {}, [1], object(), {"ground_truth": "1"}, ["x", "y"], {"text": ["x", "y"]}, LONG_TEXT]
 
 
 def garbage_row(rng: random.Random) -> Any:
@@ -105,9 +105,12 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(LINES, st.sampled_from(["set.json", "set.jsonl", "set.json.gz", "set.jsonl.gz"]), st.booleans(), st.integers(0, 40))
-def test_any_json_file_is_a_table_or_a_data_error(lines: list[bytes], name: str, packed: bool, cut: int) -> None:
+FILES = ["set.json", "set.jsonl", "set.json.gz", "set.jsonl.gz", "set.ndjson", "set.csv", "set.TSV", "set.csv.gz"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(LINES, st.sampled_from(FILES), st.booleans(), st.integers(0, 40))
+def test_any_file_of_text_is_a_table_or_a_data_error(lines: list[bytes], name: str, packed: bool, cut: int) -> None:
     content = b"\n".join(lines)
     if name.endswith(".gz") and packed:
         content = gzip.compress(content, mtime=0)

@@ -11,7 +11,6 @@ from typing import Any, get_args
 import pytest
 
 from sttrl.config import (
-    METHOD_DEFAULTS,
     USED_BY,
     AdaptationMethod,
     ConfidenceKind,
@@ -23,8 +22,9 @@ from sttrl.config import (
     field_names,
     to_plain,
 )
+from sttrl.defaults import METHOD_DEFAULTS
 from sttrl.errors import UsageError
-from sttrl.run.folder import default_name, identity, run_folder
+from sttrl.run.folder import claim, default_name, identity, read_config, run_folder, source_of
 
 BAD: dict[str, dict[str, Any]] = {
     "steps": {"steps": -1},
@@ -55,6 +55,11 @@ BAD: dict[str, dict[str, Any]] = {
     "learner_ranks ": {"learner_ranks": 33},
     "separate_ref_gpu": {"separate_ref_gpu": True},
     "prompt_format": {"prompt_format": "no place for it"},
+    "system_prompt": {"prompt_format": "{question}", "system_prompt": "Be brief."},
+    "chat_template_kwargs": {"prompt_format": "{question}", "chat_template_kwargs": '{"a": 1}'},
+    "chat_template_kwargs ": {"chat_template_kwargs": "enable_thinking=false"},
+    "chat_template_kwargs  ": {"chat_template_kwargs": "[1]"},
+    "chat_template_kwargs   ": {"chat_template_kwargs": '{"messages": []}'},
     "max_logprob_gap": {"max_logprob_gap": float("nan")},
     "max_logprob_gap ": {"max_logprob_gap": -0.5},
     "mini_batches": {"n_train": 4, "mini_batches": 5},
@@ -87,7 +92,7 @@ def test_a_bad_value_is_one_line_with_flag_value_and_remedy(flag: str) -> None:
 def test_the_edges_of_what_is_allowed() -> None:
     RunConfig(steps=0, n_votes=2, n_train=2, val_samples=1, max_response_tokens=1, lora_rank=0, limit=1, top_p=1.0, val_temp=0.0, lr=0.0)
     RunConfig(separate_ref_gpu=True, lora_rank=0)
-    RunConfig(learner_ranks=32, prompt_format="{question}")
+    RunConfig(learner_ranks=32, prompt_format="{question}", system_prompt="", chat_template_kwargs="{}")
 
 
 def test_it_is_frozen_and_keyword_only() -> None:
@@ -194,6 +199,7 @@ OTHER: dict[str, Any] = {
     "dataset": "AIME-TTT", "model": "other/model", "adaptation_method": "none", "continuous": True, "steps": 6, "n_votes": 65,
     "n_train": 31, "temp": 0.9, "seed": 1, "ids": ("x",), "limit": 3, "deterministic": True,
     "lr": 0.1, "val_temp": 0.5, "prompt_format": "{question}!",
+    "question_column": ("a", "b"), "system_prompt": "Be brief.", "chat_template_kwargs": '{"enable_thinking": false}',
 }  # fmt: skip
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
@@ -218,3 +224,14 @@ def test_the_folder_s_name_follows_what_the_run_does() -> None:
 def test_a_folder_s_name_is_one_plain_name(hostile: str) -> None:
     for config in (RunConfig(dataset=hostile), RunConfig(model=hostile)):
         assert "/" not in default_name(config) and "<" not in default_name(config) and not default_name(config).startswith(".")
+
+
+def test_a_folder_that_names_its_question_column_in_the_older_way_is_the_same_run(tmp_path: Path) -> None:
+    for older, now in ((None, ()), ("body", ("body",))):
+        config = RunConfig(question_column=now, output_dir=tmp_path, run_name=str(older))
+        run_folder(config).mkdir()
+        plain = {**to_plain(config), "question_column": older}
+        (run_folder(config) / "config.json").write_text(json.dumps(plain))
+        (run_folder(config) / "journal.jsonl").write_text("{}\n")
+        claim(run_folder(config), config)
+        assert source_of(read_config(run_folder(config))).question_column == now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ BAD_ROWS: list[tuple[str, str | bytes, str, str]] = [
     ("number", '{"question": 12}', "question", "is a number"),
     ("NaN", '{"question": NaN}', "question", "is a number"),
     ("list", '{"question": ["a", "b"]}', "question", "is a list"),
-    ("two messages", '{"question": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]}', "question", "is a list"),
+    ("two turns", '{"question": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}', "question", "is a list"),
     ("empty", '{"question": " \\n"}', "question", "is empty"),
     ("NUL", '{"question": "a\\u0000b"}', "question", "NUL"),
     ("half a surrogate pair", '{"question": "a\\ud800b"}', "question", "surrogate"),
@@ -112,19 +113,21 @@ def test_only_bad_rows_are_an_error_even_when_skipping(tmp_path: Path) -> None:
 def test_columns_are_found_by_their_usual_names(tmp_path: Path) -> None:
     row = {"question": "second", "Problem": "first", "solution": r"so \boxed{\frac{1}{2}}", "uid": "u"}
     table = read(tmp_path, json.dumps(row))
-    assert (table.columns.question, table.columns.answer, table.columns.id) == ("Problem", "solution", "uid")
+    assert (table.columns.question, table.columns.answer, table.columns.id) == (("Problem",), "solution", "uid")
     assert labels(table) == {"u": r"\frac{1}{2}"}
 
 
 def test_one_strange_row_does_not_choose_the_column(tmp_path: Path) -> None:
     table = read(tmp_path, '{"prompt": "odd"}\n' + f"{GOOD}\n{GOOD}", "skip")
-    assert table.columns.question == "question" and [bad.row for bad in table.skipped] == [1]
+    assert table.columns.question == ("question",) and [bad.row for bad in table.skipped] == [1]
 
 
 def test_flags_name_columns_and_a_wrong_one_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
     path.write_text('{"question": "a", "text": "b", "gold": "3", "key": "k1"}')
-    table = read_table(SourceSpec(dataset=str(path), question_column="text", answer_column="gold", id_column="key", answer_kind="number"))
+    table = read_table(
+        SourceSpec(dataset=str(path), question_column=("text",), answer_column="gold", id_column="key", answer_kind="number")
+    )
     assert questions(table) == (Question(id="k1", index=0, text="b", kind="number", row=1),)
     assert labels(table) == {"k1": "3"}
     with pytest.raises(UsageError, match="--answer_column 'typo'.*'gold'"):
@@ -195,7 +198,7 @@ def test_ids_and_limits_that_leave_nothing_are_usage_errors(tmp_path: Path, chos
 
 def test_labels_that_are_shuffled_or_deleted_change_no_question(tmp_path: Path) -> None:
     rows = [{"question": f"{number}?", "answer": str(number)} for number in range(4)]
-    shuffled = [{**row, "answer": answer} for row, answer in zip(rows, ["3", None, float("nan"), ["x"]], strict=True)]
+    shuffled = [{**row, "answer": answer} for row, answer in zip(rows, ["3", None, float("nan"), [None]], strict=True)]
     deleted = [{"question": row["question"]} for row in rows]
     tables = [read(tmp_path, "\n".join(map(json.dumps, version))) for version in (rows, shuffled, deleted)]
     assert questions(tables[0]) == questions(tables[1]) == questions(tables[2])
@@ -231,7 +234,13 @@ LABELS: list[Any] = [
     pytest.param(10**5000, "number", None, id="huge"),
     ("  ", "math", None),
     ("a\0", "math", None),
-    (["4"], "math", None),
+    (["4"], "math", "4"),
+    (["1", 2.0], "math", "1, 2"),
+    ([], "math", None),
+    (["4", None], "math", None),
+    (Decimal("2.50"), "number", "2.5"),
+    (Decimal("1E+2"), "number", "100"),
+    (Decimal("NaN"), "number", None),
     ({"ground_truth": "4"}, "math", "4"),
 ]
 

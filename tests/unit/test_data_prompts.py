@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -20,21 +21,29 @@ class FakeTokenizer:
         self.chat_template = chat_template
         self.default_system = default_system
         self.tokenised = 0
+        self.added_tokens_decoder: dict[int, Any] = {}
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], add_generation_prompt: bool = False, tokenize: bool = True, return_dict: bool = True
+        self,
+        conversation: list[dict[str, str]],
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = True,
+        thinking: bool = True,
     ) -> Any:
         if self.chat_template == "strict" and conversation[0]["role"] == "system":
             raise TemplateError("System role not supported")
         text = self.default_system + "".join(f"<{message['role']}>{message['content']}" for message in conversation)
         text += "<assistant>" if add_generation_prompt else ""
+        text += "" if thinking else "<think></think>"
         if not tokenize:
             return text
         self.tokenised += 1
         ids = [ord(char) for char in text]
         return {"input_ids": ids, "attention_mask": [1] * len(ids)} if return_dict else ids
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, **options: Any) -> list[int]:
         self.tokenised += 1
         return [1000, *(ord(char) for char in text)]
 
@@ -62,6 +71,26 @@ def test_without_instruction_the_question_stands_alone_and_a_system_message_goes
     assert prompt("Why?", FakeTokenizer(), system="Be brief.") == "<system>Be brief.<user>Why?<assistant>"
 
 
+def test_a_row_s_system_message_goes_first_unless_another_is_given() -> None:
+    settings: dict[str, Any] = {"instruction": None, "max_prompt_tokens": 500}
+
+    def prompt_of(system: str | None, prompt_format: str | None = None) -> str:
+        asked = dataclasses.replace(question("Why?"), system="Be kind.")
+        built = build_problem(asked, FakeTokenizer(), system=system, prompt_format=prompt_format, **settings)
+        return "".join(map(chr, built.prompt_T))
+
+    assert prompt_of(None) == "<system>Be kind.<user>Why?<assistant>"
+    assert prompt_of("Be brief.") == "<system>Be brief.<user>Why?<assistant>"
+    assert prompt_of("") == "<user>Why?<assistant>"
+    assert prompt_of("", "Q: {question}") == chr(1000) + "Q: Why?"
+    with pytest.raises(UsageError, match="'q0' has a system message.*--system_prompt ''"):
+        prompt_of(None, "Q: {question}")
+
+
+def test_the_chat_template_is_given_its_settings() -> None:
+    assert prompt("Why?", FakeTokenizer("thinking"), template_settings={"thinking": False}) == "<user>Why?<assistant><think></think>"
+
+
 def test_an_instruction_that_is_there_already_is_not_said_twice() -> None:
     says_it = FakeTokenizer(default_system=f"<system>{BOXED}")
     assert prompt("Why?", says_it, instruction=BOXED) == f"<system>{BOXED}<user>Why?<assistant>"
@@ -84,7 +113,8 @@ def test_a_prompt_format_goes_before_the_chat_template() -> None:
         (FakeTokenizer(None), {}, "--prompt_format"),
         (FakeTokenizer(None), {"prompt_format": "Q: A:"}, "{question}"),
         (FakeTokenizer(None), {"prompt_format": ""}, "{question}"),
-        (FakeTokenizer("strict"), {"system": "Be brief."}, "--prompt_format"),
+        (FakeTokenizer("strict"), {"system": "Be brief."}, "--system_prompt ''"),
+        (FakeTokenizer(), {"template_settings": {"enable_thinkin": False}}, "reads no 'enable_thinkin'"),
         (FakeTokenizer(), {"system": "Be brief.", "prompt_format": "{question}"}, "--prompt_format"),
     ],
 )

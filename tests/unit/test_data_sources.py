@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -18,6 +20,7 @@ from sttrl.data import DATASETS, SourceSpec, Table, describe, questions, read_ta
 from sttrl.data.check import warnings
 from sttrl.data.hub import parse_hub_source, read_hub
 from sttrl.data.labels import fits_kind, labels
+from sttrl.data.registry import SUFFIXES
 from sttrl.errors import DataError, DataRowError, SttrlError, UsageError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -91,25 +94,87 @@ def test_a_gpqa_file_given_as_a_path_keeps_its_settings(benchmark_tables: dict[s
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
-    as_list, as_lines = json.dumps(rows), "\n".join(map(json.dumps, rows))
-    if path.suffix == ".parquet":
+    """The rows in the form that the file's name promises."""
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind == "parquet":
         import pyarrow
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress((as_lines if ".jsonl" in path.name else as_list).encode()))
+        return path
+    if kind in ("csv", "tsv"):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), delimiter="," if kind == "csv" else "\t")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = text.getvalue()
     else:
-        path.write_text(as_lines if path.suffix == ".jsonl" else as_list, encoding="utf-8")
+        content = json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows))
+    path.write_bytes(gzip.compress(content.encode()) if path.name.lower().endswith(".gz") else content.encode())
     return path
 
 
-@pytest.mark.parametrize("file_name", ["mine.json", "mine.jsonl", "mine.json.gz", "mine.jsonl.gz", "mine.parquet"])
-def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, file_name: str) -> None:
-    table = read_table(SourceSpec(dataset=str(write(tmp_path / file_name, ROWS))))
+KINDS = [suffix.removeprefix(".") for suffix in SUFFIXES] + ["JSONL", "Csv", "JSON.GZ"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, kind: str) -> None:
+    table = read_table(SourceSpec(dataset=str(write(tmp_path / f"mine.{kind}", ROWS))))
     assert [(row.id, row.index, row.row, row.text) for row in table.rows] == [("mine-0", 0, 1, "one?"), ("mine-1", 1, 2, "two?")]
     assert labels(table) == {"mine-0": "1", "mine-1": "2"}
     assert table.dataset.kind == "math"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.ndjson", "rows.jsonl.gz"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_in_a_file_of_lines_is_its_rows(tmp_path: Path, name: str, indent: int | None) -> None:
+    content = json.dumps(ROWS, indent=indent).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    table = read_table(SourceSpec(dataset=str(tmp_path / name)))
+    assert [(row.row, row.text) for row in table.rows] == [(1, "one?"), (2, "two?")]
+
+
+TABLES = {
+    "quotes, commas and line breaks": ('question,answer\r\n"a, ""b""\nc?",1\r\n', 'a, "b"\nc?'),
+    "semicolons": ("question;answer\na, b?;1,5\n", "a, b?"),
+    "a byte order mark": ("\ufeffquestion,answer\na?,1\n", "a?"),
+    "a column": ("question\na?\n", "a?"),
+    "options as a list": ("question,options,answer\na?,\"['x', 'y']\",y\n", "a?\n\nA. x\nB. y"),
+    "options as columns": ("question,A,B,C,answer\na?,x,y,,B\n", "a?\n\nA. x\nB. y"),
+    "a long cell": (f"question,answer\n{'x' * 200_000},1\n", "x" * 200_000),
+}
+
+
+@pytest.mark.parametrize(("content", "text"), TABLES.values(), ids=TABLES)
+def test_a_table_of_text_is_read(tmp_path: Path, content: str, text: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(content.encode())
+    (row,) = read_table(SourceSpec(dataset=str(tmp_path / "rows.csv"))).rows
+    assert row.text == text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'question,answer\na?,1\n"b?,2\nc?,3\n', "is not CSV near line 4"),
+        (b"question,question\na?,1\n", "has the column 'question' twice"),
+        (b"question,answer\ncaf\xe9?,1\n", "is not UTF-8"),
+        (b"question,answer\n", "holds no rows"),
+        (b"", "holds no rows"),
+    ],
+)
+def test_a_table_that_is_broken_as_a_whole_loses_no_row_in_silence(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    for on_bad_row in ("stop", "skip"):
+        with pytest.raises(DataError, match=said):
+            read_table(SourceSpec(dataset=str(tmp_path / "rows.csv"), on_bad_row=on_bad_row))  # type: ignore[arg-type]
+
+
+def test_a_row_with_cells_too_many_or_too_few_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer\na?,1\nb?\nc, d?,2\n")
+    with pytest.raises(DataRowError, match="row 2, field 'line'.*has 1 cells"):
+        read_table(SourceSpec(dataset=str(tmp_path / "rows.csv")))
+    table = read_table(SourceSpec(dataset=str(tmp_path / "rows.csv"), on_bad_row="skip"))
+    assert [row.text for row in table.rows] == ["a?"] and [bad.row for bad in table.skipped] == [2, 3]
 
 
 def test_rows_under_data_and_lines_in_a_json_file_are_read(tmp_path: Path) -> None:
