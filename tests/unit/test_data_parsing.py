@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -267,17 +266,6 @@ def test_labels_that_are_not_of_their_kind_are_warned_of(tmp_path: Path) -> None
 
 def test_a_description_escapes_what_a_terminal_would_obey(tmp_path: Path) -> None:
     assert "\x1b" not in describe(read(tmp_path, json.dumps({"question": "\x1b[2J clear", "answer": "1"})))
-
-
-def test_labels_have_one_door() -> None:
-    """Within the room only the check of a data set, which counts them, reaches for labels."""
-    room = Path(__file__).resolve().parents[2] / "sttrl" / "data"
-    importers = set()
-    for path in room.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "sttrl.data.labels":
-                importers.add(path.name)
-    assert importers == {"check.py"}
 
 
 def test_arithmetic_demo_is_a_fair_mix_and_always_the_same() -> None:
