@@ -89,6 +89,8 @@ def _compare_shapes(a: Shape, b: Shape) -> bool | None:
             return None if _has_colon(a) or _has_colon(b) else False
         case (Words(), Words()) | (InBase(), InBase()):
             return a == b
+        case (Words(text=word), Formula(letters=letters)) | (Formula(letters=letters), Words(text=word)) if letters:
+            return word == letters
         case (Words(), Number()) | (Number(), Words()):
             return False
         case (Settled(), Settled()) if a.kind == b.kind:
@@ -159,11 +161,15 @@ def _compare_named(a: str, b: str, ask: Ask) -> bool:
 def _compare_two_named(a: Named, b: Named, ask_whole: Callable[[], bool], ask: Ask) -> bool:
     if a.primes != b.primes:
         return False
-    same_name = a.base == b.base and (a.script == b.script or not a.script or not b.script)
+    same_name = a.base == b.base and _agree(a.script, b.script) and _agree(a.arguments, b.arguments)
     function_and_letter = bool(a.arguments) != bool(b.arguments) and not (a.script or b.script)
     if same_name or function_and_letter:
         return compare(a.value, b.value, ask)
     return ask_whole() if _VARIABLE.search(a.value) and _VARIABLE.search(b.value) else False
+
+
+def _agree(a: str, b: str) -> bool:
+    return a == b or not a or not b
 
 
 def _compare_members(a: str, b: str, ask: Ask) -> bool:

@@ -32,9 +32,10 @@ _WORDS: Final = re.compile(r"[A-Za-z][A-Za-z' .-]{2,}|[A-Z][a-z]")
 _SHORT_WORDS: Final = frozenset(["no", "on", "of", "or", "so", "to", "do", "go", "if", "is", "my", "up", "us", "we", "he", "oh", "ok"])
 _IN_BASE: Final = re.compile(r"(\w+)_\{?(\d+)\}?", re.ASCII)
 _SCRIPT: Final = r"(?:_(?:\w|\{[^{}]*\}))?"
+_ARGUMENT: Final = r"(?:[A-Za-z]|-?\d+)"
 _NAMED: Final = re.compile(
     rf"(?P<base>\([A-Za-z](?:,[A-Za-z])+\)|[A-Z]{{2,4}}|\\[a-z]+\s?[A-Z]{{1,3}}|\\[a-z]+\{{[^{{}}]*\}}|[A-Za-z]|\\[A-Za-z]+)"
-    rf"(?P<script>{_SCRIPT})(?P<primes>'*)(?P<arguments>\([A-Za-z](?:,[A-Za-z])*\))?(?:=|\\in(?![A-Za-z]) ?)(?P<value>[^=<>]+)",
+    rf"(?P<script>{_SCRIPT})(?P<primes>'*)(?P<arguments>\({_ARGUMENT}(?:,{_ARGUMENT})*\))?(?:=|\\in(?![A-Za-z]) ?)(?P<value>[^=<>]+)",
     re.ASCII,
 )
 _NO_VALUE: Final = re.compile(r"\\(?:[lg]eq?|ne|neq|lt|gt|approx|equiv|mid)(?![A-Za-z])")
@@ -43,6 +44,7 @@ _NOT_SINGLE: Final = re.compile(
     r"[,;<>=]|\\(?:pm|mp|l?dots|cdots|cup|cap|in|[lg]eq?|ne|neq|lt|gt|text|mid|setminus|mathbb|begin|emptyset|varnothing|approx|equiv|vee|wedge)"
     r"(?![A-Za-z])|\\\{|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])"
 )
+_MATRIX: Final = re.compile(r"\\begin\{([pb]?matrix)\}(.*?)(?:\\\\)?\\end\{\1\}", re.DOTALL)
 _TOKEN: Final = re.compile(r"\\begin|\\end|\\[lr]angle|\\.|[{}()\[\],;:]", re.DOTALL)
 _OPENING: Final = frozenset(("{", r"\{", "(", "[", r"\begin", r"\langle"))
 _CLOSING: Final = frozenset(("}", r"\}", ")", "]", r"\end", r"\rangle"))
@@ -120,11 +122,15 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """Anything else. ``single``: surely one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas."""
+    """Anything else. ``single``: surely one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas.
+
+    ``letters``: the whole form in lower case where it is letters only.
+    """
 
     single: bool
     relation: bool
     colon: bool
+    letters: str
 
 
 Shape = Number | Ratio | Words | InBase | Settled | Named | Members | Formula
@@ -242,7 +248,7 @@ def _members(form: str) -> Members | None:
         return None
     brackets, members = "", _split(form, ",;")
     if len(members) == 1:
-        brackets, members = _enclosed(form)
+        brackets, members = _matrix(form) or _enclosed(form)
     if not members or not all(members) or (len(members) == 1 and brackets != "{}"):
         return None
     named = [found for found in map(shape, members) if isinstance(found, Named)]
@@ -254,6 +260,15 @@ def _members(form: str) -> Members | None:
         names = dict.fromkeys(found.base + found.script for found in named)
         return Members(brackets=brackets, members=values, names=tuple(names)) if len(names) == len(values) else None
     return Members(brackets=brackets, members=values, names=tuple(names))
+
+
+def _matrix(form: str) -> tuple[str, tuple[str, ...]] | None:
+    """The size of a matrix without matrices in it, and its cells row by row."""
+    match = _MATRIX.fullmatch(form)
+    if not match or r"\begin" in match[2]:
+        return None
+    rows = [row.split("&") for row in match[2].split(r"\\")]
+    return f"{len(rows)}x{len(rows[0])}", tuple(cell.strip() for row in rows for cell in row)
 
 
 def _enclosed(form: str) -> tuple[str, tuple[str, ...]]:
@@ -291,4 +306,5 @@ def _split(form: str, separators: str) -> tuple[str, ...]:
 
 def _formula(form: str) -> Formula:
     relation = re.search(r"[=<>]|\\(?:[lg]eq?|neq?|lt|gt|in)(?![A-Za-z])", form) is not None
-    return Formula(single=_NOT_SINGLE.search(form) is None, relation=relation, colon=len(_split(form, ":")) > 1)
+    letters = form.casefold() if form.isascii() and form.isalpha() else ""
+    return Formula(single=_NOT_SINGLE.search(form) is None, relation=relation, colon=len(_split(form, ":")) > 1, letters=letters)
