@@ -234,7 +234,8 @@ def _in_any_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
             open_members.append(member)
         else:
             left.remove(partner)
-    if any(all(decide(member, other) is False for other in left) for member in open_members):
+    apart = {(x, y) for x, y in product(open_members, left) if decide(x, y) is False}
+    if any(all((x, y) in apart for y in left) for x in open_members) or any(all((x, y) in apart for x in open_members) for y in left):
         return False
     for member in open_members:
         partner = next((other for other in left if compare(member, other, ask)), None)

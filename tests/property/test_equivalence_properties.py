@@ -150,7 +150,7 @@ SINGLE = st.one_of(
     st.tuples(st.integers(0, 30), st.integers(0, 70)).map(lambda p: f"{p[0]}:{p[1]:02}"),
     st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda p: f"{p[0]}:{p[1]}"),
     st.sampled_from(["no", "on", "ab", "ba", "No", "none", "listen", "12_5", "12_6", "12"]),
-    st.sampled_from(["2x+1", "1+2x", r"\sqrt{2}", "60%", "60", "0.6"]),
+    st.sampled_from(["2x+1", "1+2x", r"\sqrt{2}", "60%", "60", "0.6", r"a\cup b", r"\sin x", r"x\le 3"]),
     st.sampled_from(["4:30 p.m.", "4:30 a.m.", "16:30", "4:30", "3\\text{ to }4", r"\pi", "3.14159265358979", "3.141592654"]),
 )
 LISTS = st.tuples(st.sampled_from(["{},", "({})", "[{}]", "({}]", r"\{{{}\}}"]), st.lists(SINGLE, min_size=2, max_size=4)).map(
