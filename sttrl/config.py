@@ -283,7 +283,8 @@ LOWEST = {
 """The least value of each count."""
 NOT_NEGATIVE = ("lr", "kl_coef", "weight_decay", "val_temp", "warmup_ratio", "kl_budget", "critic_lr", "clip_low", "clip_high")
 
-ELECTING, REINFORCING = frozenset({"sttrl", "ttrl", "ttft"}), frozenset({"sttrl", "ttrl"})
+ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
+REINFORCING = frozenset({"sttrl", "ttrl"})
 USED_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(("voting_function", "ties", "min_margin", "min_agreement"), ELECTING),
     **dict.fromkeys(("reward", "adv_estimator", "policy_loss", "ppo_epochs", "mini_batches", "loss_aggregation"), REINFORCING),

@@ -5,10 +5,11 @@ Revisions are git commits of the hub repository, so that the same name is the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.gpqa import multiple_choice
 from sttrl.errors import DataError
 from sttrl.types import AnswerKind
@@ -43,7 +44,8 @@ class HubSource:
 class NamedDataset:
     """What is known of a data set before it is read.
 
-    ``rows``: how many there should be (None: not known). ``instruction``: sentence that follows every question.
+    ``rows``: how many there should be (None: not known). ``hub``: where it is when it is in no folder; ``generate`` makes the
+    rows of one that is nowhere. ``instruction``: sentence that follows every question.
     ``printable`` False: the questions are never shown in plain text, as their authors ask.
     """
 
@@ -51,6 +53,7 @@ class NamedDataset:
     rows: int | None = None
     kind: AnswerKind = "math"
     hub: HubSource | None = None
+    generate: Callable[[], Sequence[Mapping[str, object]]] | None = None
     max_prompt_tokens: int = 1024
     instruction: str | None = BOXED
     printable: bool = True
@@ -88,7 +91,7 @@ _ENTRIES = (
     NamedDataset(name="MATH-L5-TTT", rows=134, kind="math", hub=_math500(level=5)),
     NamedDataset(name="GSM8K-TTT", rows=1319, kind="number", hub=_GSM8K),
     NamedDataset(name="GPQA-TTT", rows=198, kind="choice", hub=_GPQA, instruction=BOXED_LETTER, printable=False),
-    NamedDataset(name="arithmetic-demo", rows=56, kind="number", instruction=None),
+    NamedDataset(name="arithmetic-demo", rows=56, kind="number", generate=arithmetic_rows, instruction=None),
 )
 
 DATASETS: dict[str, NamedDataset] = {entry.name: entry for entry in _ENTRIES}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.columns import find_columns
 from sttrl.data.files import read_file
 from sttrl.data.hub import parse_hub_source, read_hub
@@ -93,8 +92,8 @@ def _find(source: SourceSpec) -> _Found:
 
 
 def _find_named(dataset: NamedDataset, data_dir: Path | None) -> _Found:
-    if dataset.hub is None:
-        rows = [RawRow(row=number, value=row) for number, row in enumerate(arithmetic_rows(), start=1)]
+    if dataset.generate is not None:
+        rows = [RawRow(row=number, value=row) for number, row in enumerate(dataset.generate(), start=1)]
         return _Found(dataset=dataset, source="generated", rows=rows)
     folders = _folders(data_dir)
     for folder in folders:
@@ -103,6 +102,8 @@ def _find_named(dataset: NamedDataset, data_dir: Path | None) -> _Found:
                 return _Found(dataset=dataset, source=str(path), rows=read_file(path))
     looked = f"It is not in {' or '.join(map(str, folders))} either. " if folders else ""
     remedy = f"{looked}Put {dataset.file_names[0]} into a folder and give it with --data_dir or {DATA_VARIABLE}."
+    if dataset.hub is None:
+        raise DataError(f"{dataset.name} is on no hub, and in no folder that was named.", remedy)
     return _Found(dataset=dataset, source=_hub_name(dataset.hub), rows=read_hub(dataset.hub, remedy))
 
 

@@ -116,9 +116,8 @@ def test_defaults_are_the_paper_s() -> None:
     assert (config.kl_coef, config.decay, config.max_response_tokens) == (0.001, 0.01, 3072)
     assert (config.clip_low, config.clip_high, config.ppo_epochs, config.steps_of_a_pass) == (0.2, 0.2, 1, 1)
     assert (config.adv_estimator, config.policy_loss, config.loss_aggregation) == ("grpo", "vanilla", "token-mean")
-    assert {name: RunConfig(adaptation_method=name).method_steps for name in get_args(AdaptationMethod)} == {
-        "sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0,
-    }  # fmt: skip
+    steps: dict[AdaptationMethod, int] = {"sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0}
+    assert {name: RunConfig(adaptation_method=name).method_steps for name in steps} == steps
     assert RunConfig(adaptation_method="slot").decay == 1e-8
     by_data = {name: RunConfig(adaptation_method="ttrl", dataset=name) for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GPQA-TTT")}
     assert {n: (c.ttrl_batch_size, c.ttrl_epochs) for n, c in by_data.items()} == {

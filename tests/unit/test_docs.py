@@ -87,8 +87,8 @@ def test_exit_codes_are_the_same_everywhere() -> None:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Every command in a code block, and in the text where it is whole."""
-    for page in PAGES:
+    """Every command in a code block, and in the text where it is whole; tests/run/test_how_to.py has those of what is yet to be added."""
+    for page in (page for page in PAGES if not page.name.startswith("how_to_add")):
         text = page.read_text()
         blocks = [line for block in re.findall(r"^ *```bash\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
         spans = [span for span in re.findall(r"`([^`\n]+)`", text) if "..." not in span]

@@ -59,7 +59,7 @@ EVERY_VOTE = [(name, config) for name in NAMES for config in configs(name)]
 
 
 def test_the_registry_holds_what_exists() -> None:
-    assert dict(VOTES) == {"majority": majority, "energy": energy, "confidence": confidence}
+    assert (VOTES["majority"], VOTES["energy"], VOTES["confidence"]) == (majority, energy, confidence)
     assert tuple(READS) == tuple(VOTES)
 
 
