@@ -1,4 +1,4 @@
-"""Find the raw answer in a response: the last balanced box, then "answer is ...", then (numbers only) the last number."""
+"""Find the raw answer in a response: the last balanced box, then "answer is ...", then the last line or the last number."""
 
 from __future__ import annotations
 
@@ -9,39 +9,57 @@ from itertools import islice
 from typing import Final
 
 from sttrl.answers.choice import chosen_letter
-from sttrl.answers.notation import SPELLINGS
+from sttrl.answers.notation import spell
+from sttrl.answers.numerals import MAGNITUDE
+from sttrl.answers.response import announcements, tagged_answer, without_thinking
 from sttrl.types import Answer, AnswerKind, FinishReason
 
-_BOX_TOKEN: Final = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_PHRASE: Final = re.compile(r"\banswer\b(?:[^\n.:=]{0,60}?\bis\b|[\s*]*[:=])[\s:*]*", re.IGNORECASE)
-_STATEMENT_END: Final = re.compile(r"[.;!?](?=\s|\*|$)|,?\s(?:because|since|which|where|as)\s|\n")
+_BOX_TOKEN: Final = re.compile(
+    r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(?P<opens>\{)|(?P<bare>(?=[-+\d\\(\[|.$]|[A-Za-z](?![A-Za-z]|\s+[A-Za-z]{2}))"
+    r"(?:\\[A-Za-z]+|\\[{}%$,;! ]|\{[^{}\n]{0,200}\}|(?!\s+[A-Za-z]{2})[^\\{}$\n]){1,200}))|\\.|[{}]",
+    re.DOTALL,
+)
+_STATEMENT_END: Final = re.compile(r"(?<!\bRs)(?<!\bsq)[.;!?](?=\s|\*|$)|,?\s(?:because|since|which|where|as)\s|\n")
 _MATHEMATICAL: Final = re.compile(r"[\d\\=+^]|^[A-Za-z]$")
 _WORD: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_FILLER: Final = re.compile(
+    r"(?:(?:simply|just|thus|therefore|hence|then|exactly|equal to|equals|given by|clearly|indeed|approximately|about"
+    r"|the (?:number|value|integer)),?\s+){1,3}",
+    re.IGNORECASE,
+)
 _DELIMITERS: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _PHRASES_READ: Final = 16
 _WORDS_ALLOWED: Final = 4
+_FONT: Final = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|boldsymbol|bf|mbox|underline)(?![A-Za-z])\s*\{?")
+_LONE_LINE: Final = re.compile(r"[-+]?\\?[$£€₹]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+/\d+)\\?%?", re.ASCII)
 
 _FRACTION: Final = r"\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)|(?:\d{1,9}\s)?\d+\s?/\s?\d+"
 _DECIMAL: Final = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
-NUMBER: Final = re.compile(rf"(?<![\w.^{{}}\\])[-+]?\s?\\?\$?(?:{_FRACTION}|{_DECIMAL})(?:\s?\\?%|\spercent\b)?", re.ASCII)
-"""A number in running text, with its sign, currency mark and percent sign; a fraction is one number, never its denominator."""
+NUMBER: Final = re.compile(
+    rf"(?<![\w.^{{}}\\])[-+]?\s?\\?[$£€₹¥]?(?:{_FRACTION}|{_DECIMAL})(?:\s?\\?%|\spercent\b|\s?(?i:{MAGNITUDE}))?",
+    re.ASCII,
+)
+"""A number in running text, with its sign, currency, percent sign and magnitude; a fraction is one number, never its denominator."""
 
 
 def extract(text: str, kind: AnswerKind, finish: FinishReason, option_count: int | None = None) -> Answer:
     """The raw answer of a response, as written there (for ``choice``: the letter), or the reason why there is none.
 
-    Nothing is extracted from a text cut at the token limit (``finish == "length"``). ``option_count``: how many options a
-    choice question has, lettered from A; a later letter is no answer.
+    Nothing is extracted from a text cut at the token limit (``finish == "length"``), nor from thinking that an answer follows.
+    ``option_count``: how many options a choice question has, lettered from A; a later letter is no answer.
     """
     if finish == "length":
         return Answer(text=None, invalid="cut")
-    text = text.translate(SPELLINGS)
-    raw = chosen_letter(text, boxes(text), option_count) if kind == "choice" else _raw(text, kind)
+    text = spell(without_thinking(text))
+    tagged = tagged_answer(text)
+    raw = None if tagged is None else _tagged(tagged, kind, option_count)
+    if raw is None:
+        raw = chosen_letter(text, boxes(text), option_count) if kind == "choice" else _raw(text, kind)
     return Answer(text=None, invalid="unparsable") if raw is None else Answer(text=raw)
 
 
 def boxes(text: str) -> list[tuple[int, str]]:
-    r"""Start and content of every balanced ``\boxed{...}`` or ``\fbox{...}``, in the order in which they close."""
+    r"""Start and content of every balanced ``\boxed{...}`` or ``\fbox{...}`` and of ``\boxed 5``, in the order in which they close."""
     found: list[tuple[int, str]] = []
     open_braces: list[tuple[int, int] | None] = []
     for token in _BOX_TOKEN.finditer(text):
@@ -52,35 +70,45 @@ def boxes(text: str) -> list[tuple[int, str]]:
             box = open_braces.pop() if open_braces else None
             if box is not None:
                 found.append((box[0], text[box[1] : token.start()]))
-        elif mark.endswith("{") and len(mark) > 2:
+        elif token["opens"]:
             open_braces.append((token.start(), token.end()))
+        elif token["bare"]:
+            found.append((token.start(), token["bare"].rstrip(" .,;:!?")))
     return found
+
+
+def _tagged(content: str, kind: AnswerKind, option_count: int | None) -> str | None:
+    """The answer between answer tags, which needs no announcement there."""
+    if kind == "choice":
+        return chosen_letter(content, boxes(content), option_count)
+    return _raw(content, kind) or _stated_mathematics(_inside_delimiters(content))
 
 
 def _raw(text: str, kind: AnswerKind) -> str | None:
     for _, content in reversed(boxes(text)):
-        if content.strip():
-            return content.strip()
+        if content.strip(" *\n"):
+            return content.strip(" *\n")
     for statement in _statements(text):
         answer = _stated_number(statement) if kind == "number" else _stated_mathematics(statement)
         if answer is not None:
             return answer
-    return _last_number(text) if kind == "number" else None
+    return _last_number(text) if kind == "number" else _last_line(text)
 
 
 def _statements(text: str) -> Iterator[str]:
     """What follows each "answer is", from the last one back, up to the end of its formula or sentence."""
-    ends = [phrase.end() for phrase in _PHRASE.finditer(text)]
-    for end in islice(reversed(ends), _PHRASES_READ):
+    for _, end in islice(reversed(announcements(text)), _PHRASES_READ):
+        filler = _FILLER.match(text, end)
+        start = filler.end() if filler else end
         for opening, closing in _DELIMITERS:
-            if text.startswith(opening, end):
-                stop = text.find(closing, end + len(opening))
+            if text.startswith(opening, start):
+                stop = text.find(closing, start + len(opening))
                 break
         else:
-            match = _STATEMENT_END.search(text, end)
+            match = _STATEMENT_END.search(text, start)
             stop, opening = (match.start() if match else len(text)), ""
-        if stop > end:
-            yield text[end + len(opening) : stop].strip(" *")
+        if stop > start:
+            yield text[start + len(opening) : stop].strip(" *")
 
 
 def _stated_mathematics(statement: str) -> str | None:
@@ -90,10 +118,31 @@ def _stated_mathematics(statement: str) -> str | None:
 
 
 def _stated_number(statement: str) -> str | None:
-    number = NUMBER.search(statement.rpartition("=")[2])
+    number = NUMBER.search(_FONT.sub(" ", statement).rpartition("=")[2])
     return number[0].strip() if number else None
 
 
 def _last_number(text: str) -> str | None:
     latest = deque(NUMBER.finditer(text), maxlen=1)
     return latest[0][0].strip() if latest else None
+
+
+def _last_line(text: str) -> str | None:
+    """A formula in display, or a number or formula that is the whole last line."""
+    text = text.rstrip(" .\n*")
+    for opening, closing in (("$$", "$$"), (r"\[", r"\]")):
+        if text.endswith(closing):
+            start = text.rfind(opening, 0, len(text) - len(closing))
+            return _stated_mathematics(text[start + len(opening) : -len(closing)].strip()) if start >= 0 else None
+    line = text[text.rfind("\n") + 1 :].strip(" *")
+    inside = _inside_delimiters(line)
+    return inside if inside != line or _LONE_LINE.fullmatch(line) else None
+
+
+def _inside_delimiters(text: str) -> str:
+    """The one formula that the whole text is, else the text."""
+    for opening, closing in _DELIMITERS:
+        if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
+            inside = text[len(opening) : -len(closing)].strip()
+            return inside if opening not in inside else text
+    return text

@@ -6,66 +6,56 @@ normal form. What needs algebra (1/2 = 0.5, 2(k+1) = 2k+2) is left to `equivalen
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Final
 
 from sttrl.answers.choice import letters_in
-from sttrl.answers.notation import FONTS, SPELLINGS, UNITS, UNREADABLE
+from sttrl.answers.dressing import undress, without_preface
+from sttrl.answers.notation import UNREADABLE, spell
+from sttrl.answers.numerals import MAGNITUDE, read_magnitude, read_number, read_repeating, without_thousands
+from sttrl.answers.relations import read_equation, read_set
 from sttrl.answers.shapes import without_name
+from sttrl.answers.words import read_words, without_units
 from sttrl.types import AnswerKind
 
 _PASSES: Final = 32
-_THIN_THOUSANDS: Final = re.compile(r"(?<=\d)(?<!\\)\\,(?=\d{3}(?!\d))", re.ASCII)
-_SPACING: Final = re.compile(r"(?<!\\)\\(?:[,;:> \n]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z])|limits(?![A-Za-z]))|~")
-_SIZES: Final = re.compile(r"\\(?:left|right|[bB]ig{1,2}[lr]?)(?![A-Za-z])\s*\.?")
-_DOLLARS: Final = re.compile(r"\\?\$|(?<!\\)\\[()\]]|(?<!\\)\\\[")
-_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
-_WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
-_TEXT_UNIT: Final = re.compile(r"(?<=[\d})A-Za-z])\s*\\text\s*\{([^{}]*)\}\s*(?:\^\{?\d\}?)?$", re.ASCII)
-_PLAIN_UNIT: Final = re.compile(r"(?<=[\d})%])\s+([A-Za-z][A-Za-z ./]+?)(?:\^\{?\d\}?)?$", re.ASCII)
-_CONJUNCTION: Final = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|(?:,|(?<=[\d)}\]]))\s+(?:and|or)\s+")
-_DEGREE: Final = re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?(?![A-Za-z])|\\degree(?![A-Za-z])")
-_PERCENT: Final = re.compile(r"\s*(?:\\?%|\s*\\text\s*\{\s*(?:percent|%|\\%)\s*\}|(?<=\d)\s*percent(?![A-Za-z]))")
 _FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FRACTION_BARE: Final = re.compile(r"\\frac\s*([0-9A-Za-z])(?=\s*[0-9A-Za-z{\\])")
 _FRACTION_TAIL: Final = re.compile(r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])")
-_SQRT_BARE: Final = re.compile(r"\\sqrt\s*([0-9A-Za-z])")
+_BARE_COMMAND: Final = re.compile(
+    r"(?<![\\A-Za-z])(?:(sqrt)(?=\s*[({])|sqrt\s?(\d+)|(frac)(?=\s*\{)|(pi|theta|infinity|infty)(?![A-Za-z]))"
+)
+_SQRT_BARE: Final = re.compile(r"(\\sqrt(?:\[\w\])?)\s*([0-9A-Za-z])")
+_SQRT_ROUND: Final = re.compile(r"(\\sqrt(?:\[\d\])?)\s*\(([^()]*)\)")
+_ROOT_OF_NEGATIVE: Final = re.compile(r"\\sqrt\s*\{\s*-\s*(\d{1,15})\s*\}", re.ASCII)
 _SCRIPT: Final = re.compile(r"([\^_])\s*\{\s*(\w)\s*\}(?!\w)")
 _SPACE: Final = re.compile(r"(?<![A-Za-z0-9])(?<!\d,)\s+|(?<=\d,)\s+(?!\d{3}(?!\d))|\s+(?![A-Za-z0-9])|(?<=\d)\s+(?=[A-Za-z])", re.ASCII)
-_THOUSANDS: Final = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
-_SPACED_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?%?", re.ASCII)
-_BRACKET: Final = re.compile(r"[(\[]|\\\{")
-_NUMBER: Final = re.compile(r"([-+]?)(\d*)(?:\.(\d*))?(%?)", re.ASCII)
-_SCIENTIFIC: Final = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,2}", re.ASCII)
-_INTEGER_RATIO: Final = re.compile(r"([-+]?)(?:(\d+) )?0*(\d+)/0*(\d+)(%?)", re.ASCII)
+_LIST_SPACE: Final = re.compile(r"(?<=\d,)\s+", re.ASCII)
 _BRACE: Final = re.compile(r"\\.|[{}]")
 _LETTER: Final = re.compile(r"\(([A-Z])\)")
 _NUMBER_IN_WORDS: Final = re.compile(
-    r"(?:[A-Za-z ]*[=:] ?)?(?P<number>[-+]?\\?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)"
-    r"(?:\s*\\text\s*\{|\s|(?=[A-Za-z]{2}))(?P<words>[A-Za-z .,/]+)\}?",
+    r"(?:[^\d\\{}=:+*/^-]*[=:] ?)?(?P<number>[-+]?\\?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)(?:\s|(?=[A-Za-z]{2}))(?P<words>[A-Za-z .,/]+)",
     re.ASCII,
 )
-_SCALES: Final = re.compile(r"\b(?:hundred|thousand|[mbtr]+illion|percent|dozen|and|or|over|to)\b", re.IGNORECASE)
+_SCALES: Final = re.compile(rf"\b(?:{MAGNITUDE}|percent|and|or|over|to|[ap]m)\b", re.IGNORECASE)
 
 
 def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
     r"""The normal form of a raw answer, or None where nothing readable is left or braces do not balance.
 
-    ``025`` and ``142.0`` become ``25`` and ``142``; ``1,000`` becomes ``1000``; ``x = 025`` becomes ``x=25``; ``\dfrac12`` and
-    ``1/2`` become ``\frac{1}{2}``; units, currency and dressing go. For the kind "number" names and percent signs go too. Idempotent.
+    ``025`` and ``142.0`` become ``25`` and ``142``; ``1,000`` becomes ``1000``; ``\dfrac12`` and ``1/2`` become ``\frac{1}{2}``;
+    ``x = 025`` becomes ``x=25``; units, currency and dressing go. For the kind "number" names and percent signs go too. Idempotent.
     """
     if kind == "choice":
-        letters = letters_in(raw)
+        letters = letters_in(spell(raw))
         return next(iter(letters)) if len(letters) == 1 else None
-    form = raw
+    steps, form = _STEPS_OF[kind], raw
     for _ in range(_PASSES):
         before = form
-        for step in _STEPS:
+        for step in steps:
             form = step(form)
-        if kind == "number":
-            form = _number_in_words(form).removesuffix("%")
         if form == before:
             return _named(form, kind) if _is_complete(form) else None
     return None
@@ -81,68 +71,38 @@ def _named(form: str, kind: AnswerKind) -> str | None:
 
 
 def _spellings(text: str) -> str:
-    text = text.translate(SPELLINGS).replace("{,}", ",").replace(r"{\,}", r"\,").replace(r"\!", "")
-    return text.replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
-
-
-def _dressing(text: str) -> str:
-    text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text))
-    text = _BOX.sub("", _DOLLARS.sub("", _SIZES.sub("", text)))
-    return text.strip(" \n\r*`").rstrip(".,;: \n\r")
-
-
-def _text(text: str) -> str:
-    """Words: the whole answer is unwrapped, "and" is a comma, and a unit after a value goes."""
-    text = FONTS.sub(r"\\text", text)
-    whole = _WHOLE_TEXT.fullmatch(text)
-    if whole:
-        return whole[1].strip()
-    return _TEXT_UNIT.sub(_without_unit, _CONJUNCTION.sub(", ", text))
-
-
-def _without_unit(match: re.Match[str]) -> str:
-    word = match[1].strip(" .").casefold().replace(" ", "")
-    return "" if word in UNITS or not word else match[0]
-
-
-def _units(text: str) -> str:
-    text = _PERCENT.sub("%", _DEGREE.sub("", text))
-    return _PLAIN_UNIT.sub(_without_unit, text)
+    text = spell(text).replace("{,}", ",").replace(r"\!", "").replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
+    return text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ")
 
 
 def _commands(text: str) -> str:
+    text = _BARE_COMMAND.sub(_as_command, text)
     text = _FRACTION_COMMAND.sub(r"\\frac", text)
     text = _FRACTION_TAIL.sub(r"\1{\2}", _FRACTION_BARE.sub(r"\\frac{\1}", text))
-    text = _SQRT_BARE.sub(r"\\sqrt{\1}", text)
-    return _SCRIPT.sub(r"\1\2", text)
+    text = _SQRT_ROUND.sub(r"\1{\2}", _SQRT_BARE.sub(r"\1{\2}", text))
+    return _SCRIPT.sub(r"\1\2", _ROOT_OF_NEGATIVE.sub(_imaginary, text))
+
+
+def _as_command(word: re.Match[str]) -> str:
+    root, radicand, fraction, constant = word.groups()
+    if radicand:
+        return f"\\sqrt{{{radicand}}}"
+    return f"\\{root or fraction}" if root or fraction else "\\infty " if constant.startswith("inf") else f"\\{constant} "
+
+
+def _imaginary(root: re.Match[str]) -> str:
+    whole = math.isqrt(int(root[1]))
+    if whole**2 != int(root[1]):
+        return f"\\sqrt{{{root[1]}}}i"
+    return "i" if whole == 1 else f"{whole}i"
 
 
 def _space(text: str) -> str:
-    return _SPACE.sub("", " ".join(text.split()))
-
-
-def _thousands(text: str) -> str:
-    """Commas or spaces in groups of three go, unless a bracket or a space makes a list: (1,200) and 1, 200 have two members."""
-    if _SPACED_THOUSANDS.fullmatch(text):
-        return text.replace(" ", "")
-    return text if _BRACKET.search(text) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
-
-
-def _number(text: str) -> str:
-    if _SCIENTIFIC.fullmatch(text):
-        text = format(Decimal(text), "f")
-    ratio = _INTEGER_RATIO.fullmatch(text)
-    if ratio:
-        sign, whole, top, bottom, percent = ratio.groups()
-        return f"{sign.replace('+', '')}{whole or ''}\\frac{{{top}}}{{{bottom}}}{percent}"
-    match = _NUMBER.fullmatch(text)
-    if not match or not (match[2] or match[3]):
-        return text.removeprefix("+")
-    sign, integer, decimals, percent = match.groups()
-    value = integer.lstrip("0") or "0"
-    decimals = (decimals or "").rstrip("0")
-    value = f"{value}.{decimals}" if decimals else value
-    return f"{'-' if sign == '-' and value != '0' else ''}{value}{percent}"
+    """Needless space goes; it stays in ``3, 200``, a list of two, where no bracket says so, since ``3,200`` is one number."""
+    text = " ".join(text.split())
+    if any(bracket in text for bracket in ("(", "[", r"\{")):
+        text = _LIST_SPACE.sub("", text)
+    return _SPACE.sub("", text)
 
 
 def _wrappers(text: str) -> str:
@@ -181,6 +141,18 @@ def _is_complete(form: str) -> bool:
     return depth == 0 and UNREADABLE not in form and any(c.isalnum() for c in form)
 
 
-_STEPS: Final[tuple[Callable[[str], str], ...]] = (
-    _spellings, _dressing, _text, _units, _commands, _thousands, _space, _number, _wrappers,
-)  # fmt: skip
+def _value_of_equation(text: str) -> str:
+    return read_equation(text, value_only=True)
+
+
+def _without_any_word(text: str) -> str:
+    return without_units(text, any_word=True).removesuffix("%")
+
+
+_Steps = tuple[Callable[[str], str], ...]
+_FIRST: Final[_Steps] = (_spellings, undress, without_preface, read_words, read_magnitude)
+_LAST: Final[_Steps] = (_commands, read_repeating, without_thousands, _space, read_number, _wrappers)
+_STEPS_OF: Final[dict[AnswerKind, _Steps]] = {
+    "math": (*_FIRST, without_units, read_set, read_equation, *_LAST),
+    "number": (*_FIRST, _without_any_word, read_set, _value_of_equation, *_LAST, _number_in_words),
+}

@@ -21,6 +21,8 @@ PIECES = st.sampled_from(
     [
         *"0123456789xyABD+-*/^_=<>!%.,;: (){}[]$\\|&'`~\n",
         *(r"\frac", r"\dfrac", r"\sqrt", r"\boxed{", r"\text{", r"\left(", r"\right)", r"\pi", r"\circ", r"\,", r"\!", r"\{", r"\}", r"\\"),
+        *(r"\mathbf{", r"\textcolor{red}{", r"\overline{", r"\dot", r"\mid", r"\infty", r"\pmod{", r"\approx ", r"\boxed 5", "(B) ", "**"),
+        *(" or ", "million", "0.(3)", "sqrt", "p.m.", "€", "US$", "⁻³", "√", "<think>", "</think>", "<answer>", "答案是", "option "),
         *(" and ", "percent", "cm", "answer is ", "½", "−", "\u200b", "\x00", "1,000", "025", "dollars"),
     ]
 )

@@ -73,6 +73,8 @@ def test_numbers_fall_back_on_the_last_number(text: str, form: str) -> None:
         ("The correct answer is: (D)", "D"),
         ("**Answer:** B", "B"),
         ("The answer is option C because of it", "C"),
+        (r"\boxed{b}", "B"),
+        ("The correct option is b.", "B"),
         ("The answer is\n\nC", "C"),
         ("Therefore\n**B**", "B"),
         ("\\boxed{A}\nNo, that was wrong.\n\\boxed{B}", "B"),
@@ -85,7 +87,6 @@ def test_a_choice_letter_is_read(text: str, letter: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        r"\boxed{b}",
         r"\boxed{ABC}",
         r"\boxed{A or B}",
         r"\boxed{A} or \boxed{B}",
@@ -120,6 +121,35 @@ def test_a_text_cut_at_the_token_limit_has_no_answer(kind: AnswerKind) -> None:
 @pytest.mark.parametrize("kind", ["math", "number"])
 def test_a_fraction_never_becomes_its_denominator(kind: AnswerKind) -> None:
     assert read(r"\boxed{\frac{1}{2}}", kind) == r"\frac{1}{2}"
+
+
+THOUGHT = r"<think>The answer is 4: \boxed{4}</think>"
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        (f"{THOUGHT}The answer is 5.", "5"),
+        (r"\boxed{4}</think> The answer is 5.", "5"),
+        (THOUGHT, "4"),
+        (f"{THOUGHT}\n<|im_end|>", "4"),
+        (f"{THOUGHT}I cannot say.", None),
+        (THOUGHT.removesuffix("</think>"), None),
+        (r"\boxed{5} <think> or \boxed{6}", "5"),
+        ("<think>4</think><answer>5</answer>", "5"),
+    ],
+)
+def test_thinking_answers_only_where_it_is_finished_and_nothing_follows(text: str, raw: str | None) -> None:
+    assert extract(text, "math", "stop").text == raw
+
+
+@pytest.mark.parametrize(
+    "piece", ["answer is ", "so B is correct ", "I choose ", "<think>", "</think>", "<answer>", r"\boxed ", "$$", "5 million ", "选"]
+)
+@pytest.mark.parametrize("kind", ["math", "number", "choice"])
+def test_a_megabyte_of_one_piece_is_read_to_its_end(piece: str, kind: AnswerKind) -> None:
+    answer = read_answer(piece * (999_000 // len(piece)), kind, "stop", Limits())
+    assert (answer.text is None) == (answer.invalid is not None)
 
 
 def test_a_text_beyond_the_limit_is_not_searched() -> None:

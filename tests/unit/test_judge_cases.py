@@ -16,26 +16,12 @@ from sttrl.data.labels import read_label
 ROOT: Final = Path(__file__).resolve().parents[2]
 CASES: Final = ROOT.parent / "shared" / "cases"
 FILES: Final = ("judge_right_today.jsonl", "judge_wrong_today.jsonl")
-UNMENDED: Final[frozenset[str]] = frozenset(
-    {
-        "choice: letters beyond D are never read",
-        "choice: usual wording or dressing not read",
-        'extraction: box without braces, display maths, \\text{5} after "answer is"',
-        "currency other than dollar",
-        "letter in front of the value (AMC boxes)",
-        "notation not understood",
-        "thinking: answer taken from inside <think>",
-        "unit or counted noun outside the table",
-    }
-)
-"""Names of faults whose cases are left out."""
 
 
 def cases(name: str) -> list[dict[str, Any]]:
     """The cases of one file; none where the folder is absent."""
     path = CASES / name
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    return [row for row in rows if row.get("fault") not in UNMENDED]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +46,26 @@ def test_every_pair_that_users_met_is_judged_as_a_person_would(judge: Judge, nam
     assert not wrong, "\n".join(json.dumps(case, ensure_ascii=False) for case in wrong)
 
 
-OWN: Final = [json.loads(line) for line in (ROOT / "tests" / "golden" / "equal_answers.jsonl").read_text("utf-8").splitlines()]
+def golden(name: str) -> list[dict[str, Any]]:
+    """The project's own cases of one file."""
+    return [json.loads(line) for line in (ROOT / "tests" / "golden" / name).read_text("utf-8").split("\n") if line]
+
+
+READ: Final = golden("read_answers.jsonl")
+
+
+@pytest.mark.parametrize("about", sorted({case["about"] for case in READ}))
+def test_a_response_is_read_as_a_person_would(judge: Judge, about: str) -> None:
+    def right(case: dict[str, Any]) -> bool:
+        if case["label"] is None:
+            return not judge.ballots_sync(case["kind"], [(case["response"], "stop")]).representative_C
+        return graded(judge, case | {"prediction": case["response"]}) is case["equal"]
+
+    wrong = [case for case in READ if case["about"] == about and not right(case)]
+    assert not wrong, "\n".join(json.dumps(case, ensure_ascii=False) for case in wrong)
+
+
+OWN: Final = golden("equal_answers.jsonl")
 
 
 @pytest.mark.parametrize("about", sorted({case["about"] for case in OWN}))

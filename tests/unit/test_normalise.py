@@ -56,8 +56,25 @@ needs_data = pytest.mark.skipif(not (DATA / "MATH-TTT.json").is_file(), reason="
         (r"\text{(B)}", "B"),
         (r"\text{Evelyn}", "Evelyn"),
         (r"4210_{5}", "4210_5"),
-        ("3 million", "3million"),
-        (r"5 \text{ million}", r"5\text{million}"),
+        ("3 million", "3000000"),
+        (r"1\frac12 \text{ million dollars}", "1500000"),
+        ("3 dozen", "3dozen"),
+        (r"5 \text{ or more}", r"5\text{or more}"),
+        (r"5 \text{ m}", "5"),
+        (r"9.8\ \mathrm{m/s^2}", "9.8"),
+        (r"0.1\overline{6}", r"\frac{1}{6}"),
+        ("0.1(6)", r"\frac{1}{6}"),
+        (r"0.\dot{1}4285\dot{7}", r"\frac{1}{7}"),
+        (r"3\times10^{-2}", "0.03"),
+        (r"\textbf{(B)}\ 25", "25"),
+        (r"\textcolor{red}{\mathbf{5}}", "5"),
+        (r"x = 2\cdot 3 = 6", "x=6"),
+        ("= 6", "6"),
+        (r"x<2 \text{ or } x\ge4", r"(-\infty,2)\cup[4,\infty)"),
+        (r"\{x \mid x>3\}", "x>3"),
+        (r"\{\}", r"\emptyset"),
+        (r"4\!:\!30 \text{ p.m.}", "4:30pm"),
+        ("10⁻³", "10^{-3}"),
         ("(1,200)", "(1,200)"),
         ("5 m", "5m"),
         ("x=1, y=2", "x=1,y=2"),
@@ -80,7 +97,9 @@ def test_what_cannot_be_read_has_no_normal_form(raw: str) -> None:
     assert normalise(raw) is None
 
 
-@pytest.mark.parametrize(("raw", "form"), [("72 dollars per week", "72"), ("$1,234.50 total", "1234.5"), ("3 million", "3million")])
+@pytest.mark.parametrize(
+    ("raw", "form"), [("72 dollars per week", "72"), ("$1,234.50 total", "1234.5"), ("3 million", "3000000"), ("5 m", "5"), ("5x", "5x")]
+)
 def test_words_around_a_number(raw: str, form: str) -> None:
     assert normalise(raw, "number") == form
 

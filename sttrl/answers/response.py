@@ -1,0 +1,87 @@
+"""The part of a response that may answer: what follows the thinking, and what announces an answer there."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Final
+
+_THINKING: Final = re.compile(
+    r"[<\[◁](?P<closes>/?)(?:(?:[Tt]hink|[Tt]hinking|[Tt]hought|[Rr]easoning|THINK)[>\]▷]|\|(?:begin|(?P<ends>end))_of_thought\|>)"
+)
+_SPECIAL: Final = re.compile(r"<\|(?!(?:begin|end)_of_thought)[A-Za-z_]{1,32}\|>|<｜[^<>]{1,32}｜>|</?s>|<(?:eos|pad|end_of_turn)>")
+_TAGGED: Final = re.compile(r"<(/?)(?:answer|Answer|ANSWER)>")
+
+_ASCII_NOUNS: Final = "answer respuesta reponse antwort resposta risposta antwoord svaret svar cevap jawabannya jawaban vastaus"
+_OTHER_NOUNS: Final = "réponse lösung ответ відповідь odpowiedź odpověď válasz απάντηση răspunsul răspuns"
+_UNCASED_NOUNS: Final = "đáp án|Đáp án|答案|正确选项|正確選項|答え|正解|정답|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ"
+
+
+def _any_of(nouns: str, more: str = "") -> re.Pattern[str]:
+    cased = "|".join(spelt for noun in nouns.split() for spelt in (noun, noun.capitalize(), noun.upper()))
+    return re.compile(rf"(?:{cased})\b{more}")  # no word boundary first: a pattern that begins with letters is found fast
+
+
+_NOUN: Final = _any_of(_ASCII_NOUNS)
+_NOUN_ANYWHERE: Final = _any_of(f"{_ASCII_NOUNS} {_OTHER_NOUNS}", f"|{_UNCASED_NOUNS}")
+_COPULAS: Final = (
+    r"\b(?:is|would be|must be|should be|will be|equals|es|est|ist|é|è|är|er|jest|adalah|là|este|είναι)\b"
+    r"|是|为|為|[选選]|は|은|는|هي|هو|היא|है|คือ"
+)
+_LEADS_TO: Final = re.compile(
+    rf"(?:[^\n.:=]{{0,60}}?(?:{_COPULAS})|[\s*#]*[:=]|[ *]*(?:[-—]|\\to )(?=\s))[\s:*#]*", re.IGNORECASE
+)
+_HEADING_START: Final = re.compile(r"[ #*]*(?:the )?(?:(?:final|correct) )?", re.IGNORECASE)
+_HEADING_END: Final = re.compile(r"[ *]*\n[\s:*#]*")
+_NOUNS_READ: Final = 64
+_HEADING_CHARS: Final = 40
+
+
+def announcements(text: str) -> list[tuple[int, int]]:
+    """Start of what announces an answer and where that answer begins, for the last few: "the final answer is", "Answer:", a heading.
+
+    Other languages' usual words for it are known as well.
+    """
+    found = (_NOUN if text.isascii() else _NOUN_ANYWHERE).finditer(text)
+    nouns = deque((noun for noun in found if not _joined(text, noun)), maxlen=_NOUNS_READ)
+    ends = ((noun.start(), _LEADS_TO.match(text, noun.end()) or _heading(text, noun)) for noun in nouns)
+    return [(start, end.end()) for start, end in ends if end]
+
+
+def _joined(text: str, noun: re.Match[str]) -> bool:
+    """The noun is the end of a longer word; scripts without spaces have no such words."""
+    before = text[noun.start() - 1 : noun.start()]
+    return before.isalnum() and (before + noun[0][0]).isascii()
+
+
+def _heading(text: str, noun: re.Match[str]) -> re.Match[str] | None:
+    before = text[max(0, noun.start() - _HEADING_CHARS) : noun.start()]
+    line_start = before.rpartition("\n")[2]
+    whole_line = len(line_start) < _HEADING_CHARS and _HEADING_START.fullmatch(line_start)
+    return _HEADING_END.match(text, noun.end()) if whole_line else None
+
+
+def without_thinking(text: str) -> str:
+    """What follows the thinking of a response, without special tokens.
+
+    The tag that opens it may stand in the prompt. An unfinished thinking answers nothing; one that nothing follows may answer.
+    """
+    text = _SPECIAL.sub(" ", text).rstrip()
+    start, end = 0, None
+    for tag in _THINKING.finditer(text):
+        if tag["closes"] or tag["ends"]:
+            start, end = tag.end() if tag.end() < len(text) else start, None
+        else:
+            end = tag.start() if end is None else end
+    return text[start:end]
+
+
+def tagged_answer(text: str) -> str | None:
+    """What the last ``<answer>`` holds, up to ``</answer>`` or the end; None where there is none or it is empty."""
+    start, content = None, None
+    for tag in _TAGGED.finditer(text):
+        if not tag[1]:
+            start = tag.end()
+        elif start is not None:
+            content, start = text[start : tag.start()].strip() or content, None
+    return content if start is None else text[start:].strip() or content

@@ -1,0 +1,146 @@
+r"""Words in an answer: units, currencies and counted nouns go, "and" and "or" are commas, a time of day keeps its half.
+
+A unit says nothing that the question did not ask for, so it goes on both sides: ``5\text{ cm}`` and ``5`` are equal, and so are
+``5\text{ cm}`` and ``5\text{ m}``. TTRL's grader, Minerva's rules and math-verify drop units too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
+_TEXT_OF_NUMBER: Final = re.compile(r"\\text\s*\{\s*([-+]?\d[\d,.]*)(\s+[^{}]*|[^\W\d_][^{}]*)\}", re.ASCII)
+_ONE_LETTER: Final = re.compile(r"\\text\s*\{\s*([A-Za-z])\s*\}")
+_CONJUNCTION: Final = re.compile(
+    r"\s*,?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|(?<=[^\s,{]),?\s+(?:and|or)\s+(?=\S)|,\s*(?:and|or)\s+(?=\S)"
+)
+
+_PERCENT: Final = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|per cent|%|\\%)\s*\}|(?<=\d)\s*per\s?cent(?![A-Za-z]))")
+_DEGREE: Final = r"(?:\^\s*(?:\\(?:circ|degree)(?![A-Za-z])|\{\s*\\(?:circ|degree)\s*\})|\\degree(?![A-Za-z]))"
+_DEGREE_IN_TEXT: Final = re.compile(rf"\\text\s*\{{\s*({_DEGREE}\s*[CFK]?)\s*\}}")
+_DEGREE_OF_SCALE: Final = re.compile(rf"\s*{_DEGREE}\s*(?:\\text\s*\{{\s*)?(?:C(?:elsius)?|F(?:ahrenheit)?|K)(?![A-Za-z])\s*\}}?")
+_DEGREES: Final = re.compile(rf"\s*{_DEGREE}(?!\s*[\d'])")
+_ANGLE: Final = re.compile(rf"(\d+(?:\.\d+)?)\s*{_DEGREE}", re.ASCII)
+_TRIGONOMETRY: Final = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z])")
+_CURRENCY: Final = re.compile(
+    r"[€£₹¥₩₽₺₫₱₦฿₴₪₡¢]|\\(?:pounds|textsterling|euro|texteuro|EUR|yen|textyen|rupee|textrupee|cent|textcent)(?![A-Za-z])\s*"
+    r"|(?<![A-Za-z\\])(?:\\text\s*\{\s*)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|CAD|AUD|Rs\b\.?)\s*\}?\s*(?=[-+]?\.?\d)"
+)
+_TIME: Final = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s?[Mm]\b\.?\s*\}?", re.ASCII)
+_MODULUS: Final = re.compile(
+    r"\s*(?:\\pmod(?![A-Za-z])|\(\s*(?:\\bmod|\\mod|\\text\s*\{\s*mod\s*\}|mod)(?![A-Za-z])|(?<=\d)\s*(?:\\bmod|\\mod)(?![A-Za-z])|(?<=\d)\s+mod\s)"
+    r"\s*[^()=]*\)?"
+)
+
+_OHM: Final = r"\\text\s*\{\s*[kM]\s*\}\s*\\Omega(?![A-Za-z])"
+_TEXT: Final = r"\\text\s*\{[^{}]*\}"
+_TOKEN: Final = rf"(?:{_OHM}|{_TEXT}|\\(?:Omega|AA|mu)(?![A-Za-z])|\\[dtc]?frac\s*\{{\s*{_TEXT}\s*\}}\s*\{{\s*{_TEXT}\s*\}})"
+_EXPONENT: Final = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
+_JOINT: Final = r"(?:\s*(?:\\cdot|\\times|/))?\s*"
+_END: Final = r"(?=\s*(?:[,)\]=]|\\\}|$))"
+_MARKED_UNIT: Final = re.compile(rf"(?<=[\d}})%A-Za-z])(?>\s*{_TOKEN}{_EXPONENT}(?:{_JOINT}{_TOKEN}{_EXPONENT})*){_END}", re.ASCII)
+_PLAIN_UNIT: Final = re.compile(rf"(?<=[\d}})%])(\s*)([^\W\d_][^\d\\{{}}$=<>+*^|,()]*){_EXPONENT}$")
+_NOUN: Final = re.compile(r"[^\W\d_]+")
+_NO_WORDS: Final = re.compile(r"[=<>+*|&]|(?<![A-Za-z^])\d|\d{2}")
+_VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+
+_UNIT_WORDS: Final = """
+    degree degrees deg radian radians rad cent cents dollar dollars usd euro euros eur pound pounds gbp inr unit units square sq cubic cu
+    mm cm dm m km nm meter meters metre metres centimeter centimeters kilometer kilometers mile miles mi inch inches in foot feet ft yard
+    yards yd second seconds sec secs s minute minutes min mins hour hours hr hrs day days week weeks month months year years yr yrs
+    gram grams g kg mg kilogram kilograms ounce ounces oz lb lbs ton tons liter liters litre litres ml cl dl gallon gallons gal cup cups
+    mph kph kmh rpm hz khz mhz ghz kw mw kwh kj cal kcal mol pa kpa atm bar psi ev kn hp db men pcs pts per
+    people students apples ways points times integers solutions
+"""
+_UNITS: Final[frozenset[str]] = frozenset(_UNIT_WORDS.split())
+_LETTERS: Final[frozenset[str]] = frozenset("msghdlLJNWVACFKTt")
+_AMBIGUOUS: Final = "m s g in mi mg mw pa cal bar cu rad sq min sec ev kn hp db men per day cup ton gal"
+_JOINED: Final[frozenset[str]] = _UNITS - frozenset(_AMBIGUOUS.split())
+_VALUES: Final = """
+    and or nor not no none never if is are be was were when where unless because since so then otherwise for both either except but
+    more less fewer least most than between above below under beyond negative positive plus minus divided over to choose factorial
+    mod modulo remainder base binary octal hexadecimal half percent percentage hundred hundreds thousand thousands million millions
+    billion billions trillion trillions dozen dozens lakh crore bn mn tn pi infinity infinite sin cos tan csc cot log ln exp sqrt
+    lim gcd lcm max am pm noon midnight bc ad bce ce i e
+"""
+_VALUE_WORDS: Final[frozenset[str]] = frozenset(_VALUES.split())
+_FRACTIONS: Final = """
+    squared cubed root th halves third thirds fourth fourths fifth fifths sixth sixths seventh eighth eighths ninth tenth tenths hundredths
+"""
+_VALUE_FIRST: Final[frozenset[str]] = frozenset(_FRACTIONS.split())
+
+
+def read_words(text: str) -> str:
+    r"""An answer that is all words is unwrapped, "and" and "or" are commas, a time of day is written ``4:30pm``."""
+    text = _TIME.sub(lambda time: f"{time[1]}{time[2].lower()}m", text) if _is_time(text) else text
+    text = _TEXT_OF_NUMBER.sub(r"\1\\text{\2}", text)
+    whole = _WHOLE_TEXT.fullmatch(text)
+    if whole:
+        return whole[1].strip()
+    return _CONJUNCTION.sub(", ", text)
+
+
+def without_units(text: str, *, any_word: bool = False) -> str:
+    """The value without unit, currency, counted noun, degree sign or modulus; a percent sign has one spelling.
+
+    ``any_word``: the answer is a number, so that a letter after it, as in ``5 m``, is a unit and not a variable.
+    """
+    text = _PERCENT.sub("%", _CURRENCY.sub("", _MODULUS.sub("", text)))
+    text = _ANGLE.sub(r"\\frac{\1\\pi}{180}", text) if _TRIGONOMETRY.search(text) else _without_degrees(text)
+    text = _MARKED_UNIT.sub(_without_marked, text)
+    text = _PLAIN_UNIT.sub(lambda unit: "" if _is_plain_unit(unit[1], unit[2], any_word) else unit[0], text)
+    return _ONE_LETTER.sub(r"\1", text)
+
+
+def _is_time(text: str) -> bool:
+    return _TIME.fullmatch(text.strip()) is not None
+
+
+def _without_degrees(text: str) -> str:
+    return _DEGREES.sub("", _DEGREE_OF_SCALE.sub("", _DEGREE_IN_TEXT.sub(r"\1", text)))
+
+
+def _without_marked(unit: re.Match[str]) -> str:
+    r"""Empty where every ``\text`` of the match is a unit; after a variable, as in ``x\text{ odd}``, only known units are."""
+    words = _WHOLE_TEXT.findall(re.sub(_OHM, "", unit[0]))
+    value = re.split(r"[,=]", unit.string[: unit.start()])[-1]
+    known_only = _VARIABLE.search(_WHOLE_TEXT.sub("", value)) is not None
+    return "" if all(_is_marked_unit(word, known_only) for word in words) else unit[0]
+
+
+def _is_marked_unit(words: str, known_only: bool) -> bool:
+    nouns = _NOUN.findall(words)
+    if not nouns:
+        return not words.strip(" .,")
+    if _NO_WORDS.search(words) or _has_value(nouns):
+        return False
+    if known_only:
+        return all(noun.casefold() in _UNITS for noun in nouns)
+    return all(len(noun) > 1 or noun in _LETTERS or not noun.isascii() for noun in nouns) or any(len(noun) > 2 for noun in nouns)
+
+
+def _is_plain_unit(space: str, words: str, any_word: bool) -> bool:
+    r"""Whether words outside of ``\text`` are a unit: known ones, nouns after a space, a lone letter where a number is asked for."""
+    nouns = _NOUN.findall(words)
+    if _has_value(nouns):
+        return False
+    known = all(noun.casefold() in _UNITS for noun in nouns)
+    letters = len(nouns) == 1 and len(nouns[0]) == 1
+    if not nouns[0].isascii():
+        return True
+    if letters:
+        return any_word and bool(space) and nouns[0] in _LETTERS
+    if not space:
+        return any_word or (known and nouns[0].casefold() in _JOINED)
+    return any_word or known or any(map(_is_noun, nouns)) or nouns[0].casefold() in _UNITS
+
+
+def _is_noun(word: str) -> bool:
+    """Not a product of variables: four letters with a vowel after the first, or three that end in s."""
+    return (len(word) > 3 and re.search("[aeiouAEIOU]", word[1:]) is not None) or (len(word) == 3 and word.endswith("s"))
+
+
+def _has_value(nouns: list[str]) -> bool:
+    folded = [noun.casefold() for noun in nouns]
+    return not _VALUE_WORDS.isdisjoint(folded) or (bool(folded) and folded[0] in _VALUE_FIRST)
