@@ -11,10 +11,9 @@ from fractions import Fraction
 from itertools import product
 from typing import Final
 
-from sttrl.answers.shapes import Formula, InBase, Members, Named, Number, Ratio, Settled, Shape, Words, shape
+from sttrl.answers.shapes import VARIABLE, Formula, InBase, Members, Named, Number, Ratio, Settled, Shape, Words, shape
 
 _LOOSE_DIGITS: Final = re.compile(r"\d \d", re.ASCII)
-_VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[a-df-hj-zA-Z]|\\(?:alpha|beta|gamma|theta|phi|lambda|mu|sigma|omega)")
 _RELATIVE_ERROR: Final = Fraction(1, 10**12)
 
 Ask = Callable[[str, str], bool]
@@ -95,9 +94,18 @@ def _compare_shapes(a: Shape, b: Shape) -> bool | None:
             return False
         case (Settled(), Settled()) if a.kind == b.kind:
             return a.value == b.value
-        case (Formula(), Formula()) if a.colon != b.colon:
-            return False
-    return None
+    if _has_colon(a) != _has_colon(b):
+        return False
+    both_relations = _is_relation(a) and _is_relation(b)
+    return None if both_relations or _is_equation(a) == _is_equation(b) else False
+
+
+def _is_equation(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.equation
+
+
+def _is_relation(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.relation
 
 
 def _has_colon(one: Shape) -> bool:
@@ -165,7 +173,7 @@ def _compare_two_named(a: Named, b: Named, ask_whole: Callable[[], bool], ask: A
     function_and_letter = bool(a.arguments) != bool(b.arguments) and not (a.script or b.script)
     if same_name or function_and_letter:
         return compare(a.value, b.value, ask)
-    return ask_whole() if _VARIABLE.search(a.value) and _VARIABLE.search(b.value) else False
+    return ask_whole() if VARIABLE.search(a.value) and VARIABLE.search(b.value) else False
 
 
 def _agree(a: str, b: str) -> bool:
@@ -178,7 +186,7 @@ def _compare_members(a: str, b: str, ask: Ask) -> bool:
         several, text, rest = (one, b, other) if isinstance(one, Members) else (other, a, one)
         assert isinstance(several, Members)
         distinct = _distinct(several)
-        if len(distinct) == 1:
+        if len(distinct) == 1 and distinct[0] != r"\emptyset":
             return compare(distinct[0], text, ask)
         return ask(a, b) if isinstance(rest, Formula) and not rest.single else False
     if one.names and other.names and set(one.names) != set(other.names):

@@ -45,6 +45,10 @@ _NOT_SINGLE: Final = re.compile(
     r"(?![A-Za-z])|\\\{|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])"
 )
 _MATRIX: Final = re.compile(r"\\begin\{([pb]?matrix)\}(.*?)(?:\\\\)?\\end\{\1\}", re.DOTALL)
+_RELATION: Final = re.compile(r"[=<>]|\\(?:[lg]eq?|neq?|lt|gt|in)(?![A-Za-z])")
+_INDEX: Final = re.compile(r"_(?:\w|\{[^{}]*\})")
+VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[a-df-hj-zA-Z]|\\(?:alpha|beta|gamma|theta|phi|lambda|mu|sigma|omega)")
+"""A letter that stands for no known number."""
 _TOKEN: Final = re.compile(r"\\begin|\\end|\\[lr]angle|\\.|[{}()\[\],;:]", re.DOTALL)
 _OPENING: Final = frozenset(("{", r"\{", "(", "[", r"\begin", r"\langle"))
 _CLOSING: Final = frozenset(("}", r"\}", ")", "]", r"\end", r"\rangle"))
@@ -124,11 +128,13 @@ class Members:
 class Formula:
     """Anything else. ``single``: surely one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas.
 
+    ``equation``: the left side has variables with numbers, so that the right side alone (4 in ``x^2=4``) is another answer.
     ``letters``: the whole form in lower case where it is letters only.
     """
 
     single: bool
     relation: bool
+    equation: bool
     colon: bool
     letters: str
 
@@ -305,6 +311,11 @@ def _split(form: str, separators: str) -> tuple[str, ...]:
 
 
 def _formula(form: str) -> Formula:
-    relation = re.search(r"[=<>]|\\(?:[lg]eq?|neq?|lt|gt|in)(?![A-Za-z])", form) is not None
-    letters = form.casefold() if form.isascii() and form.isalpha() else ""
-    return Formula(single=_NOT_SINGLE.search(form) is None, relation=relation, colon=len(_split(form, ":")) > 1, letters=letters)
+    left = _INDEX.sub("", form.partition("=")[0]) if "=" in form else ""
+    return Formula(
+        single=_NOT_SINGLE.search(form) is None,
+        relation=_RELATION.search(form) is not None,
+        equation=VARIABLE.search(left) is not None and re.search(r"[\d^]", left) is not None,
+        colon=len(_split(form, ":")) > 1,
+        letters=form.casefold() if form.isascii() and form.isalpha() else "",
+    )
