@@ -207,6 +207,9 @@ def data_command(arguments: Sequence[str]) -> None:
 def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
     """The prompt of the first question as the chosen model sees it; None without a model, or where questions are not shown."""
     settings = template_settings(chosen.chat_template_kwargs)
+    for name in ("prompt_format", "system_prompt", "chat_template_kwargs", "trust_remote_code"):
+        if chosen.model is None and getattr(chosen, name):
+            raise UsageError(f"--{name} does nothing without --model.", "Give the model whose prompt is to be shown.")
     if chosen.model is None or not table.dataset.printable:
         return None
     from sttrl.data import build_problem, questions

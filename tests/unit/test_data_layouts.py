@@ -161,6 +161,8 @@ def test_a_context_that_a_row_lacks_or_the_question_repeats_is_left_out(tmp_path
 def test_a_verl_row_keeps_its_system_message(tmp_path: Path) -> None:
     (question,) = questions(read(tmp_path, LAYOUTS["verl (a list of messages)"][0]))
     assert (question.text, question.system) == ("3 + 4?", "Be brief.")
+    (blank,) = questions(read(tmp_path, [{"prompt": [{"role": "system", "content": " "}, {"role": "user", "content": "3 + 4?"}]}]))
+    assert (blank.text, blank.system) == ("3 + 4?", None)
 
 
 @pytest.mark.parametrize(
