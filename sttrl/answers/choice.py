@@ -9,7 +9,8 @@ from typing import Final
 
 from sttrl.answers.response import announcements
 
-_LETTERS_UNLESS_KNOWN: Final = 10
+LETTERS_UNLESS_KNOWN: Final = 10
+"""How many options a question is taken to have where that is not known: A to J."""
 _WRAPPER: Final = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mathtt|emph|underline|boldsymbol|bf|rm|it|left|right|displaystyle"
     r"|large|Large|huge|boxed|fbox)(?![A-Za-z])|[{}$*`\"]|__|\\[()\[\]!]"
@@ -93,7 +94,7 @@ def chosen_letter(text: str, boxes: Sequence[tuple[int, str]], option_count: int
     is", "(C) is correct", "I choose"); without that, from what the last line concludes. Two different letters there are no answer;
     earlier lines do not count. ``boxes``: start and content of every box in ``text``.
     """
-    last = option_count or _LETTERS_UNLESS_KNOWN
+    last = option_count or LETTERS_UNLESS_KNOWN
     boxed = [(start, letters) for start, content in boxes if (letters := letters_in(content))]
     if boxed:
         line = text.rfind("\n", 0, boxed[-1][0]) + 1
@@ -168,4 +169,4 @@ def _only(letters: frozenset[str], last: int) -> str | None:
 
 def _alternatives(letters: frozenset[str], last: int) -> list[str]:
     """Letters besides the options that may still be meant as options: all up to J but the pronoun I."""
-    return [letter for letter in letters if last <= ord(letter) - ord("A") < _LETTERS_UNLESS_KNOWN and letter != "I"]
+    return [letter for letter in letters if last <= ord(letter) - ord("A") < LETTERS_UNLESS_KNOWN and letter != "I"]

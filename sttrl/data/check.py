@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from sttrl.data.columns import listed
-from sttrl.data.labels import fits_kind, labels
+from sttrl.data.labels import can_be_met, labels
 from sttrl.data.table import Row, Table
 
 _SHOWN_ROWS = 5
@@ -34,16 +34,16 @@ def describe(table: Table, prompt: str | None = None) -> str:
 
 
 def warnings(table: Table) -> tuple[str, ...]:
-    """Return what looks wrong: the number of rows, and labels that are missing or not of their kind."""
+    """Return what looks wrong: the number of rows, and labels that are missing or that no answer can equal."""
     found = labels(table)
     kind, expected, total = table.dataset.kind, table.dataset.rows, len(table.rows) + len(table.skipped)
-    unfit = [row for row in table.rows if row.id in found and not fits_kind(found[row.id], kind)]
+    unfit = [row for row in table.rows if row.id in found and not can_be_met(found[row.id], kind, row.option_count)]
     missing = [row for row in table.rows if row.id not in found]
     said = [
         f"{table.dataset.name} should have {expected} rows, not {total}" if expected not in (None, total) else None,
         "no column holds the answers: nothing can be scored" if table.columns.answer is None else None,
         _rows_where("no label that can be read", missing) if missing and table.columns.answer is not None else None,
-        _rows_where(f"a label that is not a {kind}", unfit) if unfit else None,
+        _rows_where(f"a label that no answer can equal (the answers are of the kind {kind})", unfit) if unfit else None,
     ]
     return tuple(text for text in said if text is not None)
 

@@ -6,6 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from string import ascii_uppercase
 
+from sttrl.answers import Limits
+from sttrl.answers import read_label as normal_form
+from sttrl.answers.choice import LETTERS_UNLESS_KNOWN, letters_in
+from sttrl.answers.extract import boxes
+from sttrl.answers.notation import spell
 from sttrl.data.cells import number_text
 from sttrl.data.rows import text_problem
 from sttrl.data.table import Options, Row, Table
@@ -13,7 +18,6 @@ from sttrl.types import AnswerKind
 
 _FINAL = re.compile(r"^####[ \t]*(\S.*)$", re.MULTILINE)
 _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
-_LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 _LETTERED = re.compile(r"[(\[]?[A-Za-z][)\].:]\s*(\S.*)", re.DOTALL)
 
 Style = Callable[[str, Options], int | None]
@@ -43,11 +47,14 @@ def read_label(cell: object, kind: AnswerKind, *, worked: bool = False) -> str |
     return _number(final) if kind == "number" else _letter(final)
 
 
-def fits_kind(label: str, kind: AnswerKind) -> bool:
-    """Whether a label is what its kind says: a number, a capital letter, or anything for mathematics."""
-    if kind == "math":
-        return True
-    return bool(_NUMBER.fullmatch(label)) if kind == "number" else bool(re.fullmatch("[A-Z]", label))
+def can_be_met(label: str, kind: AnswerKind, option_count: int | None = None) -> bool:
+    """Whether an answer can equal a label: it can be read, has digits where a number is asked for, and is the letter of an option."""
+    form = normal_form(label, kind, Limits()).text
+    if form is None or kind == "math":
+        return form is not None
+    if kind == "number":
+        return any(char.isdigit() for char in form)
+    return form in ascii_uppercase[: option_count or LETTERS_UNLESS_KNOWN]
 
 
 def _by_name(text: str, options: Options) -> int | None:
@@ -122,13 +129,7 @@ def _final_part(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    start = text.rfind("\\boxed{")
-    depth = 0
-    for position in range(start + len("\\boxed"), len(text)) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[start + len("\\boxed{") : position].strip() or None
-    return None
+    return next((content.strip() for _, content in reversed(boxes(text)) if content.strip()), None)
 
 
 def _number(text: str) -> str:
@@ -141,5 +142,5 @@ def _number(text: str) -> str:
 
 
 def _letter(text: str) -> str:
-    match = _LETTER.fullmatch(text)
-    return match[1].upper() if match else text
+    letters = letters_in(spell(text))
+    return next(iter(letters)) if len(letters) == 1 else text

@@ -210,7 +210,8 @@ def test_a_label_of_any_usual_form_becomes_its_letter(
 
 def test_a_label_that_means_no_option_is_warned_of(tmp_path: Path) -> None:
     rows = [{"question": "a?", "options": ["x", "y"], "answer": answer} for answer in ("A", "none of them")]
-    assert warnings(read(tmp_path, rows)) == ("1 questions have a label that is not a choice: row 2",)
+    (said,) = warnings(read(tmp_path, rows))
+    assert said == "1 questions have a label that no answer can equal (the answers are of the kind choice): row 2"
 
 
 def test_where_answers_are_no_choices_a_letter_is_its_option_s_text(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sttrl.data import DATASETS, OnBadRow, SourceSpec, Table, describe, folder_n
 from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.check import warnings
 from sttrl.data.columns import ANSWER_COLUMNS, ID_COLUMNS, QUESTION_COLUMNS
-from sttrl.data.labels import fits_kind, labels, read_label
+from sttrl.data.labels import can_be_met, labels, read_label
 from sttrl.data.rows import MAX_QUESTION_CHARS
 from sttrl.errors import DataError, DataRowError, UsageError
 from sttrl.types import AnswerKind, Question
@@ -255,13 +255,33 @@ def test_a_worked_solution_without_a_mark_is_no_label() -> None:
     assert read_label("the story\n#### 4", "math", worked=True) == "4"
 
 
-def test_labels_that_are_not_of_their_kind_are_warned_of(tmp_path: Path) -> None:
+def test_labels_that_no_answer_can_equal_are_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "set.jsonl"
-    path.write_text('{"question": "a", "answer": "about 3"}\n{"question": "b", "answer": "3"}')
-    for kind, count in (("number", 1), ("choice", 2), ("math", 0)):
+    rows = [{"question": "a", "answer": "twelve"}, {"question": "b", "answer": "3"}, {"question": "c", "answer": r"\frac{1}{2"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for kind, odd in (("number", "1, 3"), ("choice", "1, 2, 3"), ("math", "3")):
         said = warnings(read_table(SourceSpec(dataset=str(path), answer_kind=kind)))  # type: ignore[arg-type]
-        assert said == ((f"{count} questions have a label that is not a {kind}: row {', '.join('12'[:count])}",) if count else ())
-    assert fits_kind("B", "choice") and not fits_kind("AB", "choice") and not fits_kind("1/2", "number")
+        count = odd.count(",") + 1
+        assert said == (f"{count} questions have a label that no answer can equal (the answers are of the kind {kind}): row {odd}",)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "option_count", "met"),
+    [
+        ("B", "choice", None, True),
+        ("J", "choice", None, True),
+        ("K", "choice", None, False),
+        ("K", "choice", 11, True),
+        ("E", "choice", 4, False),
+        ("AB", "choice", None, False),
+        ("1/2", "number", None, True),
+        ("none", "number", None, False),
+        ("none", "math", None, True),
+        ("9" * 500, "math", None, False),
+    ],
+)
+def test_a_label_can_be_met_where_some_answer_equals_it(label: str, kind: AnswerKind, option_count: int | None, met: bool) -> None:
+    assert can_be_met(label, kind, option_count) is met
 
 
 def test_a_description_escapes_what_a_terminal_would_obey(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from sttrl.data import DATASETS, SourceSpec, Table, describe, questions, read_table
 from sttrl.data.check import warnings
 from sttrl.data.hub import parse_hub_source, read_hub
-from sttrl.data.labels import fits_kind, labels
+from sttrl.data.labels import can_be_met, labels
 from sttrl.data.registry import SUFFIXES, NamedDataset
 from sttrl.errors import DataError, DataRowError, SttrlError, UsageError
 
@@ -57,7 +57,7 @@ def test_every_benchmark_has_the_rows_and_labels_it_should_have(benchmark_tables
     for name, table in benchmark_tables.items():
         found = labels(table)
         assert len(found) == ROW_COUNTS[name] == DATASETS[name].rows
-        assert all(fits_kind(label, table.dataset.kind) for label in found.values())
+        assert all(can_be_met(label, table.dataset.kind) for label in found.values())
         assert len({question.id for question in questions(table)}) == ROW_COUNTS[name]
         assert warnings(table) == ()
 
