@@ -78,7 +78,8 @@ class DataArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvArguments:
-    """Show versions, devices, and which engine would run here."""
+    """Show versions, devices, and which engine would run here. `python requirements/gpu_names.py CACHE`, in the repository, checks the GPU
+    environment's packages without a GPU."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

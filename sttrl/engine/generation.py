@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.config import KVTransferConfig
@@ -34,7 +35,7 @@ class Generation:
         arguments = engine_args(settings)
         self.thread: EngineThread | None = None
         if settings.device == "cpu":
-            # Here, because it stands on the inside of the vLLM that CPUs have, which is another version than GPUs have.
+            # Imported here: it uses parts that vLLM keeps to itself, and only CPUs need it.
             from sttrl.engine.engine_thread import EngineThread
 
             self.thread = EngineThread(arguments.create_engine_config())
@@ -109,27 +110,24 @@ def _sampled(output: RequestOutput) -> Sampled:
 
 def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
     """vLLM's arguments for a platform: what differs between CPU and GPU, and nothing else, is decided here."""
-    adapters = settings.device == "cuda" and settings.lora_rank > 0
-    common: dict[str, Any] = {
-        "model": settings.model_folder,
-        "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len,
-        "max_num_seqs": settings.max_num_seqs,
-        "skip_tokenizer_init": True,
-        "trust_remote_code": settings.trust_remote_code,
-        "logits_processors": ["sttrl.engine.noise:SeededSampling"],
-        "logprobs_mode": "processed_logits",
-        "worker_extension_cls": "sttrl.engine.merge.PolicyWeights",
-        "enforce_eager": settings.device == "cpu",  # compiling takes longer than a short run
-        "async_scheduling": False,
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-    }
-    if adapters:
-        common |= {"enable_lora": True, "max_loras": settings.max_forks, "max_lora_rank": max(8, settings.lora_rank)}
+    arguments = partial(
+        AsyncEngineArgs,
+        model=settings.model_folder,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        skip_tokenizer_init=True,
+        trust_remote_code=settings.trust_remote_code,
+        logits_processors=["sttrl.engine.noise:SeededSampling"],
+        logprobs_mode="processed_logits",
+        async_scheduling=False,
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+    )
     if settings.device == "cpu":
-        return AsyncEngineArgs(
-            **common | {"worker_extension_cls": "sttrl.engine.cpu_kernels.CpuPolicyWeights"},
+        return arguments(
+            worker_extension_cls="sttrl.engine.cpu_kernels.CpuPolicyWeights",
+            enforce_eager=True,  # compiling takes longer than a short run
             distributed_executor_backend="uni",
             enable_chunked_prefill=False,
             block_size=CPU_BLOCK_SIZE,
@@ -139,4 +137,11 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
                 kv_connector="SharedPrompts", kv_connector_module_path="sttrl.engine.shared_prompts", kv_role="kv_both"
             ),
         )
-    return AsyncEngineArgs(**common, gpu_memory_utilization=settings.gpu_memory_utilization)
+    arguments = partial(
+        arguments,
+        worker_extension_cls="sttrl.engine.merge.PolicyWeights",
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+    )
+    if settings.lora_rank == 0:
+        return arguments()
+    return arguments(enable_lora=True, max_loras=settings.max_forks, max_lora_rank=max(8, settings.lora_rank))

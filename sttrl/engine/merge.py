@@ -10,10 +10,13 @@ import ctypes
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
+
+if TYPE_CHECKING:
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -25,7 +28,7 @@ OPEN_AT_ONCE = 16
 class PolicyWeights:
     """Worker extension: `load_policy` replaces the weights that vLLM samples from."""
 
-    model_runner: Any
+    model_runner: GPUModelRunner
 
     def load_policy(self, base_folder: str, delta_folder: str | None) -> None:
         """Load the base, or the base with the delta in ``delta_folder`` (PEFT layout, or full safetensors)."""

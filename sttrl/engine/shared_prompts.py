@@ -4,7 +4,7 @@ vLLM's prefix cache shares full blocks. What a prompt has behind its last full b
 itself; here only the first does, and the others, which wait a step for it, copy that block. To vLLM this is its interface for keys and
 values from elsewhere (``KVConnectorBase_V1``), where elsewhere is a block of another request in flight.
 
-On CPU only: on GPU these tokens cost next to nothing. Whoever imports this needs the vLLM that CPUs have.
+On CPU only: on GPU these tokens cost next to nothing.
 """
 
 from __future__ import annotations
