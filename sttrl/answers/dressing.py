@@ -24,6 +24,7 @@ _SIZES: Final = re.compile(r"\\(?:left|right|middle|[bB]ig{1,2}[lrm]?)(?![A-Za-z
 _FOREIGN_DOLLAR: Final = re.compile(r"(?<![A-Za-z\\])(?:US|HK|NZ|[ACS])\s?(?=\\?\$\s*\}?\s*\d)")
 _DOLLARS: Final = re.compile(r"\\?\$|(?<!\\)\\[()\]]|(?<!\\)\\\[")
 _UNDERSCORED: Final = re.compile(r"\A\s*__([^_]+)__\s*\Z")
+_BOLD: Final = re.compile(r"(?<![\w)*])\*\*([^*]+)\*\*")
 _PREFACE: Final = re.compile(
     r"(?:\\text\s*\{\s*)?(?:the\s+)?(?:(?:final|correct)\s+)?answer\s*(?:is\b\s*:?|:|=)\s*\}?|\\(?:therefore|Rightarrow|implies)(?![A-Za-z])",
     re.IGNORECASE,
@@ -45,6 +46,11 @@ def undress(text: str) -> str:
     text = _EMPTY_TEXT.sub("", _DOLLARS.sub("", _FOREIGN_DOLLAR.sub("", _SIZES.sub("", text))))
     text = _UNDERSCORED.sub(r"\1", text).strip(' \n\r*`"')
     return text.rstrip(".,;: \n\r\\")
+
+
+def without_bold(text: str) -> str:
+    """``**5** cm`` without the stars of Markdown; in ``2**3`` they are a power."""
+    return _BOLD.sub(r"\1", text)
 
 
 def unwrapped(text: str) -> str:

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final
 
 from sttrl.answers.choice import chosen_letter
+from sttrl.answers.dressing import without_bold
 from sttrl.answers.notation import spell
 from sttrl.answers.numerals import MAGNITUDE
 from sttrl.answers.response import announcements, tagged_answer, without_thinking
@@ -87,7 +88,7 @@ def _tagged(content: str, kind: AnswerKind, option_count: int | None) -> str | N
 def _raw(text: str, kind: AnswerKind) -> str | None:
     for _, content in reversed(boxes(text)):
         if content.strip(" *\n"):
-            return content.strip(" *\n")
+            return without_bold(content.strip())
     for statement in _statements(text):
         answer = _stated_number(statement) if kind == "number" else _stated_mathematics(statement)
         if answer is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sttrl.answers.choice import letters_in
-from sttrl.answers.dressing import undress, without_preface
+from sttrl.answers.dressing import undress, without_bold, without_preface
 from sttrl.answers.notation import UNREADABLE, spell
 from sttrl.answers.numerals import MAGNITUDE, read_magnitude, read_number, read_repeating, without_thousands
 from sttrl.answers.relations import read_equation, read_set
@@ -21,6 +21,7 @@ from sttrl.answers.words import read_words, without_units
 from sttrl.types import AnswerKind
 
 _PASSES: Final = 32
+_STARRED_POWER: Final = re.compile(r"(?<=[\w)])\*\*(?=[\w({-])")
 _FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _FRACTION_BARE: Final = re.compile(r"\\frac\s*([0-9A-Za-z])(?=\s*[0-9A-Za-z{\\])")
 _FRACTION_TAIL: Final = re.compile(r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])")
@@ -72,6 +73,7 @@ def _named(form: str, kind: AnswerKind) -> str | None:
 
 def _spellings(text: str) -> str:
     text = spell(text).replace("{,}", ",").replace(r"\!", "").replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
+    text = _STARRED_POWER.sub("^", without_bold(text))
     return text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ")
 
 

@@ -54,7 +54,8 @@ def read_equation(text: str, *, value_only: bool = False) -> str:
     names = [side for side in sides if _is_name(side)]
     if len(sides) == 1 or not names or (len(sides) > 2 and not values):
         return "=".join(sides)
-    rest = [side for side in sides if side is not names[0]]
+    rest = list(sides)
+    rest.remove(names[0])
     return f"{names[0]}={values[-1] if values else rest[-1]}"
 
 

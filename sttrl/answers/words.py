@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 _WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
-_TEXT_OF_NUMBER: Final = re.compile(r"\\text\s*\{\s*([-+]?\d[\d,.]*)(\s+[^{}]*|[^\W\d_][^{}]*)\}", re.ASCII)
+_TEXT_OF_NUMBER: Final = re.compile(r"\\text\s*\{\s*([-+]?\d[\d,.]*)(\s+[^{}\d]*|[^\W\d_][^{}\d]*)\}", re.ASCII)
 _ONE_LETTER: Final = re.compile(r"\\text\s*\{\s*([A-Za-z])\s*\}")
 _CONJUNCTION: Final = re.compile(
     r"\s*,?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|(?<=[^\s,{]),?\s+(?:and|or)\s+(?=\S)|,\s*(?:and|or)\s+(?=\S)"

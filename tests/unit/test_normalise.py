@@ -70,6 +70,8 @@ needs_data = pytest.mark.skipif(not (DATA / "MATH-TTT.json").is_file(), reason="
         (r"\textcolor{red}{\mathbf{5}}", "5"),
         (r"x = 2\cdot 3 = 6", "x=6"),
         ("= 6", "6"),
+        ("x=x", "x=x"),
+        ("2**10", "2^10"),
         (r"x<2 \text{ or } x\ge4", r"(-\infty,2)\cup[4,\infty)"),
         (r"\{x \mid x>3\}", "x>3"),
         (r"\{\}", r"\emptyset"),
