@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import ClassVar
+
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""No space, quota exceeded, read-only, broken: faults that the next question would meet too."""
 
 
 class SttrlError(Exception):
@@ -78,3 +83,16 @@ class QuestionsFailedError(SttrlError):
     """The run ended, and some questions failed or diverged."""
 
     exit_code = 5
+
+
+def disk_fault(error: BaseException) -> OSError | None:
+    """The fault of a disk that an error tells of, None where it tells of something else.
+
+    Libraries wrap such a fault in an error of their own, with the system's words in its text (safetensors' ``SafetensorError``).
+    """
+    if isinstance(error, OSError):
+        return error if error.errno in DISK_FAULTS else None
+    if isinstance(error, SttrlError):
+        return None
+    number = next((number for number in DISK_FAULTS if os.strerror(number) in str(error)), None)
+    return None if number is None else OSError(number, os.strerror(number))

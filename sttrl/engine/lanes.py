@@ -23,7 +23,7 @@ from sttrl.engine.noise_keys import BIAS_FILE
 from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.engine.worker_group import SHARE_A_GPU, Role, Workers, start_workers
-from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError
+from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
 from sttrl.types import (
     DeltaSpec,
     Group,
@@ -60,6 +60,7 @@ class Lane:
         self.gpus: Any = None
         self.pids: list[int] = []
         self.members: list[psutil.Process] = []
+        self.logged: dict[str, int] = {}
         self.learner_ready: asyncio.Task[Workers] | None = None
         self.reference_ready: asyncio.Task[Workers] | None = None
         self.critic_ready: asyncio.Task[Workers] | None = None
@@ -119,14 +120,22 @@ class Lane:
         for starting in (self.learner_ready, self.reference_ready, self.critic_ready):
             if starting is not None and not starting.done():
                 starting.cancel()
-        if log_folder is not None and ray.is_initialized():
-            keep_logs(log_folder)
+        self.keep_logs(log_folder)
         started = [*self.members, *family(self.pids)]
         if self.in_cluster:
             self.in_cluster = False
             await asyncio.to_thread(CLUSTER.leave)
         await asyncio.to_thread(end_processes, started)
         shutil.rmtree(self.shared, ignore_errors=True)
+
+    def keep_logs(self, folder: Path | None) -> None:
+        """Copy what the processes wrote since the last time. A run does not depend on it: where it cannot be done, that is said."""
+        if folder is None or not ray.is_initialized():
+            return
+        try:
+            self.logged = keep_logs(folder, self.logged)
+        except OSError as error:
+            self.say(f"the engine's output cannot be kept in {folder}: {error.strerror or error}")
 
     async def _placed(self) -> Any:
         """The lane's GPUs, on one node: the learner's ranks have the first; the sampler has the last, or shares the first."""
@@ -256,10 +265,19 @@ class Fork:
         async with self.export_turn:  # who asks at once shares one: a second would remove the first while the sampler reads it
             if self.version not in self.exported:
                 folder = self.lane.deltas / f"{self.name}@{self.version}.{next(self.lane.exports)}"
-                await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+                await self._hand_over(folder)
                 self._forget_exports()
                 self.exported = {self.version: str(folder)}
             return self.exported[self.version]
+
+    async def _hand_over(self, folder: Path) -> None:
+        """Write the delta for the sampler. Raises `EngineError` where the lane's folder has no room."""
+        try:
+            await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+        except OSError as error:
+            raise EngineError(
+                f"Cannot write {folder.parent}: {error.strerror}.", "Make room there: it hands each version of a policy to the sampler."
+            ) from error
 
     def _forget_exports(self) -> None:
         for folder in self.exported.values():
@@ -286,6 +304,11 @@ class RayEngine:
     ) -> None:
         self.lane, self.log_folder = Lane(settings, tokenizer, say), log_folder
         self.settings = settings
+
+    def log_to(self, folder: Path) -> None:
+        """From here on, what the processes write belongs to this folder."""
+        self.lane.keep_logs(self.log_folder)
+        self.log_folder = folder
 
     async def start(self) -> None:
         """Until the first sample can be taken."""
@@ -345,7 +368,7 @@ async def ask_all(workers: Workers, who: Role, method: str, *arguments: Any) -> 
 
 
 async def answer(request: Awaitable[T], who: str) -> T:
-    """Await a remote call; errors come back as the project's own, without Ray's wrapping."""
+    """Await a remote call; errors come back as the project's own, without Ray's wrapping, and a disk's fault as an OSError."""
     try:
         return await request
     except RayTaskError as error:
@@ -353,8 +376,10 @@ async def answer(request: Awaitable[T], who: str) -> T:
             raise error.cause from None
         if any(said in str(error.cause).lower() for said in ("out of memory", "can't allocate memory")):
             raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
+        if (fault := disk_fault(error.cause)) is not None:
+            raise OSError(fault.errno, fault.strerror, fault.filename) from error
         kind = EngineError if type(error.cause).__name__ in FATAL else StepError
-        raise kind(f"The {who} failed: {last_line(error)}.", "The whole story is under logs/ in the run folder.") from error
+        raise kind(f"The {who} failed: {last_line(error)}.") from error
     except RayActorError as error:
         raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
 

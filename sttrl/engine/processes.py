@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,17 @@ def session_logs() -> Path | None:
     return Path(node.get_logs_dir_path()) if node is not None else None
 
 
-def keep_logs(target: Path) -> None:
-    """Copy the workers' output of this session to the run folder."""
-    source = session_logs()
-    if source is None or not source.is_dir():
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.glob("worker-*")):
-        if file.is_file() and file.stat().st_size:
-            shutil.copyfile(file, target / file.name)
+def keep_logs(target: Path, kept: Mapping[str, int]) -> dict[str, int]:
+    """Copy the workers' output of this session to the run folder, from where it was ``kept`` on; how far each file is kept then."""
+    source, ends = session_logs(), dict(kept)
+    for file in sorted(source.glob("worker-*")) if source is not None else ():
+        with file.open("rb") as log:
+            log.seek(kept.get(file.name, 0))
+            if text := log.read():
+                target.mkdir(parents=True, exist_ok=True)
+                (target / file.name).write_bytes(text)
+            ends[file.name] = log.tell()
+    return ends
 
 
 def shared_folder() -> Path:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sttrl.errors import JournalError
 
+LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+"""Characters that Python and other programs take for the end of a line and JSON does not, each with its escape in JSON."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file at once: a reader sees the old text or the new, never a part. Raises `JournalError`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        make_folder(path.parent)
         try:
+            # Not tempfile: its files are readable by their owner alone, whatever the umask says.
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, path)
+            os.replace(beside, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -36,13 +41,50 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def json_line(value: Mapping[str, Any], allow_nan: bool = True) -> str:
+    """A value as one line of JSON, which is one line for every program that reads it."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=allow_nan)
+    for character, escape in LINE_ENDS.items():
+        text = text.replace(character, escape)
+    return text + "\n"
+
+
+def whole_lines(data: bytes) -> list[bytes]:
+    """The lines of a file of JSON lines that end in a line feed, without it; no other character ends a line."""
+    return data.split(b"\n")[:-1]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def settle_folder(beside: Path, folder: Path) -> None:
+    """Put a folder that was written beside in its place, durably: its files, its names, and then its own name.
+
+    Files get the permissions that the umask allows: safetensors makes its own readable by their owner alone.
+    """
+    allowed = beside.stat().st_mode & 0o666
+    for place, _, names in os.walk(beside):
+        for name in names:
+            os.chmod(os.path.join(place, name), allowed)
+            sync(Path(place, name))
+        sync(Path(place))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)
+    sync(folder.parent)
 
 
 def unwritable(path: Path, error: OSError) -> JournalError:

@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any
 
 from sttrl.errors import JournalError
-from sttrl.run.files import unwritable
+from sttrl.run.files import json_line, make_folder, sync, unwritable, whole_lines
 from sttrl.run.records import (
     SCHEMA_VERSION,
+    EndRecord,
     EvaluationRecord,
     FinishedQuestion,
     QuestionRecord,
@@ -39,8 +40,9 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self.file = self.path.open("ab", buffering=0)
+            sync(folder)
         except OSError as error:
             raise unwritable(self.path, error) from error
         try:
@@ -54,7 +56,7 @@ class Journal:
     def append(self, kind: str, **record: Any) -> None:
         """Add one line and sync it. When that fails nothing of it stays, and the lines before it are untouched."""
         value = {"v": SCHEMA_VERSION, "kind": kind, **record}
-        line = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False).encode(errors="backslashreplace") + b"\n"
+        line = json_line(value, allow_nan=False).encode(errors="backslashreplace")
         try:
             written = self.file.write(line)
             if written != len(line):
@@ -81,6 +83,14 @@ class Journal:
         """That policy's state after so many steps is on disk."""
         self.append("trained", step=step)
 
+    def ended(self, record: EndRecord) -> None:
+        """Its training ended early, for good."""
+        self.append("ended", **dataclasses.asdict(record))
+
+    def resumed(self, attempt: int) -> None:
+        """An attempt goes on with its training."""
+        self.append("resumed", attempt=attempt)
+
     def question(self, record: QuestionRecord) -> None:
         """A question is finished, for good."""
         self.append("question", **dataclasses.asdict(record))
@@ -104,10 +114,9 @@ class Journal:
 def _repaired(path: Path) -> int:
     """Bytes of the journal that are whole lines of JSON."""
     data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    for number, line in enumerate(data[:end].splitlines(), 1):
+    for number, line in enumerate(whole_lines(data), 1):
         _parsed(path, number, line)
-    return end
+    return data.rfind(b"\n") + 1
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
@@ -128,7 +137,7 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise JournalError(f"{folder} is not a run folder: it has no readable {JOURNAL}.", "Give a folder under outputs/.") from error
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+    for number, line in enumerate(whole_lines(data), 1):
         record = _parsed(path, number, line)
         if record.pop("v", None) != SCHEMA_VERSION:
             raise JournalError(f"{path}, line {number} has another schema version.", "Use the sttrl that wrote it.")
@@ -144,11 +153,13 @@ def read_finished(folder: Path) -> tuple[FinishedQuestion, ...]:
 class JournalContent:
     """What a journal says: the finished questions, and how far a training on all questions has come.
 
-    ``trained``: its last step that is on disk. ``steps`` and ``evaluations`` of each question that is not finished.
+    ``trained``: its last step that is on disk. ``ended``: how it ended early, if it did. ``steps`` and ``evaluations`` of each
+    question that is not finished.
     """
 
     finished: tuple[FinishedQuestion, ...]
     trained: int
+    ended: EndRecord | None
     steps: dict[str, tuple[StepRecord, ...]]
     evaluations: dict[str, tuple[EvaluationRecord, ...]]
 
@@ -158,7 +169,7 @@ def read_journal(folder: Path) -> JournalContent:
     steps: dict[str, dict[int, StepRecord]] = {}
     evaluations: dict[str, dict[int, EvaluationRecord]] = {}
     finished: dict[str, FinishedQuestion] = {}
-    trained = 0
+    trained, ended = 0, None
     for record in read_lines(folder):
         kind = record.pop("kind")
         if kind == "begin":
@@ -170,15 +181,31 @@ def read_journal(folder: Path) -> JournalContent:
             evaluations.setdefault(record["id"], {})[record["step"]] = evaluation_from_json(record)
         elif kind == "trained":
             trained = record["step"]
+        elif kind == "ended":
+            ended = EndRecord(**record)
+            _cut(steps, evaluations, ended.step)
         elif kind == "question" and record["id"] not in finished:
             question = question_from_json(record)
             own, polls = steps.pop(question.id, {}), evaluations.pop(question.id, {})
             finished[question.id] = FinishedQuestion(
                 record=question, steps=tuple(own[at] for at in sorted(own)), evaluations=tuple(polls[at] for at in sorted(polls))
             )
+    if ended is None:
+        _cut(steps, {}, trained)
     return JournalContent(
         finished=tuple(sorted(finished.values(), key=lambda f: f.record.index)),
         trained=trained,
-        steps={question: tuple(taken[at] for at in sorted(taken) if at < trained) for question, taken in steps.items()},
+        ended=ended,
+        steps={question: tuple(taken[at] for at in sorted(taken)) for question, taken in steps.items()},
         evaluations={question: tuple(polls[at] for at in sorted(polls)) for question, polls in evaluations.items()},
     )
+
+
+def _cut(steps: dict[str, dict[int, StepRecord]], evaluations: dict[str, dict[int, EvaluationRecord]], end: int) -> None:
+    """Forget what an earlier try did after ``end`` steps: that policy is gone."""
+    for taken in steps.values():
+        for at in [at for at in taken if at >= end]:
+            del taken[at]
+    for polls in evaluations.values():
+        for at in [at for at in polls if at > end]:
+            del polls[at]

@@ -7,6 +7,8 @@ A journal is a sequence of JSON objects, one a line:
 ``{"kind": "question", **QuestionRecord}``: the question is finished; it is never touched again.
 ``{"kind": "evaluation", "id", "step", "poll"}``: a poll of a policy that is trained on all questions, after so many steps.
 ``{"kind": "trained", "step"}``: that policy's state after so many steps is on disk; later steps of an earlier try are void.
+``{"kind": "ended", "step", "status", "error"}``: its training ended early, after so many steps, by an error.
+``{"kind": "resumed", "attempt"}``: an attempt goes on with that training.
 ``{"kind": "attempt", "attempt", "seconds"}``: an attempt came to its end; wall seconds ``total`` and ``start_up``.
 """
 
@@ -121,6 +123,15 @@ class EvaluationRecord:
 
     step: int
     poll: PollRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndRecord:
+    """A training on all questions that ended early: after ``step`` steps, by an error that every question reports."""
+
+    step: int
+    status: QuestionStatus
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.data import folder_name
-from sttrl.run.files import write_text
+from sttrl.run.files import json_line, whole_lines, write_text
 from sttrl.run.records import PollName
 from sttrl.types import Answer, Poll, Rollout, Step
 
 
 def write_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> None:
     """Write every response of a question at once, before the journal says that it is finished."""
-    lines = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in _lines(polls, steps))
-    write_text(folder / "rollouts" / f"{folder_name(question_id)}.jsonl", lines)
+    write_text(rollouts_file(folder, question_id), "".join(map(json_line, _lines(polls, steps))))
 
 
 def add_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll]) -> None:
     """Write the responses of later polls behind those of the base, which were written when it was polled."""
-    file = folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if json.loads(line)["poll"] == "base"]
-    write_text(file, "".join([*lines, *(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in _lines(polls, ()))]))
+    file = rollouts_file(folder, question_id)
+    known = [json.loads(line) for line in whole_lines(file.read_bytes())] if file.exists() else []
+    base = [line for line in known if line["poll"] == "base"]
+    write_text(file, "".join(map(json_line, (*base, *_lines(polls, ())))))
+
+
+def rollouts_file(folder: Path, question_id: str) -> Path:
+    """Where the responses to a question are."""
+    return folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
 
 
 def _lines(polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:

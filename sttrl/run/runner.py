@@ -17,10 +17,10 @@ from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
-from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, SttrlError
+from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, StepError, SttrlError, disk_fault
 from sttrl.methods import METHODS, DatasetMethod, Method, Tools
 from sttrl.run.evaluation import BASE, budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
-from sttrl.run.files import unwritable, write_text
+from sttrl.run.files import make_folder, settle_folder, unwritable, write_text
 from sttrl.run.journal import Journal
 from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord
 from sttrl.run.rollouts import write_rollouts
@@ -31,6 +31,9 @@ from sttrl.run.training import Training
 from sttrl.types import Ballots, Group, Poll, Problem, QuestionStatus, Step, StopReason
 
 STATUS: Mapping[type[SttrlError], QuestionStatus] = {DivergedError: "diverged", OutOfMemoryError: "oom"}
+
+UNFINISHED = ".unfinished"
+"""Where a folder of ``adapters/`` or ``state/`` is until it is whole."""
 
 Progress = Callable[[str], None]
 """Told what happens, a line at a time."""
@@ -78,6 +81,8 @@ class Runner:
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
         """Work through ``problems``, the ones not finished yet; ``finished`` are done. Raises `EngineError` when the engine is lost."""
         self.total, self.done = len(problems) + finished, finished
+        for left_by_a_kill in self.folder.glob(f"*/{UNFINISHED}"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
         if self.dataset_method is not None:
             await Training(self, self.dataset_method).run(problems)
         elif self.config.continuous and self.config.adaptation_method != "none":
@@ -98,7 +103,8 @@ class Runner:
                 for problem in problems:
                     group.create_task(guarded(problem))
         except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
+            first = several.exceptions[0]
+            raise first from first.__cause__
 
     async def _alone(self, problem: Problem) -> None:
         """A question on a fork of its own. Where its lane dies it is done again on another, from the base."""
@@ -116,7 +122,7 @@ class Runner:
         assert self.method is not None
         async with self.engine.fork("continuous", self.method.delta(None, self.total)) as policy:
             if self.done:
-                await policy.restore(self._state(self.done))
+                await self.read(policy.restore, self._state(self.done))
             for problem in problems:
                 await self._question(problem, self.engine, contextlib.nullcontext(policy), lasting=policy)
 
@@ -142,7 +148,7 @@ class Runner:
             async with fork as policy:
                 stop = await self._adapt(work, lane, policy)
         except Exception as failure:
-            status, error = self.blame(failure, problem)
+            status, error = self.blame(failure, problem.id)
         if lasting is not None:
             await self.write(lasting.checkpoint, self._state(self.done + 1))
         record = self._record(work, status, stop, error)
@@ -157,14 +163,23 @@ class Runner:
         self.done += 1
         self.progress(self._line(record, seconds))
 
-    def blame(self, failure: Exception, problem: Problem) -> tuple[QuestionStatus, str]:
-        """How a question ends that met this error, and its one line. A lost engine or journal ends the run: it is raised again."""
+    def blame(self, failure: Exception, name: str) -> tuple[QuestionStatus, str]:
+        """How a question ends that met this error, and its one line, which names the file that holds the rest.
+
+        A lost engine or journal ends the run, and so does a disk that cannot be written: the next question would meet it too.
+        """
         if isinstance(failure, (EngineError, JournalError)) and not isinstance(failure, OutOfMemoryError):
             raise failure
-        if isinstance(failure, SttrlError):
-            return STATUS.get(type(failure), "failed"), str(failure)
-        self._keep_trace(problem)
-        return "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
+        if (fault := disk_fault(failure)) is not None:
+            raise unwritable(Path(fault.filename or self.folder), fault) from failure
+        status = STATUS.get(type(failure), "failed")
+        if not isinstance(failure, SttrlError):
+            said = " ".join(f"{type(failure).__name__}: {failure}".split())
+        elif failure.__cause__ is None:
+            return status, str(failure)
+        else:
+            said = str(failure)
+        return status, f"{said.rstrip('.')}. The whole story is in {self._keep_trace(failure, name)}."
 
     async def _adapt(self, work: Work, lane: Engine, policy: Policy) -> StopReason:
         problem = work.problem
@@ -184,11 +199,29 @@ class Runner:
         return outcome.stop
 
     async def write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
-        """Let a policy write to the run folder. Raises `JournalError` where that cannot be done."""
+        """Let a policy write a folder of the run: whole and on disk, or not at all. Raises `JournalError` where that cannot be done."""
+        beside = target.parent / UNFINISHED / target.name
         try:
-            await write(target)
-        except OSError as error:
-            raise unwritable(target, error) from error
+            make_folder(beside)
+            await write(beside)
+            await asyncio.to_thread(settle_folder, beside, target)
+        except Exception as error:
+            fault = error if isinstance(error, OSError) else disk_fault(error)
+            if fault is None:
+                raise
+            raise unwritable(target, fault) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another is being written there
+                beside.parent.rmdir()
+
+    async def read(self, read: Callable[[Path], Awaitable[None]], folder: Path) -> None:
+        """Let a policy read what it wrote. Raises `JournalError` where that is gone or damaged."""
+        try:
+            await read(folder)
+        except (OSError, ValueError, StepError) as error:
+            reason = " ".join(str(error).split())
+            raise JournalError(f"Cannot read {folder}: {reason}.", "Restore it, or start over with another --run_name.") from error
 
     async def _after(self, work: Work, policy: Policy) -> Poll:
         """The adapted policy's evaluation. A policy that was never updated is the base, whose seeds are the same."""
@@ -239,9 +272,11 @@ class Runner:
         end = record.error if record.status != "done" else record.stop
         return f"[{self.done}/{self.total}] {record.id}: {record.answer!r} after {record.steps} steps ({end}), {seconds:.1f} s"
 
-    def _keep_trace(self, problem: Problem) -> None:
-        target = self.folder / "logs" / f"attempt_{self.attempt}" / f"{folder_name(problem.id)}.traceback"
-        write_text(target, traceback.format_exc())
+    def _keep_trace(self, failure: Exception, name: str) -> Path:
+        """Write an error's traceback, with those of its causes in other processes; where, below the run folder."""
+        target = Path("logs", f"attempt_{self.attempt}", f"{folder_name(name)}.traceback")
+        write_text(self.folder / target, "".join(traceback.format_exception(failure)))
+        return target
 
     def _state(self, count: int) -> Path:
         return self.folder / "state" / f"after_{count}"

@@ -1,11 +1,11 @@
 """A run whose one policy is trained on all questions (ttrl): evaluate, train step by step, evaluate, and only then finish the questions.
 
-The policy's state is written after every ``checkpoint_every`` steps; an interrupted run goes on from the last one.
+The policy's state is written after every ``checkpoint_every`` steps; an interrupted run goes on from the last one. A training that
+ended early by an error is over: that is journalled.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sttrl.engine.base import Policy
 from sttrl.methods import DatasetMethod
 from sttrl.run.evaluation import BASE, elected, evaluate, poll_record, vote_same_tokens
 from sttrl.run.journal import read_journal
-from sttrl.run.records import EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord
+from sttrl.run.records import EndRecord, EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord
 from sttrl.run.rollouts import add_rollouts, write_rollouts
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.types import Poll, Problem, QuestionStatus
@@ -34,34 +34,53 @@ class Training:
         self.watch = Stopwatch()
         self.base: dict[str, PollRecord] = {}
         self.steps: dict[str, list[StepRecord]] = defaultdict(list)
-        self.failure: tuple[QuestionStatus, str] | None = None
+        self.ended = self.content.ended
 
     async def run(self, problems: Sequence[Problem]) -> None:
-        """From base evaluation to finished questions; where some are finished already, the training was over."""
+        """From base polls to finished questions. A question that cannot be polled is finished at once and is not trained on."""
         runner, trained = self.runner, self.content.trained
+        begins = not trained and self.ended is None
+        if not begins:
+            runner.journal.resumed(runner.attempt)
         for problem in problems:
-            runner.start(problem, begins=not trained)
+            runner.start(problem, begins)
             self.steps[problem.id] += self.content.steps.get(problem.id, ())
             for evaluation in self.content.evaluations.get(problem.id, ()):
                 if evaluation.step == 0:
                     self.base[problem.id] = evaluation.poll
         async with runner.engine.fork("base", BASE) as base:
-            await runner.each([p for p in problems if p.id not in self.base], lambda problem: self._evaluate(problem, base, 0))
+            await runner.each([p for p in problems if p.id not in self.base], lambda problem: self._ask_base(problem, base))
+            polled = [problem for problem in problems if problem.id in self.base]
             async with runner.engine.fork("dataset", self.method.delta(None, runner.total)) as policy:
-                if trained:
-                    await policy.restore(self._state(trained))
-                if not runner.done:
-                    await self._train(problems, policy)
-                await runner.each(problems, lambda problem: self._finish(problem, base, policy))
+                if self.ended is None:
+                    if trained:
+                        await runner.read(policy.restore, self._state(trained))
+                    await self._train(polled, policy)
+                if self.ended is None:
+                    await self._save(policy)
+                await runner.each(polled, lambda problem: self._finish(problem, base, policy))
+
+    async def _ask_base(self, problem: Problem, base: Policy) -> None:
+        """The poll of the base, or a question that ends here."""
+        try:
+            poll = await evaluate("base", problem, self._timed(problem, base), self.runner.tools)
+        except Exception as failure:
+            self._end(problem, *self.runner.blame(failure, problem.id), {})
+            return
+        write_rollouts(self.runner.folder, problem.id, {"base": poll}, ())
+        self._evaluated(problem, poll, 0)
+        self.base[problem.id] = poll_record(poll)
 
     async def _train(self, problems: Sequence[Problem], policy: Policy) -> None:
-        """The steps that are left. An error that is not the engine's end stops the training; the base's answers stand then."""
+        """The steps that are left. An error that is not the engine's end stops the training, for good; the base's answers stand then."""
         plan, every = self.method.plan(problems), self.config.eval_every
         for index in range(self.content.trained, len(plan)):
             try:
                 await self._step(index, plan[index], policy)
             except Exception as failure:
-                self.failure = self.runner.blame(failure, plan[index][0])
+                status, error = self.runner.blame(failure, plan[index][0].id)
+                self.ended = EndRecord(step=index, status=status, error=error)
+                self.runner.journal.ended(self.ended)
                 return
             done = index + 1
             if done % self.config.checkpoint_every == 0 or done == len(plan):
@@ -86,30 +105,56 @@ class Training:
             self.steps[problem.id].append(self.runner.observe(problem, step))
 
     async def _evaluate(self, problem: Problem, policy: Policy, step: int) -> None:
-        """A poll in between, or the base's."""
-        poll = await evaluate(
-            "adapted" if step else "base", problem, TimedPolicy(policy, self.runner.work[problem.id].watch), self.runner.tools
-        )
-        record = poll_record(poll)
-        if not step:
-            write_rollouts(self.runner.folder, problem.id, {"base": poll}, ())
-            self.base[problem.id] = record
-        self.runner.journal.evaluation(problem.id, EvaluationRecord(step=step, poll=record))
+        """A poll in between. One that fails is said and left out: the question goes on."""
+        try:
+            poll = await evaluate("adapted", problem, self._timed(problem, policy), self.runner.tools)
+        except Exception as failure:
+            _, error = self.runner.blame(failure, problem.id)
+            self.runner.progress(f"    {problem.id} was not evaluated after step {step}: {error}")
+            return
+        self._evaluated(problem, poll, step)
+
+    def _evaluated(self, problem: Problem, poll: Poll, step: int) -> None:
+        self.runner.journal.evaluation(problem.id, EvaluationRecord(step=step, poll=poll_record(poll)))
+
+    async def _save(self, policy: Policy) -> None:
+        """Keep the trained policy's adapter, once. One that cannot be saved is said: the answers do not depend on it."""
+        target = self.runner.folder / "adapters" / "all"
+        if not self.config.save_adapters or not policy.version or target.exists():
+            return
+        try:
+            await self.runner.write(policy.save, target)
+        except Exception as failure:
+            _, error = self.runner.blame(failure, "all")
+            self.runner.progress(f"{target} was not saved: {error}")
 
     async def _finish(self, problem: Problem, base: Policy, policy: Policy) -> None:
         """The last polls of a question, and its record."""
-        runner, watch = self.runner, self.runner.work[problem.id].watch
         polls: dict[PollName, Poll] = {}
-        status, error = self.failure or ("done", None)
-        steps = self.steps[problem.id]
+        status, error = (self.ended.status, self.ended.error) if self.ended else ("done", None)
         if status == "done":
-            polls["adapted"] = await evaluate("adapted", problem, TimedPolicy(policy, watch), runner.tools)
-            if self.config.vote_same_tokens:
-                budget = sum(s.tokens_sampled + s.tokens_trained for s in steps)
-                polls["vote_same_tokens"] = await vote_same_tokens(problem, TimedPolicy(base, watch), budget, (), runner.tools)
-        records: dict[str, PollRecord] = {"base": self.base[problem.id], **{name: poll_record(poll) for name, poll in polls.items()}}
-        add_rollouts(runner.folder, problem.id, polls)
-        source: PollName = "adapted" if status == "done" else "base"
+            try:
+                await self._last_polls(problem, base, policy, polls)
+            except Exception as failure:
+                status, error = self.runner.blame(failure, problem.id)
+        add_rollouts(self.runner.folder, problem.id, polls)
+        self._end(problem, status, error, polls)
+
+    async def _last_polls(self, problem: Problem, base: Policy, policy: Policy, polls: dict[PollName, Poll]) -> None:
+        """The adapted poll and the vote with the same tokens, each as soon as it is there."""
+        tools = self.runner.tools
+        polls["adapted"] = await evaluate("adapted", problem, self._timed(problem, policy), tools)
+        if self.config.vote_same_tokens:
+            budget = sum(s.tokens_sampled + s.tokens_trained for s in self.steps[problem.id])
+            polls["vote_same_tokens"] = await vote_same_tokens(problem, self._timed(problem, base), budget, (), tools)
+
+    def _end(self, problem: Problem, status: QuestionStatus, error: str | None, polls: dict[PollName, Poll]) -> None:
+        """Journal how a question ended; where it is not done, its base answer stands."""
+        runner, steps, base = self.runner, self.steps[problem.id], self.base.get(problem.id)
+        records: dict[str, PollRecord] = {"base": base} if base is not None else {}
+        records |= {name: poll_record(poll) for name, poll in polls.items()}
+        source: PollName | None = "adapted" if status == "done" else "base" if base is not None else None
+        seconds = runner.work[problem.id].watch.total()
         record = QuestionRecord(
             id=problem.id,
             index=problem.index,
@@ -117,18 +162,19 @@ class Training:
             status=status,
             stop="steps" if status == "done" else None,
             error=error,
-            answer=elected(records[source]),
+            answer=elected(records[source]) if source is not None else None,
             answer_source=source,
             polls=records,
             steps=len(steps),
             tokens_sampled=sum(s.tokens_sampled for s in steps),
             tokens_trained=sum(s.tokens_trained for s in steps),
             tokens_evaluated=sum(poll.tokens for poll in records.values()),
-            seconds=watch.total(),
+            seconds=seconds,
         )
-        if self.config.save_adapters and policy.version and not (target := runner.folder / "adapters" / "all").exists():
-            await runner.write(policy.save, target)
-        runner.finished(record, sum(dataclasses.asdict(record)["seconds"].values()))
+        runner.finished(record, sum(seconds.values()))
+
+    def _timed(self, problem: Problem, policy: Policy) -> TimedPolicy:
+        return TimedPolicy(policy, self.runner.work[problem.id].watch)
 
     def _state(self, step: int) -> Path:
         return self.runner.folder / "state" / f"step_{step}"
