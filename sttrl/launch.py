@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.data import Table, build_problems, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
-from sttrl.errors import QuestionsFailedError, UsageError
-from sttrl.run.files import write_json
-from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, claim, run_folder, source_of
+from sttrl.errors import EngineError, QuestionsFailedError, StepError, UsageError
+from sttrl.run.files import unwritable, write_json, write_text
+from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, begun_revisions, check_owner, claim, run_folder, source_of, withdraw
 from sttrl.run.journal import JOURNAL, Journal, read_finished
 from sttrl.template import template_settings
 from sttrl.types import Problem, Question
@@ -69,30 +70,32 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None = None)
             say(f"run {number} of {len(configs)}: {run_folder(config).name}")
             carry_out(config, workshop)
     report = report_sweep(name, [run_folder(config) for config in configs], file)
-    print(f"{report.table}\n\nsweep folder: {report.folder}")
+    print(f"{report.table}\n\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
 
 @dataclass(frozen=True)
 class EngineParts:
-    """What the engine is built from: its settings and the tokenizer."""
+    """What the engine is built from: its settings, the tokenizer, and the commit of a model from the hub."""
 
     settings: EngineSettings
     tokenizer: Any
+    revision: str | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left of a run: its questions, how many are done, and the engine it needs."""
+    """What is left of a run: its questions, how many are done, the engine it needs, and the hub's commits it is made of."""
 
     problems: list[Problem]
     done: int
     parts: EngineParts
+    revisions: dict[str, str | None]
 
 
 def selection(config: RunConfig) -> tuple[Table, list[Question]]:
     """The data set of a run, and the questions that were chosen of it. Raises `DataError` before anything is written."""
-    table = read_table(source_of(to_plain(config)))
+    table = read_table(source_of(to_plain(config) | begun_revisions(run_folder(config))))
     return table, list(questions(table, config.ids or None, config.limit))
 
 
@@ -103,21 +106,38 @@ def plan_of(config: RunConfig, table: Table, chosen: Sequence[Question]) -> Plan
     if all(question.id in finished for question in chosen):
         return None
     problems, skipped, parts = prepare(config, table, chosen, finished)
-    return Plan(problems, len(chosen) - len(problems) - skipped, parts)
+    revisions = {"model_revision": parts.revision, "dataset_revision": table.revision}
+    return Plan(problems, len(chosen) - len(problems) - skipped, parts, revisions)
 
 
 def carry_out(config: RunConfig, workshop: Workshop) -> None:
-    """Do what is left of one run."""
+    """Do what is left of one run. A start that is refused writes nothing, and one whose engine does not start leaves its logs alone."""
     started, folder = time.perf_counter(), run_folder(config)
+    check_owner(folder, config)
     table, chosen = selection(config)
+    plan = plan_of(config, table, chosen)
+    if plan is None or not plan.problems:
+        return
     with Journal(folder) as journal:
-        claim(folder, config)
-        plan = plan_of(config, table, chosen)
-        if plan is not None and plan.problems:
+        try:
+            claim(folder, config, plan.revisions)
+            plan = still_left(plan, folder)
+            if not plan.problems:
+                return
             engine = {"device": plan.parts.settings.device, "dtype": plan.parts.settings.dtype}
             write_json(folder / ENVIRONMENT, describe_environment() | engine)
             say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
             workshop.do(attempt_run(config, folder, journal, plan, workshop, started))
+        except BaseException:
+            withdraw(folder)
+            raise
+
+
+def still_left(plan: Plan, folder: Path) -> Plan:
+    """The plan without what another process finished while this one prepared; the caller holds the journal."""
+    finished = {f.record.id for f in read_finished(folder)}
+    left = [problem for problem in plan.problems if problem.id not in finished]
+    return replace(plan, problems=left, done=plan.done + len(plan.problems) - len(left))
 
 
 class Workshop:
@@ -151,7 +171,10 @@ class Workshop:
         """Lanes that can do what ``parts`` asks for: those that run, or new ones that can do all that is needed like it."""
         from sttrl.engine.lanes import RayEngine
 
-        if not self.lanes or not self.lanes[0].settings.covers(parts.settings):
+        if self.lanes and self.lanes[0].settings.covers(parts.settings):
+            for lane in self.lanes:
+                lane.log_to(log_folder)
+        else:
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
@@ -185,9 +208,9 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
     device = choose_device(config.device)
     check_names(config, device)
     be_quiet()
-    from sttrl.engine.models import cached_numbers, context_length, load_tokenizer, model_folder, stop_token_ids
+    from sttrl.engine.models import cached_numbers, commit_of, context_length, load_tokenizer, model_folder, stop_token_ids
 
-    model = model_folder(config.model, config.trust_remote_code)
+    model = model_folder(config.model, config.trust_remote_code, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = load_tokenizer(model, config.trust_remote_code)
     built = build_problems(
         chosen,
@@ -204,14 +227,26 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
     longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.max_response_tokens
-    limit = context_length(model)
-    if limit is not None and longest > limit:
-        raise UsageError(
-            f"Prompt and response need {longest} tokens; {config.model} was made for {limit}.",
-            f"Use --max_response_tokens {max(1, limit - longest + config.max_response_tokens)} or less.",
-        )
+    check_length(config, built.problems, context_length(model))
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
-    return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer)
+    return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer, commit_of(model))
+
+
+def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | None) -> None:
+    """Raises `UsageError` where prompt and response are longer together than the model's context; None: it does not say."""
+    longest = max(problems, key=lambda problem: len(problem.prompt_T))
+    prompt = len(longest.prompt_T)
+    if limit is None or prompt + config.max_response_tokens <= limit:
+        return
+    if prompt >= limit:
+        raise UsageError(
+            f"The prompt of question {longest.id!r} has {prompt} tokens, and {config.model} was made for {limit}, response included.",
+            f"Use another model, or leave such questions out with --max_prompt_tokens {limit - 1} --on_bad_row skip.",
+        )
+    raise UsageError(
+        f"Prompt and response need {prompt + config.max_response_tokens} tokens; {config.model} was made for {limit}.",
+        f"Use --max_response_tokens {limit - prompt} or less.",
+    )
 
 
 def be_quiet() -> None:
@@ -301,12 +336,26 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: P
                     track=lambda record: tracker.log(step_metrics(record)),
                 )
                 await runner.run(plan.problems, plan.done)
-            except BaseException:
+            except BaseException as error:
                 await workshop.close()
+                if isinstance(error, EngineError | StepError):
+                    raise traced(error, folder / "logs" / f"attempt_{attempt}") from error.__cause__
                 raise
         journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
     finally:
-        tracker.close()
+        try:
+            tracker.close()
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+def traced(error: EngineError | StepError, folder: Path) -> EngineError | StepError:
+    """The error with the name of the file that holds its traceback, where it comes from another process; see `sttrl.engine.lanes`."""
+    if error.__cause__ is None:
+        return error
+    file = folder / "engine.traceback"
+    write_text(file, "".join(traceback.format_exception(error)))
+    return type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())
 
 
 def runner_and_metrics() -> tuple[type[Runner], Callable[[StepRecord], dict[str, float | int | None]]]:
@@ -322,7 +371,7 @@ def finish(folder: Path) -> None:
     from sttrl.report.runs import report_run
 
     report = report_run(folder)
-    print(f"{report.table}\n\nrun folder: {folder}")
+    print(f"{report.table}\n\nrun folder: {folder}", flush=True)
     counts = report.summary["questions"]
     complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
 

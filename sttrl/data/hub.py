@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,25 +15,47 @@ from sttrl.data.registry import HubSource
 from sttrl.data.rows import RawRow
 from sttrl.errors import DataError, UsageError
 
-_FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
+_COMMIT = re.compile("[0-9a-f]{40}")
+_FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
 _SPLITS = ("train", "validation", "test")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def parse_hub_source(text: str) -> HubSource:
-    """Read ``hf:org/name[:config][:split]``; a lone part that is the name of a usual split is the split."""
+    """Read ``hf:org/name[@revision][:config][:split]``; a lone part that is the name of a usual split is the split."""
     match = _FORM.fullmatch(text)
     if match is None:
-        raise UsageError(f"--dataset {text!r} is not hf:org/name[:config][:split].", "Example: hf:openai/gsm8k:main:test.")
+        raise UsageError(f"--dataset {text!r} is not hf:org/name[@revision][:config][:split].", "Example: hf:openai/gsm8k:main:test.")
     config, split = match["config"] or None, match["split"] or None
     if split is None and config in _SPLITS:
         config, split = None, config
-    return HubSource(repo=match["repo"], config=config, split=split)
+    return HubSource(repo=match["repo"], revision=match["revision"], config=config, split=split)
 
 
-def read_hub(source: HubSource, remedy: str) -> list[RawRow]:
-    """Return the rows that ``source`` selects. Raises DataError of one line, with ``remedy``, where there is no way to them."""
+def read_hub(source: HubSource, remedy: str) -> tuple[list[RawRow], str | None]:
+    """Return the rows that ``source`` selects, and the commit they are of where that is known.
+
+    Raises DataError of one line, with ``remedy``, where there is no way to them.
+    """
     split = _load(source, remedy)
+    return _selected(source, split), _commit(source, split)
+
+
+def _commit(source: HubSource, split: Any) -> str | None:
+    """The commit of rows that were loaded: the package keeps them in a folder of its name.
+
+    Raises DataError where that is not the commit that was asked for: without a network the package gives what it has.
+    """
+    files = getattr(split, "cache_files", None) or [{"filename": ""}]
+    found, asked = Path(files[0]["filename"]).parent.name, source.revision or ""
+    if not _COMMIT.fullmatch(found):
+        return asked if _COMMIT.fullmatch(asked) else None
+    if _COMMIT.fullmatch(asked) and asked != found:
+        raise DataError(f"{source.repo} is in the cache at {found}, not at {asked}.", "Connect, so that it can be fetched.")
+    return found
+
+
+def _selected(source: HubSource, split: Any) -> list[RawRow]:
     rows = [RawRow(row=number, value=dict(row)) for number, row in enumerate(split, start=1)]
     if source.where is not None:
         column, wanted = source.where

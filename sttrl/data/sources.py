@@ -23,7 +23,10 @@ DATA_VARIABLE = "STTRL_DATA"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """What to read: ``dataset`` is a name, a file or ``hf:org/name[:config][:split]``; the rest are flags."""
+    """What to read: ``dataset`` is a name, a file or ``hf:org/name[@revision][:config][:split]``; the rest are flags.
+
+    ``revision``: the hub's commit that a run began with, which wins over the one that the name has.
+    """
 
     dataset: str
     data_dir: Path | None = None
@@ -32,6 +35,7 @@ class SourceSpec:
     id_column: str | None = None
     answer_kind: AnswerKind | None = None
     on_bad_row: OnBadRow = "stop"
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class _Found:
     dataset: NamedDataset
     source: str
     rows: list[RawRow]
+    revision: str | None = None
 
 
 def read_table(source: SourceSpec) -> Table:
@@ -64,7 +69,8 @@ def read_table(source: SourceSpec) -> Table:
         first = skipped[0]
         reason = f"the first, row {first.row}, because field {first.field!r} {first.reason}"
         raise DataError(f"All {len(skipped)} rows of {found.source} are bad: {reason}.", "Is this the right file and column?")
-    return Table(dataset=_kind(found.dataset, source.answer_kind, rows), source=found.source, columns=columns, rows=rows, skipped=skipped)
+    dataset = _kind(found.dataset, source.answer_kind, rows)
+    return Table(dataset=dataset, source=found.source, columns=columns, rows=rows, skipped=skipped, revision=found.revision)
 
 
 def _kind(dataset: NamedDataset, asked: AnswerKind | None, rows: Sequence[Row]) -> NamedDataset:
@@ -79,9 +85,9 @@ def _kind(dataset: NamedDataset, asked: AnswerKind | None, rows: Sequence[Row]) 
 def _find(source: SourceSpec) -> _Found:
     name = source.dataset
     if name in DATASETS:
-        return _find_named(DATASETS[name], source.data_dir)
+        return _find_named(DATASETS[name], source.data_dir, source.revision)
     if name.startswith("hf:"):
-        return _find_on_hub(parse_hub_source(name), source.answer_kind)
+        return _find_on_hub(_at(parse_hub_source(name), source.revision), source.answer_kind)
     path = Path(name).expanduser()
     if path.name.lower().endswith(SUFFIXES) and path.is_file():
         stem = _stem(path)
@@ -91,7 +97,7 @@ def _find(source: SourceSpec) -> _Found:
     raise unknown_dataset(name)
 
 
-def _find_named(dataset: NamedDataset, data_dir: Path | None) -> _Found:
+def _find_named(dataset: NamedDataset, data_dir: Path | None, revision: str | None) -> _Found:
     if dataset.generate is not None:
         rows = [RawRow(row=number, value=row) for number, row in enumerate(dataset.generate(), start=1)]
         return _Found(dataset=dataset, source="generated", rows=rows)
@@ -104,7 +110,13 @@ def _find_named(dataset: NamedDataset, data_dir: Path | None) -> _Found:
     remedy = f"{looked}Put {dataset.file_names[0]} into a folder and give it with --data_dir or {DATA_VARIABLE}."
     if dataset.hub is None:
         raise DataError(f"{dataset.name} is on no hub, and in no folder that was named.", remedy)
-    return _Found(dataset=dataset, source=_hub_name(dataset.hub), rows=read_hub(dataset.hub, remedy))
+    hub = _at(dataset.hub, revision)
+    rows, commit = read_hub(hub, remedy)
+    return _Found(dataset=dataset, source=_hub_name(hub), rows=rows, revision=commit)
+
+
+def _at(hub: HubSource, revision: str | None) -> HubSource:
+    return replace(hub, revision=revision or hub.revision)
 
 
 def _folders(data_dir: Path | None) -> list[Path]:
@@ -121,8 +133,8 @@ def _find_on_hub(hub: HubSource, kind: AnswerKind | None) -> _Found:
     known = next((entry for entry in DATASETS.values() if entry.hub is not None and entry.hub.repo == hub.repo), None)
     dataset = replace(known, rows=None) if known is not None else custom_dataset(hub.repo.split("/")[1], kind)
     convert = known.hub.convert if known is not None and known.hub is not None else None
-    rows = read_hub(replace(hub, convert=convert), "Save its rows as a .jsonl file and give that to --dataset.")
-    return _Found(dataset=dataset, source=_hub_name(hub), rows=rows)
+    rows, commit = read_hub(replace(hub, convert=convert), "Save its rows as a .jsonl file and give that to --dataset.")
+    return _Found(dataset=dataset, source=_hub_name(hub), rows=rows, revision=commit)
 
 
 def _hub_name(hub: HubSource) -> str:

