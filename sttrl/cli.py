@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
+import sttrl
 from sttrl.config import RunConfig, field_names
-from sttrl.errors import SttrlError, UsageError
+from sttrl.errors import JournalError, SttrlError, UsageError, disk_fault
 from sttrl.run.axes import Sweep, SweepRun, read_sweep
 from sttrl.settings import flags_from, flags_of
 from sttrl.template import template_settings
@@ -27,7 +28,7 @@ INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
-data D (show and check a data set), env (versions and devices).
+data D (show and check a data set), env (versions and devices). Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
@@ -77,6 +78,17 @@ class DataArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepArguments:
+    """Do many runs from a YAML file of axes, and print one table of all; docs/sweeps.md has the format.
+
+    The flags of a run may follow the file; the program's own --help lists them. They hold for all runs and win over the file.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The YAML file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvArguments:
     """Show versions, devices, and which engine would run here. `python requirements/gpu_names.py CACHE`, in the repository, checks the GPU
     environment's packages without a GPU."""
@@ -88,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         COMMANDS.get(arguments[0] if arguments else "", run_command)(arguments)
     except SttrlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return failed(error)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -99,11 +110,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
+    except OSError as error:
+        if (fault := disk_fault(error)) is None:
+            raise
+        place = fault.filename or "to a disk"
+        return failed(JournalError(f"Cannot write {place}: {fault.strerror}.", "Make room, and run the same command again."))
     return 0
+
+
+def failed(error: SttrlError) -> int:
+    """Say what is wrong, and return the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def program() -> str:
+    """How the program was called, for its usage lines: ``sttrl`` where that is installed, or ``main.py``."""
+    return "sttrl" if Path(sys.argv[0]).name == "sttrl" else "main.py"
 
 
 def run_command(arguments: Sequence[str]) -> None:
     """The default command: a run."""
+    if "--version" in arguments:
+        print(f"sttrl {sttrl.__version__}")
+        return
     config = parse_run(arguments)
     from sttrl.launch import run
 
@@ -152,9 +182,9 @@ def flag_names(arguments: Sequence[str]) -> list[str]:
     return [name if name in field_names() else name.removeprefix("no_") for name in names]
 
 
-def parse(kind: type[T], arguments: Sequence[str], prog: str = "main.py", **options: Any) -> T:
+def parse(kind: type[T], arguments: Sequence[str], command: str = "", **options: Any) -> T:
     """tyro, with the project's conventions. Raises `UsageError` with what tyro says, in one line."""
-    said = io.StringIO()
+    said, prog = io.StringIO(), f"{program()} {command}".strip()
     try:
         with contextlib.redirect_stderr(said):
             parsed: T = tyro.cli(
@@ -179,7 +209,7 @@ def complaint(box: str) -> UsageError:
 
 def report_command(arguments: Sequence[str]) -> None:
     """``report RUN...``"""
-    chosen = parse(ReportArguments, arguments[1:], prog="main.py report")
+    chosen = parse(ReportArguments, arguments[1:], command="report")
     if not chosen.runs:
         raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
     from sttrl.report.runs import report_runs
@@ -189,7 +219,7 @@ def report_command(arguments: Sequence[str]) -> None:
 
 def data_command(arguments: Sequence[str]) -> None:
     """``data D``"""
-    chosen = parse(DataArguments, arguments[1:], prog="main.py data")
+    chosen = parse(DataArguments, arguments[1:], command="data")
     from sttrl.data import SourceSpec, describe, read_table
 
     spec = SourceSpec(
@@ -232,7 +262,7 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
 
 def env_command(arguments: Sequence[str]) -> None:
     """``env``"""
-    parse(EnvArguments, arguments[1:], prog="main.py env")
+    parse(EnvArguments, arguments[1:], command="env")
     from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
 
     found = describe_environment()
@@ -246,6 +276,8 @@ def env_command(arguments: Sequence[str]) -> None:
 
 def sweep_command(arguments: Sequence[str]) -> None:
     """``sweep FILE [flags]``"""
+    if {"-h", "--help"} & set(arguments):
+        parse(SweepArguments, ["--help"], command="sweep")
     if len(arguments) < 2 or arguments[1].startswith("-"):
         raise UsageError(
             "sweep needs a YAML file of axes.", "Give one, such as configs/sweeps/methods_x_votes.yaml; docs/sweeps.md has the format."
