@@ -52,7 +52,7 @@ class DataArguments:
     """Show and check a data set: where it is, its columns, how many rows and labels, what looks wrong."""
 
     dataset: Annotated[str, tyro.conf.Positional]
-    """A named data set, a file, or hf:org/name[:config][:split]."""
+    """A named data set, a file, or hf:org/name[@revision][:config][:split]."""
     data_dir: Path | None = None
     """Where named data sets are looked for first."""
     model: str | None = None

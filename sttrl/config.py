@@ -32,9 +32,9 @@ class RunConfig:
 
     dataset: str = "arithmetic-demo"
     """A named data set (AIME-TTT, AMC-TTT, MATH-TTT, MATH-L1-TTT to MATH-L5-TTT, GSM8K-TTT, GPQA-TTT, arithmetic-demo), a
-    .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or hf:org/name[:config][:split]."""
+    .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or hf:org/name[@revision][:config][:split]."""
     model: str = "builtin/SmolLM2-135M-Instruct"
-    """A hub id, a local Hugging Face folder, or builtin/<name>."""
+    """A hub id (org/name, org/name@revision), a local Hugging Face folder, or builtin/<name>."""
     voting_function: VotingFunction = "majority"
     """How samples elect the pseudo-label: majority of equivalent answers; or each weighed by its energy or its confidence."""
     adaptation_method: AdaptationMethod = "sttrl"

@@ -110,5 +110,5 @@ def unknown_dataset(name: str) -> DataError:
     close = get_close_matches(name.lower(), [known.lower() for known in DATASETS], n=1)
     meant = [known for known in DATASETS if known.lower() in close]
     suggestion = f"Did you mean {meant[0]}? " if meant else ""
-    forms = f"Known: {', '.join(DATASETS)}; or a file ({', '.join(SUFFIXES)}); or hf:org/name[:config][:split]."
+    forms = f"Known: {', '.join(DATASETS)}; or a file ({', '.join(SUFFIXES)}); or hf:org/name[@revision][:config][:split]."
     return DataError(f"There is no data set or file {name!r}.", suggestion + forms)

@@ -172,13 +172,9 @@ class Runner:
             raise failure
         if (fault := disk_fault(failure)) is not None:
             raise unwritable(Path(fault.filename or self.folder), fault) from failure
-        status = STATUS.get(type(failure), "failed")
-        if not isinstance(failure, SttrlError):
-            said = " ".join(f"{type(failure).__name__}: {failure}".split())
-        elif failure.__cause__ is None:
-            return status, str(failure)
-        else:
-            said = str(failure)
+        status, said = how_it_ends(failure)
+        if isinstance(failure, SttrlError) and failure.__cause__ is None:
+            return status, said
         return status, f"{said.rstrip('.')}. The whole story is in {self._keep_trace(failure, name)}."
 
     async def _adapt(self, work: Work, lane: Engine, policy: Policy) -> StopReason:
@@ -285,6 +281,13 @@ class Runner:
         for old in (self.folder / "state").glob("after_*"):
             if int(old.name.removeprefix("after_")) < self.done:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def how_it_ends(failure: Exception) -> tuple[QuestionStatus, str]:
+    """The status of a question that met this error, and the error in one line."""
+    if isinstance(failure, SttrlError):
+        return STATUS.get(type(failure), "failed"), str(failure)
+    return "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
 
 
 def _evaluation_tokens(work: Work) -> int:

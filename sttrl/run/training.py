@@ -131,7 +131,8 @@ class Training:
     async def _finish(self, problem: Problem, base: Policy, policy: Policy) -> None:
         """The last polls of a question, and its record."""
         polls: dict[PollName, Poll] = {}
-        status, error = (self.ended.status, self.ended.error) if self.ended else ("done", None)
+        status: QuestionStatus = self.ended.status if self.ended else "done"
+        error = self.ended.error if self.ended else None
         if status == "done":
             try:
                 await self._last_polls(problem, base, policy, polls)

@@ -221,6 +221,7 @@ class ByteTokenizer:
 
     chat_template = None
     eos_token_id = 0
+    added_tokens_decoder: dict[int, Any] = {}
 
     def encode(self, text: str) -> list[int]:
         """The bytes of a text."""
