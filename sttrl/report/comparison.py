@@ -12,6 +12,7 @@ from sttrl.report.layout import NOTHING, aligned, broken, named, p_value_or_noth
 from sttrl.report.metrics import METRICS, QuestionScore, score_questions
 from sttrl.report.statistics import Interval, interval_of_gain, p_value_of_gain
 from sttrl.report.tables import ROWS, facts, metric_cell
+from sttrl.run.folder import setting_name
 from sttrl.run.records import FinishedQuestion
 
 COMPARABLE: Final = (
@@ -22,6 +23,8 @@ COMPARABLE: Final = (
 """Settings that must be the same for two runs to be compared question by question."""
 NOTED: Final = {
     "model": "the bases differ",
+    "model_revision": "the bases differ",
+    "dataset_revision": "the questions may differ",
     "ties": "maj@k decides ties otherwise",
     "temp": "the votes with the same tokens are sampled otherwise",
     "top_p": "the votes with the same tokens are sampled otherwise",
@@ -71,7 +74,7 @@ def compare_table(runs: Sequence[ComparedRun]) -> str:
 
 def differences(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """Why runs cannot be compared: the settings and questions that differ."""
-    found = [f"--{name} is {_listed(values)}" for name, values in _settings(runs, COMPARABLE).items()]
+    found = [f"{setting_name(name)} is {_listed(values)}" for name, values in _settings(runs, COMPARABLE).items()]
     if _differ([run.summary["questions"]["ids_sha256"] for run in runs]):
         totals = _listed([run.summary["questions"]["total"] for run in runs])
         found.append(f"the finished questions are not the same ({totals} of them)")
@@ -80,7 +83,7 @@ def differences(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
 
 def notes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
     """What else a reader must know: settings that differ in runs that can be compared all the same."""
-    return tuple(f"--{name} is {_listed(values)}: {NOTED[name]}" for name, values in _settings(runs, tuple(NOTED)).items())
+    return tuple(f"{setting_name(name)} is {_listed(values)}: {NOTED[name]}" for name, values in _settings(runs, tuple(NOTED)).items())
 
 
 def paired_difference(before: Sequence[QuestionScore], after: Sequence[QuestionScore], metric: str) -> PairedDifference:

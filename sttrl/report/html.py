@@ -1,6 +1,6 @@
 """report.html: one file that needs nothing else, offline, on a phone, in a light or a dark room.
 
-Everything that a model, a data set or a user wrote goes through `shown`, and the page forbids itself any script.
+Everything that a model, a data set or a user wrote goes through `sttrl.report.safe`, and the page forbids itself any script.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from sttrl.report.cards import CARD_STYLE, question_cards
 from sttrl.report.figures import curve, interval_bars, sparkline
 from sttrl.report.labels import Grades, Verdicts
 from sttrl.report.layout import share_or_nothing
 from sttrl.report.metrics import METRICS, QuestionScore, score_questions
+from sttrl.report.safe import shown
 from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, vote_remark
+from sttrl.report.texts import NO_TEXTS, Texts
 from sttrl.run.records import FinishedQuestion
-
-SHOWN_CHARS: Final = 160
 
 _STYLE: Final = """
 :root{color-scheme:light dark;
@@ -44,8 +45,9 @@ def report_page(
     grades: Grades,
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
+    texts: Texts = NO_TEXTS,
 ) -> str:
-    """The page of a run. ``name``: the run's; ``config``: its settings as plain values."""
+    """The page of a run. ``name``: the run's; ``config``: its settings as plain values; ``texts``: what its questions say."""
     scores = score_questions(finished, grades)
     rows = [_question_row(question, score, grades.of(score.id)) for question, score in zip(finished, scores, strict=True)]
     sections = [
@@ -54,16 +56,10 @@ def report_page(
         _section("Before and after", _before_and_after(summary)),
         *_over_time(summary),
         _section("Questions", _table(("id", "status", "stop", "mean@k", "elected", "right", "agreement by step"), rows)),
+        _section("What was asked and answered", question_cards(finished, grades, texts)),
         _section("Configuration", _pairs(config)),
     ]
     return _page(name, "\n".join(sections))
-
-
-def shown(value: object) -> str:
-    """Any value as text that is safe in a page: cut, without control characters, escaped."""
-    text = str(value)
-    cut = text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "")
-    return escape("".join(char if char.isprintable() else "·" for char in cut))
 
 
 def _page(title: str, body: str) -> str:
@@ -71,7 +67,7 @@ def _page(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{shown(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{shown(title)}</title>\n<style>{_STYLE}{CARD_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 

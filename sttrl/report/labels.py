@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from sttrl.answers import NoVerdict
 from sttrl.data.labels import labels as labels_of
 from sttrl.data.sources import SourceSpec, read_table
+from sttrl.data.table import Table
 from sttrl.run.files import write_text
 from sttrl.run.records import BallotsRecord, FinishedQuestion
 from sttrl.types import AnswerKind
@@ -72,7 +73,11 @@ NO_GRADES: Final = Grades(verdicts={})
 
 def load_labels(source: SourceSpec) -> Labels:
     """Read the labels of a data set. Raises what `read_table` raises."""
-    table = read_table(source)
+    return labels_in(read_table(source))
+
+
+def labels_in(table: Table) -> Labels:
+    """The labels of a data set that was read."""
     return Labels(kind=table.dataset.kind, by_id=labels_of(table))
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.answers import Judge
+from sttrl.data import read_table
 from sttrl.errors import DataError
 from sttrl.report.comparison import ComparedRun, compare_table
-from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, load_labels
+from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, labels_in
 from sttrl.report.tables import before_after_table
+from sttrl.report.texts import read_texts
 from sttrl.report.write import write_report
 from sttrl.run.folder import attempts, read_config, source_of
 from sttrl.run.journal import read_finished
@@ -42,12 +44,14 @@ def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
     config = read_config(folder)
     finished = read_finished(folder)
     try:
-        labels, remark = load_labels(source_of(config, data_dir)), ""
+        table, remark = read_table(source_of(config, data_dir)), ""
     except DataError as error:
-        labels, remark = None, f"\nno labels: {error}"
+        table, remark = None, f"\nno labels: {error}"
+    labels = None if table is None else labels_in(table)
     grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
-    summary = write_report(folder, finished, grades, seconds, config)
+    texts = read_texts(folder, finished, grades, table or str(config["dataset"]), labels)
+    summary = write_report(folder, finished, grades, seconds, config, texts)
     run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
     return RunReport(table=before_after_table(summary) + remark, run=run)
 

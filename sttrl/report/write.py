@@ -11,6 +11,7 @@ from sttrl.report.html import report_page
 from sttrl.report.labels import Grades
 from sttrl.report.lines import metrics_lines, results_lines
 from sttrl.report.summary import summarise
+from sttrl.report.texts import NO_TEXTS, Texts
 from sttrl.run.files import write_text
 from sttrl.run.records import FinishedQuestion
 
@@ -21,8 +22,9 @@ def write_report(
     grades: Grades,
     seconds: Mapping[str, float],
     config: Mapping[str, Any],
+    texts: Texts = NO_TEXTS,
 ) -> dict[str, Any]:
-    """Write the four files and return the summary; ``config`` is config.json's content.
+    """Write the four files and return the summary; ``config`` is config.json's content, ``texts`` what the page shows of questions.
 
     Raises `JournalError` where a file cannot be written; the old one is still there then.
     """
@@ -30,5 +32,5 @@ def write_report(
     write_text(run_folder / "results.jsonl", results_lines(finished))
     write_text(run_folder / "metrics.jsonl", metrics_lines(finished))
     write_text(run_folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config))
+    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config, texts))
     return summary

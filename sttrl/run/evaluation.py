@@ -90,14 +90,6 @@ async def held(name: PollName, problem: Problem, sampling: Sampling, group: Grou
     )
 
 
-def elected(poll: PollRecord) -> str | None:
-    """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
-    if poll.election.answer is not None or not poll.greedy:
-        return poll.election.answer
-    greedy_class = poll.ballots.class_G[-1]
-    return None if greedy_class is None else poll.ballots.representative_C[greedy_class]
-
-
 def poll_record(poll: Poll) -> PollRecord:
     """A poll for the journal."""
     rollouts = [*poll.group.rollout_G, *([poll.greedy] if poll.greedy else [])]

@@ -65,7 +65,7 @@ def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | N
     names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
-        changes = ", ".join(f"{_named(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
+        changes = ", ".join(f"{setting_name(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
         raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
 
 
@@ -138,6 +138,6 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
     )
 
 
-def _named(setting: str) -> str:
+def setting_name(setting: str) -> str:
     """A setting as a user knows it."""
     return setting.replace("_", " ") if setting in REVISIONS else f"--{setting}"

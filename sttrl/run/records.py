@@ -143,6 +143,14 @@ class FinishedQuestion:
     evaluations: tuple[EvaluationRecord, ...] = ()
 
 
+def elected(poll: PollRecord) -> str | None:
+    """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
+    if poll.election.answer is not None or not poll.greedy:
+        return poll.election.answer
+    greedy_class = poll.ballots.class_G[-1]
+    return None if greedy_class is None else poll.ballots.representative_C[greedy_class]
+
+
 def poll_from_json(value: dict[str, Any]) -> PollRecord:
     """Read a poll back."""
     elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}

@@ -19,10 +19,10 @@ from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, StepError, SttrlError, disk_fault
 from sttrl.methods import METHODS, DatasetMethod, Method, Tools
-from sttrl.run.evaluation import BASE, budget_of, elected, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
+from sttrl.run.evaluation import BASE, budget_of, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
 from sttrl.run.files import make_folder, settle_folder, unwritable, write_text
 from sttrl.run.journal import Journal
-from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord
+from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord, elected
 from sttrl.run.rollouts import write_rollouts
 from sttrl.run.seats import Seats
 from sttrl.run.seeds import seed_source

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from sttrl.engine.base import Policy
 from sttrl.methods import DatasetMethod
-from sttrl.run.evaluation import BASE, elected, evaluate, poll_record, vote_same_tokens
+from sttrl.run.evaluation import BASE, evaluate, poll_record, vote_same_tokens
 from sttrl.run.journal import read_journal
-from sttrl.run.records import EndRecord, EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord
+from sttrl.run.records import EndRecord, EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord, elected
 from sttrl.run.rollouts import add_rollouts, write_rollouts
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.types import Poll, Problem, QuestionStatus
