@@ -155,10 +155,20 @@ def _from_hub(name: str, files: tuple[str, ...], revision: str | None) -> Path:
             f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if (cached := _from_cache(name, revision)) is not None:
+            return cached
         wanted = f"{name}@{revision}" if revision else name
         raise EngineError(
             f"{wanted} is not in the local cache and the hub cannot be reached.", f"Connect, give a local folder, or use {_builtins()}."
         ) from error
+
+
+def _from_cache(name: str, revision: str | None) -> Path | None:
+    """What the cache has of a revision: asked for a commit, the hub's client wants its list of files from the network first."""
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        return None
 
 
 def _builtin(name: str) -> Path:
