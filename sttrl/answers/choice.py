@@ -28,9 +28,7 @@ _REASON: Final = r"(?:because|since|as|which|with|due|is|but|not|rather|instead|
 _DASH: Final = r"\s+[-—]\s+(?![A-Za-z](?![A-Za-z]))"
 _AFTER_CAPITAL: Final = rf"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+{_REASON}|\s+(?:and|or)\b|\s*[/&(]|{_DASH}|\s*[^\x00-\x7f])"
 _AFTER_SMALL: Final = r"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+(?:because|since)\b|\s*/)"
-_STATED: Final = re.compile(
-    rf"\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Z]){_AFTER_CAPITAL}|([a-z]){_AFTER_SMALL}"
-)
+_STATED: Final = re.compile(rf"\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Z]){_AFTER_CAPITAL}|([a-z]){_AFTER_SMALL}")
 _LINK: Final = r"(?:\s*[,/&;+]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+)"
 _NO_WORD: Final = r"(?!I\s+(?!is\b|are\b|or\b|and\b|because\b)[a-z]|A\s+[a-z])"
 _SEVERAL: Final = re.compile(

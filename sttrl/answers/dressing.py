@@ -30,9 +30,7 @@ _PREFACE: Final = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_WORD: Final = r"(?:about|approximately|approx\.?|roughly)"
-_ABOUT: Final = re.compile(
-    rf"\\(?:approx|sim|simeq)(?![A-Za-z])|\\text\s*\{{\s*{_ABOUT_WORD}\s*\}}|{_ABOUT_WORD}\s", re.IGNORECASE
-)
+_ABOUT: Final = re.compile(rf"\\(?:approx|sim|simeq)(?![A-Za-z])|\\text\s*\{{\s*{_ABOUT_WORD}\s*\}}|{_ABOUT_WORD}\s", re.IGNORECASE)
 _VALUE: Final = r"(?:[-+]?\s*\.?\d|-?\s*\\(?:[dtc]?frac|sqrt|text\s*\{\s*\d))"
 _MARKED: Final = re.compile(r"\\text\s*\{\s*(?:\([A-J]\)|[A-J][).:])\s*(?P<inside>[^{}]*)\}(?P<rest>.*)", re.DOTALL)
 _LETTERED: Final = re.compile(rf"(?:\([A-J]\)[.:]?\s*|[A-J]\)\s*|[A-J][.:]\s+)(?P<rest>{_VALUE}.*)", re.DOTALL)

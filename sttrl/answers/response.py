@@ -28,9 +28,7 @@ _COPULAS: Final = (
     r"\b(?:is|would be|must be|should be|will be|equals|es|est|ist|é|è|är|er|jest|adalah|là|este|είναι)\b"
     r"|是|为|為|[选選]|は|은|는|هي|هو|היא|है|คือ"
 )
-_LEADS_TO: Final = re.compile(
-    rf"(?:[^\n.:=]{{0,60}}?(?:{_COPULAS})|[\s*#]*[:=]|[ *]*(?:[-—]|\\to )(?=\s))[\s:*#]*", re.IGNORECASE
-)
+_LEADS_TO: Final = re.compile(rf"(?:[^\n.:=]{{0,60}}?(?:{_COPULAS})|[\s*#]*[:=]|[ *]*(?:[-—]|\\to )(?=\s))[\s:*#]*", re.IGNORECASE)
 _HEADING_START: Final = re.compile(r"[ #*]*(?:the )?(?:(?:final|correct) )?", re.IGNORECASE)
 _HEADING_END: Final = re.compile(r"[ *]*\n[\s:*#]*")
 _NOUNS_READ: Final = 64

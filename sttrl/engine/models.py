@@ -47,9 +47,7 @@ BUILTIN = {
 """Models under ``builtin/``: a line an entry. A new one needs a wheel on PyPI that holds a GGUF under a free licence."""
 
 
-def model_folder(
-    name: str, trust_remote_code: bool = False, files: tuple[str, ...] = HUB_FILES, revision: str | None = None
-) -> Path:
+def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, ...] = HUB_FILES, revision: str | None = None) -> Path:
     """The local folder of a model, with these files of it where it comes from the hub.
 
     Raises `UsageError` or `EngineError` with the remedy when there is none. A hub id may say which commit, tag or branch it means:
@@ -60,21 +58,13 @@ def model_folder(
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked(folder, trust_remote_code)
-    repository, named = named_revision(name)
+    repository, _, named = name.partition("@")
     if repository.count("/") != 1 or name.startswith(("/", ".", "~")):
         raise UsageError(
             f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
         )
     folder = _from_hub(repository, files, named or revision)
     return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
-
-
-def named_revision(name: str) -> tuple[str, str | None]:
-    """A model's name without its revision, and the revision; a folder that is there has none, whatever its name."""
-    if Path(name).expanduser().is_dir():
-        return name, None
-    repository, _, revision = name.partition("@")
-    return repository, revision or None
 
 
 def commit_of(folder: Path) -> str | None:
@@ -155,7 +145,7 @@ def _from_hub(name: str, files: tuple[str, ...], revision: str | None) -> Path:
             f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if (cached := _from_cache(name, revision)) is not None:
+        if (cached := _from_cache(name, files, revision)) is not None:
             return cached
         wanted = f"{name}@{revision}" if revision else name
         raise EngineError(
@@ -163,10 +153,10 @@ def _from_hub(name: str, files: tuple[str, ...], revision: str | None) -> Path:
         ) from error
 
 
-def _from_cache(name: str, revision: str | None) -> Path | None:
+def _from_cache(name: str, files: tuple[str, ...], revision: str | None) -> Path | None:
     """What the cache has of a revision: asked for a commit, the hub's client wants its list of files from the network first."""
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         return None
 

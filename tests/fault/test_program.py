@@ -25,7 +25,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     """`sttrl.cli.main` on the stand-in: everything but model, tokenizer and engine is the real thing."""
     state = SimpleNamespace(engine=None, main="a" * 40, context=2048)
 
-    def model_folder(name: str, trust: bool, revision: str | None) -> Path:
+    def model_folder(name: str, trust: bool, *, revision: str | None) -> Path:
         if name == "wrong/model":
             raise EngineError("wrong/model is gated.", "Accept its terms.")
         return Path("snapshots", revision or state.main) if name == "hub/model" else Path(name)
