@@ -102,7 +102,7 @@ def initialised(**options: Any) -> str | None:
     before = set(psutil.Process().children(recursive=True))
     try:
         ray.init(**options)
-    except Exception as error:  # Ray raises Exception itself for processes that are slow to start
+    except Exception as error:  # noqa: BLE001 - what Ray raises itself for processes that are slow to start
         ray.shutdown()
         started = set(psutil.Process().children(recursive=True)) - before
         end_processes([process for process in started if is_ray(process)])
