@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,7 @@ class Workshop:
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
             self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, say) for _ in range(settings.lanes)]
-            await asyncio.gather(*(lane.start() for lane in self.lanes))
+            await all_started(lane.start() for lane in self.lanes)
         self._heed_sigterm()
         return self.lanes
 
@@ -202,12 +202,23 @@ class Workshop:
             await lane.close()
 
 
+async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Until all are done. The first error ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+
+
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
     """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
     check_packages()
     device = choose_device(config.device)
     check_names(config, device)
     be_quiet()
+    from sttrl.engine.model_checks import check_fit
     from sttrl.engine.models import cached_numbers, commit_of, context_length, load_tokenizer, model_folder, stop_token_ids
 
     model = model_folder(config.model, config.trust_remote_code, revision=begun_revisions(run_folder(config))["model_revision"])
@@ -229,6 +240,7 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finishe
     longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.max_response_tokens
     check_length(config, built.problems, context_length(model))
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
+    check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
     return [p for p in built.problems if p.id not in finished], len(built.skipped), EngineParts(settings, tokenizer, commit_of(model))
 
 

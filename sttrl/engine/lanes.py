@@ -19,6 +19,7 @@ from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
+from sttrl.engine.failures import LONGEST, one_line, short_of_memory, starting
 from sttrl.engine.noise_keys import BIAS_FILE
 from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
@@ -39,8 +40,6 @@ from sttrl.types import (
 
 MOST_REQUESTS = 1000
 CRITIC_STATE = "critic"
-FATAL = ("EngineDeadError",)
-"""vLLM's word for an engine that will answer no more; any other error of a living process costs one question."""
 
 T = TypeVar("T")
 
@@ -66,7 +65,11 @@ class Lane:
         self.critic_ready: asyncio.Task[Workers] | None = None
 
     async def start(self) -> None:
-        """Start Ray, the sampler, and, in the background, the learner."""
+        """Start Ray, the sampler, and, in the background, the learner. Raises `EngineError`."""
+        with starting("sampler"):
+            await self._start()
+
+    async def _start(self) -> None:
         settings = self.settings
         workers = 2 + settings.learner_ranks * (1 + settings.separate_reference + settings.critic)
         await asyncio.to_thread(CLUSTER.join, workers * settings.lanes)
@@ -117,9 +120,11 @@ class Lane:
 
     async def close(self, log_folder: Path | None = None) -> None:
         """End the lane's processes and remove its folder; what will not end by itself is killed."""
-        for starting in (self.learner_ready, self.reference_ready, self.critic_ready):
-            if starting is not None and not starting.done():
-                starting.cancel()
+        waiting = [task for task in (self.learner_ready, self.reference_ready, self.critic_ready) if task is not None]
+        for task in waiting:
+            task.cancel()
+        # What kept one from starting has been told, or the run ends for another reason.
+        await asyncio.gather(*waiting, return_exceptions=True)
         self.keep_logs(log_folder)
         started = [*self.members, *family(self.pids)]
         if self.in_cluster:
@@ -145,9 +150,12 @@ class Lane:
         return gpus
 
     async def _start_workers(self, role: Role) -> Workers:
-        workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, self.shared / f"{role}.meeting")
-        described = await ask_all(workers, role, "describe")
-        self.pids += [d["pid"] for d in described]
+        with starting(role):
+            meeting = self.shared / f"{role}.meeting"
+            workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, meeting)
+            # Known before they load, so that they end with the run even when it ends meanwhile.
+            self.pids += await answer(asyncio.gather(*workers.execute_all("pid")), role)
+            described = await answer(asyncio.gather(*workers.execute_all("load")), role)
         if not all(d["packs"] for d in described):
             self.say(f"the {role} computes the prompt again for every response: packed behind one, they score differently")
         return workers
@@ -374,12 +382,11 @@ async def answer(request: Awaitable[T], who: str) -> T:
     except RayTaskError as error:
         if isinstance(error.cause, SttrlError):
             raise error.cause from None
-        if any(said in str(error.cause).lower() for said in ("out of memory", "can't allocate memory")):
+        if short_of_memory(error.cause):
             raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
         if (fault := disk_fault(error.cause)) is not None:
             raise OSError(fault.errno, fault.strerror, fault.filename) from error
-        kind = EngineError if type(error.cause).__name__ in FATAL else StepError
-        raise kind(f"The {who} failed: {last_line(error)}.") from error
+        raise StepError(f"The {who} failed: {one_line(error.cause)}.") from error
     except RayActorError as error:
         raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
 
@@ -387,4 +394,4 @@ async def answer(request: Awaitable[T], who: str) -> T:
 def last_line(error: BaseException) -> str:
     """The last line of an error's text, where Ray puts the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    return lines[-1][:LONGEST] if lines else type(error).__name__

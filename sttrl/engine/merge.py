@@ -44,8 +44,10 @@ def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.
         yield from _stored(delta)
     else:
         adapter = _adapter(delta)
+        body = next(iter(adapter), "").partition(".")[0]
         for name, weight in _stored(base):
-            low_rank = adapter.pop(name, None)
+            # A checkpoint of the body alone, as GPT-2's on the hub, does not name it.
+            low_rank = adapter.pop(name, None) or adapter.pop(f"{body}.{name}", None)
             yield name, weight if low_rank is None else _merged(weight, *low_rank)
         assert not adapter, f"adapter weights without a base weight: {sorted(adapter)[:3]}"
 
@@ -67,18 +69,19 @@ def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _adapter(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """LoRA factors by the name of the base weight they change: (A ``[r, in]``, B ``[out, r]``, scale)."""
+    """LoRA factors by the name of the base weight they change: (``[out, r]``, ``[r, in]``, scale), or for a transposed weight
+    (``[in, r]``, ``[r, out]``, scale)."""
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     scale = settings["lora_alpha"] / settings["r"]
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
         tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
     names = {name.removeprefix(PEFT_PREFIX).split(".lora_")[0] for name in tensors}
-    return {
-        f"{name}.weight": (tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"], tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"], scale)
-        for name in names
-    }
+    factors = {name: tuple(tensors[f"{PEFT_PREFIX}{name}.lora_{factor}.weight"] for factor in "BA") for name in names}
+    if settings.get("fan_in_fan_out"):  # transformers' Conv1D, of GPT-2: its weight is [in, out]
+        factors = {name: (a.T, b.T) for name, (b, a) in factors.items()}
+    return {f"{name}.weight": (left, right, scale) for name, (left, right) in factors.items()}
 
 
-def _merged(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+def _merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
     """In float32: vLLM rounds it to the dtype it samples in, which may be finer than the base's on disk."""
-    return weight.to(torch.float32, copy=True).addmm_(b.float(), a.float(), alpha=scale)
+    return weight.to(torch.float32, copy=True).addmm_(left.float(), right.float(), alpha=scale)

@@ -17,6 +17,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+from sttrl.engine.model_checks import check_kind, head_size, text_config
 from sttrl.errors import EngineError, UsageError
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -87,25 +88,26 @@ def stop_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
     ids: set[int] = set()
     for file in ("generation_config.json", "config.json"):
         if (folder / file).exists():
-            value = _settings(folder / file).get("eos_token_id")
-            ids |= set(value if isinstance(value, list) else [value]) - {None}
+            settings = _settings(folder / file)
+            for part in (settings, settings.get("text_config") or {}):
+                value = part.get("eos_token_id")
+                ids |= set(value if isinstance(value, list) else [value]) - {None}
     return tuple(sorted(ids | ({tokenizer.eos_token_id} - {None})))
 
 
 def context_length(folder: Path) -> int | None:
     """Longest sequence the model was made for, where its configuration says so."""
-    value = _settings(folder / "config.json").get("max_position_embeddings")
+    value = getattr(text_config(folder), "max_position_embeddings", None)
     return int(value) if value else None
 
 
 def cached_numbers(folder: Path) -> int | None:
     """Numbers that each token leaves in a key-value cache, where the model's configuration says so."""
-    settings = _settings(folder / "config.json")
-    settings = settings.get("text_config") or settings
-    layers, heads, width = (settings.get(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
-    if not (layers and heads and width):
+    text = text_config(folder)
+    layers, heads, size = getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None), head_size(text)
+    if not (layers and heads and size):
         return None
-    return 2 * int(layers) * int(settings.get("num_key_value_heads") or heads) * int(settings.get("head_dim") or width // heads)
+    return 2 * int(layers) * int(getattr(text, "num_key_value_heads", None) or heads) * size
 
 
 def cache_folder() -> Path:
@@ -120,6 +122,7 @@ def _checked(folder: Path, trust_remote_code: bool) -> Path:
         raise UsageError(f"{folder} has no .safetensors weights.", "Pickled weights are not loaded; convert them with save_pretrained.")
     if "auto_map" in _settings(folder / "config.json") and not trust_remote_code:
         raise UsageError(f"{folder} brings its own code.", "Read it, then add --trust_remote_code.")
+    check_kind(folder, trust_remote_code)
     return folder
 
 

@@ -25,6 +25,11 @@ SHARED_CORES = {"GOMP_SPINCOUNT": "2000"}
 """A thread spins for microseconds before it sleeps. One that spins for milliseconds waits for cores that another process has: on a
 busy machine a group took many times as long. One that sleeps at once is woken for every operation: a step of 9 samples took 1.3
 times as long."""
+RAY_TRIES = 2
+SOCKET_BYTES = 107
+"""The longest path of a socket on Linux."""
+VLLM_SOCKET_BYTES = len("/") + 36
+"""vLLM's sockets are named by a UUID."""
 HOST_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
 """glibc keeps large blocks instead of returning each to the kernel: choosing tokens for 128 rows took 30 ms, with it 7."""
 
@@ -70,20 +75,67 @@ CLUSTER = Cluster()
 
 
 def start_ray(cpus: int) -> bool:
-    """Connect to Ray. Returns whether the cluster is our own, to be ended with the run."""
+    """Connect to Ray. Returns whether the cluster is our own, to be ended with the run.
+
+    Raises `EngineError`. On a busy machine Ray may give up before its processes have started, so they are started once more.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address := os.environ.get("RAY_ADDRESS"):
+        failure = initialised(address=address, **quiet)
+        if failure is not None:
+            raise EngineError(f"No Ray cluster answers at RAY_ADDRESS={address}: {failure}.", "Unset RAY_ADDRESS, or correct it.")
+        return False
+    check_socket_paths()
+    # Ray would run its workers at nice 15, where anything else on the machine starves them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    for _ in range(RAY_TRIES):
+        failure = initialised(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
+        if failure is None:
+            return True
+    raise EngineError(
+        f"Ray did not start in {RAY_TRIES} tries: {failure}.",
+        f"Run the same command again when the machine is less busy, or look at free memory and free space in {ray_folder()}.",
+    )
+
+
+def initialised(**options: Any) -> str | None:
+    """Start or join Ray; None, or what it said when it failed, of which nothing is left running."""
+    before = set(psutil.Process().children(recursive=True))
     try:
-        if os.environ.get("RAY_ADDRESS"):
-            ray.init(address=os.environ["RAY_ADDRESS"], **quiet)
-            return False
-        # Ray would run its workers at nice 15, where anything else on the machine starves them.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(address="local", num_cpus=max(cpus, os.cpu_count() or 1), include_dashboard=False, **quiet)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise EngineError(
-            f"Ray did not start: {str(error).splitlines()[0]}", "Unset RAY_ADDRESS, or look at free memory and /tmp."
-        ) from error
-    return True
+        ray.init(**options)
+    except Exception as error:  # noqa: BLE001 - what Ray raises itself for processes that are slow to start
+        ray.shutdown()
+        started = set(psutil.Process().children(recursive=True)) - before
+        end_processes([process for process in started if is_ray(process)])
+        return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return None
+
+
+def is_ray(process: psutil.Process) -> bool:
+    """Whether a process is one of Ray's own, and not the judge's worker, which may start meanwhile."""
+    with contextlib.suppress(psutil.Error):
+        return any("/ray/" in word for word in process.cmdline())
+    return False
+
+
+def ray_folder() -> Path:
+    """The folder in which Ray makes its sessions."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
+
+
+def check_socket_paths() -> None:
+    """Raises `EngineError` where the folder for temporary files is too long for the names of Ray's and vLLM's sockets in it."""
+    from_ray = len(os.fsencode(f"/ray/session_2000-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"))
+    for variable, folder, needed in (
+        ("RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR", ray_folder().parent, from_ray),
+        ("TMPDIR", Path(tempfile.gettempdir()), VLLM_SOCKET_BYTES),
+    ):
+        length, most = len(os.fsencode(folder)), SOCKET_BYTES - needed
+        if length > most:
+            raise EngineError(
+                f"The folder for temporary files, {folder}, has a path of {length} bytes, and sockets in it need one of at most {most}.",
+                f"Set {variable} to a shorter one, such as {variable}=/tmp.",
+            )
 
 
 def session_logs() -> Path | None:

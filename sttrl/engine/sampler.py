@@ -15,11 +15,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.failures import cause, log_name, starting, traceback_to_log
 from sttrl.engine.processes import HOST_ALLOCATOR, on_cpu
+from sttrl.errors import EngineError
 from sttrl.types import Sampling
 
 BASE = "base"
 """The weights that every fork begins with."""
+FATAL = "EngineDeadError"
+"""vLLM's error for an engine that will answer no more; any other error of a living process costs one question."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,25 @@ class Sampler:
         return os.getpid()
 
     async def load(self) -> None:
-        """Start vLLM and load the model."""
-        # Imported in the actor: the driver names this class and must not load vLLM.
-        from sttrl.engine.generation import Generation
+        """Start vLLM and load the model. Raises `EngineError`."""
+        with starting("sampler"):
+            # Imported in the actor: the driver names this class and must not load vLLM.
+            from sttrl.engine.generation import Generation
 
-        self.vllm = Generation(self.settings)
+            self.vllm = Generation(self.settings)
 
     async def sample(
         self, key: PolicyKey, prompt_T: Sequence[int], sampling_G: Sequence[Sampling], seeds_G: Sequence[int]
     ) -> list[Sampled]:
-        """One response per seed from the policy ``key``, in the order of the seeds."""
-        async with self._holding(key) as lora:
-            return await self.vllm.generate(prompt_T, sampling_G, seeds_G, lora, key.bias_file, alone=self.in_flight <= 1)
+        """One response per seed from the policy ``key``, in the order of the seeds. Raises `EngineError` when vLLM's engine has died."""
+        try:
+            async with self._holding(key) as lora:
+                return await self.vllm.generate(prompt_T, sampling_G, seeds_G, lora, key.bias_file, alone=self.in_flight <= 1)
+        except Exception as error:
+            traceback_to_log(error)
+            if type(error).__name__ != FATAL:
+                raise
+            raise EngineError(f"The sampler failed: {FATAL}, because of {cause(error)}.", f"The rest is in {log_name()}.") from error
 
     async def forget(self, fork: str) -> None:
         """Drop every adapter of a fork that has ended."""

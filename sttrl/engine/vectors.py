@@ -50,7 +50,7 @@ class Vectors:
 
     def open(self, name: str, spec: DeltaSpec) -> None:
         """A new fork: delta is zero. Raises `EngineError` for a model whose logits a bias cannot stand for."""
-        config = self.engine.model_config.hf_config
+        config = self.engine.model_config.hf_config.get_text_config(decoder=True)
         for setting in SOFTCAPPED:
             if getattr(config, setting, None) not in (None, 1.0):
                 raise EngineError(f"slot cannot adapt this model: its {setting} changes the logits.", "Use another --adaptation_method.")

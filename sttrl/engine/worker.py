@@ -21,6 +21,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine_workers import TrainingWorker
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.model_checks import for_verl, load_config
 from sttrl.engine.packing import distinct_inputs
 from sttrl.engine.rows import Total, rows_of, share
 from sttrl.engine.slots import Slots, local
@@ -56,6 +57,7 @@ class StepResult:
 def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
     """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
     verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
+    verl["model"]["override_config"] |= for_verl(load_config(Path(settings.model_folder), settings.trust_remote_code))
     most = settings.micro_batch_tokens or PASS_TOKENS[settings.device]
     model = HFModelConfig(
         path=settings.model_folder,
@@ -262,12 +264,17 @@ class SlottedWorker(TrainingWorker):
         return sums, float(added[-2]) / self.world_size
 
     def _packing_agrees(self) -> bool:
-        """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out."""
+        """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out.
+
+        Raises torch's error where memory does not suffice for it: then it does not suffice for an update either.
+        """
         self.engine.packs = True
         words = self._words()
         try:
             first, second = (self._probe(words, neighbour) for neighbour in words[-2:])
-        except (TypeError, ValueError, RuntimeError, AssertionError):
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise  # spelled out it would need more
             return False
         self.engine.packs = False
         plain = self._probe(words, words[-2])

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import ray
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.failures import starting, traceback_to_log
 from sttrl.engine.processes import on_cpu
 
 SHARE_A_GPU = 2
@@ -30,14 +31,28 @@ class TrainingRank:
     """One rank of a role, in its own process."""
 
     def __init__(self, settings: EngineSettings, role: Role) -> None:
-        from sttrl.engine.critic import Critic
-        from sttrl.engine.learner import Learner
+        self.settings, self.role = settings, role
 
-        self.worker = Critic(settings) if role == "critic" else Learner(settings)
+    def pid(self) -> int:
+        """Process id of the rank."""
+        return os.getpid()
+
+    def load(self) -> dict[str, Any]:
+        """Build the worker and load the model; returns what `SlottedWorker.describe` says. Raises `EngineError`."""
+        with starting(self.role):
+            from sttrl.engine.critic import Critic
+            from sttrl.engine.learner import Learner
+
+            self.worker = Critic(self.settings) if self.role == "critic" else Learner(self.settings)
+            return self.worker.describe()
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the worker."""
-        return getattr(self.worker, method)(*arguments)
+        try:
+            return getattr(self.worker, method)(*arguments)
+        except Exception as error:
+            traceback_to_log(error)
+            raise
 
 
 class Workers(Protocol):
@@ -49,7 +64,7 @@ class Workers(Protocol):
 
 
 def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers:
-    """Start the ranks of one role; their models are still loading when this returns.
+    """Start the ranks of one role, which load their models when they are asked to.
 
     ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU. ``meeting`` is a file that does not exist
     yet, where the ranks find each other: verl's own way is a port found free seconds before it is used, and two lanes may find the same.

@@ -92,3 +92,11 @@ def test_vllm_on_cpu_is_told_of_them() -> None:
         kv_cache_mib=16,
     )  # fmt: skip
     assert engine_args(settings).worker_extension_cls == f"{CpuPolicyWeights.__module__}.{CpuPolicyWeights.__qualname__}"
+
+
+def test_the_head_sizes_that_are_let_through_are_those_of_vllm_s_attention() -> None:
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    from sttrl.engine.model_checks import CPU_HEAD_SIZES
+
+    assert list(CPU_HEAD_SIZES) == CPUAttentionBackend.get_supported_head_sizes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -57,6 +58,35 @@ def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monk
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
 
 
+def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sampler may fail first: nobody then asks what became of the learner, and asyncio would print it with its traceback."""
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("size mismatch:\n  [12, 64]\n  [128, 64]") from KeyError("shape")
+
+    async def end() -> EngineError:
+        lane = Lane(settings_for(tmp_path), None)
+        lane.learner_ready = asyncio.create_task(lane._start_workers("learner"))
+        lane.critic_ready = asyncio.create_task(lane._start_workers("critic"))
+        await asyncio.wait([lane.critic_ready])
+        with pytest.raises(EngineError) as caught:
+            await lane.learner()
+        await lane.close()
+        del lane
+        gc.collect()
+        return caught.value
+
+    monkeypatch.setattr("sttrl.engine.processes.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("sttrl.engine.lanes.start_workers", fail)
+    error = asyncio.run(end())
+    assert str(error) == (
+        "The learner did not start: RuntimeError: size mismatch: [12, 64] [128, 64]. The rest is in logs/ in the run folder."
+    )
+    assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
+
+
 def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """verl finds a free port seconds before it is used; two lanes have found the same one."""
     groups = list[dict[str, Any]]()
@@ -65,7 +95,7 @@ def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.
     lanes = [Lane(settings_for(tmp_path), None) for _ in range(2)]
     for lane in lanes:
         for role in ("learner", "critic"):
-            with pytest.raises(AttributeError, match="execute_all"):  # of no group
+            with pytest.raises(EngineError, match="execute_all"):  # of no group
                 asyncio.run(lane._start_workers(role))
         asyncio.run(lane.close())
     places = [group["worker_env"]["DIST_INIT_METHOD"] for group in groups]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from learner_tools import OPEN, Flat, Tensors, batch, forked, same, score, state
 
-from sttrl.errors import DivergedError, OutOfMemoryError
+from sttrl.engine.failures import starting
+from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
 
 
 @pytest.fixture(params=["lora", "full"])
@@ -154,3 +155,31 @@ def test_another_runtime_error_is_not_taken_for_memory(lora_learner: Any) -> Non
         with pytest.raises(RuntimeError, match="shape"):
             lora_learner.update(name, batch().batch, OPEN)
     assert len(budgets) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried"), MemoryError()], ids=repr
+)
+def test_a_packing_test_without_memory_is_no_reason_to_compute_the_slow_way(lora_learner: Any, error: Exception) -> None:
+    """Spelled out, the same responses would need more memory still."""
+
+    def failing(*_: Any) -> Any:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lora_learner.engine, "packs", True)
+        patch.setattr(lora_learner, "forward", failing)
+        with pytest.raises(EngineError) as caught, starting("learner"):
+            lora_learner._packing_agrees()
+    assert "The learner ran out of memory while it started" in caught.value.message and "smaller model" in caught.value.hint
+    assert type(caught.value) is EngineError, "not one question's: no question would be better off"
+
+
+def test_a_model_that_cannot_be_packed_for_another_reason_is_spelled_out(lora_learner: Any) -> None:
+    def failing(*_: Any) -> Any:
+        raise ValueError("this attention cannot be packed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lora_learner.engine, "packs", True)
+        patch.setattr(lora_learner, "forward", failing)
+        assert lora_learner._packing_agrees() is False

@@ -15,6 +15,7 @@ import pytest
 from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, rollouts
 
 from sttrl import cli, launch
+from sttrl.engine import model_checks
 from sttrl.errors import DivergedError, EngineError
 from sttrl.run.folder import CONFIG
 from sttrl.run.journal import JOURNAL
@@ -39,6 +40,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         stop_token_ids=lambda folder, tokenizer: (0,),
     )
     monkeypatch.setitem(sys.modules, "sttrl.engine.models", models)
+    monkeypatch.setattr(model_checks, "check_fit", lambda *_: None)
     monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=lambda *settings: state.engine))
     monkeypatch.setattr(launch, "Judge", InlineJudge)
     monkeypatch.chdir(tmp_path)
