@@ -21,7 +21,7 @@ from sttrl.voting import VOTES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), ROOT / "benchmarks" / "README.md", ROOT / "verl" / "README.md"]
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "benchmarks/README", "verl/README")] + sorted(DOCS.glob("*.md"))
 COMMAND_LINE = (DOCS / "command_line.md").read_text()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG_ROW = re.compile(r"^\| `--(\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
