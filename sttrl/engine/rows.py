@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -26,7 +27,7 @@ class Total:
 def share(group: TrainGroup, indices: Sequence[int]) -> TrainGroup:
     """Some responses of a group, with all that belongs to them."""
     columns = ("rollout_G", "advantage_GT", "value_GT", "return_GT", "base_logprob_GT")
-    chosen = {name: tuple(rows[i] for i in indices) for name in columns if (rows := getattr(group, name))}
+    chosen: dict[str, Any] = {name: tuple(rows[i] for i in indices) for name in columns if (rows := getattr(group, name))}
     return replace(group, **chosen)
 
 

@@ -114,16 +114,10 @@ class Tools:
         group = replace(everyone, rollout_G=everyone.rollout_G[: config.n_votes])
         greedy = everyone.rollout_G[-1] if baseline else None
         ballots = await self.weighed(problem, policy, group, stats_needed(config.voting_function, self.vote_config) | reward.stats)
-        vote = HeldVote(
-            group=group,
-            ballots=ballots,
-            election=self.vote(ballots),
-            majority=self.majority(ballots),
-            reward_G=(),
-            greedy=greedy,
-        )
-        reward_G = reward.function(ballots, vote.election, [r.seed for r in group.rollout_G])
-        return replace(vote, reward_G=reward_G, baseline=await self.earned(problem, policy, vote, greedy) if greedy else None)
+        election, majority = self.vote(ballots), self.majority(ballots)
+        reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
+        vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
+        return replace(vote, baseline=await self.earned(problem, policy, vote, greedy)) if greedy else vote
 
     async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
         """Judge a group. Log-probs come with the samples; what else a vote or a reward reads takes a pass of the learner."""

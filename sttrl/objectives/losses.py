@@ -35,7 +35,10 @@ Loss = tuple[torch.Tensor, dict[str, Any]]
 
 
 def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
-    """verl's actor configuration that says what ``objective`` says, for a step on ``rows`` responses."""
+    """verl's actor configuration that says what ``objective`` says, for a step on ``rows`` responses.
+
+    ``loss_scale_factor`` is Dr. GRPO's constant normaliser; verl's default is the longest response of a micro-batch.
+    """
     return FSDPActorConfig(
         strategy="fsdp2",
         ppo_mini_batch_size=rows,
