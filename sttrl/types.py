@@ -255,8 +255,9 @@ class Objective:
     """What an update minimises, and in how many optimiser steps.
 
     Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084). An update passes
-    ``ppo_epochs`` times over the batch, each time in ``mini_batches`` steps; with more than one step in all, old log-probs
-    are computed before the first.
+    ``ppo_epochs`` times over the batch, each time in at most ``mini_batches`` steps; with more than one step in all, old log-probs
+    are computed before the first. ``horizon``: what ``seq-mean-token-sum-norm`` divides by, the same in every step: the tokens that
+    a response may have (Dr. GRPO, arXiv 2503.20783).
     """
 
     loss: LossKind = "policy"
@@ -270,11 +271,7 @@ class Objective:
     max_logprob_gap: float = 0.5
     ppo_epochs: int = 1
     mini_batches: int = 1
-
-    @property
-    def optimizer_steps(self) -> int:
-        """Optimiser steps of one update."""
-        return self.ppo_epochs * self.mini_batches
+    horizon: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +324,12 @@ class HeldVote:
     def n_tokens(self) -> int:
         """Response tokens that were sampled for it."""
         return self.group.n_tokens + (len(self.greedy.token_T) if self.greedy is not None else 0)
+
+    @property
+    def elected(self) -> dict[str, Rollout]:
+        """The answers of the elected class, each as it is written, with a sample that gave it; empty where the vote abstains."""
+        judged = zip(self.ballots.answer_G, self.ballots.class_G, self.group.rollout_G, strict=True)
+        return {answer.text: r for answer, c, r in judged if answer.text is not None and c == self.election.winner}
 
 
 @dataclass(frozen=True, kw_only=True)

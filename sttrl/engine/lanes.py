@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -219,12 +219,14 @@ class Fork:
         workers = await self.lane.learner()
         if objective.loss == "policy" and objective.kl_coef > 0:
             batch = await self.lane.with_reference(batch)
+        critic = await self.lane.critic() if any(group.return_GT is not None for group in batch.group_P) else None
         value_loss: float | None = None
-        async with self.lane.turn:
-            if any(group.return_GT is not None for group in batch.group_P):
-                critic = await self.lane.critic()
+        async with self.lane.turn, AsyncExitStack() as undo:
+            if critic is not None:
                 value_loss = (await ask_all(critic, "critic", "update", self.name, batch, objective))[0]
+                undo.push_async_callback(ask_all, critic, "critic", "take_back", self.name)
             stats: list[UpdateStats] = await ask_all(workers, "learner", "update", self.name, batch, objective)
+            undo.pop_all()
         self.version += 1
         return replace(stats[0], value_loss=value_loss)
 

@@ -20,7 +20,7 @@ from sttrl.engine.rows import Total, mini_batches, total_of
 from sttrl.engine.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.vectors import Vectors
 from sttrl.engine.worker import SlottedWorker, StepResult
-from sttrl.objectives.losses import agreement, marginal_entropy_loss, nll_loss, policy_loss
+from sttrl.objectives.losses import KL, agreement, carries_loss, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, Stat, TrainBatch, TrainGroup, UpdateStats
 
 
@@ -51,19 +51,22 @@ class Learner(SlottedWorker):
             self.slots.close(name)
 
     def update(self, name: str, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """The optimiser steps of one update of a fork. Raises `DivergedError` (nothing applied) and `OutOfMemoryError`."""
+        """The optimiser steps of one update of a fork. Raises `DivergedError` and `OutOfMemoryError`, nothing applied."""
         started = time.perf_counter()
         if name in self.vectors:
             return replace(self.vectors.update(name, batch), seconds=time.perf_counter() - started)
         slot = self.slots.load(name)
         parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
-        if objective.optimizer_steps > 1:
+        several = len(parts) * objective.ppo_epochs > 1
+        if several:
             self._add_logprobs(name, [data for rows_P, _ in parts for data in rows_P], "old_log_probs")
         if objective.loss == "policy" and objective.kl_coef > 0 and slot.updates > 0:
             rows = [data for rows_P, _ in parts for data in rows_P if "ref_log_prob" not in data.keys()]
             self._add_logprobs(None, rows, "ref_log_prob")
             self.slots.load(name)
-        results = self.steps(name, parts, objective, self._loss, batch.fresh)
+        # An adapter is small; a copy of all weights is made where it is sure to be needed.
+        before = self.slots.snapshot(name) if several or self.slots.lora else None
+        results = self.steps(name, before, parts, objective, self._loss, batch.fresh)
         slot.updates += 1
         return replace(self._stats(results, batch, objective), seconds=time.perf_counter() - started)
 
@@ -146,7 +149,8 @@ class Learner(SlottedWorker):
         found: list[torch.Tensor] = []
 
         def collect(model_output: dict[str, torch.Tensor], data: TensorDict, dp_group: Any = None) -> Any:
-            found.append(model_output.pop(FINAL_LOGITS).softmax(dim=-1).sum(dim=0))
+            share_GV = model_output.pop(FINAL_LOGITS).softmax(dim=-1)
+            found.append((share_GV * carries_loss(data)[:, None]).sum(dim=0))
             return torch.zeros(()), {}
 
         with self.engine.eval_mode():
@@ -166,7 +170,7 @@ class Learner(SlottedWorker):
             loss=sum(r.loss for r in results) / steps,
             grad_norm=sum(r.grad_norm for r in results) / steps,
             lr=self.engine.optimizer.param_groups[0]["lr"],
-            kl_to_base=first.sums.get("kl"),
+            kl_to_base=first.sums.get(KL),
             logprob_gap_mean=gap_mean,
             logprob_gap_max=gap_max,
             logprob_correlation=correlation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -11,6 +12,8 @@ from verl.utils import tensordict_utils as tu
 
 from sttrl.engine.training_engine import SHARED_PROMPT
 from sttrl.types import TrainBatch, TrainGroup
+
+LONGEST_ROW = "longest_row"
 
 
 @dataclass(frozen=True)
@@ -21,26 +24,38 @@ class Total:
     tokens: int
 
 
-def share(group: TrainGroup, part: slice) -> TrainGroup:
-    """Every n-th response of a group, with all that belongs to it."""
-    return replace(
-        group,
-        rollout_G=group.rollout_G[part],
-        advantage_GT=group.advantage_GT[part],
-        value_GT=None if group.value_GT is None else group.value_GT[part],
-        return_GT=None if group.return_GT is None else group.return_GT[part],
-        base_logprob_GT=None if group.base_logprob_GT is None else group.base_logprob_GT[part],
-    )
+def share(group: TrainGroup, indices: Sequence[int]) -> TrainGroup:
+    """Some responses of a group, with all that belongs to them."""
+    columns = ("rollout_G", "advantage_GT", "value_GT", "return_GT", "base_logprob_GT")
+    chosen: dict[str, Any] = {name: tuple(rows[i] for i in indices) for name in columns if (rows := getattr(group, name))}
+    return replace(group, **chosen)
+
+
+def share_of_rank(group: TrainGroup, rank: int, ranks: int) -> tuple[TrainGroup, int]:
+    """Every n-th response of a group, and how many more of the last rows are padding.
+
+    verl wants as many rows on every rank: where the group does not divide evenly, some ranks repeat its first response.
+    """
+    count = len(group.rollout_G)
+    mine = list(range(rank, count, ranks))
+    padding = -(-count // ranks) - len(mine)
+    return share(group, mine + [0] * padding), padding
+
+
+def longest_row(group: TrainGroup) -> int:
+    """Tokens of the longest row, with the last prompt token."""
+    return 1 + max(len(r.token_T) for r in group.rollout_G)
 
 
 def mini_batches(batch: TrainBatch, count: int) -> list[TrainBatch]:
-    """At most ``count`` batches: of whole groups where there are several, as in verl; else of every n-th response of the one."""
+    """At most ``count`` batches, none of them empty: of whole groups where there are several, as in verl; else of every n-th response."""
     groups = batch.group_P
-    if count == 1:
-        return [batch]
     if len(groups) > 1:
-        return [replace(batch, group_P=groups[i::count]) for i in range(min(count, len(groups)))]
-    return [replace(batch, group_P=(share(groups[0], slice(i, None, count)),)) for i in range(count)]
+        count = min(count, len(groups))
+        return [replace(batch, group_P=groups[i::count]) for i in range(count)]
+    responses = len(groups[0].rollout_G)
+    count = min(count, responses)
+    return [replace(batch, group_P=(share(groups[0], range(i, responses, count)),)) for i in range(count)]
 
 
 def total_of(batch: TrainBatch) -> Total:
@@ -48,14 +63,15 @@ def total_of(batch: TrainBatch) -> Total:
     return Total(batch.n_rows, batch.n_tokens)
 
 
-def rows_of(group: TrainGroup, temperature: float, budget: int) -> TensorDict:
+def rows_of(group: TrainGroup, temperature: float, budget: int, longest: int, padding: int = 0) -> TensorDict:
     """One rank's share of a group as nested rows of the last prompt token and the response.
 
-    ``budget``: row tokens of one micro-batch. The columns are verl's; the rest of the prompt travels beside them once.
+    ``budget``: row tokens of one micro-batch; ``longest``: tokens of the longest row of all ranks. The last ``padding`` rows carry no
+    loss. The columns are verl's; the rest of the prompt travels beside them once.
     """
     rollouts, last, start = group.rollout_G, group.prompt_T[-1], len(group.prompt_T) - 1
-    assert rollouts, "every rank needs a response"
-    mask_G = [scored_mask(len(r.token_T), group.scored) for r in rollouts]
+    real = len(rollouts) - padding
+    mask_G = [scored_mask(len(r.token_T), group.scored if i < real else 0) for i, r in enumerate(rollouts)]
     columns = {
         "input_ids": [torch.tensor([last, *r.token_T]) for r in rollouts],
         "position_ids": [torch.arange(start, start + 1 + len(r.token_T)) for r in rollouts],
@@ -85,6 +101,7 @@ def rows_of(group: TrainGroup, temperature: float, budget: int) -> TensorDict:
         max_token_len_per_gpu=budget,
     )
     tu.assign_non_tensor_data(data, SHARED_PROMPT, tuple(group.prompt_T[:-1]))
+    tu.assign_non_tensor_data(data, LONGEST_ROW, longest)
     return data
 
 

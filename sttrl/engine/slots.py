@@ -85,12 +85,15 @@ class Slots:
         return slot
 
     def snapshot(self, name: str) -> Slot:
-        """A copy of a fork as it is now."""
-        self._store()
+        """A copy of the fork that is in the model, as it is now."""
+        assert self.loaded == name, f"fork {name!r} is not in the model"
         slot = self.slots[name]
-        moments = {n: {key: value.clone() for key, value in state.items()} for n, state in slot.moments.items()}
-        self.load(name)
-        return Slot(slot.spec, {n: w.clone() for n, w in slot.weights.items()}, moments, slot.updates)
+        weights, moments = {}, {}
+        for n, parameter in self._trainable():
+            weights[n] = local(parameter).clone()
+            if state := self.optimizer.state.get(parameter):
+                moments[n] = {key: value.clone() for key, value in state.items()}
+        return Slot(slot.spec, weights, moments, slot.updates)
 
     def roll_back(self, name: str, before: Slot) -> None:
         """Make a fork what it was when `snapshot` copied it."""

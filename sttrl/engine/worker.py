@@ -7,6 +7,7 @@ import importlib.resources
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +24,11 @@ from verl.workers.engine_workers import TrainingWorker
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.model_checks import for_verl, load_config
 from sttrl.engine.packing import distinct_inputs
-from sttrl.engine.rows import Total, rows_of, share
-from sttrl.engine.slots import Slots, local
+from sttrl.engine.rows import LONGEST_ROW, Total, longest_row, rows_of, share_of_rank
+from sttrl.engine.slots import Slot, Slots, local
 from sttrl.engine.training_engine import PromptOnce
-from sttrl.errors import DivergedError, OutOfMemoryError
-from sttrl.objectives.losses import GAP_SUMS, agreement
+from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement
 from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
@@ -41,11 +42,19 @@ PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 where responses see each other or not their prompt; in float32 rounding is 3e-5."""
 MAXIMA = ("gap_max", "finite")
 ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
+MEANS = (KL, CLIPPED)
+"""Metrics of a micro-batch that add up to a mean over the step's tokens."""
+MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError, RuntimeError)
+"""Errors that `is_out_of_memory` looks at."""
+
+
+class HalfStepError(Exception):
+    """Memory ran out inside the optimiser's own step: some tensors may have moved."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One optimiser step: `GAP_SUMS` and ``kl`` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
+    """One optimiser step: `GAP_SUMS` and `KL` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
 
     sums: dict[str, float]
     loss: float
@@ -153,8 +162,7 @@ class SlottedWorker(TrainingWorker):
 
     def rows(self, batch: TrainBatch) -> list[TensorDict]:
         """This rank's share of every group, as verl wants it."""
-        mine = [share(g, slice(self.rank, None, self.world_size)) for g in batch.group_P]
-        return [rows_of(group, batch.temperature, self._row_budget(group)) for group in mine]
+        return [self._rows(group, batch.temperature) for group in batch.group_P]
 
     def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
         """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
@@ -166,22 +174,33 @@ class SlottedWorker(TrainingWorker):
         }
 
     def steps(
-        self, name: str, parts: list[tuple[list[TensorDict], Total]], objective: Objective, loss_of: Callable[..., Any], fresh: bool
+        self,
+        name: str,
+        before: Slot | None,
+        parts: list[tuple[list[TensorDict], Total]],
+        objective: Objective,
+        loss_of: Callable[..., Any],
+        fresh: bool,
     ) -> list[StepResult]:
-        """Every optimiser step of an update: all passes, all mini-batches. Where a later one is refused, the earlier ones are taken back.
+        """Every optimiser step of an update: all passes, all mini-batches. Any error makes the fork what it was ``before``.
 
-        ``loss_of(rows, total, objective)`` is the loss of one step; ``fresh``: the first step's samples come from these very weights.
+        ``before`` may be None for an update of one step, which is refused before it is taken. ``loss_of(rows, total, objective)`` is the
+        loss of one step; ``fresh``: the first step's samples come from these very weights.
+
+        Raises:
+            EngineError: memory ran out inside the optimiser's own step, and there is no copy to go back to.
         """
-        before = self.slots.snapshot(name) if objective.optimizer_steps > 1 else None
         results: list[StepResult] = []
-        try:
+        with ExitStack() as undo:
+            if before is not None:
+                undo.callback(self.slots.roll_back, name, before)
             for _ in range(objective.ppo_epochs):
                 for rows_P, total in parts:
-                    results.append(self.optimise(rows_P, loss_of(rows_P, total, objective), objective, fresh and not results))
-        except DivergedError:
-            if before is not None:
-                self.slots.roll_back(name, before)
-            raise
+                    try:
+                        results.append(self.optimise(rows_P, loss_of(rows_P, total, objective), objective, fresh and not results))
+                    except HalfStepError as error:
+                        raise half_step(before is not None) from error
+            undo.pop_all()
         return results
 
     def optimise(self, rows_P: Sequence[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
@@ -192,11 +211,11 @@ class SlottedWorker(TrainingWorker):
         budget_P = [min(len(data["input_ids"].values()), int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0))) for data in rows_P]
         for attempt in range(OUT_OF_MEMORY_RETRIES + 1):
             for data, budget in zip(rows_P, budget_P, strict=True):
-                longest = int(data["input_ids"].offsets().diff().max())
+                longest = int(tu.get_non_tensor_data(data, LONGEST_ROW, 0))
                 tu.assign_non_tensor(data, max_token_len_per_gpu=max(longest, budget >> attempt))
             try:
                 return self._step([data.clone(recurse=False) for data in rows_P], loss, objective, fresh)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except MEMORY_ERRORS as error:
                 if not is_out_of_memory(error):
                     raise
                 self.engine.optimizer_zero_grad()
@@ -205,16 +224,20 @@ class SlottedWorker(TrainingWorker):
             "Use a smaller --micro_batch_tokens, --n_train or --max_response_tokens.",
         )
 
-    def _row_budget(self, group: TrainGroup) -> int:
-        """Row tokens of one micro-batch, never less than the longest row; a packed prompt comes on top, once.
+    def _rows(self, group: TrainGroup, temperature: float) -> TensorDict:
+        mine, padding = share_of_rank(group, self.rank, self.world_size)
+        return rows_of(mine, temperature, self._row_budget(group), longest_row(group), padding)
 
-        All of them where what they do not share fits: verl, which counts rows, would part them.
+    def _row_budget(self, group: TrainGroup) -> int:
+        """Row tokens of one micro-batch, never less than the longest row of any rank; a packed prompt comes on top, once.
+
+        All of this rank's where what they do not share fits: verl, which counts rows, would part them.
         """
-        longest = 1 + max(len(r.token_T) for r in group.rollout_G)
+        longest, (mine, _) = longest_row(group), share_of_rank(group, self.rank, self.world_size)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            if distinct_inputs([torch.tensor(r.token_T) for r in group.rollout_G]) <= most:
-                most = max(most, sum(1 + len(r.token_T) for r in group.rollout_G))
+            if distinct_inputs([torch.tensor(r.token_T) for r in mine.rollout_G]) <= most:
+                most = max(most, sum(1 + len(r.token_T) for r in mine.rollout_G))
             return max(longest, most)
         return longest * max(1, most // (len(group.prompt_T) + longest))
 
@@ -224,17 +247,25 @@ class SlottedWorker(TrainingWorker):
             outputs = [self.engine.forward_backward_batch(data, loss) for data in rows_P]
             sums, total = self._reduce(outputs)
             self._gate(sums, total, objective.max_logprob_gap if fresh else None)
-            grad_norm = self.engine.optimizer_step()
+            grad_norm = self._apply()
         if not math.isfinite(grad_norm):
             raise DivergedError(f"The gradient's norm is {grad_norm}; the update was not applied.", "Lower --lr or --temp.")
-        clipped = [o["metrics"]["actor/pg_clipfrac"].aggregate() for o in outputs if "actor/pg_clipfrac" in o["metrics"]]
         return StepResult(
             sums=sums,
             loss=total,
             micro_batches=sum(len(o["loss"]) for o in outputs),
             grad_norm=grad_norm,
-            clip_fraction=math.fsum(clipped) / len(clipped) if clipped else None,
+            clip_fraction=sums.get(CLIPPED),
         )
+
+    def _apply(self) -> float:
+        """Clip the gradient and step; returns its norm."""
+        try:
+            return float(self.engine.optimizer_step())
+        except MEMORY_ERRORS as error:
+            if is_out_of_memory(error):
+                raise HalfStepError from error
+            raise
 
     def _gate(self, sums: dict[str, float], loss: float, max_gap: float | None) -> None:
         """Refuse a step before it is taken: nothing that is not finite, and no learner that disagrees with the sampler."""
@@ -250,18 +281,17 @@ class SlottedWorker(TrainingWorker):
     def _reduce(self, outputs: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
         """Sums over micro-batches and ranks. The loss of a micro-batch is scaled by the number of ranks (verl)."""
         parts = [part for o in outputs for part in o["metrics"]["sums"]]
-        kl = [float(o["metrics"]["kl_loss"].aggregate()) for o in outputs if "kl_loss" in o["metrics"]]
-        mine = [sum(p[k] for p in parts) for k in ADDED]
-        added = torch.tensor([*mine, math.fsum(x for o in outputs for x in o["loss"]), math.fsum(kl)], dtype=torch.float64)
+        means = {name: [float(o["metrics"][name].aggregate()) for o in outputs if name in o["metrics"]] for name in MEANS}
+        scaled = {"loss": math.fsum(x for o in outputs for x in o["loss"])} | {name: math.fsum(x) for name, x in means.items() if x}
+        added = torch.tensor([*(sum(p[k] for p in parts) for k in ADDED), *scaled.values()], dtype=torch.float64)
         worst = torch.tensor([max(p["gap_max"] for p in parts), -min(p["finite"] for p in parts)], dtype=torch.float64)
         device = next(self.engine.module.parameters()).device
         added, worst = added.to(device), worst.to(device)
         torch.distributed.all_reduce(added)
         torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
         sums = dict(zip(ADDED, added.tolist(), strict=False)) | {"gap_max": float(worst[0]), "finite": -float(worst[1])}
-        if kl:
-            sums["kl"] = float(added[-1]) / self.world_size
-        return sums, float(added[-2]) / self.world_size
+        mean = dict(zip(scaled, (added[len(ADDED) :] / self.world_size).tolist(), strict=True))
+        return sums | mean, mean["loss"]
 
     def _packing_agrees(self) -> bool:
         """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out.
@@ -302,6 +332,16 @@ class SlottedWorker(TrainingWorker):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: torch's own class on GPU, a plain RuntimeError from the CPU allocator."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def half_step(undone: bool) -> EngineError:
+    """The error of a step that ended half taken; ``undone``: the fork was put back."""
+    if undone:
+        return OutOfMemoryError("Memory ran out in the optimiser's step.", "Use a smaller --lora_rank or more --learner_ranks.")
+    return EngineError(
+        "Memory ran out in the optimiser's step, and the policy cannot be put back.",
+        "Train an adapter (--lora_rank 16), or use more --learner_ranks.",
+    )
 
 
 def verl_section(device: Literal["cpu", "cuda"]) -> dict[str, dict[str, Any]]:

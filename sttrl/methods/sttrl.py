@@ -7,12 +7,13 @@ learn. Vote, reward, gates, advantage estimator and policy loss are the run's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from sttrl.engine.base import Policy
+from sttrl.methods.ballots import elect_the_same
 from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, Outcome, Problem, Step, StopReason, UpdateStats
+from sttrl.types import DeltaSpec, HeldVote, Outcome, Problem, Step, StopReason, UpdateStats
 
 
 class Sttrl:
@@ -27,12 +28,13 @@ class Sttrl:
 
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
         """Sample, vote, reward, update; at most ``steps`` times."""
-        tools, answers = self.tools, list[str | None]()
+        tools, before, flips = self.tools, None, 0
         for index in range(self.config.method_steps):
             version = policy.version
             vote = await tools.hold(problem, policy, index)
-            answers.append(vote.election.answer)
-            stop = nothing_to_learn(tools.config, vote) or self.flips(answers)
+            flips += await self.flips(problem, before, vote)
+            before = vote
+            stop = nothing_to_learn(tools.config, vote) or self.too_many(flips, index)
             gate = None if stop else distrust(tools.config, vote.election)
             batch = None if stop or gate else await train_batch(tools.config, policy, [vote])
             update = await policy.update(batch, tools.objective) if batch else None
@@ -42,10 +44,15 @@ class Sttrl:
                 return Outcome(stop=stop)
         return Outcome(stop="steps")
 
-    def flips(self, answers: Sequence[str | None]) -> StopReason | None:
-        """Whether the elected answer changed in more than the allowed share of the steps."""
-        changes = sum(a != b for a, b in zip(answers, answers[1:], strict=False))
-        return "flip_rate" if len(answers) > 1 and changes / (len(answers) - 1) > self.config.max_flip_rate else None
+    async def flips(self, problem: Problem, before: HeldVote | None, vote: HeldVote) -> bool:
+        """Whether the elected answer changed; not asked where any number of changes is allowed."""
+        if before is None or self.config.max_flip_rate >= 1:
+            return False
+        return not await elect_the_same(partial(self.tools.ballots, problem), before, vote)
+
+    def too_many(self, flips: int, pairs: int) -> StopReason | None:
+        """Whether the elected answer changed in more than the allowed share of the pairs of successive votes."""
+        return "flip_rate" if pairs and flips / pairs > self.config.max_flip_rate else None
 
     def budget_spent(self, update: UpdateStats | None) -> StopReason | None:
         """Whether the policy is as far from the base as it may go."""

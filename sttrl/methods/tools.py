@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
+from sttrl.methods.ballots import beside
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
 from sttrl.types import (
@@ -18,6 +20,7 @@ from sttrl.types import (
     Measure,
     Objective,
     Problem,
+    Rollout,
     Sampling,
     Stat,
     Step,
@@ -59,6 +62,7 @@ class Tools:
             max_logprob_gap=config.max_logprob_gap,
             ppo_epochs=config.ppo_epochs,
             mini_batches=config.steps_of_a_pass,
+            horizon=config.max_response_tokens,
         )
 
     @property
@@ -108,33 +112,36 @@ class Tools:
             sampling_G.append(replace(self.sampling, temperature=0.0, top_p=1.0))
         everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
         group = replace(everyone, rollout_G=everyone.rollout_G[: config.n_votes])
-        ballots = await self.weighed(problem, policy, everyone, stats_needed(config.voting_function, self.vote_config) | reward.stats)
-        samples = first(ballots, len(group.rollout_G))
-        election = self.vote(samples)
-        seen = replace(election, agreement_G=tuple(float(c is not None and c == election.winner) for c in ballots.class_G))
-        reward_G = reward.function(ballots, seen, [r.seed for r in everyone.rollout_G])
-        return HeldVote(
-            group=group,
-            ballots=samples,
-            election=election,
-            majority=self.majority(samples),
-            reward_G=reward_G[: len(group.rollout_G)],
-            greedy=everyone.rollout_G[-1] if baseline else None,
-            baseline=reward_G[-1] if baseline else None,
-        )
+        greedy = everyone.rollout_G[-1] if baseline else None
+        ballots = await self.weighed(problem, policy, group, stats_needed(config.voting_function, self.vote_config) | reward.stats)
+        election, majority = self.vote(ballots), self.majority(ballots)
+        reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
+        vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
+        return replace(vote, baseline=await self.earned(problem, policy, vote, greedy)) if greedy else vote
 
     async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
         """Judge a group. Log-probs come with the samples; what else a vote or a reward reads takes a pass of the learner."""
         ballots = await self.ballots(problem, group)
         stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
         if wanted - {"logprob"}:
-            measure = Measure(want=wanted - {"logprob"}, energy_temperature=self.config.energy_temp, top_k=self.config.confidence_top_k)
-            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.temp, measure)
+            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.temp, self.measure(wanted - {"logprob"}))
         known = tuple(replace(stats, logprob_T=r.logprob_T) for stats, r in zip(stats_G, group.rollout_G, strict=True))
         return replace(ballots, stats_G=known)
 
+    def measure(self, wanted: frozenset[Stat]) -> Measure:
+        """What to ask of the learner."""
+        return Measure(want=wanted, energy_temperature=self.config.energy_temp, top_k=self.config.confidence_top_k)
 
-def first(ballots: Ballots, count: int) -> Ballots:
-    """The ballots of the first samples alone; a class that none of them is in stays, with no votes."""
-    stats_G = None if ballots.stats_G is None else ballots.stats_G[:count]
-    return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], stats_G=stats_G)
+    async def earned(self, problem: Problem, policy: Policy, vote: HeldVote, greedy: Rollout) -> float:
+        """What the greedy response would earn as one of the samples, whose votes and rewards it leaves as they are.
+
+        The sampler scores it at temperature 1; what a reward reads of its tokens is measured at the samples' temperature.
+        """
+        reward = REWARDS[self.config.reward]
+        ballots = await beside(partial(self.ballots, problem), vote, greedy)
+        if reward.stats:
+            stats = await policy.score(vote.group.prompt_T, (greedy,), self.config.temp, self.measure(reward.stats))
+            ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats))
+        agrees = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
+        election = replace(vote.election, agreement_G=(*vote.election.agreement_G, agrees))
+        return reward.function(ballots, election, [r.seed for r in (*vote.group.rollout_G, greedy)])[-1]

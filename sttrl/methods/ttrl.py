@@ -13,7 +13,7 @@ from dataclasses import replace
 from sttrl.engine.base import Policy
 from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, GateReason, HeldVote, Problem, Step
+from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step, TrainBatch
 
 
 class Ttrl:
@@ -42,13 +42,18 @@ class Ttrl:
         gates = [self.gate(vote) for vote in votes]
         trusted = [vote for vote, gate in zip(votes, gates, strict=True) if gate is None and not nothing_to_learn(tools.config, vote)]
         batch = await train_batch(tools.config, policy, trusted)
-        update = await policy.update(batch, tools.objective) if batch else None
+        update = await policy.update(batch, self.objective(batch)) if batch else None
         trained = {id(g.rollout_G[0]): g for g in batch.group_P} if batch else {}
         for problem, vote, gate in zip(problems, votes, gates, strict=True):
             group = trained.get(id(vote.group.rollout_G[0]))
             tokens = sum(len(r.token_T) for r in group.rollout_G) * self.config.ppo_epochs if group else 0
             own = replace(update, tokens=tokens) if update and group else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
+
+    def objective(self, batch: TrainBatch) -> Objective:
+        """The run's, with at most one mini-batch a question: a question is never split."""
+        whole = self.tools.objective
+        return replace(whole, mini_batches=min(whole.mini_batches, len(batch.group_P)))
 
     def gate(self, vote: HeldVote) -> GateReason | None:
         """Why a vote is not trusted; a vote that teaches nothing needs no gate."""

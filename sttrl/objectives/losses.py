@@ -6,11 +6,14 @@ up (over ranks: average) to the mean over the whole optimiser step.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from tensordict import TensorDict
+from verl.trainer.ppo.core_algos import agg_loss, kl_penalty
 from verl.utils import tensordict_utils as tu
+from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import CriticConfig, FSDPActorConfig
 from verl.workers.config.actor import PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss, sft_loss
@@ -20,6 +23,10 @@ from verl.workers.utils.padding import no_padding_2_padding
 from sttrl.types import Objective
 
 GAP_SUMS = ("count", "gap", "gap_max", "x", "y", "xx", "yy", "xy", "finite")
+KL, CLIPPED = "kl_loss", "actor/pg_clipfrac"
+"""verl's names of the KL divergence to the base and the share of clipped ratios."""
+NOTHING = math.log(torch.finfo(torch.float32).tiny)
+"""Log of the least probability that float32 holds in full."""
 DRO_BETA = 0.1
 """Direct reward optimisation's quadratic penalty, for which verl has no default (derived)."""
 
@@ -28,7 +35,10 @@ Loss = tuple[torch.Tensor, dict[str, Any]]
 
 
 def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
-    """verl's actor configuration that says what ``objective`` says, for a step on ``rows`` responses."""
+    """verl's actor configuration that says what ``objective`` says, for a step on ``rows`` responses.
+
+    ``loss_scale_factor`` is Dr. GRPO's constant normaliser; verl's default is the longest response of a micro-batch.
+    """
     return FSDPActorConfig(
         strategy="fsdp2",
         ppo_mini_batch_size=rows,
@@ -40,6 +50,7 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
         clip_ratio_high=objective.clip_high,
         clip_ratio_c=objective.clip_dual,
         loss_agg_mode=objective.loss_aggregation,
+        loss_scale_factor=objective.horizon,
         use_kl_loss=objective.kl_coef > 0,
         kl_loss_coef=objective.kl_coef,
         kl_loss_type=objective.kl_estimator,
@@ -50,21 +61,23 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
 def policy_loss(objective: Objective, rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
     """verl's `ppo_loss`; without old log-probs in ``data`` the step is on-policy and the ratio is exactly 1.
 
-    Without reference log-probs where the KL term wants them, the policy still is the base: the term is exactly 0.
+    Without reference log-probs the policy was the base when the update began, so its old log-probs are the reference.
     ``rows``, ``tokens``: of the whole step. Metrics also carry the sums of `GAP_SUMS` over the response tokens, from which
-    `agreement` compares the learner's log-probs with the sampler's.
+    `agreement` compares the learner's log-probs with the sampler's. Whatever ``objective`` aggregates the loss by, the KL divergence
+    and the share of clipped ratios are reported as means over tokens.
     """
     learner_G = _response_rows(model_output["log_probs"], data)
-    for column in ("old_log_probs", "ref_log_prob"):
-        if column not in data.keys():
-            data[column] = torch.nested.as_nested_tensor(learner_G, layout=torch.jagged)
+    if "old_log_probs" not in data.keys():
+        data["old_log_probs"] = torch.nested.as_nested_tensor(learner_G, layout=torch.jagged)
+    if "ref_log_prob" not in data.keys():
+        data["ref_log_prob"] = data["old_log_probs"]
     _average_over(data, rows, tokens)
     if objective.policy_loss == "bypass_mode":  # its old policy is the sampler by definition
         data["old_log_probs"] = data["rollout_log_probs"]
     if objective.policy_loss == "geo_mean":  # verl takes the mean of the micro-batch; the loss is linear in the advantage
         data["advantages"] = data["advantages"] * (len(learner_G) * data["dp_size"] / rows)
     loss, metrics = ppo_loss(actor_config(objective, rows), model_output, data, dp_group)
-    return loss, metrics | {"sums": gap_sums(torch.cat(learner_G), data["rollout_log_probs"].values())}
+    return loss, metrics | _means_over_tokens(metrics, objective, model_output, data) | _compared(learner_G, data)
 
 
 def nll_loss(rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
@@ -72,7 +85,7 @@ def nll_loss(rows: int, tokens: int, model_output: Output, data: TensorDict, dp_
     learner_G = _response_rows(model_output["log_probs"], data)
     _average_over(data, rows, tokens)
     loss, metrics = sft_loss(None, model_output, data, dp_group)
-    return loss, metrics | {"sums": gap_sums(torch.cat(learner_G), data["rollout_log_probs"].values())}
+    return loss, metrics | _compared(learner_G, data)
 
 
 def marginal_entropy_loss(
@@ -81,10 +94,11 @@ def marginal_entropy_loss(
     """Entropy of the mean p of the rows' next-token distributions, as a sum over rows whose gradient is the entropy's.
 
     ``log_marginal_V``: log of that mean, without gradient. The gradient of -sum_v p_v log p_v is that of
-    -sum_v p_v stop(log p_v), because the p_v sum to 1; and p is linear in the rows (MEMO, NeurIPS 2022, transposed).
+    -sum_v p_v stop(log p_v), because the p_v sum to 1; and p is linear in the rows (MEMO, NeurIPS 2022, transposed). A token
+    whose probability is too small for float32 in every row adds nothing.
     """
-    cross_G = -(final_logits_GV.softmax(dim=-1) * log_marginal_V).sum(dim=-1)
-    loss = cross_G.sum() / rows * data["dp_size"]
+    cross_G = -(final_logits_GV.softmax(dim=-1) * log_marginal_V.clamp(min=NOTHING)).sum(dim=-1)
+    loss = (cross_G * carries_loss(data)).sum() / rows * data["dp_size"]
     learner_G = _response_rows(model_output["log_probs"], data)
     return loss, {"sums": gap_sums(torch.cat(learner_G), torch.cat(learner_G))}
 
@@ -96,6 +110,31 @@ def value_loss(rows: int, tokens: int, clip: float, model_output: Output, data: 
     loss, metrics = verl_value_loss(config, model_output, data, dp_group)
     finite = float(torch.isfinite(model_output["values"].values()).all())
     return loss, metrics | {"sums": dict.fromkeys(GAP_SUMS, 0.0) | {"count": float(data["response_mask"].values().sum()), "finite": finite}}
+
+
+def carries_loss(data: TensorDict) -> torch.Tensor:
+    """1.0 for each row that carries loss, ``[G]``, and 0.0 for one that is padding."""
+    return torch.stack([mask.max() for mask in data["response_mask"].unbind()])
+
+
+def _means_over_tokens(metrics: dict[str, Any], objective: Objective, model_output: Output, data: TensorDict) -> dict[str, Metric]:
+    """`KL` and `CLIPPED`, as far as ``metrics`` have them, as this micro-batch's part of a mean over the step's tokens."""
+    scale, found = {"dp_size": data["dp_size"], "batch_num_tokens": data["batch_num_tokens"]}, {}
+    padded = data.select("response_mask", "ref_log_prob").to_padded_tensor()
+    if KL in metrics:
+        learner = no_padding_2_padding(model_output["log_probs"], data).detach()
+        divergence = kl_penalty(learner, padded["ref_log_prob"], objective.kl_estimator)
+        found[KL] = agg_loss(divergence, padded["response_mask"], "token-mean", **scale)
+    if CLIPPED in metrics:
+        share = float(padded["response_mask"].sum()) / scale["batch_num_tokens"] * scale["dp_size"]
+        found[CLIPPED] = metrics[CLIPPED].aggregate() * share
+    return {name: Metric(value=value, aggregation=AggregationType.SUM) for name, value in found.items()}
+
+
+def _compared(learner_G: list[torch.Tensor], data: TensorDict) -> dict[str, dict[str, float]]:
+    """The sums of `GAP_SUMS` over the tokens that carry loss."""
+    scored_S = data["response_mask"].values() > 0
+    return {"sums": gap_sums(torch.cat(learner_G)[scored_S], data["rollout_log_probs"].values()[scored_S])}
 
 
 def _average_over(data: TensorDict, rows: int, tokens: int) -> None:
@@ -117,7 +156,7 @@ def gap_sums(learner_S: torch.Tensor, sampler_S: torch.Tensor) -> dict[str, floa
     values = (
         float(len(x)),
         gap.sum(),
-        gap.max(),
+        gap.max() if len(gap) else 0.0,
         x.sum(),
         y.sum(),
         (x * x).sum(),

@@ -15,7 +15,10 @@ from typing import Final
 from sttrl.types import Ballots, Election, Stat
 
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
-"""The answers of a group, what they elected, and the samples' seeds give one reward a sample."""
+"""The answers of a group, what they elected, and the samples' seeds give one reward a sample.
+
+Ballots may go on behind the ``election.samples`` that voted: what stands there earns what a sample would, and changes no other reward.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,10 @@ def frequency(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> t
 
     0 for a sample without an answer, and for everyone where every class has one member.
     """
-    count = Counter(c for c in ballots.class_G if c is not None)
+    count = Counter(c for c in ballots.class_G[: election.samples] if c is not None)
     if max(count.values(), default=0) <= 1:
         return (0.0,) * len(ballots.class_G)
-    return tuple(0.0 if c is None else count[c] / len(ballots.class_G) for c in ballots.class_G)
+    return tuple(0.0 if c is None else count[c] / election.samples for c in ballots.class_G)
 
 
 def neg_entropy(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -51,7 +54,7 @@ def neg_entropy(ballots: Ballots, election: Election, seeds_G: Sequence[int]) ->
     Raises:
         ValueError: the statistic was not measured, or is not finite.
     """
-    return _lowest_without_answer(ballots, [-mean for mean in _token_means(ballots, "entropy")])
+    return _lowest_without_answer(ballots, election, [-mean for mean in _token_means(ballots, "entropy")])
 
 
 def self_certainty(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -63,7 +66,7 @@ def self_certainty(ballots: Ballots, election: Election, seeds_G: Sequence[int])
     Raises:
         ValueError: the statistic was not measured, or is not finite.
     """
-    return _lowest_without_answer(ballots, _token_means(ballots, "self_certainty"))
+    return _lowest_without_answer(ballots, election, _token_means(ballots, "self_certainty"))
 
 
 def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -76,7 +79,7 @@ def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tup
     Raises:
         ValueError: the statistic was not measured, or is not finite.
     """
-    return _lowest_without_answer(ballots, _token_means(ballots, "logprob"))
+    return _lowest_without_answer(ballots, election, _token_means(ballots, "logprob"))
 
 
 def random(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -126,7 +129,7 @@ def _mean(value_T: Sequence[float] | None, stat: Stat) -> float:
     return math.fsum(value_T) / len(value_T)
 
 
-def _lowest_without_answer(ballots: Ballots, value_G: Sequence[float]) -> tuple[float, ...]:
+def _lowest_without_answer(ballots: Ballots, election: Election, value_G: Sequence[float]) -> tuple[float, ...]:
     """The values, but the group's lowest where a sample has no answer."""
-    lowest = min(value_G, default=0.0)
+    lowest = min(value_G[: election.samples], default=0.0)
     return tuple(lowest if c is None else value for c, value in zip(ballots.class_G, value_G, strict=True))

@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "certainty": {"voting_function": "confidence", "confidence": "self_certainty"},
     **{f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "random", "format")},
     "remax": {"adv_estimator": "remax"},
+    "remax_logprob": {"adv_estimator": "remax", "reward": "logprob", "temp": 0.7},
     "otb": {"adv_estimator": "optimal_token_baseline"},
     "reinforce_plus_plus": {"adv_estimator": "reinforce_plus_plus", "gamma": 0.9},
     "gspo_minibatches": {"policy_loss": "gspo", "loss_aggregation": "seq-mean-token-mean", "ppo_epochs": 2, "mini_batches": 2},
@@ -83,6 +84,14 @@ def test_a_variant_runs(do_run: Callable[..., Path], tmp_path: Path, variant: st
         assert any(0 < sum(step["reward_G"]) < 16 for step in steps)
     if variant in ("energy", "semantic", "deepconf", "certainty"):
         assert any(step["election"]["share_C"] != step["majority"]["share_C"] for step in steps)
+
+
+def test_a_question_that_alone_teaches_something_is_one_optimiser_step(do_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Of a batch of 32 questions by default; and with fewer samples than that."""
+    folder = do_run("arithmetic-demo", tmp_path, **{**TTRL, "train_batch_size": 32}, n_train=8, limit=1, answer_kind=None)
+    updates = [step["update"] for step in steps_of(folder) if step["update"]]
+    assert summary_of(folder)["questions"]["done"] == 1
+    assert updates and {update["optimizer_steps"] for update in updates} == {1}
 
 
 def test_a_sweep_keeps_its_engine_and_ends_on_a_table(

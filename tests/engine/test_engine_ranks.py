@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, group_of, logprobs_of, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, group_of, logprobs_of, rollout, settings_for
 from safetensors.torch import load_file
 
 from sttrl.engine.base import JUST_LOGPROBS
 from sttrl.engine.lanes import ask_all
-from sttrl.types import DeltaSpec, Objective, Sampling
+from sttrl.types import DeltaSpec, Group, Objective, Sampling
 
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
@@ -75,3 +76,40 @@ def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path
         assert float((saved["two"][name] - tensor).norm()) <= 0.02 * float(tensor.norm()), name
     settings = [json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("one", "two")]
     assert settings[0]["r"] == settings[1]["r"] == 8 and settings[0]["lora_alpha"] == settings[1]["lora_alpha"] == 16
+
+
+SPLIT = Objective(
+    kl_coef=0.1,
+    max_logprob_gap=math.inf,
+    loss_aggregation="seq-mean-token-sum-norm",
+    horizon=10,
+    ppo_epochs=2,
+    clip_low=0.01,
+    clip_high=0.01,
+)
+LEARN = Objective(loss="nll", max_logprob_gap=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("length_G", "objective"), [((5,), LEARN), ((300, 3, 200, 150, 5), LEARN), ((300, 3, 200, 150, 5), SPLIT), ((4, 200, 2), SPLIT)]
+)
+def test_two_ranks_are_one_where_responses_do_not_divide_evenly(
+    engine: LiveEngine, lora_learner: Any, length_G: tuple[int, ...], objective: Objective
+) -> None:
+    """One response for two ranks; a rank whose longest response is longer than a pass of the other; odd numbers."""
+    chance = np.random.default_rng(0)
+    group = Group(prompt_T=PROMPT_T, rollout_G=tuple(rollout(tuple(int(t) for t in chance.integers(3, 30, n))) for n in length_G))
+
+    async def look() -> list[Any]:
+        async with engine.engine.fork("fork", SPEC) as policy:
+            return [await policy.update(batch_of(group), objective) for _ in range(2)]
+
+    lora_learner.open_fork("one", SPEC)
+    try:
+        ones = [lora_learner.update("one", batch_of(group), objective) for _ in range(2)]
+    finally:
+        lora_learner.close_fork("one")
+    for two, one in zip(engine.run(look()), ones, strict=True):
+        for field in ("loss", "grad_norm", "kl_to_base", "clip_fraction", "logprob_gap_mean", "tokens", "optimizer_steps"):
+            expected = getattr(one, field)
+            assert getattr(two, field) == (expected and pytest.approx(expected, rel=5e-3, abs=1e-5)), field

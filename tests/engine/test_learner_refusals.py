@@ -13,6 +13,7 @@ from learner_tools import OPEN, Flat, Tensors, batch, forked, same, score, state
 
 from sttrl.engine.failures import starting
 from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
+from sttrl.types import Objective
 
 
 @pytest.fixture(params=["lora", "full"])
@@ -147,6 +148,74 @@ def test_out_of_memory_three_times_is_an_error_and_applies_nothing(learner: Any)
                 learner.update(name, data.batch, OPEN)
         assert len(budgets) == 3 and same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
+
+
+MEMORY = (lambda: MemoryError(), lambda: RuntimeError("can't allocate memory: you tried"))
+
+
+@pytest.mark.parametrize("error", [*MEMORY, lambda: ValueError("a column is missing")])
+@pytest.mark.parametrize("objective", [replace(OPEN, ppo_epochs=2), replace(OPEN, mini_batches=3)])
+def test_an_error_in_a_later_step_takes_the_earlier_ones_back(learner: Any, objective: Objective, error: Callable[[], Exception]) -> None:
+    """Else a policy that lasts (--continuous, ttrl) has learned what the sampler never sees."""
+    data = batch(n=16)
+    with forked(learner) as name:
+        learner.update(name, data.batch, OPEN)
+        before = state(learner, name)
+        with pytest.MonkeyPatch.context() as patch:
+            calls = fail_from(learner, patch, 2, error)
+            with pytest.raises((OutOfMemoryError, ValueError)):
+                learner.update(name, data.batch, objective)
+        assert len(calls) >= 2 and same(state(learner, name), before)
+        check_goes_on(learner, name, data, before)
+
+
+def fail_from(learner: Any, patch: pytest.MonkeyPatch, number: int, error: Callable[[], Exception]) -> list[int]:
+    """Training passes fail from the one with this number on; returns those that were tried."""
+    honest, calls = learner.engine.forward_backward_batch, []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if not options.get("forward_only"):
+            calls.append(1)
+            if len(calls) >= number:
+                raise error()
+        return honest(*arguments, **options)
+
+    patch.setattr(learner.engine, "forward_backward_batch", failing)
+    return calls
+
+
+def step_half(learner: Any, patch: pytest.MonkeyPatch) -> None:
+    """The optimiser moves its tensors and then runs out of memory."""
+    honest = learner.engine.optimizer_step
+
+    def half() -> float:
+        honest()
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    patch.setattr(learner.engine, "optimizer_step", half)
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("lora", {}), ("lora", {"ppo_epochs": 2}), ("full", {"ppo_epochs": 2})])
+def test_out_of_memory_in_the_optimisers_own_step_is_taken_back(request: pytest.FixtureRequest, kind: str, changes: dict[str, int]) -> None:
+    learner, data = request.getfixturevalue(f"{kind}_learner"), batch()
+    with forked(learner) as name:
+        learner.update(name, data.batch, OPEN)
+        before = state(learner, name)
+        with pytest.MonkeyPatch.context() as patch:
+            step_half(learner, patch)
+            with pytest.raises(OutOfMemoryError, match="optimiser"):
+                learner.update(name, data.batch, replace(OPEN, **changes))
+        assert same(state(learner, name), before)
+        check_goes_on(learner, name, data, before)
+
+
+def test_half_a_step_that_cannot_be_taken_back_ends_the_run(full_learner: Any) -> None:
+    """With full weights a single step has no copy; the run must not go on with weights that nobody knows."""
+    with forked(full_learner) as name, pytest.MonkeyPatch.context() as patch:
+        step_half(full_learner, patch)
+        with pytest.raises(EngineError, match="cannot be put back") as caught:
+            full_learner.update(name, batch().batch, OPEN)
+    assert not isinstance(caught.value, OutOfMemoryError)
 
 
 def test_another_runtime_error_is_not_taken_for_memory(lora_learner: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from sttrl.objectives.losses import GAP_SUMS, agreement, gap_sums, policy_loss
+from sttrl.config import RunConfig
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement, gap_sums, policy_loss
+from sttrl.objectives.registry import policy_loss_names
 from sttrl.types import Objective
 
 
@@ -28,8 +30,13 @@ def loss_of(
     advantage_G: Sequence[float],
     old_G: Sequence[Sequence[float]] | None = None,
     base_G: Sequence[Sequence[float]] | None = None,
+    step: tuple[int, int] | None = None,
+    ranks: int = 1,
 ) -> tuple[float, list[list[float]], dict[str, Any]]:
-    """The loss, its gradient by each token's log-prob, and the metrics. The prompt's last token leads each row, as in the learner."""
+    """The loss, its gradient by each token's log-prob, and the metrics. The prompt's last token leads each row, as in the learner.
+
+    ``step``: responses and tokens of the whole step, where these are a part of it.
+    """
     logprob = [torch.tensor(row, requires_grad=True) for row in logprob_G]
     lengths = [len(row) for row in logprob_G]
     columns = {
@@ -42,9 +49,9 @@ def loss_of(
     columns |= {"old_log_probs": [torch.tensor(row) for row in old_G]} if old_G else {}
     columns |= {"ref_log_prob": [torch.tensor(row) for row in base_G]} if base_G else {}
     data = TensorDict({name: jagged(rows) for name, rows in columns.items()}, batch_size=[len(lengths)])
-    tu.assign_non_tensor(data, dp_size=1)
+    tu.assign_non_tensor(data, dp_size=ranks)
     output = {"log_probs": jagged([torch.cat([row, row.new_zeros(1)]) for row in logprob])}
-    loss, metrics = policy_loss(objective, len(lengths), sum(lengths), output, data)
+    loss, metrics = policy_loss(objective, *(step or (len(lengths), sum(lengths))), output, data)
     loss.backward()
     return float(loss.detach()), [row.grad.tolist() for row in logprob if row.grad is not None], metrics
 
@@ -84,6 +91,43 @@ def test_at_the_base_the_kl_term_is_nothing() -> None:
     with_term = loss_of(Objective(kl_coef=5.0), LOGPROB_G, ADVANTAGE_G)
     without = loss_of(Objective(kl_coef=0.0), LOGPROB_G, ADVANTAGE_G)
     assert with_term[:2] == without[:2] and with_term[2]["kl_loss"].aggregate() == 0.0
+
+
+OLD_G = [[-1.3, -1.9, -0.6], [-2.2], [-0.4, -0.3]]
+BASE_G = [[-1.5, -1.0, -0.5], [-2.0], [-0.2, -0.1]]
+
+
+@pytest.mark.parametrize("policy_loss_name", [name for name in policy_loss_names() if name not in ("clip_cov", "kl_cov")])
+@pytest.mark.parametrize("aggregation", get_args(get_type_hints(RunConfig)["loss_aggregation"]))
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_parts_of_a_step_add_up_to_the_whole(policy_loss_name: str, aggregation: str, ranks: int) -> None:
+    """Off-policy, with a KL term: passes are summed, ranks averaged. clip_cov and kl_cov choose among the tokens of a pass."""
+    objective = Objective(policy_loss=policy_loss_name, loss_aggregation=aggregation, kl_coef=0.3, horizon=7)
+    whole, gradient_G, metrics = loss_of(objective, LOGPROB_G, ADVANTAGE_G, OLD_G, BASE_G)
+    parts = [
+        loss_of(objective, LOGPROB_G[part], ADVANTAGE_G[part], OLD_G[part], BASE_G[part], step=(3, 6), ranks=ranks)
+        for part in (slice(0, 1), slice(1, 3))
+    ]
+    assert sum(loss for loss, _, _ in parts) / ranks == pytest.approx(whole, rel=1e-5)
+    expected = [g * ranks for row in gradient_G for g in row]
+    assert [g for _, rows, _ in parts for row in rows for g in row] == pytest.approx(expected, rel=1e-5)
+    for name in {KL, CLIPPED} & metrics.keys():
+        assert sum(found[name].aggregate() for _, _, found in parts) / ranks == pytest.approx(metrics[name].aggregate(), rel=1e-5)
+
+
+def test_dr_grpos_normaliser_is_the_same_for_every_response() -> None:
+    """A token weighs 1 / (responses * horizon), in short and long responses alike (arXiv 2503.20783)."""
+    objective = Objective(kl_coef=0.0, loss_aggregation="seq-mean-token-sum-norm", horizon=50)
+    _, gradient_G, _ = loss_of(objective, LOGPROB_G, ADVANTAGE_G)
+    for gradient_T, advantage in zip(gradient_G, ADVANTAGE_G, strict=True):
+        assert gradient_T == pytest.approx([-advantage / (3 * 50)] * len(gradient_T))
+
+
+def test_without_reference_log_probs_the_old_ones_are_the_reference() -> None:
+    """A fork's first update begins at the base; its later steps do not."""
+    given = loss_of(Objective(kl_coef=0.3), LOGPROB_G, ADVANTAGE_G, old_G=OLD_G, base_G=OLD_G)
+    found = loss_of(Objective(kl_coef=0.3), LOGPROB_G, ADVANTAGE_G, old_G=OLD_G)
+    assert found[:2] == given[:2] and found[2][KL].aggregate() > 0
 
 
 PAIRS = st.lists(st.tuples(st.floats(-20, 0, width=32), st.floats(-20, 0, width=32)), min_size=3, max_size=60)

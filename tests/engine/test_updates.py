@@ -125,20 +125,6 @@ def test_groups_of_several_prompts_are_one_mean_over_all_tokens(either_layout: A
     check_close(together, mean)
 
 
-@pytest.mark.parametrize("policy_loss", ["vanilla", "gspo", "geo_mean"])
-@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum"])
-def test_accumulated_is_the_whole_batch(lora_learner: Any, policy_loss: str, aggregation: str) -> None:
-    objective = replace(OPEN, policy_loss=policy_loss, loss_aggregation=aggregation)
-    settings = lora_learner.settings
-    with forked(lora_learner) as name:
-        whole = gradients(lora_learner, name, batch_of(group()), objective)
-        try:
-            lora_learner.settings = replace(settings, micro_batch_tokens=26)
-            check_close(gradients(lora_learner, name, batch_of(group()), objective), whole)
-        finally:
-            lora_learner.settings = settings
-
-
 def test_every_policy_loss_of_verls_makes_a_step(lora_learner: Any) -> None:
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 
@@ -176,7 +162,7 @@ def test_only_the_scored_tokens_carry_loss(full_learner: Any, network: torch.nn.
     check_close(found, {n: p.grad for n, p in network.named_parameters() if p.grad is not None})
 
 
-@pytest.mark.parametrize("tokens", [4096, 30])
+@pytest.mark.parametrize("tokens", [4096, 6])
 def test_the_marginal_entropy_is_that_of_plain_autograd(full_learner: Any, network: torch.nn.Module, tokens: int) -> None:
     """MEMO over views: the entropy of the mean next-token distribution, whatever the micro-batches."""
     views = [(5, 6, 7), (9,), (3, 4, 5, 6), (8, 7)]
@@ -189,6 +175,7 @@ def test_the_marginal_entropy_is_that_of_plain_autograd(full_learner: Any, netwo
             stats = full_learner.update(name, batch_of(data), objective)
         finally:
             full_learner.settings = settings
+        assert (stats.micro_batches > 1) == (tokens < 4096)
     network.zero_grad()
     last = [network(torch.tensor([[*PROMPT_T, *v]])).logits[0, -1].float() / TEMPERATURE for v in views]
     p = torch.stack([z.softmax(-1) for z in last]).mean(0)
@@ -197,6 +184,15 @@ def test_the_marginal_entropy_is_that_of_plain_autograd(full_learner: Any, netwo
     assert stats.loss == pytest.approx(float(entropy), rel=1e-4)
     assert stats.tokens == 4 and stats.logprob_gap_mean is None
     check_close(found, {n: g.grad for n, g in network.named_parameters() if g.grad is not None})
+
+
+def test_a_token_that_underflows_in_every_view_adds_nothing(full_learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model is so sure that float32 has no number for its unlikeliest tokens."""
+    data = TrainGroup(prompt_T=PROMPT_T, rollout_G=tuple(rollout((*v, 0)) for v in [(5, 6, 7), (9,), (3, 4)]), scored=1)
+    objective, cold = replace(OPEN, loss="marginal_entropy"), TrainBatch(group_P=(data,), temperature=0.001)
+    with forked(full_learner) as name:
+        stats = full_learner.update(name, cold, objective)
+    assert math.isfinite(stats.loss) and stats.loss >= 0 and math.isfinite(stats.grad_norm)
 
 
 def test_mini_batches_are_single_steps_with_the_first_log_probs(lora_learner: Any) -> None:

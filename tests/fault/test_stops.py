@@ -16,7 +16,7 @@ from sttrl.run.evaluation import enough, within
 from sttrl.run.journal import read_finished
 from sttrl.run.records import FinishedQuestion
 from sttrl.run.seeds import seed_of
-from sttrl.types import Rollout
+from sttrl.types import Problem, Rollout
 
 
 def says(*answers: str) -> Texts:
@@ -86,6 +86,37 @@ def test_kl_budget(tmp_path: Path, judge: Judge) -> None:
     assert len(spent) == 6 and spent[1] > spent[0] > 0
     held = one_question(tmp_path / "held", judge, ties="first", steps=6, kl_budget=(spent[0] + spent[1]) / 2)
     assert held.record.stop == "kl_budget" and len(held.steps) == 2 and held.steps[-1].update is not None
+
+
+def votes_on(judge: Judge, tmp_path: Path, *answers: str) -> FinishedQuestion:
+    """Each step elects its own one of these answers, against some other; more than half of the changes stop."""
+    problem = Problem(id="q", index=0, kind="math", prompt_T=(1, 2))
+    step_of = {seed_of(0, "q", "vote", step, sample): step for step in range(len(answers)) for sample in range(12)}
+
+    def texts(prompt_T: Any, seed: int, answer: int) -> Any:
+        return rf"The answer is \boxed{{{answers[step_of.get(seed, 0)] if digest(seed) % 3 else 99}}}.", "stop"
+
+    config = config_for(tmp_path / "run", steps=len(answers), max_flip_rate=0.5)
+    attempt(config, StandIn(texts=texts), judge, problems=[problem])
+    (found,) = read_finished(tmp_path / "run")
+    assert found.record.status == "done", found.record.error
+    return found
+
+
+def test_an_answer_that_is_written_otherwise_is_no_flip(tmp_path: Path, judge: Judge) -> None:
+    found = votes_on(judge, tmp_path, r"\frac{1}{2}", "0.5", r"\frac{2}{4}")
+    assert len({step.election.answer for step in found.steps}) > 1, "or the judge is not asked"
+    assert found.record.stop == "steps" and len(found.steps) == 3
+
+
+def test_another_answer_is_a_flip(tmp_path: Path, judge: Judge) -> None:
+    found = votes_on(judge, tmp_path, "7", "7", "8", "7", "8")
+    assert found.record.stop == "flip_rate" and len(found.steps) == 4 and found.steps[-1].update is None
+
+
+def test_to_abstain_is_a_flip_from_an_answer(tmp_path: Path, judge: Judge) -> None:
+    found = votes_on(judge, tmp_path, "7", "?", "7")
+    assert found.steps[1].election.answer == "99" and found.record.stop == "flip_rate"
 
 
 def test_steps(tmp_path: Path, judge: Judge) -> None:
