@@ -59,7 +59,7 @@ def test_verdicts_of_samples_and_sides(tmp_path: Path, judge: Judge) -> None:
         return ("The answer is 7000." if answer else "I do not know."), "stop"
 
     text = page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", 1), texts, adaptation_method="none", val_samples=8)
-    assert re.search(r'<dt>base</dt><dd>7000 <span class="won">right</span> <small class="soft">[5-8] of 8 samples</small>', text)
+    assert re.search(r'<dt>base</dt><dd>7000 <span class="won">right</span> <small class="soft">[1-8] of 8 samples</small>', text)
     said = re.findall(r"<h4>base, sample (\d) of 8: (?:7000 )?<span class=\"\w+\">([\w ]+)</span>", text)
     assert [number for number, _ in said] == ["1", "2", "3"] and {verdict for _, verdict in said} <= {"right", "no answer"}
 
