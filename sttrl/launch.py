@@ -209,7 +209,8 @@ async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
             for start in starts:
                 group.create_task(start)
     except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
+        first = several.exceptions[0]
+        raise first from first.__cause__
 
 
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
@@ -367,7 +368,7 @@ def traced(error: EngineError | StepError, folder: Path) -> EngineError | StepEr
         return error
     file = folder / "engine.traceback"
     write_text(file, "".join(traceback.format_exception(error)))
-    return type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())
+    return error if "logs/" in error.hint else type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())
 
 
 def runner_and_metrics() -> tuple[type[Runner], Callable[[StepRecord], dict[str, float | int | None]]]:

@@ -77,7 +77,7 @@ def test_an_error_of_a_step_names_the_file_that_holds_its_story(tmp_path: Path, 
         asked(ValueError("a shape"))
     attempt(config_for(tmp_path / "run", limit=2), StandIn(Faults({("update", 1): caught.value})), judge)
     bad, _ = (question.record for question in read_finished(tmp_path / "run"))
-    assert bad.status == "failed" and bad.error is not None and bad.error.startswith("The learner failed: its last line.")
+    assert bad.status == "failed" and bad.error is not None and bad.error.startswith("The learner failed: ValueError: a shape.")
     file = tmp_path / "run" / bad.error.removesuffix(".").rpartition(" ")[2]
     assert "Traceback of the other process" in file.read_text()
 
