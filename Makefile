@@ -30,8 +30,8 @@ demo: install ## adapt a small model to twelve questions, and print before and a
 test: check ## static checks, then all tests
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-fast: install ## the tests that start no engine, in about a minute: run them at every save
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/unit tests/property
+fast: install ## the tests that start no engine and are not slow, for every save
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit tests/property
 
 # A file has at most 400 lines, a file of a method 150.
 check: install ## static checks only: ruff, import-linter, mypy

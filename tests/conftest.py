@@ -12,6 +12,11 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# An example may take as long as a busy machine needs.
+settings.register_profile("sttrl", deadline=None)
+settings.load_profile("sttrl")
 
 SHARE_AN_ENGINE = ("test_engine_lora.py", "test_engine_lora_runs.py", "test_engine_methods.py")
 

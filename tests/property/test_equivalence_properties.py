@@ -39,6 +39,7 @@ def judge() -> Iterator[Judge]:
 
 @settings(max_examples=1500, deadline=None)
 @given(TEXTS, KINDS)
+@pytest.mark.slow
 def test_a_normal_form_is_its_own_normal_form(raw: str, kind: AnswerKind) -> None:
     form = normalise(raw, kind)
     if form is not None:
@@ -131,6 +132,7 @@ def algebra() -> Algebra:
 @pytest.mark.parametrize("forms", [POLYNOMIALS, BRACKETS, SURDS])
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_an_exact_rule_says_what_algebra_says(algebra: Algebra, forms: st.SearchStrategy[str], data: st.DataObject) -> None:
     a = normalise(data.draw(forms)) or "0"
     turned = "+".join(reversed(a.removeprefix("-").replace("-", "+").split("+")))
@@ -174,6 +176,7 @@ def test_exact_rules_and_what_they_leave_open_do_not_depend_on_the_side(a: str, 
 
 @settings(max_examples=300, deadline=None)
 @given(forms=st.lists(ANYTHING, min_size=2, max_size=9), data=st.data())
+@pytest.mark.slow
 def test_a_class_never_holds_two_answers_that_exact_rules_keep_apart(judge: Judge, forms: list[str], data: st.DataObject) -> None:
     ballots = judge.ballots_sync("math", [(f"\\boxed{{{form}}}", "stop") for form in forms])
     for x, y in itertools.combinations(range(len(forms)), 2):

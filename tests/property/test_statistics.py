@@ -28,6 +28,7 @@ def coverage(intervals: list[Interval | None], truth: float) -> float:
 
 
 @pytest.mark.parametrize(("a", "b"), ABILITIES)
+@pytest.mark.slow
 def test_coverage_of_a_mean(a: float, b: float) -> None:
     _, share = simulated(np.random.default_rng(11), a, b)
     covered = coverage([interval_of_mean(list(run)) for run in share], a / (a + b))
@@ -36,6 +37,7 @@ def test_coverage_of_a_mean(a: float, b: float) -> None:
 
 
 @pytest.mark.parametrize(("solved", "spoilt"), [(0.0, 0.0), (0.3, 0.1), (0.1, 0.1)])
+@pytest.mark.slow
 def test_coverage_of_a_gain(solved: float, spoilt: float) -> None:
     """Adaptation brings a share of the questions to 1 and another to 0, and leaves the rest alone."""
     generator = np.random.default_rng(12)
@@ -128,6 +130,7 @@ def rejections(before: NDArray[np.float64], after: NDArray[np.float64]) -> float
 @pytest.mark.parametrize(
     ("questions", "samples", "tests", "lowest"), [(10, 1000, 2000, 0.04), (12, SAMPLES, 1000, 0.02), (30, SAMPLES, 400, 0.03)]
 )
+@pytest.mark.slow
 def test_size_of_the_permutation_test(questions: int, samples: int, tests: int, lowest: float) -> None:
     """Two runs of one policy are told apart in about 5 % of cases; in fewer where a dozen questions have few values to differ by."""
     generator = np.random.default_rng(13)
@@ -138,6 +141,7 @@ def test_size_of_the_permutation_test(questions: int, samples: int, tests: int, 
     assert lowest <= rejected <= 0.06
 
 
+@pytest.mark.slow
 def test_power_of_the_permutation_test() -> None:
     """A policy that brings four questions of ten to 1 is told apart from its base."""
     generator = np.random.default_rng(14)

@@ -52,6 +52,7 @@ def written(folder: Path, **files: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_gpus_lack_and_what_differs_there_is_named(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = written(tmp_path / "root", sttrl__engine__lanes=ENGINE, sttrl__objectives__losses="from toy import settings\n")
     for package in ("sttrl", "sttrl/engine", "sttrl/objectives"):

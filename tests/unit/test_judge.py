@@ -281,6 +281,7 @@ def test_an_answer_does_not_pay_for_a_processor_that_others_use() -> None:
     judge.close_sync()
 
 
+@pytest.mark.slow
 def test_no_verdict_at_the_backstop_is_not_held_against_the_answer() -> None:
     judge = Judge(JudgeConfig(comparison_s=600, answer_s=600, backstop_s=0.5))
     hostile = CORPUS["exponent hidden in a fraction"]
