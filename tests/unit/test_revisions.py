@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for commit in (OLD, NEW):
         folder = model / "snapshots" / commit
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
+        (folder / "config.json").write_text('{"model_type": "llama"}')
         (folder / "model.safetensors").write_bytes(b"")
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(NEW)
@@ -54,7 +54,7 @@ def test_a_revision_that_is_not_in_the_cache_is_named(cache: Path) -> None:
 def test_a_folder_has_no_commit_whatever_its_name(cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine@v1"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "model.safetensors").write_bytes(b"")
     assert model_folder(str(folder)) == folder and commit_of(folder) is None
 
