@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -118,9 +119,27 @@ def test_help_names_every_flag_and_every_exit_code(capsys: Said) -> None:
     assert all(f"--{name}" in text for name in field_names())
     for promise in ("0 done", "2 usage", "3 data", "4 engine", "5 some questions failed or diverged", "130", "report RUN", "data D", "env"):
         assert promise in " ".join(text.split())
-    for command in ("report", "data", "env"):
-        assert main([command, "--help"]) == 0
-        assert f"usage: main.py {command} [-h]" in capsys.readouterr().out
+    for command in cli.COMMANDS:
+        for flag in ("--help", "-h"):
+            assert main([command, flag]) == 0
+            assert f"usage: main.py {command} [-h]" in capsys.readouterr().out
+    assert main(["sweep", "a.yaml", "--help"]) == 0, "the file need not be there"
+
+
+@pytest.mark.parametrize(("called", "named"), [("/somewhere/bin/sttrl", "sttrl"), ("main.py", "main.py"), ("verl/main.py", "main.py")])
+def test_usage_names_the_command_that_was_called(called: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    for arguments, usage in ((["--help"], f"usage: {named} [-h]"), (["report", "--help"], f"usage: {named} report [-h]")):
+        monkeypatch.setattr(sys, "argv", [called, *arguments])
+        assert main() == 0
+        assert capsys.readouterr().out.startswith(usage)
+
+
+def test_the_version(capsys: Said) -> None:
+    import tomllib
+
+    assert main(["--version"]) == 0
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"sttrl {version}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -250,6 +269,21 @@ def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(cli.COMMANDS, "env", broken)
     with pytest.raises(RuntimeError, match="a bug"):
+        main(["env"])
+
+
+def test_a_full_disk_is_one_line_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    def full(arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/model")
+
+    def missing(arguments: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "a bug")
+
+    monkeypatch.setitem(cli.COMMANDS, "env", full)
+    said = complaint(capsys, "env", code=2)
+    assert said == "error: Cannot write /cache/model: No space left on device. Make room, and run the same command again."
+    monkeypatch.setitem(cli.COMMANDS, "env", missing)
+    with pytest.raises(FileNotFoundError):
         main(["env"])
 
 
