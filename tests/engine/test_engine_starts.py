@@ -34,7 +34,7 @@ def test_gpt2_is_adapted_like_any_other(tmp_path: Path) -> None:
     done = command(odd_models.gpt2(tmp_path / "gpt2"), tmp_path)
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert len(steps) == 2 and all(step["train/logprob_gap_mean"] < 1e-3 for step in steps)
+    assert len(steps) == 2 and all(step["update/logprob_gap_mean_nats"] < 1e-3 for step in steps)
     assert "again for every response" not in done.stderr
 
 
