@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import os
 import sys
@@ -16,10 +15,11 @@ import tyro
 
 import sttrl
 from sttrl.config import RunConfig, field_names
+from sttrl.config.help_view import short_view
+from sttrl.config.template import template_settings
 from sttrl.errors import JournalError, SttrlError, UsageError, disk_fault
 from sttrl.run.axes import Sweep, SweepRun, read_sweep
 from sttrl.settings import flags_from, flags_of
-from sttrl.template import template_settings
 
 if TYPE_CHECKING:
     from sttrl.data import Table
@@ -30,6 +30,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), env (versions and devices). Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
+
+SHORT = "These are the settings that most people need; --help_all shows all."
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
 """Where, in a box of tyro's, the error ends and help begins."""
@@ -142,6 +144,10 @@ def run_command(arguments: Sequence[str]) -> None:
 
 def parse_run(arguments: Sequence[str]) -> RunConfig:
     """The configuration: defaults, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
+    if "--help_all" in arguments:
+        return parse(RunConfig, ["--help"], description=DESCRIPTION)
+    if not {"--help", "-h"}.isdisjoint(arguments):
+        return parse(short_view(), ["--help"], description=f"{DESCRIPTION}\n{SHORT}")
     file = config_file(arguments)
     return parse(RunConfig, [*(flags_of(file) if file is not None else ()), *arguments], description=DESCRIPTION)
 
@@ -173,7 +179,7 @@ def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
         config = parse(RunConfig, [*flags_from(run.settings, sweep), *arguments], description=DESCRIPTION)
     except UsageError as error:
         raise UsageError(f"run {run.name}: {error.message}", error.hint) from error
-    return dataclasses.replace(config, output_dir=config.output_dir / sweep, run_name=run.name)
+    return config.changed(output_dir=config.run.output_dir / sweep, run_name=run.name)
 
 
 def flag_names(arguments: Sequence[str]) -> list[str]:
@@ -188,7 +194,12 @@ def parse(kind: type[T], arguments: Sequence[str], command: str = "", **options:
     try:
         with contextlib.redirect_stderr(said):
             parsed: T = tyro.cli(
-                kind, args=list(arguments), prog=prog, use_underscores=True, config=(tyro.conf.AvoidSubcommands,), **options
+                kind,
+                args=list(arguments),
+                prog=prog,
+                use_underscores=True,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.OmitArgPrefixes),
+                **options,
             )
     except SystemExit as end:
         if not end.code:

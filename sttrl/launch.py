@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sttrl.answers import Judge
-from sttrl.config import RunConfig, to_plain
+from sttrl.config import ReinforcementSettings, RunConfig, to_plain
+from sttrl.config.template import template_settings
 from sttrl.data import Table, build_problems, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
@@ -24,7 +25,6 @@ from sttrl.errors import EngineError, QuestionsFailedError, StepError, UsageErro
 from sttrl.run.files import unwritable, write_json, write_text
 from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, begun_revisions, check_owner, claim, run_folder, source_of, withdraw
 from sttrl.run.journal import JOURNAL, Journal, read_finished
-from sttrl.template import template_settings
 from sttrl.types import Problem, Question
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Plan:
 def selection(config: RunConfig) -> tuple[Table, list[Question]]:
     """The data set of a run, and the questions that were chosen of it. Raises `DataError` before anything is written."""
     table = read_table(source_of(to_plain(config) | begun_revisions(run_folder(config))))
-    return table, list(questions(table, config.ids or None, config.limit))
+    return table, list(questions(table, config.data.ids or None, config.data.limit))
 
 
 def plan_of(config: RunConfig, table: Table, chosen: Sequence[Question]) -> Plan | None:
@@ -216,29 +216,31 @@ async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:
     """Model, prompts and engine settings. Prompts are tokenised here, once; returns the problems left, and how many were skipped."""
     check_packages()
-    device = choose_device(config.device)
+    device = choose_device(config.engine.device)
     check_names(config, device)
     be_quiet()
     from sttrl.engine.model_checks import check_fit
     from sttrl.engine.models import cached_numbers, commit_of, context_length, load_tokenizer, model_folder, stop_token_ids
 
-    model = model_folder(config.model, config.trust_remote_code, revision=begun_revisions(run_folder(config))["model_revision"])
-    tokenizer = load_tokenizer(model, config.trust_remote_code)
+    model = model_folder(
+        config.engine.model, config.engine.trust_remote_code, revision=begun_revisions(run_folder(config))["model_revision"]
+    )
+    tokenizer = load_tokenizer(model, config.engine.trust_remote_code)
     built = build_problems(
         chosen,
         tokenizer,
         instruction=table.dataset.instruction,
-        prompt_format=config.prompt_format,
-        system=config.system_prompt,
-        template_settings=template_settings(config.chat_template_kwargs),
-        max_prompt_tokens=config.max_prompt_tokens or table.dataset.max_prompt_tokens,
-        on_bad_row=config.on_bad_row,
+        prompt_format=config.data.prompt_format,
+        system=config.data.system_prompt,
+        template_settings=template_settings(config.data.chat_template_kwargs),
+        max_prompt_tokens=config.data.max_prompt_tokens or table.dataset.max_prompt_tokens,
+        on_bad_row=config.data.on_bad_row,
         file=table.source,
-        views=config.memo_views if config.memo_form == "token" else 0,
+        views=config.memo.memo_views if config.memo.memo_form == "token" else 0,
     )
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
-    longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.max_response_tokens
+    longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.sampling.max_response_tokens
     check_length(config, built.problems, context_length(model))
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
     check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
@@ -249,15 +251,15 @@ def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | No
     """Raises `UsageError` where prompt and response are longer together than the model's context; None: it does not say."""
     longest = max(problems, key=lambda problem: len(problem.prompt_T))
     prompt = len(longest.prompt_T)
-    if limit is None or prompt + config.max_response_tokens <= limit:
+    if limit is None or prompt + config.sampling.max_response_tokens <= limit:
         return
     if prompt >= limit:
         raise UsageError(
-            f"The prompt of question {longest.id!r} has {prompt} tokens, and {config.model} was made for {limit}, response included.",
+            f"The prompt of question {longest.id!r} has {prompt} tokens; {config.engine.model} was made for {limit}, response included.",
             f"Use another model, or leave such questions out with --max_prompt_tokens {limit - 1} --on_bad_row skip.",
         )
     raise UsageError(
-        f"Prompt and response need {prompt + config.max_response_tokens} tokens; {config.model} was made for {limit}.",
+        f"Prompt and response need {prompt + config.sampling.max_response_tokens} tokens; {config.engine.model} was made for {limit}.",
         f"Use --max_response_tokens {limit - prompt} or less.",
     )
 
@@ -280,28 +282,28 @@ def engine_settings(
     config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...], cached: int | None
 ) -> EngineSettings:
     """The engine's part of the configuration. ``longest``: tokens of a sequence; ``cached``: numbers that a token leaves in the cache."""
-    dtype = choose_dtype(begun_dtype(run_folder(config)) or config.dtype, device)
-    sequences = min(MAX_SEQUENCES[device], max(config.n_votes, config.val_samples + 1) * config.in_flight)
+    dtype = choose_dtype(begun_dtype(run_folder(config)) or config.engine.dtype, device)
+    sequences = min(MAX_SEQUENCES[device], max(config.sampling.n_votes, config.evaluation.val_samples + 1) * config.in_flight)
     return EngineSettings(
         model_folder=model,
         device="cuda" if device == "cuda" else "cpu",
         dtype=dtype,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        learner_ranks=config.learner_ranks,
+        lora_rank=config.update.lora_rank,
+        lora_alpha=config.update.lora_alpha,
+        learner_ranks=config.engine.learner_ranks,
         max_model_len=longest,
         max_num_seqs=sequences,
-        kv_cache_mib=config.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if dtype == "bfloat16" else 4),
-        gpu_memory_utilization=config.gpu_memory_utilization,
-        micro_batch_tokens=config.micro_batch_tokens,
+        kv_cache_mib=config.engine.kv_cache_mib or kv_cache_mib(sequences, longest, cached, 2 if dtype == "bfloat16" else 4),
+        gpu_memory_utilization=config.engine.gpu_memory_utilization,
+        micro_batch_tokens=config.engine.micro_batch_tokens,
         max_forks=config.in_flight,
-        trust_remote_code=config.trust_remote_code,
+        trust_remote_code=config.engine.trust_remote_code,
         stop_token_ids=stop_ids,
-        trains=config.adaptation_method != "none",
-        critic=config.adv_estimator == "gae",
-        separate_reference=config.separate_ref_gpu,
-        lanes=config.lanes,
-        gpus_per_lane=config.gpus_per_lane or config.learner_ranks,
+        trains=config.method.adaptation_method != "none",
+        critic=config.reinforcement.adv_estimator == "gae",
+        separate_reference=config.engine.separate_ref_gpu,
+        lanes=config.run.lanes,
+        gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,
     )
 
 
@@ -314,14 +316,15 @@ def kv_cache_mib(sequences: int, longest: int, cached: int | None, size: int) ->
 
 def check_names(config: RunConfig, device: str) -> None:
     """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know."""
-    if (config.adv_estimator, config.policy_loss) == (RunConfig.adv_estimator, RunConfig.policy_loss):
+    chosen, default = config.reinforcement, ReinforcementSettings()
+    if (chosen.adv_estimator, chosen.policy_loss) == (default.adv_estimator, default.policy_loss):
         return
     if device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
     from sttrl.objectives.registry import check_estimator, check_policy_loss
 
-    check_estimator(config.adv_estimator)
-    check_policy_loss(config.policy_loss)
+    check_estimator(chosen.adv_estimator)
+    check_policy_loss(chosen.policy_loss)
 
 
 async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: Plan, workshop: Workshop, started: float) -> None:
@@ -329,7 +332,7 @@ async def attempt_run(config: RunConfig, folder: Path, journal: Journal, plan: P
     from sttrl.track import Tracker
 
     attempt = attempts(folder)[0] + 1
-    tracker = Tracker(config.track, folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    tracker = Tracker(config.run.track, folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     try:
         async with Judge() as judge:
             try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import RunConfig, field_names
+from sttrl.config import RunConfig, field_names, fields_of
 from sttrl.errors import UsageError
 
 
@@ -19,9 +19,9 @@ def flags_of(file: Path) -> list[str]:
 
 def flags_from(settings: Mapping[str, object], where: str) -> list[str]:
     """Settings as flags. Raises `UsageError`, which begins with ``where``, for a value whose shape no flag has."""
-    defaults, flags = RunConfig(), []
+    defaults, flags = {field.name: field.default for _, field in fields_of(RunConfig)}, list[str]()
     for name, value in settings.items():
-        default = getattr(defaults, name)
+        default = defaults[name]
         if name == "chat_template_kwargs" and isinstance(value, dict):
             value = json.dumps(value)
         is_list = isinstance(value, list | tuple)

@@ -29,7 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def settled(model: Path, **changes: Any) -> RunConfig:
     """The configuration of a small run on a model."""
-    return RunConfig(**{**SETTINGS, "model": str(model), "run_name": "run", **changes})
+    return RunConfig.of(**{**SETTINGS, "model": str(model), "run_name": "run", **changes})
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

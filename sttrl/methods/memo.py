@@ -28,7 +28,7 @@ class Memo:
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
         """``steps`` steps on the entropy of the chosen marginal."""
         for index in range(self.config.method_steps):
-            stop = await (self.token_step if self.config.memo_form == "token" else self.answer_step)(problem, policy, index)
+            stop = await (self.token_step if self.config.memo.memo_form == "token" else self.answer_step)(problem, policy, index)
             if stop:
                 return Outcome(stop=stop)
         return Outcome(stop="steps")
@@ -37,21 +37,21 @@ class Memo:
         """A policy-gradient step on the entropy of the sampled answers."""
         version, vote = policy.version, await self.tools.hold(problem, policy, index)
         batch = self.answer_batch(vote)
-        objective = Objective(kl_coef=0.0, max_logprob_gap=self.config.max_logprob_gap)
+        objective = Objective(kl_coef=0.0, max_logprob_gap=self.config.update.max_logprob_gap)
         update = await policy.update(batch, objective) if batch else None
         self.tools.observe(problem, Step(index=index, version=version, vote=vote, update=update))
         return None if update else "unparsable" if vote.election.voters == 0 else "unanimous"
 
     def answer_batch(self, vote: HeldVote) -> TrainBatch | None:
         """The first samples with log p(own class) less its mean as advantage; None where all are the same."""
-        rollout_G = vote.group.rollout_G[: self.config.n_train]
+        rollout_G = vote.group.rollout_G[: self.config.sampling.n_train]
         reward_G = memo_answer_rewards(vote.ballots)[: len(rollout_G)]
         if len(set(reward_G)) == 1:
             return None
         mean = fsum(reward_G) / len(reward_G)
         advantage_GT = tuple((reward - mean,) * len(r.token_T) for reward, r in zip(reward_G, rollout_G, strict=True))
         group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=rollout_G, advantage_GT=advantage_GT)
-        return TrainBatch(group_P=(group,), temperature=self.config.temp)
+        return TrainBatch(group_P=(group,), temperature=self.config.sampling.temp)
 
     async def token_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
         """A step on the entropy of the next token, averaged over the views."""

@@ -16,7 +16,7 @@ SQUARED = Measure(want=frozenset({"logprob", "sum_pi_squared"}))
 
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     """Why a vote leaves nothing to learn: nothing parsable, a tie, (near) unanimity, or rewards that are all the same."""
-    election, needs_winner = vote.election, REWARDS[config.reward].elects
+    election, needs_winner = vote.election, REWARDS[config.reinforcement.reward].elects
     alike = len(set(vote.reward_G)) == 1
     if election.voters == 0 and (needs_winner or alike):
         return "unparsable"
@@ -24,24 +24,24 @@ def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
         return "tie"
     if alike:
         return "unanimous"
-    return "agreement" if election.majority_ratio >= config.stop_agreement else None
+    return "agreement" if election.majority_ratio >= config.method.stop_agreement else None
 
 
 def distrust(config: RunConfig, election: Election) -> GateReason | None:
     """Why an election is not trusted, if it is not."""
-    if election.margin < config.min_margin:
+    if election.margin < config.vote.min_margin:
         return "margin"
-    return "agreement" if election.majority_ratio < config.min_agreement else None
+    return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
 async def train_batch(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> TrainBatch | None:
     """The first ``n_train`` samples of each vote with their advantages; None where they all fare the same everywhere."""
-    count = config.n_train
+    count = config.sampling.n_train
     chosen = [vote for vote in votes if len(set(vote.reward_G[:count])) > 1]
     if not chosen:
         return None
     evidence_P = [await _evidence(config, policy, vote, vote.group.rollout_G[:count]) for vote in chosen]
-    found_P = advantages(evidence_P, config.adv_estimator, config.gamma, config.gae_lambda)
+    found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
     return TrainBatch(
         group_P=tuple(
             TrainGroup(
@@ -53,16 +53,16 @@ async def train_batch(config: RunConfig, policy: Policy, votes: Sequence[HeldVot
             )
             for vote, evidence, found in zip(chosen, evidence_P, found_P, strict=True)
         ),
-        temperature=config.temp,
+        temperature=config.sampling.temp,
     )
 
 
 async def _evidence(config: RunConfig, policy: Policy, vote: HeldVote, rollout_G: tuple[Rollout, ...]) -> Evidence:
     """What the advantage estimator wants to know of a group."""
-    needs, prompt_T = estimator_needs(config.adv_estimator), vote.group.prompt_T
+    needs, prompt_T = estimator_needs(config.reinforcement.adv_estimator), vote.group.prompt_T
     stats_G: tuple[TokenStats, ...] | None = None
     if "token_stats" in needs:
-        stats_G = await policy.score(prompt_T, rollout_G, config.temp, SQUARED)
+        stats_G = await policy.score(prompt_T, rollout_G, config.sampling.temp, SQUARED)
     return Evidence(
         reward_G=vote.reward_G[: len(rollout_G)],
         length_G=tuple(len(r.token_T) for r in rollout_G),

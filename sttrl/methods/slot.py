@@ -27,8 +27,8 @@ class Slot:
             kind="vector",
             lr=config.learning_rate,
             total_steps=max(1, config.method_steps * questions),
-            warmup_ratio=config.warmup_ratio,
-            schedule=config.lr_schedule,
+            warmup_ratio=config.update.warmup_ratio,
+            schedule=config.update.lr_schedule,
             weight_decay=config.decay,
             adam_eps=ADAM_EPS,
         )

@@ -46,16 +46,16 @@ class Sttrl:
 
     async def flips(self, problem: Problem, before: HeldVote | None, vote: HeldVote) -> bool:
         """Whether the elected answer changed; not asked where any number of changes is allowed."""
-        if before is None or self.config.max_flip_rate >= 1:
+        if before is None or self.config.sttrl.max_flip_rate >= 1:
             return False
         return not await elect_the_same(partial(self.tools.ballots, problem), before, vote)
 
     def too_many(self, flips: int, pairs: int) -> StopReason | None:
         """Whether the elected answer changed in more than the allowed share of the pairs of successive votes."""
-        return "flip_rate" if pairs and flips / pairs > self.config.max_flip_rate else None
+        return "flip_rate" if pairs and flips / pairs > self.config.sttrl.max_flip_rate else None
 
     def budget_spent(self, update: UpdateStats | None) -> StopReason | None:
         """Whether the policy is as far from the base as it may go."""
-        budget = self.config.kl_budget
+        budget = self.config.sttrl.kl_budget
         spent = budget is not None and update is not None and update.kl_to_base is not None and update.kl_to_base > budget
         return "kl_budget" if spent else None

@@ -47,22 +47,24 @@ class Tools:
     @property
     def sampling(self) -> Sampling:
         """How the samples that vote are taken."""
-        return Sampling(temperature=self.config.temp, top_p=self.config.top_p, max_tokens=self.config.max_response_tokens)
+        return Sampling(
+            temperature=self.config.sampling.temp, top_p=self.config.sampling.top_p, max_tokens=self.config.sampling.max_response_tokens
+        )
 
     @property
     def objective(self) -> Objective:
         """What a policy-gradient update minimises."""
         config = self.config
         return Objective(
-            policy_loss=config.policy_loss,
-            loss_aggregation=config.loss_aggregation,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            kl_coef=config.kl_coef,
-            max_logprob_gap=config.max_logprob_gap,
-            ppo_epochs=config.ppo_epochs,
+            policy_loss=config.reinforcement.policy_loss,
+            loss_aggregation=config.reinforcement.loss_aggregation,
+            clip_low=config.reinforcement.clip_low,
+            clip_high=config.reinforcement.clip_high,
+            kl_coef=config.update.kl_coef,
+            max_logprob_gap=config.update.max_logprob_gap,
+            ppo_epochs=config.reinforcement.ppo_epochs,
             mini_batches=config.steps_of_a_pass,
-            horizon=config.max_response_tokens,
+            horizon=config.sampling.max_response_tokens,
         )
 
     @property
@@ -70,18 +72,18 @@ class Tools:
         """The settings of the votes."""
         config = self.config
         return VoteConfig(
-            ties=config.ties,
-            energy=config.energy,
-            energy_temperature=config.energy_temp,
-            energy_tau=config.energy_tau,
-            confidence=config.confidence,
-            window=config.confidence_window,
-            top_k=config.confidence_top_k,
+            ties=config.vote.ties,
+            energy=config.energy_vote.energy,
+            energy_temperature=config.energy_vote.energy_temp,
+            energy_tau=config.energy_vote.energy_tau,
+            confidence=config.confidence_vote.confidence,
+            window=config.confidence_vote.confidence_window,
+            top_k=config.confidence_vote.confidence_top_k,
         )
 
     def vote(self, ballots: Ballots) -> Election:
         """The run's voting function."""
-        return VOTES[self.config.voting_function](ballots, self.vote_config)
+        return VOTES[self.config.vote.voting_function](ballots, self.vote_config)
 
     def majority(self, ballots: Ballots) -> Election:
         """The majority vote, logged beside every other."""
@@ -91,29 +93,29 @@ class Tools:
         """A LoRA adapter or full weights, with the run's optimiser settings and a seed of its own."""
         config = self.config
         return DeltaSpec(
-            kind="lora" if config.lora_rank else "full",
+            kind="lora" if config.update.lora_rank else "full",
             lr=config.learning_rate,
             total_steps=max(1, total_steps),
-            warmup_ratio=config.warmup_ratio,
-            schedule=config.lr_schedule,
+            warmup_ratio=config.update.warmup_ratio,
+            schedule=config.update.lr_schedule,
             weight_decay=config.decay,
-            critic_lr=config.critic_lr,
-            seed=self.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.seed,
+            critic_lr=config.reinforcement.critic_lr,
+            seed=self.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.run.seed,
         )
 
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
-        config, reward = self.config, REWARDS[self.config.reward]
-        seeds_G = self.seeds(problem, "vote", step, config.n_votes)
+        config, reward = self.config, REWARDS[self.config.reinforcement.reward]
+        seeds_G = self.seeds(problem, "vote", step, config.sampling.n_votes)
         sampling_G = [self.sampling] * len(seeds_G)
-        baseline = "baseline" in estimator_needs(config.adv_estimator)
+        baseline = "baseline" in estimator_needs(config.reinforcement.adv_estimator)
         if baseline:
             seeds_G = (*seeds_G, *self.seeds(problem, "baseline", step, 1))
             sampling_G.append(replace(self.sampling, temperature=0.0, top_p=1.0))
         everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
-        group = replace(everyone, rollout_G=everyone.rollout_G[: config.n_votes])
+        group = replace(everyone, rollout_G=everyone.rollout_G[: config.sampling.n_votes])
         greedy = everyone.rollout_G[-1] if baseline else None
-        ballots = await self.weighed(problem, policy, group, stats_needed(config.voting_function, self.vote_config) | reward.stats)
+        ballots = await self.weighed(problem, policy, group, stats_needed(config.vote.voting_function, self.vote_config) | reward.stats)
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
@@ -124,23 +126,25 @@ class Tools:
         ballots = await self.ballots(problem, group)
         stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
         if wanted - {"logprob"}:
-            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.temp, self.measure(wanted - {"logprob"}))
+            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.sampling.temp, self.measure(wanted - {"logprob"}))
         known = tuple(replace(stats, logprob_T=r.logprob_T) for stats, r in zip(stats_G, group.rollout_G, strict=True))
         return replace(ballots, stats_G=known)
 
     def measure(self, wanted: frozenset[Stat]) -> Measure:
         """What to ask of the learner."""
-        return Measure(want=wanted, energy_temperature=self.config.energy_temp, top_k=self.config.confidence_top_k)
+        return Measure(
+            want=wanted, energy_temperature=self.config.energy_vote.energy_temp, top_k=self.config.confidence_vote.confidence_top_k
+        )
 
     async def earned(self, problem: Problem, policy: Policy, vote: HeldVote, greedy: Rollout) -> float:
         """What the greedy response would earn as one of the samples, whose votes and rewards it leaves as they are.
 
         The sampler scores it at temperature 1; what a reward reads of its tokens is measured at the samples' temperature.
         """
-        reward = REWARDS[self.config.reward]
+        reward = REWARDS[self.config.reinforcement.reward]
         ballots = await beside(partial(self.ballots, problem), vote, greedy)
         if reward.stats:
-            stats = await policy.score(vote.group.prompt_T, (greedy,), self.config.temp, self.measure(reward.stats))
+            stats = await policy.score(vote.group.prompt_T, (greedy,), self.config.sampling.temp, self.measure(reward.stats))
             ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats))
         agrees = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
         election = replace(vote.election, agreement_G=(*vote.election.agreement_G, agrees))

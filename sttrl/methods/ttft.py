@@ -29,7 +29,7 @@ class Ttft:
         if stop or gate or not self.config.method_steps:
             self.tools.observe(problem, Step(index=0, version=version, vote=vote, update=None, gate=None if stop else gate))
             return Outcome(stop=stop or "steps")
-        batch, objective = self.batch(vote), Objective(loss="nll", max_logprob_gap=self.config.max_logprob_gap)
+        batch, objective = self.batch(vote), Objective(loss="nll", max_logprob_gap=self.config.update.max_logprob_gap)
         for index in range(self.config.method_steps):
             update = await policy.update(batch, objective)
             self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
@@ -45,5 +45,5 @@ class Ttft:
     def batch(self, vote: HeldVote) -> TrainBatch:
         """The first samples that agree with the elected answer."""
         agreeing = tuple(r for r, agrees in zip(vote.group.rollout_G, vote.election.agreement_G, strict=True) if agrees)
-        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=agreeing[: self.config.n_train])
-        return TrainBatch(group_P=(group,), temperature=self.config.temp)
+        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=agreeing[: self.config.sampling.n_train])
+        return TrainBatch(group_P=(group,), temperature=self.config.sampling.temp)

@@ -46,7 +46,7 @@ class Ttrl:
         trained = {id(g.rollout_G[0]): g for g in batch.group_P} if batch else {}
         for problem, vote, gate in zip(problems, votes, gates, strict=True):
             group = trained.get(id(vote.group.rollout_G[0]))
-            tokens = sum(len(r.token_T) for r in group.rollout_G) * self.config.ppo_epochs if group else 0
+            tokens = sum(len(r.token_T) for r in group.rollout_G) * self.config.reinforcement.ppo_epochs if group else 0
             own = replace(update, tokens=tokens) if update and group else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from sttrl.config import USED_BY, RunConfig, to_plain
+from sttrl.config import RunConfig, has_effect, to_plain
 from sttrl.report.layout import NOTHING, aligned, broken, p_value_or_nothing, share_or_nothing, with_interval
 from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_questions
 from sttrl.report.runs import report_run
@@ -213,7 +213,7 @@ def _key(config: Mapping[str, Any], names: Iterable[str]) -> str:
 
 def _values(name: str, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The different values of a setting in the runs that it has an effect on."""
-    return {_key(config, [name]): config.get(name) for config in configs if not _without_effect(name, config)}
+    return {_key(config, [name]): config.get(name) for config in configs if has_effect(name, config)}
 
 
 def _row(runs: Sequence[ScoredRun], shown: Mapping[str, str]) -> SweepRow:
@@ -232,17 +232,10 @@ def _row(runs: Sequence[ScoredRun], shown: Mapping[str, str]) -> SweepRow:
 
 def _column(name: str, configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A setting's cells, short where that leaves values apart."""
-    values = [None if _without_effect(name, config) else config.get(name) for config in configs]
+    values = [config.get(name) if has_effect(name, config) else None for config in configs]
     whole = [_text(value) for value in values]
     short = [text.rstrip("/").split("/")[-1][:_LONGEST_CELL] for text in whole]
     return short if len(set(short)) == len(set(whole)) else whole
-
-
-def _without_effect(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a run's method or vote makes nothing of a setting."""
-    methods, vote = USED_BY.get(name), name.split("_")[0]
-    other_method = methods is not None and config.get("adaptation_method") not in methods
-    return other_method or (vote in ("energy", "confidence") and config.get("voting_function") != vote)
 
 
 def _text(value: object) -> str:

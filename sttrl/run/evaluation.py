@@ -22,9 +22,11 @@ BASE = DeltaSpec(kind="none")
 async def evaluate(name: PollName, problem: Problem, policy: Policy, tools: Tools) -> Poll:
     """``val_samples`` samples and a greedy response, with the same seeds for every policy."""
     config = tools.config
-    sampling = Sampling(temperature=config.val_temp, top_p=config.val_top_p, max_tokens=config.max_response_tokens)
-    sampling_G = [sampling] * config.val_samples + [replace(sampling, temperature=0.0, top_p=1.0)]
-    seeds_G = (*tools.seeds(problem, "evaluate", 0, config.val_samples), *tools.seeds(problem, "greedy", 0, 1))
+    sampling = Sampling(
+        temperature=config.evaluation.val_temp, top_p=config.evaluation.val_top_p, max_tokens=config.sampling.max_response_tokens
+    )
+    sampling_G = [sampling] * config.evaluation.val_samples + [replace(sampling, temperature=0.0, top_p=1.0)]
+    seeds_G = (*tools.seeds(problem, "evaluate", 0, config.evaluation.val_samples), *tools.seeds(problem, "greedy", 0, 1))
     everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
     group = replace(everyone, rollout_G=everyone.rollout_G[:-1])
     return await held(name, problem, sampling, group, everyone.rollout_G[-1], tools)
@@ -38,7 +40,9 @@ async def vote_same_tokens(problem: Problem, base: Policy, budget: int, reused: 
     """
     rollouts = list(reused)
     while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
-        more = min(MOST_AT_ONCE, enough(budget - spent, [len(r.token_T) for r in rollouts] or [tools.config.max_response_tokens // 2]))
+        more = min(
+            MOST_AT_ONCE, enough(budget - spent, [len(r.token_T) for r in rollouts] or [tools.config.sampling.max_response_tokens // 2])
+        )
         seeds = tools.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
         rollouts += (await base.sample(problem.prompt_T, tools.sampling, seeds)).rollout_G
     group = Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget)))

@@ -29,13 +29,13 @@ FREE = frozenset({
 
 def run_folder(config: RunConfig) -> Path:
     """The folder of this run: named by the user, or after what it does, so that the same command finds it again."""
-    return config.output_dir / (config.run_name or default_name(config))
+    return config.run.output_dir / (config.run.run_name or default_name(config))
 
 
 def default_name(config: RunConfig) -> str:
     """Data set, model and method, and a hash of every setting that matters."""
     settings = json.dumps(identity(to_plain(config)), sort_keys=True)
-    words = (Path(config.dataset).stem, config.model.rstrip("/").split("/")[-1], config.adaptation_method)
+    words = (Path(config.data.dataset).stem, config.engine.model.rstrip("/").split("/")[-1], config.method.adaptation_method)
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words) + "-" + hashlib.sha256(settings.encode()).hexdigest()[:8]
 
 

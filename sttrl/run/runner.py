@@ -71,8 +71,8 @@ class Runner:
         self.seats = Seats(engines, config.in_flight)
         self.folder, self.attempt, self.progress, self.track = folder, attempt, progress, track
         self.work: dict[str, Work] = {}
-        self.tools = Tools(config=config, ballots=self.ballots, seeds=seed_source(config.seed), observe=self.observe)
-        method = METHODS[config.adaptation_method](self.tools)
+        self.tools = Tools(config=config, ballots=self.ballots, seeds=seed_source(config.run.seed), observe=self.observe)
+        method = METHODS[config.method.adaptation_method](self.tools)
         self.method: Method | None = None if isinstance(method, DatasetMethod) else method
         self.dataset_method = method if isinstance(method, DatasetMethod) else None
         self.held_back: list[tuple[Problem, Step]] | None = None
@@ -85,7 +85,7 @@ class Runner:
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
         if self.dataset_method is not None:
             await Training(self, self.dataset_method).run(problems)
-        elif self.config.continuous and self.config.adaptation_method != "none":
+        elif self.config.method.continuous and self.config.method.adaptation_method != "none":
             await self._run_continuous(problems)
         else:
             await self.each(problems, self._alone)
@@ -187,9 +187,9 @@ class Runner:
             outcome = await self.method.adapt(problem, timed)
             if outcome.stop != "no_adaptation":
                 work.polls["adapted"] = await self._after(work, timed)
-                if self.config.save_adapters and work.steps and policy.version:
+                if self.config.run.save_adapters and work.steps and policy.version:
                     await self.write(timed.save, self.folder / "adapters" / folder_name(problem.id))
-            if work.steps and self.config.vote_same_tokens:
+            if work.steps and self.config.evaluation.vote_same_tokens:
                 budget, reused = budget_of(work.steps), samples_of_base(work.steps)
                 work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, budget, reused, self.tools)
         return outcome.stop

@@ -73,7 +73,7 @@ class Training:
 
     async def _train(self, problems: Sequence[Problem], policy: Policy) -> None:
         """The steps that are left. An error that is not the engine's end stops the training, for good; the base's answers stand then."""
-        plan, every = self.method.plan(problems), self.config.eval_every
+        plan, every = self.method.plan(problems), self.config.ttrl.eval_every
         for index in range(self.content.trained, len(plan)):
             try:
                 await self._step(index, plan[index], policy)
@@ -83,7 +83,7 @@ class Training:
                 self.runner.journal.ended(self.ended)
                 return
             done = index + 1
-            if done % self.config.checkpoint_every == 0 or done == len(plan):
+            if done % self.config.ttrl.checkpoint_every == 0 or done == len(plan):
                 await self.runner.write(policy.checkpoint, self._state(done))
                 self.runner.journal.trained(done)
                 self._forget_states(done)
@@ -120,7 +120,7 @@ class Training:
     async def _save(self, policy: Policy) -> None:
         """Keep the trained policy's adapter, once. One that cannot be saved is said: the answers do not depend on it."""
         target = self.runner.folder / "adapters" / "all"
-        if not self.config.save_adapters or not policy.version or target.exists():
+        if not self.config.run.save_adapters or not policy.version or target.exists():
             return
         try:
             await self.runner.write(policy.save, target)
@@ -145,7 +145,7 @@ class Training:
         """The adapted poll and the vote with the same tokens, each as soon as it is there."""
         tools = self.runner.tools
         polls["adapted"] = await evaluate("adapted", problem, self._timed(problem, policy), tools)
-        if self.config.vote_same_tokens:
+        if self.config.evaluation.vote_same_tokens:
             budget = sum(s.tokens_sampled + s.tokens_trained for s in self.steps[problem.id])
             polls["vote_same_tokens"] = await vote_same_tokens(problem, self._timed(problem, base), budget, (), tools)
 

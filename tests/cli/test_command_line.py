@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import subprocess
@@ -17,7 +16,7 @@ from saying import GOLDEN, HEAVY, ROOT, Said, complaint
 
 from sttrl import cli
 from sttrl.cli import main, parse_run
-from sttrl.config import RunConfig, field_names, to_plain
+from sttrl.config import MOST_USED, RunConfig, field_names, fields_of, to_plain
 
 SEED_FLAGS = [
     *(["--dataset", name] for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GSM8K-TTT", "GPQA-TTT")),
@@ -47,7 +46,7 @@ def test_the_seed_s_flags_parse_as_written(flags: list[str], dashes: bool) -> No
     written = [part.replace("_", "-") if dashes and part.startswith("--") else part for part in flags]
     config = parse_run(written)
     name, value = flags[0].removeprefix("--"), flags[1] if len(flags) == 2 else True
-    assert str(getattr(config, name)) == str(float(value) if name == "lr" else value)
+    assert str(config.setting(name)) == str(float(value) if name == "lr" else value)
 
 
 @pytest.mark.parametrize("name", ISSUE_FLAGS)
@@ -58,12 +57,13 @@ def test_further_flags(name: str, form: str) -> None:
         flag = form.format(spelling)
         valued = [flag + text] if flag.endswith("=") else [flag, text]
         arguments = valued if text else [flag.removesuffix("=")]
-        assert getattr(parse_run(arguments), name) == value
+        config = parse_run(arguments)
+        assert config.setting(name) == value
 
 
 def test_several_ids_and_trackers() -> None:
     config = parse_run(["--ids", "a", "b", "c", "--track", "wandb", "tensorboard"])
-    assert (config.ids, config.track) == (("a", "b", "c"), ("wandb", "tensorboard"))
+    assert (config.data.ids, config.run.track) == (("a", "b", "c"), ("wandb", "tensorboard"))
 
 
 def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
     config = parse_run(["--config", str(tmp_path / "a.yaml")])
     assert config == parse_run(["--config", str(tmp_path / "a.yaml"), "--chat_template_kwargs", '{"enable_thinking": false}'])
-    assert (config.question_column, config.chat_template_kwargs, config.system_prompt) == (
+    assert (config.data.question_column, config.data.chat_template_kwargs, config.data.system_prompt) == (
         ("body", "question"), '{"enable_thinking": false}', "",
     )  # fmt: skip
     (tmp_path / "a.yaml").write_text("question_column: body")
@@ -80,13 +80,13 @@ def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
 
 def test_the_command_of_the_readme_of_the_seed() -> None:
     config = parse_run(["--dataset", "AIME-TTT", "--model", "Qwen/Qwen2.5-Math-1.5B", "--voting_function", "majority"])
-    assert (config.dataset, config.model, config.voting_function) == ("AIME-TTT", "Qwen/Qwen2.5-Math-1.5B", "majority")
+    assert (config.data.dataset, config.engine.model, config.vote.voting_function) == ("AIME-TTT", "Qwen/Qwen2.5-Math-1.5B", "majority")
 
 
 def flags_now() -> list[dict[str, Any]]:
     """Every flag: name, type and default."""
     default = to_plain(RunConfig())
-    return [{"name": f.name, "type": str(f.type), "default": default[f.name]} for f in dataclasses.fields(RunConfig)]
+    return [{"name": f.name, "type": str(f.type), "default": default[f.name]} for _, f in fields_of(RunConfig)]
 
 
 def test_the_flags_are_frozen() -> None:
@@ -113,10 +113,19 @@ def test_choices_are_what_works(capsys: Said) -> None:
     assert f"--adaptation_method {{{','.join(METHODS)}}}" in text
 
 
-def test_help_names_every_flag_and_every_exit_code(capsys: Said) -> None:
+def test_help_is_short_and_help_all_names_every_flag(capsys: Said) -> None:
     assert main(["--help"]) == 0
+    short = capsys.readouterr().out
+    assert {name for name in field_names() if f"--{name} " in short} == MOST_USED
+    assert "--help_all shows all" in " ".join(short.split()) and "vote options" in short
+    assert main(["--help_all"]) == 0
     text = capsys.readouterr().out
     assert all(f"--{name}" in text for name in field_names())
+
+
+def test_help_names_every_exit_code_and_subcommand(capsys: Said) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
     for promise in ("0 done", "2 usage", "3 data", "4 engine", "5 some questions failed or diverged", "130", "report RUN", "data D", "env"):
         assert promise in " ".join(text.split())
     for command in cli.COMMANDS:
@@ -162,7 +171,14 @@ print("HEAVY", [name for name in {HEAVY} if name in sys.modules])
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("n_votes: 16\nn-train: 8\nlr: 1e-3\nids: [a, b]\ncontinuous: true\nrun_name: null\n")
     config = parse_run(["--n_votes", "24", "--config", "a.yaml", "--no_continuous"])
-    assert (config.n_votes, config.n_train, config.lr, config.ids, config.continuous, config.run_name) == (
+    assert (
+        config.sampling.n_votes,
+        config.sampling.n_train,
+        config.update.lr,
+        config.data.ids,
+        config.method.continuous,
+        config.run.run_name,
+    ) == (
         24,
         8,
         1e-3,
@@ -170,20 +186,20 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         False,
         None,
     )
-    assert parse_run(["--config=a.yaml"]).continuous is True
+    assert parse_run(["--config=a.yaml"]).method.continuous is True
     assert config.config == Path("a.yaml")
 
 
 def test_a_flag_can_complete_what_the_file_alone_could_not_be(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("n_votes: 8\n")
-    assert parse_run(["--config", "a.yaml", "--n_train", "8"]).n_train == 8
+    assert parse_run(["--config", "a.yaml", "--n_train", "8"]).sampling.n_train == 8
 
 
 @pytest.mark.parametrize("text", ["--begins with dashes {question}", "{question}: #1 'x' \"y\"", "-{question}"])
 def test_any_text_survives_the_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"prompt_format": text, "seed": -3}))
     config = parse_run(["--config", "a.yaml"])
-    assert (config.prompt_format, config.seed) == (text, -3)
+    assert (config.data.prompt_format, config.run.seed) == (text, -3)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +232,7 @@ def test_a_file_that_is_not_there(capsys: Said) -> None:
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("# nothing\n")
-    assert dataclasses.replace(parse_run(["--config", "a.yaml"]), config=None) == RunConfig()
+    assert parse_run(["--config", "a.yaml"]).changed(config=None) == RunConfig()
 
 
 # What is wrong, in one line

@@ -39,7 +39,7 @@ def fabricated(folder: Path, questions: int = 3, finished: int = 3, **settings: 
     """A run folder as a run leaves it, without having run."""
     from sttrl.data import SourceSpec, read_table
 
-    config = RunConfig(limit=questions, val_samples=4, **settings)
+    config = RunConfig.of(limit=questions, val_samples=4, **settings)
     rows = read_table(SourceSpec(dataset="arithmetic-demo")).rows[:questions]
     with Journal(folder) as journal:
         write_json(folder / CONFIG, to_plain(config))

@@ -92,7 +92,7 @@ def test_a_configuration_holds_what_it_says(file: Path) -> None:
 def test_every_run_of_a_sweep_has_a_configuration(file: Path) -> None:
     sweep = read_sweep(file)
     configs = configs_of(sweep, ["--output_dir", "elsewhere"])
-    assert [(config.run_name, config.output_dir) for config in configs] == [
+    assert [(config.run.run_name, config.run.output_dir) for config in configs] == [
         (run.name, Path("elsewhere") / sweep.name) for run in sweep.runs
     ]
     assert len({json.dumps(to_plain(config)) for config in configs}) == len(configs) > 10
@@ -100,13 +100,13 @@ def test_every_run_of_a_sweep_has_a_configuration(file: Path) -> None:
 
 def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
     configs = configs_of(read_sweep(ROOT / "configs" / "sweeps" / "methods_x_votes.yaml"), [])
-    rows = {(c.adaptation_method, c.voting_function) for c in configs if c.adaptation_method in ("sttrl", "ttft")}
+    rows = {(c.method.adaptation_method, c.vote.voting_function) for c in configs if c.method.adaptation_method in ("sttrl", "ttft")}
     assert rows == {(method, vote) for method in ("sttrl", "ttft") for vote in ("majority", "energy", "confidence")}
-    assert {c.adaptation_method for c in configs} == {"sttrl", "ttrl", "ttft", "slot", "memo", "none"}
-    assert {c.memo_form for c in configs if c.adaptation_method == "memo"} == {"answer", "token"}
-    assert {c.reward for c in configs if c.adaptation_method == "sttrl"} == {"agreement", "random"}
-    assert {c.learning_rate for c in configs if c.adaptation_method in ("sttrl", "ttrl")} == {1e-3}
-    assert {(c.seed, len([d for d in configs if d.seed == c.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
+    assert {c.method.adaptation_method for c in configs} == {"sttrl", "ttrl", "ttft", "slot", "memo", "none"}
+    assert {c.memo.memo_form for c in configs if c.method.adaptation_method == "memo"} == {"answer", "token"}
+    assert {c.reinforcement.reward for c in configs if c.method.adaptation_method == "sttrl"} == {"agreement", "random"}
+    assert {c.learning_rate for c in configs if c.method.adaptation_method in ("sttrl", "ttrl")} == {1e-3}
+    assert {(c.run.seed, len([d for d in configs if d.seed == c.run.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
 
 
 def test_every_configuration_is_known_to_this_test() -> None:
@@ -119,11 +119,11 @@ def test_every_configuration_is_known_to_this_test() -> None:
 def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
     file = paper_file(model, dataset, "ttrl")
     config = parse_run(["--config", str(file)])
-    assert {name: getattr(config, name) for name in TTRL_EVERYWHERE} == TTRL_EVERYWHERE
-    assert (config.dataset, config.model, config.temp) == (DATASETS[dataset], MODELS[model], TTRL_TEMP[model])
-    assert (config.mini_batches, config.eval_every) == (config.train_batch_size, 2), "an optimiser step a question"
-    assert (config.train_batch_size, config.epochs) == (config.ttrl_batch_size, config.ttrl_epochs) == TTRL_BATCHES[dataset]
-    assert config.max_prompt_tokens == PROMPT_TOKENS[dataset]
+    assert {name: config.setting(name) for name in TTRL_EVERYWHERE} == TTRL_EVERYWHERE
+    assert (config.data.dataset, config.engine.model, config.sampling.temp) == (DATASETS[dataset], MODELS[model], TTRL_TEMP[model])
+    assert (config.reinforcement.mini_batches, config.ttrl.eval_every) == (config.ttrl.train_batch_size, 2), "an optimiser step a question"
+    assert (config.ttrl.train_batch_size, config.ttrl.epochs) == (config.ttrl_batch_size, config.ttrl_epochs) == TTRL_BATCHES[dataset]
+    assert config.data.max_prompt_tokens == PROMPT_TOKENS[dataset]
     comment = comment_of(file)
     assert "arXiv 2504.16084" in comment and TTRL_PUBLISHED[model].get(dataset, "no published number") in comment
     assert ("Derived: batch and epochs" in comment or "batch and epochs are those of MATH" in comment) == (dataset in ("gsm8k", "gpqa"))
@@ -134,16 +134,16 @@ def test_slot_has_the_published_values(dataset: str, model: str) -> None:
     number, steps, lr = SLOT_PUBLISHED[dataset, model]
     file = paper_file(model, dataset, "slot")
     config = parse_run(["--config", str(file)])
-    assert (config.dataset, config.model, config.adaptation_method) == (DATASETS[dataset], MODELS[model], "slot")
-    assert (config.steps, config.lr, config.weight_decay, config.lr_schedule) == (steps, lr, 1e-8, "constant")
+    assert (config.data.dataset, config.engine.model, config.method.adaptation_method) == (DATASETS[dataset], MODELS[model], "slot")
+    assert (config.method.steps, config.update.lr, config.update.weight_decay, config.update.lr_schedule) == (steps, lr, 1e-8, "constant")
     assert "arXiv 2505.12392" in comment_of(file) and number in comment_of(file)
 
 
 @pytest.mark.parametrize("file", PAPER, ids=named)
 def test_prompt_and_response_fit_the_model(file: Path) -> None:
     config = parse_run(["--config", str(file)])
-    folder = next(folder for folder, model in MODELS.items() if model == config.model)
-    assert (config.max_prompt_tokens or 0) + config.max_response_tokens <= CONTEXT[folder]
+    folder = next(folder for folder, model in MODELS.items() if model == config.engine.model)
+    assert (config.data.max_prompt_tokens or 0) + config.sampling.max_response_tokens <= CONTEXT[folder]
 
 
 # The scripts
@@ -207,8 +207,8 @@ def test_a_script_runs_what_its_name_says(script: Path, stub: Path, monkeypatch:
     monkeypatch.chdir(ROOT)
     method, *model = script.parent.relative_to(ROOT / "examples").parts
     config = config_of_script(script, stub)
-    assert (config.adaptation_method, config.dataset) == (method, DATASETS[script.stem])
-    assert config.model == (MODELS[model[0]] if model else "Qwen/Qwen2.5-Math-1.5B")
+    assert (config.method.adaptation_method, config.data.dataset) == (method, DATASETS[script.stem])
+    assert config.engine.model == (MODELS[model[0]] if model else "Qwen/Qwen2.5-Math-1.5B")
     assert config.config == (paper_file(model[0], script.stem, "ttrl").relative_to(ROOT) if model else None)
     assert method != "ttft" or config.learning_rate == 1e-4
     small = config_of_script(script, stub, "--model", BUILTIN, "--limit", "1", "--prompt_format", "two words: {question}")
@@ -255,18 +255,18 @@ def prepared(builtin_tokenizer: tuple[Any, int | None]) -> Callable[[RunConfig],
     def prepare(config: RunConfig) -> None:
         table = read_table(source_of(to_plain(config)))
         assert len(table.rows) == table.dataset.rows
-        limit = config.max_prompt_tokens or table.dataset.max_prompt_tokens
-        chosen = questions(table, config.ids or None, config.limit)
+        limit = config.data.max_prompt_tokens or table.dataset.max_prompt_tokens
+        chosen = questions(table, config.data.ids or None, config.data.limit)
         built = build_problems(
             chosen,
             builtin_tokenizer[0],
             instruction=table.dataset.instruction,
-            prompt_format=config.prompt_format,
+            prompt_format=config.data.prompt_format,
             max_prompt_tokens=limit,
         )
-        assert len(built.problems) == config.limit == 1 and not built.skipped
-        needed = len(built.problems[0].prompt_T) + config.max_response_tokens
-        assert limit == PROMPT_TOKENS[next(key for key, name in DATASETS.items() if name == config.dataset)]
+        assert len(built.problems) == config.data.limit == 1 and not built.skipped
+        needed = len(built.problems[0].prompt_T) + config.sampling.max_response_tokens
+        assert limit == PROMPT_TOKENS[next(key for key, name in DATASETS.items() if name == config.data.dataset)]
         assert builtin_tokenizer[1] is not None and needed <= min(4096, builtin_tokenizer[1])
 
     return prepare

@@ -243,13 +243,13 @@ def config_for(folder: Path, **changes: Any) -> RunConfig:
         "steps": 3, "n_votes": 12, "n_train": 8, "val_samples": 4, "max_response_tokens": 64, "limit": 4,
         "output_dir": folder.parent, "run_name": folder.name,
     }  # fmt: skip
-    return RunConfig(**{**settings, **changes})
+    return RunConfig.of(**{**settings, **changes})
 
 
 def problems_for(config: RunConfig) -> list[Problem]:
     """The problems of a run, as the launcher would make them."""
-    table = read_table(SourceSpec(dataset=config.dataset, data_dir=config.data_dir))
-    chosen = questions(table, config.ids or None, config.limit)
+    table = read_table(SourceSpec(dataset=config.data.dataset, data_dir=config.data.data_dir))
+    chosen = questions(table, config.data.ids or None, config.data.limit)
     return [Problem(id=q.id, index=q.index, kind=q.kind, prompt_T=tuple(q.text.encode())) for q in chosen]
 
 
@@ -261,7 +261,7 @@ def attempt(
     said: list[str] | None = None,
 ) -> None:
     """One attempt at a run, as `sttrl.launch` makes it, without model, labels and report. ``said`` collects its progress."""
-    folder = config.output_dir / str(config.run_name)
+    folder = config.run.output_dir / str(config.run.run_name)
     problems = problems_for(config) if problems is None else problems
     with Journal(folder) as journal:
         claim(folder, config)

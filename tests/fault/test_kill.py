@@ -158,7 +158,7 @@ def instants_of(mode: str, folder: Path, judge: Judge) -> int:
 
 def check_resumed(config: RunConfig, reference: Path, judge: Judge) -> None:
     """Run again to the end, and compare with the run that nothing interrupted."""
-    folder = config.output_dir / str(config.run_name)
+    folder = config.run.output_dir / str(config.run.run_name)
     before = finished_lines(folder)
     attempt(config, StandIn(), judge)
     assert finished_lines(folder)[: len(before)] == before

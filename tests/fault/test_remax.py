@@ -23,8 +23,8 @@ ANSWERS = ("7", r"\frac{1}{2}", "0.5", "3", "0")
 
 def a_vote(judge: Judge, greedy: str | None = None, **settings: Any) -> tuple[HeldVote, Any]:
     """A vote on samples that answer one of `ANSWERS`, and the policy; the greedy response answers ``greedy``."""
-    config = RunConfig(**{"n_votes": 12, "n_train": 8, "temp": 0.5, "ties": "first", **settings})
-    seeds = seed_source(config.seed)
+    config = RunConfig.of(**{"n_votes": 12, "n_train": 8, "temp": 0.5, "ties": "first", **settings})
+    seeds = seed_source(config.run.seed)
     own = seeds(PROBLEM, "baseline", 0, 1)
 
     def texts(prompt_T: Sequence[int], seed: int, answer: int) -> Any:

@@ -11,7 +11,6 @@ from typing import Any, get_args
 import pytest
 
 from sttrl.config import (
-    USED_BY,
     AdaptationMethod,
     ConfidenceKind,
     EnergyKind,
@@ -20,9 +19,11 @@ from sttrl.config import (
     Tracker,
     VotingFunction,
     field_names,
+    fields_of,
+    has_effect,
     to_plain,
 )
-from sttrl.defaults import METHOD_DEFAULTS
+from sttrl.config.defaults import METHOD_DEFAULTS
 from sttrl.errors import UsageError
 from sttrl.run.folder import claim, default_name, identity, read_config, run_folder, source_of
 
@@ -81,7 +82,7 @@ BAD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("flag", BAD)
 def test_a_bad_value_is_one_line_with_flag_value_and_remedy(flag: str) -> None:
     with pytest.raises(UsageError) as caught:
-        RunConfig(**BAD[flag])
+        RunConfig.of(**BAD[flag])
     error = caught.value
     assert error.exit_code == 2 and "\n" not in str(error) and error.hint
     assert f"--{flag.strip()}" in error.message
@@ -90,20 +91,20 @@ def test_a_bad_value_is_one_line_with_flag_value_and_remedy(flag: str) -> None:
 
 
 def test_the_edges_of_what_is_allowed() -> None:
-    RunConfig(steps=0, n_votes=2, n_train=2, val_samples=1, max_response_tokens=1, lora_rank=0, limit=1, top_p=1.0, val_temp=0.0, lr=0.0)
-    RunConfig(separate_ref_gpu=True, lora_rank=0)
-    RunConfig(learner_ranks=32, prompt_format="{question}", system_prompt="", chat_template_kwargs="{}")
+    RunConfig.of(steps=0, n_votes=2, n_train=2, val_samples=1, max_response_tokens=1, lora_rank=0, limit=1, top_p=1.0, val_temp=0.0, lr=0.0)
+    RunConfig.of(separate_ref_gpu=True, lora_rank=0)
+    RunConfig.of(learner_ranks=32, prompt_format="{question}", system_prompt="", chat_template_kwargs="{}")
 
 
 def test_it_is_frozen_and_keyword_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        RunConfig().steps = 3  # type: ignore[misc]
-    assert all(field.kw_only for field in dataclasses.fields(RunConfig))
+        RunConfig().method.steps = 3  # type: ignore[misc]
+    assert all(field.kw_only for _, field in fields_of(RunConfig)) and all(field.kw_only for field in dataclasses.fields(RunConfig))
 
 
 def test_every_field_has_a_sentence() -> None:
     """The string under a field is its documentation and its --help."""
-    source = inspect.getsource(RunConfig)
+    source = "".join(inspect.getsource(kind) for kind in (RunConfig, *map(type, RunConfig().groups.values())))
     for name in field_names():
         below = source.split(f"\n    {name}: ", 1)[1].split("\n")[1].strip()
         assert below.startswith('"""') and len(below) > 15, name
@@ -111,34 +112,43 @@ def test_every_field_has_a_sentence() -> None:
 
 def test_defaults_are_the_paper_s() -> None:
     config = RunConfig()
-    assert (config.n_votes, config.n_train, config.val_samples) == (64, 32, 16)
-    assert (config.temp, config.top_p, config.val_temp, config.val_top_p) == (1.0, 1.0, 0.6, 0.95)
-    assert (config.kl_coef, config.decay, config.max_response_tokens) == (0.001, 0.01, 3072)
-    assert (config.clip_low, config.clip_high, config.ppo_epochs, config.steps_of_a_pass) == (0.2, 0.2, 1, 1)
-    assert (config.adv_estimator, config.policy_loss, config.loss_aggregation) == ("grpo", "vanilla", "token-mean")
+    assert (config.sampling.n_votes, config.sampling.n_train, config.evaluation.val_samples) == (64, 32, 16)
+    assert (config.sampling.temp, config.sampling.top_p, config.evaluation.val_temp, config.evaluation.val_top_p) == (1.0, 1.0, 0.6, 0.95)
+    assert (config.update.kl_coef, config.decay, config.sampling.max_response_tokens) == (0.001, 0.01, 3072)
+    assert (config.reinforcement.clip_low, config.reinforcement.clip_high, config.reinforcement.ppo_epochs, config.steps_of_a_pass) == (
+        0.2,
+        0.2,
+        1,
+        1,
+    )
+    assert (config.reinforcement.adv_estimator, config.reinforcement.policy_loss, config.reinforcement.loss_aggregation) == (
+        "grpo",
+        "vanilla",
+        "token-mean",
+    )
     steps: dict[AdaptationMethod, int] = {"sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0}
-    assert {name: RunConfig(adaptation_method=name).method_steps for name in steps} == steps
-    assert RunConfig(adaptation_method="slot").decay == 1e-8
-    by_data = {name: RunConfig(adaptation_method="ttrl", dataset=name) for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GPQA-TTT")}
+    assert {name: RunConfig.of(adaptation_method=name).method_steps for name in steps} == steps
+    assert RunConfig.of(adaptation_method="slot").decay == 1e-8
+    by_data = {name: RunConfig.of(adaptation_method="ttrl", dataset=name) for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GPQA-TTT")}
     assert {n: (c.ttrl_batch_size, c.ttrl_epochs) for n, c in by_data.items()} == {
         "AIME-TTT": (8, 80), "AMC-TTT": (8, 30), "MATH-TTT": (32, 10), "GPQA-TTT": (32, 10),
     }  # fmt: skip
-    assert config.adaptation_method == "sttrl" and config.voting_function == "majority"
+    assert config.method.adaptation_method == "sttrl" and config.vote.voting_function == "majority"
 
 
 def test_learning_rate_follows_the_kind_of_delta() -> None:
-    assert RunConfig().learning_rate == RunConfig(adaptation_method="ttrl").learning_rate == 1e-3
-    assert RunConfig(lora_rank=0).learning_rate == RunConfig(lora_rank=0, adaptation_method="ttrl").learning_rate == 5e-7
-    assert RunConfig(adaptation_method="ttft").learning_rate == 1e-4
-    assert RunConfig(adaptation_method="ttft", continuous=True).learning_rate == 5e-5
-    assert RunConfig(adaptation_method="slot").learning_rate == 0.1 and RunConfig(adaptation_method="memo").learning_rate == 1e-5
-    assert RunConfig(lr=0.0).learning_rate == 0.0, "0 is a learning rate, not an absent one"
+    assert RunConfig().learning_rate == RunConfig.of(adaptation_method="ttrl").learning_rate == 1e-3
+    assert RunConfig.of(lora_rank=0).learning_rate == RunConfig.of(lora_rank=0, adaptation_method="ttrl").learning_rate == 5e-7
+    assert RunConfig.of(adaptation_method="ttft").learning_rate == 1e-4
+    assert RunConfig.of(adaptation_method="ttft", continuous=True).learning_rate == 5e-5
+    assert RunConfig.of(adaptation_method="slot").learning_rate == 0.1 and RunConfig.of(adaptation_method="memo").learning_rate == 1e-5
+    assert RunConfig.of(lr=0.0).learning_rate == 0.0, "0 is a learning rate, not an absent one"
 
 
 def test_questions_in_flight() -> None:
-    assert RunConfig(parallel_problems=8).in_flight == 8
-    assert RunConfig(parallel_problems=8, deterministic=True).in_flight == 1
-    assert RunConfig(parallel_problems=8, continuous=True).in_flight == 1
+    assert RunConfig.of(parallel_problems=8).in_flight == 8
+    assert RunConfig.of(parallel_problems=8, deterministic=True).in_flight == 1
+    assert RunConfig.of(parallel_problems=8, continuous=True).in_flight == 1
 
 
 def test_choices_agree_with_the_registries() -> None:
@@ -156,7 +166,7 @@ def test_choices_agree_with_the_registries() -> None:
 
 
 def test_plain_values_are_json_and_complete() -> None:
-    config = RunConfig(data_dir=Path("/data"), ids=("a", "b"), track=("wandb",))
+    config = RunConfig.of(data_dir=Path("/data"), ids=("a", "b"), track=("wandb",))
     plain = json.loads(json.dumps(to_plain(config)))
     assert tuple(plain) == field_names()
     assert (plain["data_dir"], plain["ids"], plain["track"], plain["output_dir"], plain["lr"]) == (
@@ -185,13 +195,21 @@ SILENT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", SILENT, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_a_setting_that_would_do_nothing_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="does nothing with --") as caught:
-        RunConfig(**settings)
+        RunConfig.of(**settings)
     assert caught.value.hint
 
 
-def test_what_belongs_to_methods_names_settings_and_methods() -> None:
-    assert set(USED_BY) <= set(field_names())
-    assert all(methods < set(get_args(AdaptationMethod)) for methods in USED_BY.values())
+def test_what_a_group_belongs_to_is_a_method_or_a_vote() -> None:
+    groups = RunConfig().groups.values()
+    assert all(group.methods is None or group.methods < set(get_args(AdaptationMethod)) for group in groups)
+    assert all(group.votes is None or group.votes < set(get_args(VotingFunction)) for group in groups)
+
+
+def test_whether_a_setting_has_an_effect() -> None:
+    ttft = to_plain(RunConfig.of(adaptation_method="ttft", voting_function="energy"))
+    assert [has_effect(name, ttft) for name in ("seed", "ties", "energy_tau", "confidence", "reward", "memo_form")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
 
 
 OTHER: dict[str, Any] = {
@@ -210,24 +228,24 @@ def test_the_folder_s_name_follows_what_the_run_does() -> None:
     name = default_name(RunConfig())
     assert name.startswith("arithmetic_demo-SmolLM2_135M_Instruct-sttrl-")
     assert default_name(RunConfig()) == name, "the same command finds the same folder"
-    names = {default_name(RunConfig(**{flag: value})) for flag, value in OTHER.items()}
+    names = {default_name(RunConfig.of(**{flag: value})) for flag, value in OTHER.items()}
     assert len(names | {name}) == len(OTHER) + 1
-    assert {default_name(RunConfig(**{flag: value})) for flag, value in SAME.items()} == {name}
-    ttrl = RunConfig(adaptation_method="ttrl")
-    assert default_name(ttrl) == default_name(dataclasses.replace(ttrl, checkpoint_every=3))
-    assert run_folder(RunConfig(run_name="mine", output_dir=Path("o"))) == Path("o/mine")
+    assert {default_name(RunConfig.of(**{flag: value})) for flag, value in SAME.items()} == {name}
+    ttrl = RunConfig.of(adaptation_method="ttrl")
+    assert default_name(ttrl) == default_name(ttrl.changed(checkpoint_every=3))
+    assert run_folder(RunConfig.of(run_name="mine", output_dir=Path("o"))) == Path("o/mine")
     assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name", "checkpoint_every"}
 
 
 @pytest.mark.parametrize("hostile", ["../../etc/passwd", "hf:a/b:c:d", "a b<script>", "x/../../y.jsonl", "/"])
 def test_a_folder_s_name_is_one_plain_name(hostile: str) -> None:
-    for config in (RunConfig(dataset=hostile), RunConfig(model=hostile)):
+    for config in (RunConfig.of(dataset=hostile), RunConfig.of(model=hostile)):
         assert "/" not in default_name(config) and "<" not in default_name(config) and not default_name(config).startswith(".")
 
 
 def test_a_folder_that_names_its_question_column_in_the_older_way_is_the_same_run(tmp_path: Path) -> None:
     for older, now in ((None, ()), ("body", ("body",))):
-        config = RunConfig(question_column=now, output_dir=tmp_path, run_name=str(older))
+        config = RunConfig.of(question_column=now, output_dir=tmp_path, run_name=str(older))
         run_folder(config).mkdir()
         plain = {**to_plain(config), "question_column": older}
         (run_folder(config) / "config.json").write_text(json.dumps(plain))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sttrl import cli
-from sttrl.config import RunConfig, field_names
+from sttrl.config import RunConfig, field_names, fields_of
 from sttrl.methods import METHODS
 from sttrl.run.folder import FREE
 from sttrl.types import StopReason
@@ -50,13 +50,14 @@ def test_command_line_names_every_flag_and_no_other() -> None:
 
 
 def test_command_line_has_the_defaults() -> None:
-    defaults = {field.name: shown(field.default) for field in dataclasses.fields(RunConfig)}
+    defaults = {field.name: shown(field.default) for _, field in fields_of(RunConfig)}
     assert {name: default for name, default, _ in FLAG_ROW.findall(COMMAND_LINE)} == defaults
 
 
 def test_command_line_names_every_choice() -> None:
     rows = {name: text for name, _, text in FLAG_ROW.findall(COMMAND_LINE)}
-    hints = typing.get_type_hints(RunConfig)
+    kinds = (RunConfig, *map(type, RunConfig().groups.values()))
+    hints = {name: hint for kind in kinds for name, hint in typing.get_type_hints(kind).items()}
     missing = {name: [c for c in choices(hints[name]) if f"`{c}`" not in rows[name]] for name in rows}
     assert not {name: found for name, found in missing.items() if found}
 

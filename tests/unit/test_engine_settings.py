@@ -93,7 +93,7 @@ def test_a_gpu_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_run_keeps_the_dtype_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, tmp_path, "flags : avx512_bf16")
-    config = RunConfig(output_dir=tmp_path, run_name="here", n_votes=32)
+    config = RunConfig.of(output_dir=tmp_path, run_name="here", n_votes=32)
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "environment.json").write_text('{"dtype": "float32"}')

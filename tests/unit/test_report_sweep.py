@@ -64,7 +64,7 @@ def run_in(sweep: Path, name: str, finished: Sequence[FinishedQuestion], ended: 
     """A run folder as a run leaves it: settings, environment and journal, in which an attempt took 30 s and 10 s to start."""
     folder = sweep / name
     folder.mkdir(parents=True)
-    config = RunConfig(output_dir=sweep, run_name=name, **{"val_samples": 4, **settings})
+    config = RunConfig.of(output_dir=sweep, run_name=name, **{"val_samples": 4, **settings})
     (folder / "config.json").write_text(json.dumps(to_plain(config)))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
     with Journal(folder) as journal:

@@ -109,7 +109,7 @@ def test_the_form_of_a_revision(text: str, parts: tuple[str | None, ...]) -> Non
 def test_a_run_is_of_its_commits(tmp_path: Path) -> None:
     from sttrl.config import RunConfig
 
-    config, began = RunConfig(dataset="hf:org/set:test"), {"model_revision": OLD, "dataset_revision": NEW}
+    config, began = RunConfig.of(dataset="hf:org/set:test"), {"model_revision": OLD, "dataset_revision": NEW}
     with Journal(tmp_path) as journal:
         claim(tmp_path, config, began)
         assert begun_revisions(tmp_path) == {"model_revision": None, "dataset_revision": None}, "no question was begun"

@@ -211,9 +211,9 @@ def test_configurations_have_folders_of_their_own_and_flags_win(tmp_path: Path) 
     configs = configs_of(sweep, ["--steps", "3", "--output_dir", "o", "--no_continuous"])
     first = configs[0]
     assert (first.steps, first.continuous, first.ids, first.lr, first.seed) == (3, False, ("a", "b"), 1e-3, 0)
-    assert [config.output_dir / str(config.run_name) for config in configs] == [Path("o/a") / name for name in names(sweep)]
+    assert [config.run.output_dir / str(config.run.run_name) for config in configs] == [Path("o/a") / name for name in names(sweep)]
     assert configs[3] == dataclasses.replace(first, lr=None, seed=1, run_name="default_lr-seed1")
-    assert configs_of(sweep, [])[0].output_dir == RunConfig().output_dir / "a"
+    assert configs_of(sweep, [])[0].output_dir == RunConfig().run.output_dir / "a"
 
 
 @pytest.mark.parametrize("flag", ["--seed=3", "--seed", "--no-continuous", "--run_name", "--run-name=x", "--config"])

@@ -1,0 +1,55 @@
+"""The configuration of a run: one group of settings a file. Flags and YAML keys are flat; flags win over the file.
+
+The string under a field is its documentation and its ``--help``. Defaults are TTRL's scripts' (arXiv 2504.16084, PRIME-RL/TTRL) where
+the field is theirs; "derived" marks a choice of this project. What belongs to some methods or votes only is said by its group.
+"""
+
+from __future__ import annotations
+
+from sttrl.config.confidence_vote import ConfidenceKind, ConfidenceVoteSettings
+from sttrl.config.data import DataSettings
+from sttrl.config.energy_vote import EnergyKind, EnergyVoteSettings
+from sttrl.config.engine import EngineOptions
+from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.memo import MemoForm, MemoSettings
+from sttrl.config.method import AdaptationMethod, MethodSettings
+from sttrl.config.reinforcement import ReinforcementSettings, RewardKind
+from sttrl.config.rules import Group
+from sttrl.config.run import RunSettings, Tracker
+from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, to_plain
+from sttrl.config.sampling import SamplingSettings
+from sttrl.config.sttrl import SttrlSettings
+from sttrl.config.ttrl import TtrlSettings
+from sttrl.config.update import UpdateSettings
+from sttrl.config.vote import VoteSettings, VotingFunction
+
+__all__ = [
+    "MOST_USED",
+    "AdaptationMethod",
+    "ConfidenceKind",
+    "ConfidenceVoteSettings",
+    "DataSettings",
+    "EnergyKind",
+    "EnergyVoteSettings",
+    "EngineOptions",
+    "EvaluationSettings",
+    "Group",
+    "MemoForm",
+    "MemoSettings",
+    "MethodSettings",
+    "ReinforcementSettings",
+    "RewardKind",
+    "RunConfig",
+    "RunSettings",
+    "SamplingSettings",
+    "SttrlSettings",
+    "Tracker",
+    "TtrlSettings",
+    "UpdateSettings",
+    "VoteSettings",
+    "VotingFunction",
+    "field_names",
+    "fields_of",
+    "has_effect",
+    "to_plain",
+]

@@ -1,0 +1,218 @@
+"""`RunConfig`: the groups of settings as one, and what must hold between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from sttrl.config.confidence_vote import ConfidenceVoteSettings
+from sttrl.config.data import DataSettings
+from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS
+from sttrl.config.energy_vote import EnergyVoteSettings
+from sttrl.config.engine import EngineOptions
+from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.memo import MemoSettings
+from sttrl.config.method import MethodSettings
+from sttrl.config.reinforcement import ReinforcementSettings
+from sttrl.config.rules import Group
+from sttrl.config.run import RunSettings
+from sttrl.config.sampling import SamplingSettings
+from sttrl.config.sttrl import SttrlSettings
+from sttrl.config.ttrl import TtrlSettings
+from sttrl.config.update import UpdateSettings
+from sttrl.config.vote import VoteSettings
+from sttrl.errors import UsageError
+
+MOST_USED = frozenset({
+    "dataset", "model", "adaptation_method", "voting_function", "steps", "n_votes", "n_train", "temp", "lr", "lora_rank",
+    "max_response_tokens", "limit", "parallel_problems", "output_dir", "config",
+})  # fmt: skip
+"""The settings that ``--help`` shows; ``--help_all`` shows the rest too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Adapt a model to each question of a data set, without labels, and say what it gained."""
+
+    data: DataSettings = DataSettings()
+    method: MethodSettings = MethodSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    vote: VoteSettings = VoteSettings()
+    energy_vote: EnergyVoteSettings = EnergyVoteSettings()
+    confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
+    reinforcement: ReinforcementSettings = ReinforcementSettings()
+    sttrl: SttrlSettings = SttrlSettings()
+    ttrl: TtrlSettings = TtrlSettings()
+    memo: MemoSettings = MemoSettings()
+    update: UpdateSettings = UpdateSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    engine: EngineOptions = EngineOptions()
+    run: RunSettings = RunSettings()
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.yaml")] = None
+    """A YAML file of these settings."""
+
+    def __post_init__(self) -> None:
+        _check_samples(self)
+        _check_places(self)
+        _check_used(self)
+
+    @classmethod
+    def of(cls, **settings: Any) -> RunConfig:
+        """The configuration with these flat settings, the others at their defaults. Raises `UsageError`."""
+        return cls().changed(**settings)
+
+    def changed(self, **settings: Any) -> RunConfig:
+        """A copy with some flat settings changed. Raises `UsageError` for a value, KeyError for a name that there is not."""
+        by_group: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            by_group.setdefault(GROUP_OF[name], {})[name] = value
+        own = by_group.pop("", {})
+        groups = {group: dataclasses.replace(getattr(self, group), **values) for group, values in by_group.items()}
+        return dataclasses.replace(self, **groups, **own)
+
+    def setting(self, name: str) -> Any:
+        """The value of a setting by its flat name."""
+        group = GROUP_OF[name]
+        return getattr(getattr(self, group) if group else self, name)
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        """The groups by name."""
+        return {name: group for name, group in vars(self).items() if isinstance(group, Group)}
+
+    @property
+    def method_steps(self) -> int:
+        """``steps``, or the method's default."""
+        return self.method.steps if self.method.steps is not None else METHOD_DEFAULTS[self.method.adaptation_method].steps
+
+    @property
+    def learning_rate(self) -> float:
+        """``lr``, or the default of the method and the kind of delta."""
+        default = METHOD_DEFAULTS[self.method.adaptation_method]
+        if self.update.lr is not None:
+            return self.update.lr
+        if self.method.continuous and default.continuous_lr is not None:
+            return default.continuous_lr
+        return default.lora_lr if self.update.lora_rank else default.full_lr
+
+    @property
+    def decay(self) -> float:
+        """``weight_decay``, or the method's default."""
+        own = self.update.weight_decay
+        return own if own is not None else METHOD_DEFAULTS[self.method.adaptation_method].weight_decay
+
+    @property
+    def ttrl_batch_size(self) -> int:
+        """Questions of a batch of ttrl."""
+        return self.ttrl.train_batch_size or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[0]
+
+    @property
+    def ttrl_epochs(self) -> int:
+        """Passes of ttrl over the questions."""
+        return self.ttrl.epochs or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[1]
+
+    @property
+    def steps_of_a_pass(self) -> int:
+        """``mini_batches``, or the method's default."""
+        return self.reinforcement.mini_batches or (self.ttrl_batch_size if self.method.adaptation_method == "ttrl" else 1)
+
+    @property
+    def in_flight(self) -> int:
+        """Questions in flight on a lane: one when the order must be fixed."""
+        return 1 if self.run.deterministic or self.method.continuous else self.run.parallel_problems
+
+
+def fields_of(kind: type) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Every setting of a configuration, flat, in the order of the command line: the name of its group ("" for none), and its field."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        group = hints[field.name]
+        if isinstance(group, type) and issubclass(group, Group):
+            yield from ((field.name, inner) for inner in dataclasses.fields(group))
+        else:
+            yield "", field
+
+
+GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunConfig)}
+"""The group of each flat setting; "" for one that is in none."""
+
+
+@functools.cache
+def field_names() -> tuple[str, ...]:
+    """Every setting, in the order of the command line."""
+    return tuple(GROUP_OF)
+
+
+def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a setting plays a part in a run with these flat settings: with its method, and with its vote."""
+    group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
+    of_method = group.methods is None or settings.get("adaptation_method") in group.methods
+    return of_method and (group.votes is None or settings.get("voting_function") in group.votes)
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """The configuration as JSON values, flat."""
+    values = {name: config.setting(name) for name in GROUP_OF}
+    return {
+        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+    }
+
+
+def _check_samples(config: RunConfig) -> None:
+    """Every optimiser step needs a sample on every rank."""
+    n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
+    if n_train > n_votes:
+        raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
+    if ranks > n_train:
+        raise UsageError(f"--learner_ranks {ranks} is more than --n_train {n_train}.", "Every rank needs a sample.")
+    if config.method.adaptation_method != "ttrl" and config.steps_of_a_pass * ranks > n_train:
+        raise UsageError(
+            f"--mini_batches {config.reinforcement.mini_batches} is more than --n_train {n_train} samples make on {ranks} ranks.",
+            "Every mini-batch needs a sample on every rank.",
+        )
+
+
+def _check_places(config: RunConfig) -> None:
+    """Lanes, ranks and workers that fit each other."""
+    engine, run = config.engine, config.run
+    if engine.separate_ref_gpu and config.update.lora_rank:
+        raise UsageError(
+            "--separate_ref_gpu with LoRA: the reference is the same model without its adapter.",
+            "Leave the flag out, or train full weights with --lora_rank 0.",
+        )
+    if run.lanes > 1 and (config.method.continuous or config.method.adaptation_method == "ttrl"):
+        raise UsageError(f"--lanes {run.lanes} with one policy for all questions: it lives on one lane.", "Leave out --lanes.")
+    if run.gpus_per_lane is not None and run.gpus_per_lane - engine.learner_ranks not in (0, 1):
+        raise UsageError(
+            f"--gpus_per_lane {run.gpus_per_lane} with --learner_ranks {engine.learner_ranks}.",
+            "A lane has a GPU for each learner rank, and at most one more, for its sampler.",
+        )
+
+
+def _check_used(config: RunConfig) -> None:
+    """A setting that would do nothing is an error, not silence."""
+    method, vote = config.method.adaptation_method, config.vote.voting_function
+    for group in config.groups.values():
+        for name, value in group.not_default().items():
+            if group.methods is not None and method not in group.methods:
+                raise UsageError(
+                    f"--{name} {value} does nothing with --adaptation_method {method}.",
+                    f"It belongs to {', '.join(sorted(group.methods))}: leave it out, or choose one of them.",
+                )
+            if group.votes is not None and vote not in group.votes:
+                raise UsageError(
+                    f"--{name} {value} does nothing with --voting_function {vote}.",
+                    f"Leave it out, or use --voting_function {' or '.join(sorted(group.votes))}.",
+                )
+    if config.sttrl.kl_budget is not None and not config.update.kl_coef:
+        raise UsageError("--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6.")
+    if method == "ttrl" and config.method.continuous:
+        raise UsageError("--continuous does nothing with --adaptation_method ttrl, whose one policy sees all questions.", "Leave it out.")

@@ -1,0 +1,34 @@
+"""Optimiser, adapter, and the gate of every update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sttrl.config.rules import NOT_NEGATIVE, Group, Rule, at_least
+
+GAP = Rule(lambda value: value > 0, "Use nats a token, above 0; inf opens the gate.")
+WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a share of the steps: at most 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings(Group):
+    """Optimiser, adapter, and the gate of every update."""
+
+    lr: Annotated[float | None, NOT_NEGATIVE] = None
+    """Learning rate; unset: sttrl and ttrl 1e-3 with LoRA (derived) and 5e-7 with full weights (TTRL); ttft 1e-4, 5e-5 with
+    --continuous; slot 0.1; memo 1e-5."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """Schedule over the steps of a fork, of the whole run with --continuous (TTRL: cosine; constant is derived)."""
+    warmup_ratio: Annotated[float, WARMUP] = 0.0
+    """Share of the steps over which the learning rate rises (TTRL: 0.03 of a whole training; derived here)."""
+    weight_decay: Annotated[float | None, NOT_NEGATIVE] = None
+    """AdamW weight decay; unset: 0.01 (TTRL, MEMO), slot 1e-8 (its README)."""
+    kl_coef: Annotated[float, NOT_NEGATIVE] = 0.001
+    """Weight of the KL divergence to the base in the loss (TTRL: 0.001, low_var_kl)."""
+    max_logprob_gap: Annotated[float, GAP] = 0.5
+    """Gate: refuse an update when learner and sampler differ by more nats a token than this, on average."""
+    lora_rank: Annotated[int, at_least(0)] = 16
+    """Rank of the LoRA adapter; 0 trains full weights (derived; TTRL trains full weights)."""
+    lora_alpha: Annotated[int, at_least(1)] = 32
+    """LoRA's scale is alpha / rank."""
