@@ -51,13 +51,27 @@ class Problem:
     option_count: int | None = None
 
 
+MOST_TOP_LOGPROBS = 64
+"""The most tokens that a position can report: a token on a path of probability 1/64 is among them."""
+
+TopTokens = tuple[tuple[int, float], ...]
+"""The likeliest tokens at one position with their log-probabilities, the likeliest first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response."""
+    """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response.
+
+    ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`.
+    """
 
     temperature: float
     top_p: float = 1.0
     max_tokens: int
+    top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +79,8 @@ class Rollout:
     """One sampled response.
 
     ``logprob_T``: log-probability of each sampled token under the sampler at the sampling temperature
-    (before top-p), same length as ``token_T``; the end-of-turn token is included when it was sampled.
+    (before top-p; a greedy response is scored at temperature 1), same length as ``token_T``; the end-of-turn token is included
+    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them.
     """
 
     seed: int
@@ -74,6 +89,7 @@ class Rollout:
     logprob_T: tuple[float, ...]
     finish: FinishReason
     text: str
+    top_T: tuple[TopTokens, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

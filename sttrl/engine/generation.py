@@ -15,9 +15,9 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY
+from sttrl.engine.noise_keys import BIAS_FILE, EXTRA_KEY, TOP
 from sttrl.engine.sampler import Adapter, Sampled
-from sttrl.types import Sampling
+from sttrl.types import MOST_TOP_LOGPROBS, Sampling
 
 if TYPE_CHECKING:
     from sttrl.engine.engine_thread import EngineThread
@@ -42,6 +42,7 @@ class Generation:
             self.llm = self.thread.client()
         else:
             self.llm = AsyncLLM.from_engine_args(arguments)
+        self.vocabulary = int(self.llm.model_config.get_vocab_size())
 
     async def generate(
         self,
@@ -71,7 +72,7 @@ class Generation:
         finally:
             if alone:
                 await self.llm.resume_generation()
-        return [_sampled(await queue.get()) for queue in queues]
+        return [_sampled(await queue.get(), sampling.top_logprobs) for queue, sampling in zip(queues, sampling_G, strict=True)]
 
     async def load_policy(self, folder: str | None) -> None:
         """Other weights. The prefix cache belongs to the old ones, so it goes with them."""
@@ -89,11 +90,12 @@ class Generation:
         self.llm.shutdown()
 
     def _parameters(self, seed: int, sampling: Sampling, bias_file: str | None) -> SamplingParams:
-        extra = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p, BIAS_FILE: bias_file}
+        top = sampling.top_logprobs
+        extra = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p, TOP: top, BIAS_FILE: bias_file}
         return SamplingParams(
             temperature=0.0,
             max_tokens=sampling.max_tokens,
-            logprobs=0,
+            logprobs=min(top + 1, self.vocabulary) if top else 0,  # one more: the chosen token is always among them
             detokenize=False,
             stop_token_ids=list(self.settings.stop_token_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -101,11 +103,16 @@ class Generation:
         )
 
 
-def _sampled(output: RequestOutput) -> Sampled:
+def _sampled(output: RequestOutput, top: int) -> Sampled:
+    """One finished response. ``top``: how many of the likeliest tokens were asked for."""
     completion = output.outputs[0]
     tokens = tuple(completion.token_ids)
-    logprobs = tuple(float(at[token].logprob) for token, at in zip(tokens, completion.logprobs or [], strict=True))
-    return Sampled(tokens, logprobs, stopped=completion.finish_reason == "stop")
+    found_T = [{token: float(p.logprob) for token, p in at.items()} for at in completion.logprobs or []]
+    if top:  # the chosen token's log-prob comes with its sign turned, see `sttrl.engine.noise`
+        found_T = [at | {token: -at[token]} for token, at in zip(tokens, found_T, strict=True)]
+    logprobs = tuple(at[token] for token, at in zip(tokens, found_T, strict=True))
+    top_T = tuple(tuple(sorted(at.items(), key=lambda pair: (-pair[1], pair[0]))[:top]) for at in found_T) if top else ()
+    return Sampled(tokens, logprobs, stopped=completion.finish_reason == "stop", top_T=top_T)
 
 
 def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
@@ -120,6 +127,7 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
         trust_remote_code=settings.trust_remote_code,
         logits_processors=["sttrl.engine.noise:SeededSampling"],
         logprobs_mode="processed_logits",
+        max_logprobs=MOST_TOP_LOGPROBS + 1,
         async_scheduling=False,
         enable_prefix_caching=True,
         disable_log_stats=True,

@@ -186,6 +186,7 @@ class Fork:
                 logprob_T=s.logprob_T,
                 finish="stop" if s.stopped else "length",
                 text=text,
+                top_T=s.top_T,
             )
             for seed, s, text in zip(seeds_G, sampled, texts, strict=True)
         )

@@ -16,7 +16,7 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
-from sttrl.engine.noise_keys import BIAS, BIAS_FILE, EXTRA_KEY
+from sttrl.engine.noise_keys import BIAS, BIAS_FILE, EXTRA_KEY, TOP
 
 DRAWS = 5
 """Uniforms per token: top-p may reject a draw."""
@@ -31,6 +31,7 @@ class _Row:
         self.uniform_T = np.random.Generator(np.random.Philox(key=extra["seed"])).random((max_tokens, DRAWS), dtype=np.float32)
         self.temperature, self.top_p, self.output = extra["temperature"], extra["top_p"], output
         self.bias_file: str | None = extra.get(BIAS_FILE)
+        self.shows_top: bool = extra.get(TOP, 0) > 0
 
     @property
     def uniform(self) -> np.ndarray[Any, Any]:
@@ -41,7 +42,8 @@ class SeededSampling(LogitsProcessor):
     """Chooses the token itself and leaves it as the only finite logit, whose value is its log-probability.
 
     vLLM then runs greedily (``temperature=0``) with ``logprobs_mode="processed_logits"``, so what it reports for the
-    sampled token is log p at the request's temperature, before top-p.
+    sampled token is log p at the request's temperature, before top-p. A row that must show its likeliest tokens keeps all
+    log-probabilities; its chosen token gets minus its own, which is above every other, and whoever reads it turns the sign.
     """
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
@@ -84,11 +86,15 @@ class SeededSampling(LogitsProcessor):
         uniform = torch.from_numpy(np.stack([r.uniform for r in rows])).to(logits.device)
         top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
         token, logprob = choose(mine, temperature, top_p, uniform)
+        shows = torch.tensor([r.shows_top for r in rows], device=logits.device)
+        shown = logprobs(mine[shows], temperature[shows]) if any(r.shows_top for r in rows) else None
         if len(indices) == logits.shape[0]:
             logits.fill_(float("-inf"))
         else:
             logits.index_fill_(0, at, float("-inf"))
-        logits[at, token] = logprob
+        if shown is not None:
+            logits[at[shows]] = shown
+        logits[at, token] = torch.where(shows, -logprob, logprob)
         return logits
 
     def _keep_biases(self) -> None:
@@ -129,6 +135,11 @@ def choose(
         token = torch.where(greedy, logits.argmax(dim=-1), token)
     token = token.clamp(max=logits.shape[1] - 1)  # a row of no numbers may end in its last block's padding
     return token, probability.gather(1, token[:, None])[:, 0].log()
+
+
+def logprobs(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities ``[R, V]`` at each row's temperature ``[R]``; a greedy row is scored at temperature 1."""
+    return torch.log_softmax(logits / torch.where(temperature <= 0, 1.0, temperature)[:, None], dim=-1)
 
 
 def _probability(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 EXTRA_KEY: Final = "sttrl"
+TOP: Final = "top_logprobs"
 BIAS: Final = "logit_bias"
 BIAS_FILE: Final = "vector.safetensors"

@@ -18,7 +18,7 @@ from sttrl.engine.base import EngineSettings
 from sttrl.engine.failures import cause, log_name, starting, traceback_to_log
 from sttrl.engine.processes import HOST_ALLOCATOR, on_cpu
 from sttrl.errors import EngineError
-from sttrl.types import Sampling
+from sttrl.types import Sampling, TopTokens
 
 BASE = "base"
 """The weights that every fork begins with."""
@@ -46,11 +46,12 @@ class PolicyKey:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One response of the sampler: tokens, their log-probs, and whether the turn ended."""
+    """One response of the sampler: tokens, their log-probs, whether the turn ended, and the likeliest tokens where asked for."""
 
     token_T: tuple[int, ...]
     logprob_T: tuple[float, ...]
     stopped: bool
+    top_T: tuple[TopTokens, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""The likeliest tokens at each position, from the live engine: transformers' own numbers, and samples that do not change by asking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine
+from tiny_model import VOCABULARY
+from transformers import AutoModelForCausalLM
+
+from sttrl.types import MOST_TOP_LOGPROBS, DeltaSpec, Group, Rollout, Sampling
+
+pytestmark = pytest.mark.slow
+SEEDS = tuple(range(8))
+
+
+def sampled(live: LiveEngine, prompt_T: Sequence[int], sampling_G: Sequence[Sampling]) -> Group:
+    """One response for each way of sampling, from the base."""
+
+    async def ask() -> Group:
+        async with live.engine.fork("base", DeltaSpec(kind="none")) as base:
+            return await base.sample(prompt_T, sampling_G, SEEDS[: len(sampling_G)])
+
+    return live.run(ask())
+
+
+def likeliest(network: Any, prompt_T: Sequence[int], rollout: Rollout, temperature: float, top: int) -> list[list[tuple[int, float]]]:
+    """What transformers says of every position of a response."""
+    with torch.no_grad():
+        logit_TV = network(torch.tensor([[*prompt_T, *rollout.token_T]])).logits[0].float()
+    found = (logit_TV[len(prompt_T) - 1 : -1] / temperature).log_softmax(-1).topk(top)
+    return [list(zip(i, p, strict=True)) for i, p in zip(found.indices.tolist(), found.values.tolist(), strict=True)]
+
+
+def ways(top: int) -> list[Sampling]:
+    """Sampled at temperature 1 and at another, with a nucleus, and greedily."""
+    return [
+        Sampling(temperature=temperature, top_p=top_p, max_tokens=12, top_logprobs=top)
+        for temperature, top_p in ((1.0, 1.0), (1.0, 0.8), (0.7, 1.0), (0.0, 1.0))
+    ]
+
+
+@pytest.mark.parametrize("top", [1, 5, len(VOCABULARY)])
+@pytest.mark.parametrize("prompt_T", [PROMPT_T, OTHER_PROMPT_T], ids=["long", "short"])
+def test_they_are_transformers_own_at_every_temperature(lora_engine: LiveEngine, tiny_model: Path, prompt_T: Any, top: int) -> None:
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    for sampling, rollout in zip(ways(top), sampled(lora_engine, prompt_T, ways(top)).rollout_G, strict=True):
+        expected_T = likeliest(network, prompt_T, rollout, sampling.temperature or 1.0, top)
+        assert len(rollout.top_T) == len(rollout.token_T) == len(expected_T)
+        for found, expected in zip(rollout.top_T, expected_T, strict=True):
+            assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-3)
+            assert dict(found) == pytest.approx(dict(expected), abs=1e-3)
+            assert [p for _, p in found] == sorted((p for _, p in found), reverse=True)
+
+
+def test_asking_for_them_changes_no_token_and_no_other_response(lora_engine: LiveEngine) -> None:
+    plain, asked = sampled(lora_engine, PROMPT_T, ways(0)), sampled(lora_engine, PROMPT_T, ways(6))
+    mixed = sampled(lora_engine, PROMPT_T, [*ways(6)[:2], *ways(0)[2:]])
+    assert all(not r.top_T for r in plain.rollout_G) and [bool(r.top_T) for r in mixed.rollout_G] == [True, True, False, False]
+    for other in (asked, mixed):
+        for before, after in zip(plain.rollout_G, other.rollout_G, strict=True):
+            assert (after.token_T, after.finish) == (before.token_T, before.finish)
+            assert after.logprob_T == pytest.approx(before.logprob_T, abs=1e-5)
+    for rollout in asked.rollout_G:
+        for token, logprob, top in zip(rollout.token_T, rollout.logprob_T, rollout.top_T, strict=True):
+            assert dict(top).get(token, logprob) == logprob
+    greedy = asked.rollout_G[-1]
+    assert greedy.token_T == tuple(top[0][0] for top in greedy.top_T)
+
+
+def test_a_search_can_ask_for_no_more_than_the_engine_shows() -> None:
+    with pytest.raises(AssertionError, match="top_logprobs is"):
+        Sampling(temperature=1.0, max_tokens=1, top_logprobs=MOST_TOP_LOGPROBS + 1)
