@@ -21,7 +21,7 @@ from sttrl.config.template import template_settings
 from sttrl.data import Table, build_problems, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
-from sttrl.errors import EngineError, QuestionsFailedError, StepError, UsageError
+from sttrl.errors import EngineError, JournalError, QuestionsFailedError, StepError, UsageError
 from sttrl.run.files import unwritable, write_json, write_text
 from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, begun_revisions, check_owner, claim, run_folder, source_of, withdraw
 from sttrl.run.journal import JOURNAL, Journal, read_finished
@@ -111,7 +111,7 @@ def plan_of(config: RunConfig, table: Table, chosen: Sequence[Question]) -> Plan
 
 
 def carry_out(config: RunConfig, workshop: Workshop) -> None:
-    """Do what is left of one run. A start that is refused writes nothing, and one whose engine does not start leaves its logs alone."""
+    """Do what is left of one run. A start that is refused writes nothing; after one whose engine fails the folder stays, with its logs."""
     started, folder = time.perf_counter(), run_folder(config)
     check_owner(folder, config)
     table, chosen = selection(config)
@@ -168,7 +168,7 @@ class Workshop:
             raise
 
     async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
-        """Lanes that can do what ``parts`` asks for: those that run, or new ones that can do all that is needed like it."""
+        """Lanes that can do what ``parts`` asks for: running ones if they suffice; else new ones for the largest planned need."""
         from sttrl.engine.lanes import RayEngine
 
         if self.lanes and self.lanes[0].settings.covers(parts.settings):
@@ -370,7 +370,10 @@ def traced(error: EngineError | StepError, folder: Path) -> EngineError | StepEr
     if error.__cause__ is None:
         return error
     file = folder / "engine.traceback"
-    write_text(file, "".join(traceback.format_exception(error)))
+    try:
+        write_text(file, "".join(traceback.format_exception(error)))
+    except JournalError:  # no room for it: the error itself is what counts
+        return error
     return error if "logs/" in error.hint else type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from statistics import median
 
 from sttrl.data.columns import listed
-from sttrl.data.labels import can_be_met, labels
+from sttrl.data.labels import can_be_met, counted_either_way, labels
 from sttrl.data.table import Row, Table
 
+COUNTED = "the labels may count the options from 0 or from 1; they are read as from 0: letters leave no doubt"
 _SHOWN_ROWS = 5
 
 
@@ -43,6 +44,7 @@ def warnings(table: Table) -> tuple[str, ...]:
         f"{table.dataset.name} should have {expected} rows, not {total}" if expected not in (None, total) else None,
         "no column holds the answers: nothing can be scored" if table.columns.answer is None else None,
         _rows_where("no label that can be read", missing) if missing and table.columns.answer is not None else None,
+        COUNTED if counted_either_way(table.rows) else None,
         _rows_where(f"a label that no answer can equal (the answers are of the kind {kind})", unfit) if unfit else None,
     ]
     return tuple(text for text in said if text is not None)

@@ -82,14 +82,25 @@ def _counted_from(first: int) -> Style:
 _FROM_0, _FROM_1 = _counted_from(0), _counted_from(1)
 
 
+def _labelled(rows: Sequence[Row]) -> list[tuple[str, Options]]:
+    """The label and the options of every row that has both."""
+    return [(text, row.options) for row in rows if row.options and row.options.texts and (text := _said(row.answer)) is not None]
+
+
 def _style(rows: Sequence[Row]) -> Style | None:
     """How the file says which option is right: the way in which most labels can be read. None where no row has options."""
-    given = [(text, row.options) for row in rows if row.options and row.options.texts and (text := _said(row.answer)) is not None]
+    given = _labelled(rows)
     if not given:
         return None
     numbers = all(_number(text).isdigit() for text, _ in given)
     styles = (_by_name, _FROM_0, _FROM_1, _by_text) if numbers else (_by_name, _by_text, _FROM_0, _FROM_1)
     return max(styles, key=lambda style: sum(style(text, options) is not None for text, options in given))
+
+
+def counted_either_way(rows: Sequence[Row]) -> bool:
+    """Whether the labels are read as numbers of options counted from 0, and could as well be counted from 1."""
+    given = _labelled(rows)
+    return _style(rows) is _FROM_0 and all(_FROM_1(*label) is not None for label in given if _FROM_0(*label) is not None)
 
 
 def _chosen(row: Row, style: Style | None, kind: AnswerKind) -> object:

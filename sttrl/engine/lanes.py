@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -332,8 +333,11 @@ class RayEngine:
         await fork.open()
         try:
             yield fork
-        finally:
-            await fork.close()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the error of the block is the one to tell
+                await fork.close()
+            raise
+        await fork.close()
 
     async def close(self) -> None:
         """See `Engine.close`."""

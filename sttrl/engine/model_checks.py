@@ -108,8 +108,11 @@ def check_fit(settings: EngineSettings, prompts: Sequence[Sequence[int]]) -> Non
 def check_weights(folder: Path) -> None:
     """Raises `EngineError` for a file of weights that is cut, damaged or missing."""
     index = folder / INDEX
-    named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else set()
-    missing = sorted(name for name in named if not (folder / name).exists())
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else set()
+        missing = sorted(name for name in named if not (folder / name).exists())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise EngineError(f"{index} is cut or damaged: {' '.join(str(error).split())}.", "Download the model again.") from error
     if missing:
         raise EngineError(f"{folder} lacks {', '.join(missing[:3])}, which {INDEX} names.", "Download the model again.")
     for file in sorted(folder.glob("*.safetensors")):

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sttrl.engine.model_checks import check_kind, head_size, text_config
-from sttrl.errors import EngineError, UsageError
+from sttrl.errors import EngineError, UsageError, disk_fault
 
 COMMIT = re.compile("[0-9a-f]{40}")
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -52,7 +52,7 @@ def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, .
     """The local folder of a model, with these files of it where it comes from the hub.
 
     Raises `UsageError` or `EngineError` with the remedy when there is none. A hub id may say which commit, tag or branch it means:
-    ``org/name@revision``; ``revision`` is meant where it does not.
+    ``org/name@revision``; ``revision``, the commit that a run began with, wins over that.
     """
     if name.startswith("builtin/"):
         return _builtin(name.removeprefix("builtin/"))
@@ -64,7 +64,7 @@ def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, .
         raise UsageError(
             f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
         )
-    folder = _from_hub(repository, files, named or revision)
+    folder = _from_hub(repository, files, revision or named)
     return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
 
 
@@ -148,6 +148,8 @@ def _from_hub(name: str, files: tuple[str, ...], revision: str | None) -> Path:
             f"The hub has no model {name!r}, or it is private.", f"Check the name, set HF_TOKEN, or use {_builtins()}."
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if disk_fault(error) is not None:
+            raise
         if (cached := _from_cache(name, files, revision)) is not None:
             return cached
         wanted = f"{name}@{revision}" if revision else name
@@ -199,8 +201,13 @@ def _convert(model: BuiltinModel, gguf: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=target.parent, prefix="converting-"))
     try:
-        network.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        try:
+            network.save_pretrained(made)
+            tokenizer.save_pretrained(made)
+        except Exception as error:
+            if (fault := disk_fault(error)) is not None:  # safetensors has an error of its own for a full disk
+                raise OSError(fault.errno, fault.strerror, str(target)) from error
+            raise
         for file in made.iterdir():
             file.chmod(0o644)
         made.chmod(0o755)

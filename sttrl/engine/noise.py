@@ -133,7 +133,7 @@ def choose(
         token = _nucleus(probability, top_p, uniform, token)
     if bool(greedy.any()):
         token = torch.where(greedy, logits.argmax(dim=-1), token)
-    token = token.clamp(max=logits.shape[1] - 1)  # a row of no numbers may end in its last block's padding
+    token = token.clamp(max=logits.shape[1] - 1)  # a row of NaN logits may end in its last block's padding
     return token, probability.gather(1, token[:, None])[:, 0].log()
 
 

@@ -52,6 +52,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.users, self.own, self.turn = 0, False, threading.Lock()
+        self.failure: EngineError | None = None
 
     def join(self, cpus: int) -> None:
         """One lane more. ``cpus`` are logical: actors share the cores, so a local cluster offers at least that many for all lanes.
@@ -59,8 +60,14 @@ class Cluster:
         Raises `EngineError` where Ray does not start.
         """
         with self.turn:
+            if self.failure is not None:
+                raise self.failure
             if not ray.is_initialized():
-                self.own = start_ray(cpus)
+                try:
+                    self.own = start_ray(cpus)
+                except EngineError as failure:
+                    self.failure = failure  # the other lanes need not try
+                    raise
             self.users += 1
 
     def leave(self) -> None:

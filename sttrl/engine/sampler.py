@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from sttrl.engine.base import EngineSettings
@@ -92,19 +92,15 @@ class Sampler:
         self, key: PolicyKey, prompt_T: Sequence[int], sampling_G: Sequence[Sampling], seeds_G: Sequence[int]
     ) -> list[Sampled]:
         """One response per seed from the policy ``key``, in the order of the seeds. Raises `EngineError` when vLLM's engine has died."""
-        try:
+        with asking_vllm():
             async with self._holding(key) as lora:
                 return await self.vllm.generate(prompt_T, sampling_G, seeds_G, lora, key.bias_file, alone=self.in_flight <= 1)
-        except Exception as error:
-            traceback_to_log(error)
-            if type(error).__name__ != FATAL:
-                raise
-            raise EngineError(f"The sampler failed: {FATAL}, because of {cause(error)}.", f"The rest is in {log_name()}.") from error
 
     async def forget(self, fork: str) -> None:
-        """Drop every adapter of a fork that has ended."""
-        for weights in [w for w in self.adapter_ids if w.startswith(f"{fork}@")]:
-            await self.vllm.remove_adapter(self.adapter_ids.pop(weights))
+        """Drop every adapter of a fork that has ended. Raises `EngineError` when vLLM's engine has died."""
+        with asking_vllm():
+            for weights in [w for w in self.adapter_ids if w.startswith(f"{fork}@")]:
+                await self.vllm.remove_adapter(self.adapter_ids.pop(weights))
 
     @asynccontextmanager
     async def _holding(self, key: PolicyKey) -> AsyncIterator[Adapter | None]:
@@ -147,6 +143,18 @@ class Sampler:
             await self.forget(key.fork)
             self.adapter_ids[key.weights] = next(self.next_adapter_id)
         return Adapter(key.weights, self.adapter_ids[key.weights], key.folder)
+
+
+@contextmanager
+def asking_vllm() -> Iterator[None]:
+    """An error in this block goes to the log; that vLLM's engine has died becomes an `EngineError` with the cause."""
+    try:
+        yield
+    except Exception as error:
+        traceback_to_log(error)
+        if type(error).__name__ != FATAL:
+            raise
+        raise EngineError(f"The sampler failed: {FATAL}, because of {cause(error)}.", f"The rest is in {log_name()}.") from error
 
 
 def environment(settings: EngineSettings, threads: int) -> dict[str, str]:

@@ -231,7 +231,7 @@ class SlottedWorker(TrainingWorker):
     def _row_budget(self, group: TrainGroup) -> int:
         """Row tokens of one micro-batch, never less than the longest row of any rank; a packed prompt comes on top, once.
 
-        All of this rank's where what they do not share fits: verl, which counts rows, would part them.
+        Where this rank's responses fit with shared beginnings counted once, all stay together: verl counts whole rows and would split them.
         """
         longest, (mine, _) = longest_row(group), share_of_rank(group, self.rank, self.world_size)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]

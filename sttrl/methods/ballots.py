@@ -12,7 +12,7 @@ JudgeOf = Callable[[Group], Awaitable[Ballots]]
 
 
 def first(ballots: Ballots, count: int) -> Ballots:
-    """The ballots of the first samples alone; a class that none of them is in stays, with no votes."""
+    """The ballots of the first samples alone. A class with none of these samples stays in the list, with no votes."""
     stats_G = None if ballots.stats_G is None else ballots.stats_G[:count]
     return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], stats_G=stats_G)
 

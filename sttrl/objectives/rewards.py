@@ -17,7 +17,8 @@ from sttrl.types import Ballots, Election, Stat
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
 """The answers of a group, what they elected, and the samples' seeds give one reward a sample.
 
-Ballots may go on behind the ``election.samples`` that voted: what stands there earns what a sample would, and changes no other reward.
+There may be more ballots than votes: the first ``election.samples`` voted; one behind them (the greedy response of remax) gets the reward
+that a sample would get, and changes no other reward.
 """
 
 

@@ -50,6 +50,9 @@ class Journal:
         except OSError as error:
             self.file.close()
             raise JournalError(f"Another run is writing {self.path}.", "Wait for it, or use another --run_name.") from error
+        if not self._is_in_place():
+            self.file.close()
+            raise JournalError(f"Another run has just given up {self.path}.", "Run the same command again.")
         self.size = _repaired(self.path)
         self.file.truncate(self.size)
 
@@ -104,6 +107,13 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _is_in_place(self) -> bool:
+        """Whether the open file is the one in the folder: a start that was refused may have removed it before the lock was free."""
+        try:
+            return os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def _take_back(self) -> None:
         """Leave no half line behind; where even that fails, opening the journal again repairs it."""

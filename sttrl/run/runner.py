@@ -202,12 +202,12 @@ class Runner:
             await write(beside)
             await asyncio.to_thread(settle_folder, beside, target)
         except Exception as error:
+            shutil.rmtree(beside, ignore_errors=True)  # not when the run is interrupted: the thread may still be at work there
             fault = error if isinstance(error, OSError) else disk_fault(error)
             if fault is None:
                 raise
             raise unwritable(target, fault) from error
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
             with contextlib.suppress(OSError):  # another is being written there
                 beside.parent.rmdir()
 

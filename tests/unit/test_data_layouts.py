@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sttrl.data import SourceSpec, Table, describe, questions, read_table
-from sttrl.data.check import warnings
+from sttrl.data.check import COUNTED, warnings
 from sttrl.data.labels import labels
 from sttrl.errors import DataRowError, UsageError
 from sttrl.types import AnswerKind
@@ -212,6 +212,14 @@ def test_a_label_that_means_no_option_is_warned_of(tmp_path: Path) -> None:
     rows = [{"question": "a?", "options": ["x", "y"], "answer": answer} for answer in ("A", "none of them")]
     (said,) = warnings(read(tmp_path, rows))
     assert said == "1 questions have a label that no answer can equal (the answers are of the kind choice): row 2"
+
+
+def test_numbers_that_may_count_from_0_or_from_1_are_warned_of(tmp_path: Path) -> None:
+    def rows(*answers: int) -> list[dict[str, object]]:
+        return [{"question": f"{n}?", "options": ["w", "x", "y", "z"], "answer": answer} for n, answer in enumerate(answers)]
+
+    assert warnings(read(tmp_path, rows(1, 2, 3))) == (COUNTED,)
+    assert not warnings(read(tmp_path, rows(0, 1, 3))) and not warnings(read(tmp_path, rows(1, 2, 4)))
 
 
 def test_where_answers_are_no_choices_a_letter_is_its_option_s_text(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_configurations_have_folders_of_their_own_and_flags_win(tmp_path: Path) 
     )
     configs = configs_of(sweep, ["--steps", "3", "--output_dir", "o", "--no_continuous"])
     first = configs[0]
-    assert (first.steps, first.continuous, first.ids, first.lr, first.seed) == (3, False, ("a", "b"), 1e-3, 0)
+    assert (first.method.steps, first.method.continuous, first.data.ids, first.update.lr, first.run.seed) == (3, False, ("a", "b"), 1e-3, 0)
     assert [config.run.output_dir / str(config.run.run_name) for config in configs] == [Path("o/a") / name for name in names(sweep)]
     assert configs[3] == dataclasses.replace(first, lr=None, seed=1, run_name="default_lr-seed1")
     assert configs_of(sweep, [])[0].output_dir == RunConfig().run.output_dir / "a"

@@ -69,9 +69,9 @@ def test_token_statistics_are_the_ones_that_can_be_asked_for() -> None:
 
 def test_defaults_are_those_of_the_command_line() -> None:
     run, vote = RunConfig(), VoteConfig()
-    assert (vote.ties, vote.energy, vote.confidence) == (run.ties, run.energy, run.confidence)
-    assert (vote.energy_temperature, vote.energy_tau) == (run.energy_temp, run.energy_tau)
-    assert (vote.window, vote.top_k) == (run.confidence_window, run.confidence_top_k) == (2048, 20)
+    assert (vote.ties, vote.energy, vote.confidence) == (run.vote.ties, run.energy_vote.energy, run.confidence_vote.confidence)
+    assert (vote.energy_temperature, vote.energy_tau) == (run.energy_vote.energy_temp, run.energy_vote.energy_tau)
+    assert (vote.window, vote.top_k) == (run.confidence_vote.confidence_window, run.confidence_vote.confidence_top_k) == (2048, 20)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
