@@ -75,7 +75,7 @@ def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
         ("body", "question"), '{"enable_thinking": false}', "",
     )  # fmt: skip
     (tmp_path / "a.yaml").write_text("question_column: body")
-    assert parse_run(["--config", str(tmp_path / "a.yaml")]).question_column == ("body",)
+    assert parse_run(["--config", str(tmp_path / "a.yaml")]).data.question_column == ("body",)
 
 
 def test_the_command_of_the_readme_of_the_seed() -> None:

@@ -59,7 +59,7 @@ def test_the_nouns_are_frozen() -> None:
     assert public - {"Literal"} == {
         "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
         "Invalid", "LossKind", "Measure", "Objective", "Outcome", "Poll", "Problem", "Question", "QuestionStatus", "Rollout", "Sampling",
-        "Stat", "Step", "StopReason", "TokenStats", "TopTokens", "TrainBatch", "TrainGroup", "UpdateStats",
+        "Stat", "Step", "StopReason", "TokenStats", "TrainBatch", "TrainGroup", "UpdateStats",
     }  # fmt: skip
 
 
