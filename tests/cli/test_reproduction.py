@@ -106,7 +106,7 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
     assert {c.memo.memo_form for c in configs if c.method.adaptation_method == "memo"} == {"answer", "token"}
     assert {c.reinforcement.reward for c in configs if c.method.adaptation_method == "sttrl"} == {"agreement", "random"}
     assert {c.learning_rate for c in configs if c.method.adaptation_method in ("sttrl", "ttrl")} == {1e-3}
-    assert {(c.run.seed, len([d for d in configs if d.seed == c.run.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
+    assert {(c.run.seed, len([d for d in configs if d.run.seed == c.run.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
 
 
 def test_every_configuration_is_known_to_this_test() -> None:
