@@ -21,7 +21,7 @@ _ARGUMENTS: Final = re.compile(r"\\(?:tag|label|hspace|vspace|phantom|hphantom)\
 _THIN_THOUSANDS: Final = re.compile(r"(?<=\d)(?:\{\\,\}|(?<!\\)\\,)(?=\d{3}(?!\d))", re.ASCII)
 _SPACING: Final = re.compile(r"(?<!\\)\\(?:[,;:> \n]|(?:q?quad|enspace|thinspace|newline)(?![A-Za-z]))|~")
 _SIZES: Final = re.compile(r"\\(?:left|right|middle|[bB]ig{1,2}[lrm]?)(?![A-Za-z])\s*\.?")
-_FOREIGN_DOLLAR: Final = re.compile(r"(?<![A-Za-z\\])(?:US|HK|NZ|[ACS])\s?(?=\\?\$\s*\}?\s*\d)")
+_FOREIGN_DOLLAR: Final = re.compile(r"(?<![A-Za-z\\])(?:US|HK|NZ|[ACSR])\s?(?=\\?\$\s*\}?\s*\d)")
 _DOLLARS: Final = re.compile(r"\\?\$|(?<!\\)\\[()\]]|(?<!\\)\\\[")
 _UNDERSCORED: Final = re.compile(r"\A\s*__([^_]+)__\s*\Z")
 _BOLD: Final = re.compile(r"(?<![\w)*])\*\*([^*]+)\*\*")
@@ -33,6 +33,11 @@ _ABOUT_WORD: Final = r"(?:about|approximately|approx\.?|roughly)"
 _ABOUT: Final = re.compile(rf"\\(?:approx|sim|simeq)(?![A-Za-z])|\\text\s*\{{\s*{_ABOUT_WORD}\s*\}}|{_ABOUT_WORD}\s", re.IGNORECASE)
 _VALUE: Final = r"(?:[-+]?\s*\.?\d|-?\s*\\(?:[dtc]?frac|sqrt|text\s*\{\s*\d))"
 _MARKED: Final = re.compile(r"\\text\s*\{\s*(?:\([A-J]\)|[A-J][).:])\s*(?P<inside>[^{}]*)\}(?P<rest>.*)", re.DOTALL)
+_HEADING: Final = re.compile(
+    rf"\A(?:\\text\s*\{{\s*[A-Z][a-z]+(?: [A-Za-z]+)*\s*:\s*\}}\s*|\\text\s*\{{\s*[A-Z][a-z]+(?: [A-Za-z]+)*\s*:\s*(?=\d[\d.,]*\s*\}}\Z)"
+    rf"|[A-Z][a-z]+(?: [A-Za-z]+)*\s*:\s+)(?={_VALUE})"
+)
+_LETTER_GROUP: Final = re.compile(r"\A(?:\\text\s*)?\{\s*\([A-J]\)\s*\}\s*:?\s*(?=.)")
 _LETTERED: Final = re.compile(rf"(?:\([A-J]\)[.:]?\s*|[A-J]\)\s*|[A-J][.:]\s+)(?P<rest>{_VALUE}.*)", re.DOTALL)
 
 
@@ -76,6 +81,7 @@ def without_preface(text: str) -> str:
         if match and text[match.end() :].strip(" }"):
             within = "\\text{" if "{" in match[0] and not match[0].endswith("}") else ""
             text = within + text[match.end() :].lstrip()
+    text = _HEADING.sub("", _LETTER_GROUP.sub("", text))
     marked = _MARKED.fullmatch(text)
     if marked and (marked["inside"].strip() or marked["rest"].strip()):
         inside = f"\\text{{{marked['inside']}}}" if marked["inside"].strip() else ""

@@ -13,7 +13,7 @@ from typing import Final
 
 from sttrl.answers.shapes import VARIABLE, Formula, InBase, Members, Named, Number, Ratio, Settled, Shape, Words, shape
 
-_LOOSE_DIGITS: Final = re.compile(r"\d \d", re.ASCII)
+_LOOSE_DIGITS: Final = re.compile(r"(?<!_)\d \d", re.ASCII)
 _RELATIVE_ERROR: Final = Fraction(1, 10**12)
 
 Ask = Callable[[str, str], bool]

@@ -14,21 +14,37 @@ from typing import Final
 from sttrl.answers.choice import letters_in
 from sttrl.answers.dressing import undress, without_bold, without_preface
 from sttrl.answers.notation import UNREADABLE, spell
-from sttrl.answers.numerals import MAGNITUDE, read_magnitude, read_number, read_repeating, without_thousands
+from sttrl.answers.numerals import read_ellipsis, read_magnitude, read_number, read_repeating, without_thousands
 from sttrl.answers.relations import read_equation, read_set
 from sttrl.answers.shapes import without_name
-from sttrl.answers.words import read_words, without_units
+from sttrl.answers.words import changes_value, read_words, without_units
 from sttrl.types import AnswerKind
 
 _PASSES: Final = 32
+_COLON: Final = re.compile(r"(?:\\mathbin\s*)?\{:\}|\\text\s*\{:\}|\\colon(?![A-Za-z])\s*")
+_POINT: Final = re.compile(r"(?<=\d)\{\.\}(?=\d)", re.ASCII)
+_NOT_EQUAL: Final = re.compile(r"(?<![\d)])!=")
+_BLACKBOARD: Final = re.compile(r"\\mathbb\s*([A-Z])")
+_DOTS: Final = re.compile(r"\\(?:dots|cdots|dotsc|dotsb)(?![A-Za-z])|\.\.\.")
+_FUNCTION: Final = r"(?:arcsin|arccos|arctan|sinh?|cosh?|tanh?|sec|csc|cot|ln|log|exp)"
+_BARE_FUNCTION: Final = re.compile(
+    rf"\\operatorname\s*\{{({_FUNCTION})\}}|(?<![\\A-Za-z])({_FUNCTION})(?=\s*[(\\^_]|\s(?:[a-z](?![A-Za-z])|\d))"
+)
+_BARE_ABS: Final = re.compile(r"(?<![\\A-Za-z])abs\s*\(([^()|]*)\)")
 _STARRED_POWER: Final = re.compile(r"(?<=[\w)])\*\*(?=[\w({-])")
-_FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_FRACTION_BARE: Final = re.compile(r"\\frac\s*([0-9A-Za-z])(?=\s*[0-9A-Za-z{\\])")
-_FRACTION_TAIL: Final = re.compile(r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])")
+_FRACTION_COMMAND: Final = re.compile(r"\\(?:[dtcs]|nice)(frac|binom)(?![A-Za-z])")
+_CHOOSE: Final = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose(?![A-Za-z])\s*([^{}\\]+?)\s*\}")
+_BARE: Final = r"([0-9A-Za-z]|\\(?:pi|theta|alpha|beta|gamma|phi|lambda|mu|sigma|omega|infty)(?![A-Za-z]))"
+_FRACTION_BARE: Final = re.compile(rf"\\(frac|binom)\s*{_BARE}(?=\s*[0-9A-Za-z{{\\])")
+_FRACTION_TAIL: Final = re.compile(rf"(\\(?:frac|binom)\s*\{{[^{{}}]*\}})\s*{_BARE}")
+_FRACTION_OF_ROOT: Final = re.compile(r"(\\frac\s*\{[^{}]*\})\s*(\\sqrt\s*\{[^{}]*\})")
+_ROOT_OVER: Final = re.compile(r"\\frac\s*(\\sqrt\s*\{[^{}]*\})(?=\s*[0-9A-Za-z{\\])")
+_TIGHT_FRACTION: Final = re.compile(r"(\\sqrt|\^)\s*(\\frac\s*\{[^{}]*\}\s*\{[^{}]*\})")
+_SIGNED_EXPONENT: Final = re.compile(r"\^\s*([-+]\d+)", re.ASCII)
 _BARE_COMMAND: Final = re.compile(
     r"(?<![\\A-Za-z])(?:(sqrt)(?=\s*[({])|sqrt\s?(\d+)|(frac)(?=\s*\{)|(pi|theta|infinity|infty)(?![A-Za-z]))"
 )
-_SQRT_BARE: Final = re.compile(r"(\\sqrt(?:\[\w\])?)\s*([0-9A-Za-z])")
+_SQRT_BARE: Final = re.compile(rf"(\\sqrt(?:\[\w\])?)\s*{_BARE}")
 _SQRT_ROUND: Final = re.compile(r"(\\sqrt(?:\[\d\])?)\s*\(([^()]*)\)")
 _ROOT_OF_NEGATIVE: Final = re.compile(r"\\sqrt\s*\{\s*-\s*(\d{1,15})\s*\}", re.ASCII)
 _SCRIPT: Final = re.compile(r"([\^_])\s*\{\s*(\w)\s*\}(?!\w)")
@@ -40,7 +56,6 @@ _NUMBER_IN_WORDS: Final = re.compile(
     r"(?:[^\d\\{}=:+*/^-]*[=:] ?)?(?P<number>[-+]?\\?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?)(?:\s|(?=[A-Za-z]{2}))(?P<words>[A-Za-z .,/]+)",
     re.ASCII,
 )
-_SCALES: Final = re.compile(rf"\b(?:{MAGNITUDE}|percent|and|or|over|to|[ap]m)\b", re.IGNORECASE)
 
 
 def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
@@ -74,14 +89,18 @@ def _named(form: str, kind: AnswerKind) -> str | None:
 def _spellings(text: str) -> str:
     text = spell(text).replace("{,}", ",").replace(r"\!", "").replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
     text = _STARRED_POWER.sub("^", without_bold(text))
-    return text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ")
+    text = _POINT.sub(".", _COLON.sub(":", text)).replace("<=", r"\le ").replace(">=", r"\ge ")
+    return read_ellipsis(_NOT_EQUAL.sub(r"\\ne ", text))
 
 
 def _commands(text: str) -> str:
-    text = _BARE_COMMAND.sub(_as_command, text)
-    text = _FRACTION_COMMAND.sub(r"\\frac", text)
-    text = _FRACTION_TAIL.sub(r"\1{\2}", _FRACTION_BARE.sub(r"\\frac{\1}", text))
+    text = _BARE_ABS.sub(r"|\1|", _BARE_FUNCTION.sub(r"\\\1\2", _BARE_COMMAND.sub(_as_command, text)))
+    text = _DOTS.sub(r"\\ldots ", _BLACKBOARD.sub(r"\\mathbb{\1}", text))
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", _FRACTION_COMMAND.sub(r"\\\1", text))
     text = _SQRT_ROUND.sub(r"\1{\2}", _SQRT_BARE.sub(r"\1{\2}", text))
+    text = _FRACTION_TAIL.sub(r"\1{\2}", _FRACTION_BARE.sub(r"\\\1{\2}", _ROOT_OVER.sub(r"\\frac{\1}", text)))
+    text = _TIGHT_FRACTION.sub(r"\1{\2}", _FRACTION_OF_ROOT.sub(r"\1{\2}", text))
+    text = _SIGNED_EXPONENT.sub(r"^{\1}", text)
     return _SCRIPT.sub(r"\1\2", _ROOT_OF_NEGATIVE.sub(_imaginary, text))
 
 
@@ -128,7 +147,7 @@ def _closing(text: str) -> int:
 def _number_in_words(text: str) -> str:
     """For answers that are numbers: "72 dollars per week" is 72, but "3 million" stays as it is."""
     match = _NUMBER_IN_WORDS.fullmatch(text)
-    if not match or _SCALES.search(match["words"]):
+    if not match or changes_value(match["words"]):
         return text
     return match["number"]
 

@@ -9,7 +9,7 @@ _CHARACTERS: Final[dict[str, str]] = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-", "＋": "+", "＝": "=", "％": "%",
     "，": ",", "、": ",", "．": ".", "。": ". ", "：": ":", "；": ";", "！": "!", "？": "?", "＊": "*", "∗": "*", "＜": "<", "＞": ">",
     "（": "(", "）": ")", "［": "[", "］": "]", "【": "[", "】": "]", "｛": "{", "｝": "}",
-    "／": "/", "⁄": "/", "∕": "/", "＄": "$", "＾": "^",
+    "∶": ":", "／": "/", "⁄": "/", "∕": "/", "＄": "$", "＾": "^",
     "＿": "_", "×": r"\times ", "✕": r"\times ", "÷": r"\div ", "·": r"\cdot ", "⋅": r"\cdot ", "±": r"\pm ", "∓": r"\mp ",
     "∞": r"\infty ", "√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
     "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ", "≅": r"\cong ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ",
@@ -29,12 +29,13 @@ _THIN_SPACES: Final = "\u2009\u202f"
 _INVISIBLE: Final = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\ufe0e\ufe0f"
 _CONTROL: Final = "".join(chr(i) for i in (*range(9), *range(14, 32), 127))
 _CONTROL_CHARACTER: Final = re.compile(f"[{re.escape(_CONTROL)}\t\x0b\x0c]")
-_RAISED: Final = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
+_RAISED: Final = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣʸᵃᵇᶜᵈᵉᵏᵐᵖᵗ"
 _LOWERED: Final = "₀₁₂₃₄₅₆₇₈₉₊₋ₙ"
 _BASELINE: Final = "0123456789+-n"
+_RAISED_LETTERS: Final = "ixyabcdekmpt"
 _RAISED_RUN: Final = re.compile(f"[{_RAISED}]+")
 _LOWERED_RUN: Final = re.compile(f"[{_LOWERED}]+")
-_LEVEL: Final = str.maketrans(_RAISED + _LOWERED, _BASELINE * 2)
+_LEVEL: Final = str.maketrans(_RAISED + _LOWERED, _BASELINE + _RAISED_LETTERS + _BASELINE)
 _BARRED: Final = re.compile(r"(?:\d[\u0304\u0305])+", re.ASCII)
 _ROOT: Final = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)", re.ASCII)
 _DOTTED: Final = re.compile(r"(\d)\u0307", re.ASCII)

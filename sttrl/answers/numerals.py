@@ -26,6 +26,12 @@ _REPEATING: Final = re.compile(
     r"(?:\\(?:overline|bar|dot)\s*(?:\{(?P<barred>\d{1,60})\}|(?P<one>\d))|\((?P<round>\d{1,60})\))(?P<more>(?:\d{0,60}\\dot\s*(?:\{\d\}|\d))*)",
     re.ASCII,
 )
+_BARRED_GROUP: Final = re.compile(r"\.\{(\\overline\s*\{\d+\})\}", re.ASCII)
+_ELLIPSIS: Final = re.compile(
+    r"(?<![\d.,])(?P<whole>\d{0,20})\.(?P<before>\d{0,20}?)(?:(?P<one>\d)(?P=one){2,20}|(?P<many>\d{2,6}?)(?P=many){1,10})"
+    r"\s*(?:\.\.\.|…|\\(?:l|c)?dots(?![A-Za-z]))",
+    re.ASCII,
+)
 _DIGITS: Final = re.compile(r"\d+", re.ASCII)
 _POWER_OF_TEN: Final = re.compile(
     r"([-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,2})\s*\}|([-+]?\d{1,2}))", re.ASCII
@@ -35,6 +41,8 @@ _INTEGER_RATIO: Final = re.compile(r"([-+]?)(?:(\d+) )?0*(\d+)/0*(\d+)(%?)", re.
 _NUMBER: Final = re.compile(r"([-+]?)(\d*)(?:\.(\d*))?(%?)", re.ASCII)
 _THOUSANDS: Final = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _SPACED_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?%?", re.ASCII)
+_INDIAN: Final = re.compile(r"-?[1-9]\d?(?=(?:,\d+)*,0)(?:,\d{2})+,\d{3}(?:\.\d+)?", re.ASCII)
+_SPACED_MEMBERS: Final = re.compile(r",\s")
 _BRACKET: Final = re.compile(r"[(\[]|\\\{")
 
 
@@ -52,14 +60,25 @@ def read_magnitude(text: str) -> str:
 
 def read_repeating(text: str) -> str:
     r"""A repeating decimal is the fraction that it stands for: ``0.1\overline{6}``, ``0.1(6)`` and ``0.1\dot{6}`` are 1/6."""
-    return _REPEATING.sub(_fraction, text)
+    return _REPEATING.sub(_fraction, _BARRED_GROUP.sub(r".\1", text))
+
+
+def read_ellipsis(text: str) -> str:
+    r"""A decimal that shows its period and goes on has the period in brackets: ``0.1666\ldots`` is ``0.1(6)``, ``3.14...`` stays."""
+    return _ELLIPSIS.sub(lambda m: f"{m['whole']}.{m['before']}({m['one'] or m['many']})", text)
 
 
 def without_thousands(text: str) -> str:
-    """Commas or spaces in groups of three go, unless a bracket or a space makes a list: (1,200) and 1, 200 have two members."""
+    """Commas or spaces in groups of three go, unless a bracket or a space makes a list: (1,200) and 1, 200 have two members.
+
+    Between brackets a space after a comma tells the members apart, so (1,000, 2) has two.
+    """
     if _SPACED_THOUSANDS.fullmatch(text):
         return text.replace(" ", "")
-    return text if _BRACKET.search(text) else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
+    if _INDIAN.fullmatch(text):
+        return text.replace(",", "")
+    tight = _BRACKET.search(text) and not _SPACED_MEMBERS.search(text)
+    return text if tight else _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
 
 
 def read_number(text: str) -> str:

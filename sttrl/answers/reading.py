@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sttrl.answers.dressing import without_bold
 from sttrl.answers.extract import extract
 from sttrl.answers.limits import Limits, exceeded
 from sttrl.answers.normalise import normalise
@@ -18,7 +19,7 @@ def read_answer(text: str, kind: AnswerKind, finish: FinishReason, limits: Limit
 
 def read_label(label: str, kind: AnswerKind, limits: Limits) -> Answer:
     """A bare answer (a label, or what `extract` found) in normal form, or the reason why it has none; nothing is extracted."""
-    if exceeded(label, limits):
+    if exceeded(without_bold(label), limits):
         return Answer(text=None, invalid="too_long")
     form = normalise(label, kind)
     if form is None:

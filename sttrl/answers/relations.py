@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from sttrl.answers.shapes import without_name
+from sttrl.answers.numerals import read_number
+from sttrl.answers.shapes import Number, shape, without_name
 
+_EULER: Final = re.compile(r"(?<![A-Za-z\\])e(?![A-Za-z])")
+_ROUNDED: Final = re.compile(r"\\(?:approx|simeq)(?![A-Za-z])")
 _EQUAL: Final = re.compile(r"\\(?:approx|equiv|simeq|cong|coloneqq)(?![A-Za-z])")
-_SPLIT: Final = re.compile(r"\\[{}]|[{}()\[\]=,]|\\(?:in|le|ge|leq|geq|leqslant|geqslant|ne|neq|lt|gt|to|mid)(?![A-Za-z])|[<>:!]")
+_SPLIT: Final = re.compile(r"\\[{}]|[{}()\[\]=,]|\\(?:in|le|ge|leq|geq|leqslant|geqslant|ne|neq|lt|gt|to|mid)(?![A-Za-z])|[<>:]")
 _CONSTANT_COMMAND: Final = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|cdot|times|div|pm|mp|binom|log|ln|sin|cos|tan|arcsin|arccos|arctan|lfloor|rfloor|lceil|rceil|infty|circ|ldots|dots)"
     r"(?![A-Za-z])"
@@ -19,6 +22,12 @@ _EMPTY: Final = re.compile(r"\\(?:varnothing|O)(?![A-Za-z])|\\\{\s*\\\}|(?:the\s
 _BUILDER: Final = re.compile(
     r"\\\{\s*(?P<name>[A-Za-z])\s*(?:\\in\s*(?:\\mathbb\s*)?\{?R\}?)?\s*(?:\\mid(?![A-Za-z])|\\vert(?![A-Za-z])|[|:])\s*(?P<condition>.+)\\\}"
 )
+_UNEQUAL: Final = re.compile(r"\\neq?(?![A-Za-z])")
+_MINUS: Final = re.compile(
+    r"\\smallsetminus(?![A-Za-z])\s*|(?<=[})])\s*\\backslash(?![A-Za-z])\s*|(?<=\\mathbb\{[A-Z]\})\s*[-\\]\s*(?=\\\{)"
+)
+_ALL_REALS: Final = re.compile(r"(?:all\s+)?real\s+numbers?|all\s+reals?|\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)", re.IGNORECASE)
+_LOGICAL: Final = re.compile(r"\s*\\l(?:or|and)(?![A-Za-z])\s*")
 _INTERVAL: Final = r"[(\[][^()\[\],]+,[^()\[\],]+[)\]]"
 _INTERVALS: Final = re.compile(rf"{_INTERVAL}(?:\s*,\s*{_INTERVAL})+")
 _BETWEEN_INTERVALS: Final = re.compile(r"(?<=[)\]])\s*,\s*(?=[(\[])")
@@ -27,13 +36,15 @@ _COMPARISON: Final = re.compile(r"\\(?P<or>[lg])eq?(?:slant)?(?![A-Za-z])|(?P<st
 
 def read_set(text: str) -> str:
     r"""One spelling for the empty set; a set given by an inequality is that inequality; ``x<2, x>4`` is a union of ranges."""
-    text = _EMPTY.sub(lambda _: r"\emptyset", text)
+    text = _MINUS.sub(r"\\setminus ", _EMPTY.sub(lambda _: r"\emptyset", text))
+    if _ALL_REALS.fullmatch(text):
+        return r"\mathbb{R}"
     builder = _BUILDER.fullmatch(text)
-    if builder and _COMPARISON.search(builder["condition"]):
+    if builder and (_COMPARISON.search(builder["condition"]) or _UNEQUAL.search(builder["condition"])):
         text = builder["condition"].strip()
     if _INTERVALS.fullmatch(text) and re.search(r"\\infty|[\[\]]", text):
         return _BETWEEN_INTERVALS.sub(r"\\cup ", text)
-    return _union(text) or text
+    return _union(text) or (_LOGICAL.sub(", ", text) if _COMPARISON.search(text) else text)
 
 
 def read_equation(text: str, *, value_only: bool = False) -> str:
@@ -42,7 +53,7 @@ def read_equation(text: str, *, value_only: bool = False) -> str:
     ``6 = 1+2+3`` and ``= 6`` are ``6``; ``5 = x`` is ``x=5``; ``x = 2\cdot 3 = 6`` is ``x=6``.
     ``value_only``: the name goes too. An equation between two expressions with variables stays.
     """
-    sides = _sides(_EQUAL.sub("=", text))
+    sides = _sides(_EQUAL.sub("=", text if value_only else _exact(text)))
     if sides is None:
         return text
     values = [side for side in sides if _is_constant(side)]
@@ -57,6 +68,13 @@ def read_equation(text: str, *, value_only: bool = False) -> str:
     rest = list(sides)
     rest.remove(names[0])
     return f"{names[0]}={values[-1] if values else rest[-1]}"
+
+
+def _exact(text: str) -> str:
+    r"""``2\sqrt5 \approx 4.47`` without its rounded side; ``x \approx 4.47`` has no other."""
+    rounding = _ROUNDED.search(text)
+    before = text[: rounding.start()].strip() if rounding else ""
+    return before if before and _is_constant(_EULER.sub("1", before.rpartition("=")[2].strip())) else text
 
 
 def _sides(text: str) -> list[str] | None:
@@ -94,13 +112,29 @@ def _is_name(side: str) -> bool:
 
 def _union(text: str) -> str | None:
     """``x<2, x>4`` as ranges joined by a union; None where it is anything else."""
-    parts = re.split(r",\s*|\s*\\(?:lor|vee)(?![A-Za-z])\s*", text)
+    parts = re.split(r",\s*|\s*\\(?:lor|vee|land|wedge)(?![A-Za-z])\s*", text)
     if len(parts) < 2:
         return None
     ranges = [_range(part.strip()) for part in parts]
     names = {name for name, _ in filter(None, ranges)}
     found = [written for _, written in filter(None, ranges)]
-    return r"\cup ".join(found) if len(found) == len(parts) and len(names) == 1 else None
+    if len(found) < len(parts) or len(names) != 1:
+        return None
+    either, both = (re.search(rf"\\(?:{words})(?![A-Za-z])", text) for words in ("lor|vee", "land|wedge"))
+    return (None if either else _overlap(found, certain=both is not None)) or r"\cup ".join(found)
+
+
+def _overlap(ranges: list[str], *, certain: bool) -> str | None:
+    r"""What ``(1,\infty)`` and ``(-\infty,3)`` have in common; None unless that is ``certain`` or the bounds are numbers in this order."""
+    above, below = ([r for r in ranges if end in r] for end in (r",\infty)", r"(-\infty,"))
+    if len(ranges) != 2 or len(above) != 1 or len(below) != 1 or above == below:
+        return None
+    low, high = above[0].removesuffix(r",\infty)"), below[0].removeprefix(r"(-\infty,")
+    if certain:
+        return f"{low},{high}"
+    bounds = [shape(read_number("".join(b.split()))) for b in (low[1:], high[:-1])]
+    numbers = [b.value for b in bounds if isinstance(b, Number)]
+    return f"{low},{high}" if len(numbers) == 2 and numbers[0] <= numbers[1] else None
 
 
 def _range(text: str) -> tuple[str, str] | None:

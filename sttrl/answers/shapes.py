@@ -34,7 +34,7 @@ _IN_BASE: Final = re.compile(r"(\w+)_\{?(\d+)\}?", re.ASCII)
 _SCRIPT: Final = r"(?:_(?:\w|\{[^{}]*\}))?"
 _ARGUMENT: Final = r"(?:[A-Za-z]|-?\d+)"
 _NAMED: Final = re.compile(
-    rf"(?P<base>\([A-Za-z](?:,[A-Za-z])+\)|[A-Z]{{2,4}}|\\[a-z]+\s?[A-Z]{{1,3}}|\\[a-z]+\{{[^{{}}]*\}}|[A-Za-z]|\\[A-Za-z]+)"
+    rf"(?P<base>\([A-Za-z](?:,[A-Za-z])+\)|[A-Z]{{2,4}}|\\[a-z]+\s?[A-Z]{{1,3}}|\\(?!sqrt)[a-z]+\{{[^{{}}]*\}}|[A-Za-z]|\\[A-Za-z]+)"
     rf"(?P<script>{_SCRIPT})(?P<primes>'*)(?P<arguments>\({_ARGUMENT}(?:,{_ARGUMENT})*\))?(?:=|\\in(?![A-Za-z]) ?)(?P<value>[^=<>]+)",
     re.ASCII,
 )
@@ -46,6 +46,7 @@ _NOT_SINGLE: Final = re.compile(
 )
 _MATRIX: Final = re.compile(r"\\begin\{([pb]?matrix)\}(.*?)(?:\\\\)?\\end\{\1\}", re.DOTALL)
 _RELATION: Final = re.compile(r"[=<>]|\\(?:[lg]eq?|neq?|lt|gt|in)(?![A-Za-z])")
+_NOT_ASKED: Final = re.compile(r"[\d^]|^-|\\(?:sqrt|log|ln)(?![A-Za-z])|^\|[a-z]\|$")
 _INDEX: Final = re.compile(r"_(?:\w|\{[^{}]*\})")
 VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[a-df-hj-zA-Z]|\\(?:alpha|beta|gamma|theta|phi|lambda|mu|sigma|omega)")
 """A letter that stands for no known number."""
@@ -128,7 +129,8 @@ class Members:
 class Formula:
     """Anything else. ``single``: surely one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas.
 
-    ``equation``: the left side has variables with numbers, so that the right side alone (4 in ``x^2=4``) is another answer.
+    ``equation``: the left side has variables with numbers, a sign or a root, so that the right side alone (4 in ``x^2=4``) is
+    another answer.
     ``letters``: the whole form in lower case where it is letters only.
     """
 
@@ -315,7 +317,7 @@ def _formula(form: str) -> Formula:
     return Formula(
         single=_NOT_SINGLE.search(form) is None,
         relation=_RELATION.search(form) is not None,
-        equation=VARIABLE.search(left) is not None and re.search(r"[\d^]", left) is not None,
+        equation=VARIABLE.search(left) is not None and _NOT_ASKED.search(left) is not None,
         colon=len(_split(form, ":")) > 1,
         letters=form.casefold() if form.isascii() and form.isalpha() else "",
     )

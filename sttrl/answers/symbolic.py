@@ -7,6 +7,7 @@ its reader of plain expressions ends in Python's eval.
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from typing import Any, Final
 
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, FiniteSet, Float, Integer, Interval, Rational, Set, Symbol, Tuple, oo
+from sympy import Basic, Expr, FiniteSet, Float, I, Integer, Interval, Rational, Set, Symbol, Tuple, oo
 
 _CACHE_SIZE: Final = 1024
 _RELATIVE_ERROR: Final = 1e-12
-_NEAR_ZERO: Final = 1e-28
+_NEAR_ZERO: Final = 1e-90
 _DIGITS: Final = 30
 _INFINITY: Final = 123456.75
 _LARGEST: Final = 1e100
+_FACTOR: Final = re.compile(r"(?<![_^]\d)(?<=[\d)])\((?=(?:\d+(?:\.\d+)?|\\frac\{\d+\}\{\d+\})\))", re.ASCII)
+_CAPITAL_I: Final = re.compile(r"(?<![A-Za-z\\{])I(?![A-Za-z_}])")
 _WARM_UP: Final = (r"\frac{\sqrt{3}}{2}", "0.5", r"(-1,\frac{1}{2}]", "x^2-3x+1", r"\begin{pmatrix}1\\2\end{pmatrix}", "3,5")
 _READER: Final = LatexExtractionConfig(
     boxed_match_priority=-1,
@@ -78,8 +81,9 @@ class Algebra:
 
     def _parse(self, form: str) -> _Parsed:
         if form not in self._parsed:
-            text = form.replace("%", "")
-            expressions = parse(f"${text}$", [_READER], fallback_mode="no_fallback", parsing_timeout=None)
+            text = _CAPITAL_I.sub("I_{0}", _FACTOR.sub(r"\\cdot(", form.replace("%", "")))
+            read = parse(f"${text}$", [_READER], fallback_mode="no_fallback", parsing_timeout=None)
+            expressions = [_with_imaginary_unit(one) for one in read]
             only = expressions[0] if len(expressions) == 1 else None
             sums, formula = _power_sums(only), only if isinstance(only, Expr) else None
             self._parsed[form] = _Parsed(
@@ -106,6 +110,13 @@ def _differ(a: _Parsed, b: _Parsed) -> bool:
     (count_a, first_a, second_a, size_a), (count_b, first_b, second_b, size_b) = a.sums, b.sums
     error = _RELATIVE_ERROR * max(size_a, size_b) + _NEAR_ZERO
     return count_a != count_b or abs(first_a - first_b) > error or abs(second_a - second_b) > error * max(size_a, size_b)
+
+
+def _with_imaginary_unit(expression: Any) -> Any:
+    """The symbol i is the imaginary unit, which math-verify does not know; the index of a sum stays."""
+    if not isinstance(expression, Basic):
+        return expression
+    return expression.subs({s: I for s in expression.free_symbols if isinstance(s, Symbol) and s.name == "i"})
 
 
 def _power_sums(expression: Any) -> tuple[int, complex, complex, float] | None:

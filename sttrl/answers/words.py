@@ -7,6 +7,7 @@ A unit says nothing that the question did not ask for, so it goes on both sides:
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 _WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -16,6 +17,7 @@ _CONJUNCTION: Final = re.compile(
     r"\s*,?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|(?<=[^\s,{]),?\s+(?:and|or)\s+(?=\S)|,\s*(?:and|or)\s+(?=\S)"
 )
 
+_COMPARED: Final = re.compile(r"[<>]|\\[lg](?:t|eq?(?:slant)?)(?![A-Za-z])")
 _PERCENT: Final = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|per cent|%|\\%)\s*\}|(?<=\d)\s*per\s?cent(?![A-Za-z]))")
 _DEGREE: Final = r"(?:\^\s*(?:\\(?:circ|degree)(?![A-Za-z])|\{\s*\\(?:circ|degree)\s*\})|\\degree(?![A-Za-z]))"
 _DEGREE_IN_TEXT: Final = re.compile(rf"\\text\s*\{{\s*({_DEGREE}\s*[CFK]?)\s*\}}")
@@ -42,7 +44,12 @@ _END: Final = r"(?=\s*(?:[,)\]=]|\\\}|$))"
 _MARKED_UNIT: Final = re.compile(rf"(?<=[\d}})%A-Za-z])(?>\s*{_TOKEN}{_EXPONENT}(?:{_JOINT}{_TOKEN}{_EXPONENT})*){_END}", re.ASCII)
 _PLAIN_UNIT: Final = re.compile(rf"(?<=[\d}})%])(\s*)([^\W\d_][^\d\\{{}}$=<>+*^|,()]*){_EXPONENT}$")
 _NOUN: Final = re.compile(r"[^\W\d_]+")
-_NO_WORDS: Final = re.compile(r"[=<>+*|&]|(?<![A-Za-z^])\d|\d{2}")
+_NO_WORDS: Final = re.compile(r"[=<>+*|&]|(?<![A-Za-z^])(?<!\^-)\d|\d{2}")
+_RAISED_IN_TEXT: Final = re.compile(r"(\\text\s*\{[^{}]*)\^\s*\{(-?\d)\}", re.ASCII)
+_BRACKETED_UNIT: Final = re.compile(r"(?<=\d)\s*(?:\(|\[)\s*(?:\\text\s*\{)?\s*([A-Za-z]{2,}\.?)\s*\}?\s*(?:\)|\])$", re.ASCII)
+_PER_UNIT: Final = re.compile(r"(?<=\d)\s*/\s*(?:\\text\s*\{\s*([A-Za-z]+)\s*\}|([A-Za-z]{2,}))$", re.ASCII)
+_SCIENCE: Final = r"(?:\\mu\s*)?[A-Za-z]{1,4}(?:\^\{?-?\d\}?)?"
+_SCIENCE_UNIT: Final = re.compile(rf"(?<=\d)\s*({_SCIENCE}(?:\s*(?:\\cdot|/|\*)\s*{_SCIENCE})*)$", re.ASCII)
 _VARIABLE: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 
 _UNIT_WORDS: Final = """
@@ -65,6 +72,11 @@ _VALUES: Final = """
     lim gcd lcm max am pm noon midnight bc ad bce ce i e
 """
 _VALUE_WORDS: Final[frozenset[str]] = frozenset(_VALUES.split())
+_CONNECTED: Final = """
+    if is are be was were when where because since so then for both either but i e between
+"""
+_CONNECTIVES: Final[frozenset[str]] = frozenset(_CONNECTED.split())
+_BRACKETED: Final[frozenset[str]] = _UNITS | {"approx", "approx.", "approximately"}
 _FRACTIONS: Final = """
     squared cubed root th halves third thirds fourth fourths fifth fifths sixth sixths seventh eighth eighths ninth tenth tenths hundredths
 """
@@ -73,11 +85,13 @@ _VALUE_FIRST: Final[frozenset[str]] = frozenset(_FRACTIONS.split())
 
 def read_words(text: str) -> str:
     r"""An answer that is all words is unwrapped, "and" and "or" are commas, a time of day is written ``4:30pm``."""
-    text = _TIME.sub(lambda time: f"{time[1]}{time[2].lower()}m", text) if _is_time(text) else text
+    text = _TIME.sub(lambda time: f"{time[1]}{'' if ':' in time[1] else ':00'}{time[2].lower()}m", text) if _is_time(text) else text
     text = _TEXT_OF_NUMBER.sub(r"\1\\text{\2}", text)
     whole = _WHOLE_TEXT.fullmatch(text)
     if whole:
         return whole[1].strip()
+    if _COMPARED.search(text):
+        return _CONJUNCTION.sub(lambda word: r" \lor " if "or" in word[0] else r" \land ", text)
     return _CONJUNCTION.sub(", ", text)
 
 
@@ -88,6 +102,10 @@ def without_units(text: str, *, any_word: bool = False) -> str:
     """
     text = _PERCENT.sub("%", _CURRENCY.sub("", _MODULUS.sub("", text)))
     text = _ANGLE.sub(r"\\frac{\1\\pi}{180}", text) if _TRIGONOMETRY.search(text) else _without_degrees(text)
+    text = _BRACKETED_UNIT.sub(lambda unit: "" if unit[1].casefold() in _BRACKETED else unit[0], _RAISED_IN_TEXT.sub(r"\1^\2", text))
+    text = _PER_UNIT.sub(lambda unit: "" if unit[1] or unit[2].casefold() in _UNITS else unit[0], text)
+    if any_word:
+        text = _SCIENCE_UNIT.sub(lambda unit: "" if _is_science(unit[1]) else unit[0], text)
     text = _MARKED_UNIT.sub(_without_marked, text)
     text = _PLAIN_UNIT.sub(lambda unit: "" if _is_plain_unit(unit[1], unit[2], any_word) else unit[0], text)
     return _ONE_LETTER.sub(r"\1", text)
@@ -128,12 +146,24 @@ def _is_plain_unit(space: str, words: str, any_word: bool) -> bool:
     known = all(noun.casefold() in _UNITS for noun in nouns)
     letters = len(nouns) == 1 and len(nouns[0]) == 1
     if not nouns[0].isascii():
-        return True
+        return all(unicodedata.category(letter) != "Lm" for letter in nouns[0])
     if letters:
         return any_word and bool(space) and nouns[0] in _LETTERS
     if not space:
         return any_word or (known and nouns[0].casefold() in _JOINED)
     return any_word or known or any(map(_is_noun, nouns)) or nouns[0].casefold() in _UNITS
+
+
+def _is_science(unit: str) -> bool:
+    """A product or power of known units, as ``kg\\cdot m/s^{2}``."""
+    nouns = re.findall(r"(?<!\\)\b[A-Za-z]+", unit.replace("\\cdot", " ").replace("\\mu", ""))
+    return not unit.isalpha() and all(noun.casefold() in _UNITS or noun in _LETTERS for noun in nouns)
+
+
+def changes_value(words: str) -> bool:
+    """Whether words after a number make another number of it, as in "2 dozen" or "5 or more"."""
+    folded = [noun.casefold() for noun in _NOUN.findall(words)]
+    return not (_VALUE_WORDS - _CONNECTIVES).isdisjoint(folded) or (bool(folded) and folded[0] in _VALUE_FIRST - {"th"})
 
 
 def _is_noun(word: str) -> bool:
