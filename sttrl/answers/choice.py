@@ -7,28 +7,38 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sttrl.answers.response import announcements
+from sttrl.answers.response import announcements, supposed
 
 LETTERS_UNLESS_KNOWN: Final = 10
 """How many options a question is taken to have where that is not known: A to J."""
 _WRAPPER: Final = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|mathtt|emph|underline|boldsymbol|bf|rm|it|left|right|displaystyle"
-    r"|large|Large|huge|boxed|fbox)(?![A-Za-z])|[{}$*`\"]|__|\\[()\[\]!]"
+    r"\\(?:textcolor|colorbox|color)\s*(?:\[\w{0,8}\])?\s*\{[^{}\n]{0,40}\}"
+    r"|\\(?:text(?:bf|it|rm|sf|tt|up|sc|normal)?|math(?:rm|bf|it|sf|tt|normal)|emph|underline|boldsymbol|bm|pmb|bf|rm|it|bfseries|[mh]box|ensuremath"
+    r"|left|right|displaystyle|textstyle|small|normalsize|large|Large|LARGE|huge|Huge|boxed|fbox|framebox)(?![A-Za-z])|[{}$*`\"]|__|\\[()\[\]!]"
 )
 _GAP: Final = re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|~")
-_ONE: Final = r"(?:\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Za-z]))"
+_ONE: Final = r"(?:\(\s*([A-Za-z])\s*\)|<\s*([A-Za-z])\s*>|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Za-z]))"
 _NOUN: Final = (
-    "(?:options?|choice|letter|alternative|answer|opción|opcion|opção|opzione|lettre|letra|lettera|alternativa|buchstabe|вариант|选项|選項)"
+    "(?:answer (?:choice|option)|options?|choice|letter|alternative|answer|opción|opcion|opção|opzione|lettre"
+    "|letra|lettera|alternativa|buchstabe|вариант|选项|選項)"
 )
 _ARTICLE: Final = r"(?:the|la|el|le|die|der|das|il|o|a(?=\s+(?:opção|letra|alternativa|\(?[A-J]\)?[.!\s]*$)))"
-_ADVERB: Final = r"(?:therefore|thus|hence|then|clearly|simply|indeed|likely|probably|most likely|obviously|definitely|given by|:)"
-_LEAD: Final = re.compile(rf"\s*(?:{_ADVERB},?\s+)?(?:{_ARTICLE}\s+)?(?:correct\s+)?(?:{_NOUN}\s*(?::|\bis\b)?\s*)?", re.IGNORECASE)
+_ADVERB: Final = (
+    r"(?:of course|in fact|actually|certainly|surely|donc|also"
+    r"|therefore|thus|hence|then|clearly|simply|indeed|likely|probably|most likely|obviously|definitely|given by|:)"
+)
+_LEAD: Final = re.compile(rf"[\s,]*(?:{_ADVERB},?\s+)?(?:{_ARTICLE}\s+|l')?(?:correct\s+)?(?:{_NOUN}\s*(?::|\bis\b)?\s*)?", re.IGNORECASE)
 
-_REASON: Final = r"(?:because|since|as|which|with|due|is|but|not|rather|instead|for)\b"
+_REASON: Final = (
+    r"(?:because|since|as|which|with|due|but|not|rather|instead|for"
+    r"|is(?!\s+(?:an?|the)\s+(?!(?:only|most|best|right|correct|answer|option|choice|one)\b)))\b"
+)
 _DASH: Final = r"\s+[-—]\s+(?![A-Za-z](?![A-Za-z]))"
 _AFTER_CAPITAL: Final = rf"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+{_REASON}|\s+(?:and|or)\b|\s*[/&(]|{_DASH}|\s*[^\x00-\x7f])"
 _AFTER_SMALL: Final = r"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+(?:because|since)\b|\s*/)"
-_STATED: Final = re.compile(rf"\(\s*([A-Za-z])\s*\)|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Z]){_AFTER_CAPITAL}|([a-z]){_AFTER_SMALL}")
+_STATED: Final = re.compile(
+    rf"\(\s*([A-Za-z])\s*\)|<\s*([A-Za-z])\s*>|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Z]){_AFTER_CAPITAL}|([a-z]){_AFTER_SMALL}"
+)
 _LINK: Final = r"(?:\s*[,/&;+]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+)"
 _NO_WORD: Final = r"(?!I\s+(?!is\b|are\b|or\b|and\b|because\b)[a-z]|A\s+[a-z])"
 _SEVERAL: Final = re.compile(
@@ -38,7 +48,9 @@ _SEVERAL: Final = re.compile(
 _LISTED: Final = re.compile(r"([A-Za-z])\)\s.{0,200}?(?<![A-Za-z0-9(])([A-Za-z])\)")
 _LONE: Final = re.compile(rf"{_ONE}[.:!]?")
 _DESCRIBED: Final = re.compile(
-    rf"(?:\(([A-Za-z])\)[.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.]))).*", re.DOTALL
+    rf"(?:\(([A-Za-z])\)[.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.])|\s+\((?=[^()]*\)$))).*"
+    r"|(?:\(([A-Z])\)|([A-Z]))\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice|one))?[.!]?",
+    re.DOTALL,
 )
 _RIGHT: Final = re.compile(
     r"\s(?:is|must be|would be)\s+(?:(?:the|clearly|therefore|thus|indeed)\s+){0,3}(?:(?:only|most|best|right|correct)\s+){0,2}"
@@ -50,24 +62,37 @@ _RIGHT_ONE: Final = re.compile(
     rf"|(?<!if )(?<!whether )\b(?i:{_NOUN})\s*(?:\(([A-Za-z])\)|([A-Za-z])))\s*$"
 )
 _RIGHT_NOUN: Final = r"(?:option|choice|one|response|alternative|letter|selection|pick)"
+_LAST_CAPITAL: Final = r"(?:(?-i:[A-Z])|\((?-i:[A-Z])\))\s*(?:[.!]\s|[.!]?$)"
 _CHOSEN: Final = re.compile(
-    rf"\b(?:correct|right|best|final|appropriate|my|our)\s+{_RIGHT_NOUN}\s*(?:\b(?:is|would be|must be)\b|:|-(?=\s))"
+    rf"\b(?:correct|right|best|final|appropriate|selected|chosen|my|our)\s+{_RIGHT_NOUN}\s*(?:\b(?:is|would be|must be)\b|:|-(?=\s))"
     r"|\b(?:I|we)(?:'d|'ll|\s(?:would|will|should|must))?\s(?:choose|chose|pick|picked|select|selected|go with|went with)\s"
-    rf"|\b(?:choose|pick|select|selecting|choosing)\s+(?={_NOUN}|\()|^\s{{0,8}}{_RIGHT_NOUN}\s*:"
-    r"|\b(?:opción|opcion|opção|alternativa|opzione|option)\s+(?:correcta|correta|corretta|correcte)\s+(?:es|é|è|est)\s"
-    r"|(?:[故应應以此而我可]|^)[选選][择擇]?:?",
+    rf"|\b(?:choose|pick|select|selecting|choosing)\s+(?={_NOUN}|\()|^\s{{0,8}}(?:{_RIGHT_NOUN}|correct)\s*:"
+    rf"|(?:^|[.:;,]\s{{1,2}}|\b(?:so|thus|therefore|hence|let us|let's),?\s)(?:choose|pick|select)\s(?={_LAST_CAPITAL})"
+    rf"|\bправильный\s+(?:ответ|вариант)\s*(?::|[-—]\s|(?=\s{_LAST_CAPITAL}))|정답(?=\s{_LAST_CAPITAL})|解答\s*:"
+    r"|\brichtige\s+(?:Option|Wahl|Alternative)\s+(?:ist|lautet)\s"
+    r"|\b(?:opción|opcion|opção|alternativa|opzione|option)\s+(?:correcta|correta|corretta|correcte)\s+(?:(?:es|é|è|est)\s|:|\s:)"
+    r"|(?:(?<![不没])[应應](?:[该該])?|(?<![不没])[故以此而我们們可题題]|^)[选選][择擇]?:?",
     re.IGNORECASE | re.MULTILINE,
 )
 _CHOSEN_WORD: Final = re.compile(
-    r"option|choice|letter|alternativ|response|one is|selection|select|pick|choose|choosing|chose|go with|went with|opci|opç|opzione|[选選]"
-    r"|Option|Choice|Letter|Alternativ|Response|Selection|Select|Pick|Choose|Opci|Opç|Opzione|CHOICE|OPTION"
+    r"option|choice|letter|alternativ|response|one is|selection|select|pick|choose|choosing|chose|go with|went with|opci|opç|opzione"
+    r"|정답|解答|равильн|[选選]"
+    r"|Option|Choice|Letter|Alternativ|Response|Selection|Select|Pick|Choose|Opci|Opç|Opzione|orrect\s?:|CHOICE|OPTION"
+)
+_CHINESE_RIGHT: Final = re.compile(
+    r"(?<![A-Za-z0-9和与及或果若设設非不])(?<![A-Za-z][,/])(?:\(([A-Za-z])\)|([A-Za-z]))\s?(?:[选選]?[项項])?\s?[是为為]?\s?(?:正[确確]|[对對]的)的?"
+    r"(?:答案|[选选選][项項])?(?=\s*(?:[.,;!]|$)|因)",
+    re.MULTILINE,
 )
 _WINDOW: Final = (30, 50)
 _BEFORE_LETTER: Final = re.compile(r"[\s:*#]*")
-_REJECTED: Final = r"(?:not|than|wrong|incorrect|eliminat\w*|exclud\w*|rules?|except)"
+_REJECTED: Final = r"(?:not|\w{2,6}n't|cannot|never|if|suppose|whether|than|wrong|incorrect|eliminat\w*|exclud\w*|rules?|except)"
 _CONCLUSION: Final = re.compile(
-    rf"(?:(?:so|thus|therefore|hence|it is|it's|that is|that's|this is),?\s+)+(?:the\s+)?(?:{_NOUN}\s+)?{_ONE}[.!]?"
-    rf"|(?:(?!\b{_REJECTED}\b).){{0,200}}?\b(?:is|be|to|with|matches|gives|so|therefore|thus|hence),?\s+(?:option|choice|answer)\s*{_ONE}[.!]?",
+    r"(?:(?:so|thus|therefore|hence|it is|it's|it must be|it has to be|it can only be|that is|that's|this is"
+    r"|(?:this|that|it|which) (?:matches|corresponds to)|(?:I|we) (?:think|believe|say|conclude)(?: that)?),?\s+)+"
+    rf"(?:the\s+)?(?:{_NOUN}\s+)?{_ONE}[.!]?"
+    rf"|(?:(?!\b{_REJECTED}\b).){{0,200}}?\b(?:is|be|to|with|matches|gives|so|therefore|thus|hence),?\s+(?:option|choice|answer)\s*{_ONE}[.!]?"
+    rf"|(?:(?!\b{_REJECTED}\b).){{0,200}}?\b(?:matches|corresponds to|corresponding to)\s+\(([A-Z])\)[.!]?",
     re.IGNORECASE,
 )
 _STATEMENT_CHARS: Final = 80
@@ -115,8 +140,13 @@ def _statements(plain: str) -> Iterator[tuple[int, frozenset[str]]]:
     for start, end in (*announcements(plain), *_choices(plain)):
         yield start, _letters_at(plain[end : end + _STATEMENT_CHARS].partition("\n")[0])
     for right in deque(_RIGHT.finditer(plain), maxlen=_STATEMENTS_READ):
-        subject = _RIGHT_ONE.search(plain[max(0, right.start() - _STATEMENT_CHARS) : right.start()].rpartition("\n")[2])
-        yield right.start(), _found(subject) if subject else frozenset()
+        line = plain[max(0, right.start() - _STATEMENT_CHARS) : right.start()].rpartition("\n")[2]
+        subject = _RIGHT_ONE.search(line)
+        letter = max(map(subject.start, range(1, subject.re.groups + 1))) if subject else 0
+        yield right.start(), _found(subject) if subject and not supposed(line, letter) else frozenset()
+    if not plain.isascii():
+        for right in deque(_CHINESE_RIGHT.finditer(plain), maxlen=_STATEMENTS_READ):
+            yield right.start(), frozenset() if supposed(plain, right.start()) else _found(right)
 
 
 def _choices(plain: str) -> Iterator[tuple[int, int]]:
@@ -125,7 +155,8 @@ def _choices(plain: str) -> Iterator[tuple[int, int]]:
     for word in deque(_CHOSEN_WORD.finditer(plain), maxlen=_STATEMENTS_READ):
         for phrase in _CHOSEN.finditer(plain, max(0, word.start() - before), word.end() + after):
             gap = _BEFORE_LETTER.match(plain, phrase.end())
-            yield phrase.start(), gap.end() if gap else phrase.end()
+            if not supposed(plain, phrase.start()):
+                yield phrase.start(), gap.end() if gap else phrase.end()
 
 
 def _letters_at(statement: str) -> frozenset[str]:

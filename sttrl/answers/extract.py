@@ -16,7 +16,7 @@ from sttrl.answers.response import announcements, tagged_answer, without_thinkin
 from sttrl.types import Answer, AnswerKind, FinishReason
 
 _BOX_TOKEN: Final = re.compile(
-    r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(?P<opens>\{)|(?P<bare>(?=[-+\d\\(\[|.$]|[A-Za-z](?![A-Za-z]|\s+[A-Za-z]{2}))"
+    r"\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])(?:\[[^\[\]\n]{0,40}\]){0,2}\s*(?:(?P<opens>\{)|(?P<bare>(?=[-+\d\\(\[|.$]|[A-Za-z](?![A-Za-z]|\s+[A-Za-z]{2}))"
     r"(?:\\[A-Za-z]+|\\[{}%$,;! ]|\{[^{}\n]{0,200}\}|(?!\s+[A-Za-z]{2})[^\\{}$\n]){1,200}))|\\.|[{}]",
     re.DOTALL,
 )
@@ -24,15 +24,27 @@ _STATEMENT_END: Final = re.compile(r"(?<!\bRs)(?<!\bsq)[.;!?](?=\s|\*|$)|,?\s(?:
 _MATHEMATICAL: Final = re.compile(r"[\d\\=+^]|^[A-Za-z]$")
 _WORD: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _FILLER: Final = re.compile(
-    r"(?:(?:simply|just|thus|therefore|hence|then|exactly|equal to|equals|given by|clearly|indeed|approximately|about"
+    r",?\s*(?:(?:simply|just|thus|therefore|hence|then|of course|in fact|donc|also|somit|portanto"
+    r"|exactly|equal to|equals|given by|clearly|indeed|approximately|about"
     r"|the (?:number|value|integer)),?\s+){1,3}",
     re.IGNORECASE,
 )
 _DELIMITERS: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _PHRASES_READ: Final = 16
 _WORDS_ALLOWED: Final = 4
-_FONT: Final = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|boldsymbol|bf|mbox|underline)(?![A-Za-z])\s*\{?")
-_LONE_LINE: Final = re.compile(r"[-+]?\\?[$£€₹]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+/\d+)\\?%?", re.ASCII)
+_FONT: Final = re.compile(
+    r"(?<![_^])(?<![_^]\{)\\(?:(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|tt)|boldsymbol|bm|bf|[mh]box|emph|underline)(?![A-Za-z])"
+    r"|(?:textcolor|color)\s*\{[^{}\n]{0,40}\})\s*\{?"
+)
+_WRITTEN_COMMA: Final = re.compile(r"(?<=\d)(?:\{,\}|\{?\\,\}?)(?=\d{3}(?!\d))", re.ASCII)
+_BOLD_OPENS: Final = re.compile(r"(?<![\w)}\]*])\*{2,3}(?=\S)", re.ASCII)
+_BOLD_CLOSES: Final = re.compile(r"\*{2,3}")
+_LONE_LINE: Final = re.compile(
+    r"(?:#### ?)?(?:[A-Za-z] ?= ?)?[-+]?\\?[$£€₹]?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\d+/\d+|\\[dt]?frac\{\d+\}\{\d+\})\\?%?", re.ASCII
+)
+_DISPLAYED: Final = (*(("$$", "$$"), (r"\[", r"\]")), *((rf"\begin{{{name}}}", rf"\end{{{name}}}") for name in (
+    "equation", "equation*", "align", "align*", "aligned", "gather", "gather*", "gathered", "split", "displaymath", "eqnarray", "eqnarray*",
+)))  # fmt: skip
 
 _FRACTION: Final = r"\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)|(?:\d{1,9}\s)?\d+\s?/\s?\d+"
 _DECIMAL: Final = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
@@ -60,7 +72,7 @@ def extract(text: str, kind: AnswerKind, finish: FinishReason, option_count: int
 
 
 def boxes(text: str) -> list[tuple[int, str]]:
-    r"""Start and content of every balanced ``\boxed{...}`` or ``\fbox{...}`` and of ``\boxed 5``, in the order in which they close."""
+    r"""Start and content of every balanced ``\boxed{}``, ``\fbox{}`` or ``\framebox{}`` and of ``\boxed 5``, in the order they close."""
     found: list[tuple[int, str]] = []
     open_braces: list[tuple[int, int] | None] = []
     for token in _BOX_TOKEN.finditer(text):
@@ -109,7 +121,13 @@ def _statements(text: str) -> Iterator[str]:
             match = _STATEMENT_END.search(text, start)
             stop, opening = (match.start() if match else len(text)), ""
         if stop > start:
-            yield text[start + len(opening) : stop].strip(" *")
+            yield _without_closing_stars(text, start, text[start + len(opening) : stop]).strip(" *")
+
+
+def _without_closing_stars(text: str, start: int, statement: str) -> str:
+    """The statement without the stars that end bold type, where that type began before the statement on its line."""
+    before = without_bold(text[max(text.rfind("\n", 0, start) + 1, start - 200) : start])
+    return _BOLD_CLOSES.sub("", statement, count=1) if _BOLD_OPENS.search(before + "x") else statement
 
 
 def _stated_mathematics(statement: str) -> str | None:
@@ -119,25 +137,50 @@ def _stated_mathematics(statement: str) -> str | None:
 
 
 def _stated_number(statement: str) -> str | None:
-    number = NUMBER.search(_FONT.sub(" ", statement).rpartition("=")[2])
+    number = NUMBER.search(_plain_numbers(statement).rpartition("=")[2])
     return number[0].strip() if number else None
 
 
 def _last_number(text: str) -> str | None:
-    latest = deque(NUMBER.finditer(text), maxlen=1)
+    latest = deque(NUMBER.finditer(_plain_numbers(text)), maxlen=1)
     return latest[0][0].strip() if latest else None
+
+
+def _plain_numbers(text: str) -> str:
+    r"""The text without fonts and colours and with one sign for thousands: ``\mathbf{12{,}000}`` holds 12,000."""
+    return _WRITTEN_COMMA.sub(",", _FONT.sub(" ", text))
 
 
 def _last_line(text: str) -> str | None:
     """A formula in display, or a number or formula that is the whole last line."""
     text = text.rstrip(" .\n*")
-    for opening, closing in (("$$", "$$"), (r"\[", r"\]")):
-        if text.endswith(closing):
-            start = text.rfind(opening, 0, len(text) - len(closing))
-            return _stated_mathematics(text[start + len(opening) : -len(closing)].strip()) if start >= 0 else None
+    inside = _displayed(text)
+    if inside is not None:
+        return _stated_mathematics(inside)
     line = text[text.rfind("\n") + 1 :].strip(" *")
     inside = _inside_delimiters(line)
-    return inside if inside != line or _LONE_LINE.fullmatch(line) else None
+    return inside if inside != line else line.lstrip("# ") if _LONE_LINE.fullmatch(line) else None
+
+
+def _displayed(text: str) -> str | None:
+    """The formula displayed at the end of the text, the last value of a chain over several rows; None where none is, "" for a system."""
+    for opening, closing in _DISPLAYED:
+        if text.endswith(closing):
+            start = text.rfind(opening, 0, len(text) - len(closing))
+            inside = text[start + len(opening) : -len(closing)].strip() if start >= 0 else ""
+            within = _displayed(inside)
+            return _chained(inside) if within is None else within
+    return None
+
+
+def _chained(formula: str) -> str:
+    """The last value of ``x &= 1+1 \\\\ &= 2``; rows with equations of their own are no one value."""
+    if "\\begin" in formula or not ("&" in formula or "\\\\" in formula):
+        return formula
+    first, *rows = (row.replace("&", "").strip() for row in formula.removesuffix("\\\\").split("\\\\"))
+    if not all(row.startswith("=") for row in rows):
+        return ""
+    return rows[-1].lstrip("= ") if rows else first
 
 
 def _inside_delimiters(text: str) -> str:

@@ -12,25 +12,41 @@ _THINKING: Final = re.compile(
 _SPECIAL: Final = re.compile(r"<\|(?!(?:begin|end)_of_thought)[A-Za-z_]{1,32}\|>|<｜[^<>]{1,32}｜>|</?s>|<(?:eos|pad|end_of_turn)>")
 _TAGGED: Final = re.compile(r"<(/?)(?:answer|Answer|ANSWER)>")
 
-_ASCII_NOUNS: Final = "answer respuesta reponse antwort resposta risposta antwoord svaret svar cevap jawabannya jawaban vastaus"
+_ASCII_NOUNS: Final = "answer respuesta reponse antwort resposta risposta antwoord svaret svar cevap jawabannya jawaban vastaus gabarito"
 _OTHER_NOUNS: Final = "réponse lösung ответ відповідь odpowiedź odpověď válasz απάντηση răspunsul răspuns"
-_UNCASED_NOUNS: Final = "đáp án|Đáp án|答案|正确选项|正確選項|答え|正解|정답|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ"
+_UNCASED_NOUNS: Final = (
+    "(?:đáp|Đáp) (?:án|số)|[cC]âu trả lời|答案|正[确確]的?[选選][项項]|答え|正解|정답|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ"
+)
 
 
 def _any_of(nouns: str, more: str = "") -> re.Pattern[str]:
     cased = "|".join(spelt for noun in nouns.split() for spelt in (noun, noun.capitalize(), noun.upper()))
-    return re.compile(rf"(?:{cased})\b{more}")  # no word boundary first: a pattern that begins with letters is found fast
+    # No word boundary first: a pattern that begins with letters is found fast.
+    return re.compile(rf"(?:{cased})\b|(?:Ans|ANS|ans(?!\s*=))\b\.?{more}")
 
 
 _NOUN: Final = _any_of(_ASCII_NOUNS)
 _NOUN_ANYWHERE: Final = _any_of(f"{_ASCII_NOUNS} {_OTHER_NOUNS}", f"|{_UNCASED_NOUNS}")
 _COPULAS: Final = (
-    r"\b(?:is|would be|must be|should be|will be|equals|es|est|ist|é|è|är|er|jest|adalah|là|este|είναι)\b"
-    r"|是|为|為|[选選]|は|은|는|هي|هو|היא|है|คือ"
+    r"\b(?:is|would be|must be|should be|will be|has to be|can only be|equals|es|est|ist|é|è|är|er|lautet|jest|adalah|là|este|είναι)\b"
+    r"|(?<=odpowiedź )to\b|是|为|為|[选選][择擇]?|は|은|는|هي|هو|היא|है|คือ"
 )
-_LEADS_TO: Final = re.compile(rf"(?:[^\n.:=]{{0,60}}?(?:{_COPULAS})|[\s*#]*[:=]|[ *]*(?:[-—]|\\to )(?=\s))[\s:*#]*", re.IGNORECASE)
+_ADJECTIVES: Final = r"(?:\s+(?:correct[aeo]?|corret[ao]|corrett[ao]|finale?|đúng|choice|option)\b)"
+_LEADS_TO: Final = re.compile(
+    rf"(?:[^\n.:=]{{0,60}}?(?:{_COPULAS})|{_ADJECTIVES}?[\s*#]*[:=](?!>)|(?<=ans\.)(?=\s)|(?<=[案答])\]"
+    r"|[ *]*(?:[-—]|[-=]{1,2}>|\\(?:to|Rightarrow) )(?=\s))[\s:*#]*",
+    re.IGNORECASE,
+)
 _HEADING_START: Final = re.compile(r"[ #*]*(?:the )?(?:(?:final|correct) )?", re.IGNORECASE)
 _HEADING_END: Final = re.compile(r"[ *]*\n[\s:*#]*")
+_SUPPOSED: Final = re.compile(
+    r"(?:\b(?:if|whether|unless|suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|untrue|false|doubt|never|cannot|not|not true"
+    r"|not (?:think|believe|say|mean))|n't|n't (?:think|believe|say|mean))\s+"
+    r"(?:that\s+)?(?:the\s+)?(?:(?:correct|right|final|best|option|choice)\s+){0,2}\(?$"
+    r"|(?:如果|假设|假設|若|并非|並非)\s*(?:选项|選項)?$",
+    re.IGNORECASE,
+)
+_SUPPOSED_CHARS: Final = 60
 _NOUNS_READ: Final = 64
 _HEADING_CHARS: Final = 40
 
@@ -43,7 +59,12 @@ def announcements(text: str) -> list[tuple[int, int]]:
     found = (_NOUN if text.isascii() else _NOUN_ANYWHERE).finditer(text)
     nouns = deque((noun for noun in found if not _joined(text, noun)), maxlen=_NOUNS_READ)
     ends = ((noun.start(), _LEADS_TO.match(text, noun.end()) or _heading(text, noun)) for noun in nouns)
-    return [(start, end.end()) for start, end in ends if end]
+    return [(start, end.end()) for start, end in ends if end and not supposed(text, start)]
+
+
+def supposed(text: str, start: int) -> bool:
+    """What begins at ``start`` is only supposed or denied: after "if", "suppose that", "it is not true that"."""
+    return _SUPPOSED.search(text[max(0, start - _SUPPOSED_CHARS) : start]) is not None
 
 
 def _joined(text: str, noun: re.Match[str]) -> bool:
