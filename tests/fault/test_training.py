@@ -131,7 +131,7 @@ def test_a_lost_engine_is_no_end_of_the_training(tmp_path: Path, judge: Judge) -
         with pytest.raises(EngineError):
             attempt(config, StandIn(Faults({place: EngineError("The sampler died.")})), judge)
         attempt(config, StandIn(), judge)
-        assert results(config.output_dir / str(config.run_name)) == results(tmp_path / "whole")
+        assert results(config.run.output_dir / str(config.run.run_name)) == results(tmp_path / "whole")
 
 
 def test_an_adapter_of_all_that_was_half_written_is_completed(tmp_path: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
