@@ -45,7 +45,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    assert mentioned == {*field_names(), "help", "version", "no_flag", "flag"}
+    assert mentioned == {*field_names(), "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
 
