@@ -64,7 +64,7 @@ def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, .
         raise UsageError(
             f"--model {name!r} is no folder here.", f"Give a hub id such as Qwen/Qwen2.5-Math-1.5B, a folder, or {_builtins()}."
         )
-    folder = _from_hub(repository, files, revision or named)
+    folder = _from_hub(repository, files, revision or named or None)
     return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
 
 

@@ -118,7 +118,7 @@ def configs(*changes: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def test_what_tells_runs_apart() -> None:
     runs = configs({"run_name": "a", "lr": 0.1, "ids": ["a"]}, {"run_name": "b", "lr": 0.2, "data_dir": "d", "seed": 1, "track": ["wandb"]})
-    assert differing_settings(runs) == ("lr", "ids", "seed")
+    assert differing_settings(runs) == ("ids", "lr", "seed")
     assert differing_settings(configs({})) == ()
     assert differing_settings(configs({"steps": 1, "voting_function": "energy"}, {"adaptation_method": "ttft"}))[0] == "adaptation_method"
 
@@ -262,8 +262,8 @@ def test_what_it_costs_stands_below_where_there_is_no_room_beside(folder: Path) 
     ]
     lines = report_sweep("votes", runs).table.splitlines()
     assert lines[2].split()[-7:] == ["base", "vote", "conf.", "adapted", "gain", "p", "maj@k"]
-    assert lines[6].split() == ["reward", "min_agreement", "stop_agreement", "tokens", "seconds", "seeds", "failed"]
-    assert lines[7].split() == ["agreement", "0.125", "0.75", "50", "6.7", "1", "0"]
+    assert lines[6].split() == ["stop_agreement", "min_agreement", "reward", "tokens", "seconds", "seeds", "failed"]
+    assert lines[7].split() == ["0.75", "0.125", "agreement", "50", "6.7", "1", "0"]
     assert max(map(len, lines)) <= SWEEP_WIDTH
 
 
@@ -280,7 +280,7 @@ def test_values_are_short_where_that_leaves_them_apart(folder: Path) -> None:
     alike = [run_in(folder, name, adapted(*SEED_0), model=f"{name}/m") for name in ("x", "y")]
     assert [row["label"] for row in rows_of(report_sweep("votes", alike))] == ["x/m", "y/m"]
     switches = [run_in(folder, str(on), adapted(*SEED_0), continuous=on, ids=ids) for on, ids in ((True, ("a", "b")), (False, ()))]
-    assert [row["label"] for row in rows_of(report_sweep("votes", switches))] == ["continuous yes, ids a+b", "continuous no, ids none"]
+    assert [row["label"] for row in rows_of(report_sweep("votes", switches))] == ["ids a+b, continuous yes", "ids none, continuous no"]
 
 
 # The files
@@ -295,7 +295,7 @@ def test_the_files_of_a_sweep(folders: list[Path], folder: Path) -> None:
     assert f"```\n{report.table}\n```" in page
     assert "`configs/sweeps/votes.yaml`" in page
     assert "2 cores" in page and "no CUDA, float32" in page and "torch 2.13.0" in page and "vllm" not in page
-    assert "dataset arithmetic-demo, model builtin/SmolLM2-135M-Instruct, steps 2, val_samples 4;" in page
+    assert "dataset arithmetic-demo, steps 2, val_samples 4, model builtin/SmolLM2-135M-Instruct;" in page
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -363,4 +363,4 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(example[1])
     runs = configs_of(read_sweep(file), ["--output_dir", "outputs"])
-    assert runs[0].output_dir / str(runs[0].run_name) == Path("outputs/votes/ttft-majority-seed0")
+    assert runs[0].run.output_dir / str(runs[0].run.run_name) == Path("outputs/votes/ttft-majority-seed0")

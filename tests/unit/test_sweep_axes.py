@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -212,8 +211,8 @@ def test_configurations_have_folders_of_their_own_and_flags_win(tmp_path: Path) 
     first = configs[0]
     assert (first.method.steps, first.method.continuous, first.data.ids, first.update.lr, first.run.seed) == (3, False, ("a", "b"), 1e-3, 0)
     assert [config.run.output_dir / str(config.run.run_name) for config in configs] == [Path("o/a") / name for name in names(sweep)]
-    assert configs[3] == dataclasses.replace(first, lr=None, seed=1, run_name="default_lr-seed1")
-    assert configs_of(sweep, [])[0].output_dir == RunConfig().run.output_dir / "a"
+    assert configs[3] == first.changed(lr=None, seed=1, run_name="default_lr-seed1")
+    assert configs_of(sweep, [])[0].run.output_dir == RunConfig().run.output_dir / "a"
 
 
 @pytest.mark.parametrize("flag", ["--seed=3", "--seed", "--no-continuous", "--run_name", "--run-name=x", "--config"])
