@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from sttrl.config import RunConfig
+from sttrl.config import ReinforcementSettings
 from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement, gap_sums, policy_loss
 from sttrl.objectives.registry import policy_loss_names
 from sttrl.types import Objective
@@ -98,7 +98,7 @@ BASE_G = [[-1.5, -1.0, -0.5], [-2.0], [-0.2, -0.1]]
 
 
 @pytest.mark.parametrize("policy_loss_name", [name for name in policy_loss_names() if name not in ("clip_cov", "kl_cov")])
-@pytest.mark.parametrize("aggregation", get_args(get_type_hints(RunConfig)["loss_aggregation"]))
+@pytest.mark.parametrize("aggregation", get_args(get_type_hints(ReinforcementSettings)["loss_aggregation"]))
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_parts_of_a_step_add_up_to_the_whole(policy_loss_name: str, aggregation: str, ranks: int) -> None:
     """Off-policy, with a KL term: passes are summed, ranks averaged. clip_cov and kl_cov choose among the tokens of a pass."""

@@ -11,11 +11,11 @@ import pytest
 from live_engine import OTHER_PROMPT_T
 from test_updates import OPEN, TEMPERATURE, batch_of, check_close, forked, gradients, group
 
-from sttrl.config import RunConfig
+from sttrl.config import ReinforcementSettings
 from sttrl.objectives.registry import policy_loss_names
 from sttrl.types import Measure
 
-AGGREGATIONS = get_args(get_type_hints(RunConfig)["loss_aggregation"])
+AGGREGATIONS = get_args(get_type_hints(ReinforcementSettings)["loss_aggregation"])
 SMALL = 8
 """Tokens of a pass that holds few of the responses of `group`."""
 CHOOSE_IN_A_PASS = ("clip_cov", "kl_cov")
