@@ -209,8 +209,7 @@ async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
             for start in starts:
                 group.create_task(start)
     except BaseExceptionGroup as several:
-        first = several.exceptions[0]
-        raise first from first.__cause__
+        raise (first := several.exceptions[0]) from first.__cause__
 
 
 def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], finished: set[str]) -> tuple[list[Problem], int, EngineParts]:

@@ -26,9 +26,7 @@ from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, sh
 from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
 from sttrl.engine.worker_group import SHARE_A_GPU, Role, Workers, start_workers
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
-from sttrl.types import (
-    DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, TrainGroup, UpdateStats,
-)  # fmt: skip
+from sttrl.types import DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, TrainGroup, UpdateStats
 
 MOST_REQUESTS = 1000
 CRITIC_STATE = "critic"
