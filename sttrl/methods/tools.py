@@ -11,21 +11,7 @@ from sttrl.engine.base import Policy
 from sttrl.methods.ballots import beside
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
-from sttrl.types import (
-    Ballots,
-    DeltaSpec,
-    Election,
-    Group,
-    HeldVote,
-    Measure,
-    Objective,
-    Problem,
-    Rollout,
-    Sampling,
-    Stat,
-    Step,
-    TokenStats,
-)  # fmt: skip
+from sttrl.types import Ballots, DeltaSpec, Election, Group, HeldVote, Measure, Objective, Problem, Rollout, Sampling, Stat, Step, TokenStats
 from sttrl.voting import VOTES, VoteConfig, stats_needed
 
 SeedSource = Callable[[Problem, str, int, int], tuple[int, ...]]
@@ -47,9 +33,8 @@ class Tools:
     @property
     def sampling(self) -> Sampling:
         """How the samples that vote are taken."""
-        return Sampling(
-            temperature=self.config.sampling.temp, top_p=self.config.sampling.top_p, max_tokens=self.config.sampling.max_response_tokens
-        )
+        chosen = self.config.sampling
+        return Sampling(temperature=chosen.temp, top_p=chosen.top_p, max_tokens=chosen.max_response_tokens)
 
     @property
     def objective(self) -> Objective:
