@@ -11,7 +11,21 @@ from sttrl.engine.base import Policy
 from sttrl.methods.ballots import beside
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
-from sttrl.types import Ballots, DeltaSpec, Election, Group, HeldVote, Measure, Objective, Problem, Rollout, Sampling, Stat, Step, TokenStats
+from sttrl.types import (
+    Ballots,
+    DeltaSpec,
+    Election,
+    Group,
+    HeldVote,
+    Measure,
+    Objective,
+    Problem,
+    Rollout,
+    Sampling,
+    Stat,
+    Step,
+    TokenStats,
+)
 from sttrl.voting import VOTES, VoteConfig, stats_needed
 
 SeedSource = Callable[[Problem, str, int, int], tuple[int, ...]]
