@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from learner_tools import micro_batches_of
 from live_engine import OTHER_PROMPT_T
 from test_updates import OPEN, TEMPERATURE, batch_of, check_close, forked, gradients, group
 
@@ -23,24 +22,13 @@ CHOOSE_IN_A_PASS = ("clip_cov", "kl_cov")
 SPLIT_ALIKE = [name for name in policy_loss_names() if name not in CHOOSE_IN_A_PASS]
 
 
-@contextmanager
-def passes_of(learner: Any, tokens: int) -> Iterator[None]:
-    """Another bound on the response tokens of one pass."""
-    before = learner.settings
-    learner.settings = replace(before, micro_batch_tokens=tokens)
-    try:
-        yield
-    finally:
-        learner.settings = before
-
-
 @pytest.mark.parametrize("policy_loss", SPLIT_ALIKE)
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_accumulated_is_the_whole_batch(lora_learner: Any, policy_loss: str, aggregation: str) -> None:
     objective = replace(OPEN, policy_loss=policy_loss, loss_aggregation=aggregation, horizon=7)
     with forked(lora_learner) as name:
         whole = gradients(lora_learner, name, batch_of(group()), objective)
-        with passes_of(lora_learner, SMALL):
+        with micro_batches_of(lora_learner, SMALL):
             check_close(gradients(lora_learner, name, batch_of(group()), objective), whole)
             assert lora_learner.update(name, batch_of(group()), objective).micro_batches > 2
 
@@ -52,7 +40,7 @@ def test_what_is_said_of_an_update_is_the_same_however_it_is_split(lora_learner:
     for tokens in (4096, SMALL):
         with forked(lora_learner, lr=0.02) as name:
             lora_learner.update(name, batch_of(group()), objective)
-            with passes_of(lora_learner, tokens):
+            with micro_batches_of(lora_learner, tokens):
                 found.append(lora_learner.update(name, batch_of(group()), objective))
     whole, split = found
     assert split.micro_batches > whole.micro_batches and 0 < whole.clip_fraction < 1 and whole.kl_to_base > 0
