@@ -122,7 +122,7 @@ def run(command: Sequence[str], timeout_s: int) -> tuple[Path | None, int, Memor
     """The main job, in this process as the command line would do it: the run folder (None: wrong flags), exit code, memory."""
     from sttrl import cli
     from sttrl.errors import SttrlError
-    from sttrl.run.folder import run_folder
+    from sttrl.ledger.folder import run_folder
 
     try:
         folder = run_folder(cli.parse_run(command))
@@ -138,7 +138,7 @@ def run(command: Sequence[str], timeout_s: int) -> tuple[Path | None, int, Memor
 
 def measured(folder: Path, watch: MemoryWatch, device: str) -> dict[str, str]:
     """The rows of the table, from the run folder."""
-    from sttrl.run.journal import read_finished
+    from sttrl.ledger.journal import read_finished
 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))

@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--save", action="store_true", help="also keep the table under benchmarks/results")
     given = parser.parse_args()
-    from sttrl.answers import Judge
+    from sttrl.questions.answers import Judge
 
     judge, rows = Judge(), list[list[str]]()
     try:

@@ -42,7 +42,7 @@ def main() -> None:
         asyncio.run(measure(given.measure, settings_of(given.model, given.dtype, given.rows), given.tokens))
         return
     from sttrl.engine.environment import choose_dtype
-    from sttrl.engine.sampler import environment
+    from sttrl.engine.vllm.sampler import environment
 
     dtype = choose_dtype(given.dtype, "cpu")
     variables = os.environ | environment(settings_of(given.model, dtype, given.rows), len(os.sched_getaffinity(0)))
@@ -110,7 +110,7 @@ async def measure(which: str, settings: EngineSettings, tokens: int) -> None:
     from vllm.sampling_params import RequestOutputKind
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from sttrl.engine.generation import Generation, engine_args
+    from sttrl.engine.vllm.generation import Generation, engine_args
     from sttrl.types import Sampling
 
     prompt = list(range(100, 145))

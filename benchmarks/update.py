@@ -32,12 +32,12 @@ def main() -> None:
     given = parser.parse_args()
     from sttrl.engine.environment import choose_dtype
     from sttrl.engine.processes import SHARED_CORES
-    from sttrl.engine.worker_group import alone
+    from sttrl.engine.verl.worker_group import alone
 
     place = tempfile.TemporaryDirectory()
     os.environ |= {"VERL_PLATFORM": "cpu", **SHARED_CORES, **alone(Path(place.name, "meeting"))}
     dtype = choose_dtype(given.dtype, "cpu")
-    from sttrl.engine.worker import PASS_TOKENS
+    from sttrl.engine.verl.worker import PASS_TOKENS
 
     limit = matmul_limit(dtype)
     lora, rows = learner(given.model, dtype, 16), list[list[str]]()
@@ -77,8 +77,8 @@ def main() -> None:
 def learner(name: str, dtype: Any, rank: int) -> Any:
     """A learner in this process."""
     from sttrl.engine.base import EngineSettings
-    from sttrl.engine.learner import Learner
     from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
+    from sttrl.engine.verl.learner import Learner
 
     folder = model_folder(name, False)
     settings = EngineSettings(

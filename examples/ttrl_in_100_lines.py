@@ -11,14 +11,15 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
-from sttrl.answers import Judge
-from sttrl.data import SourceSpec, build_problems, questions, read_table
-from sttrl.data.labels import labels
+from sttrl.data import SourceSpec, questions, read_table
 from sttrl.engine.base import EngineSettings, Policy
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
+from sttrl.ledger.seeds import seed_of
 from sttrl.objectives.advantages import Evidence, advantages
-from sttrl.run.seeds import seed_of
+from sttrl.questions import build_problems
+from sttrl.questions.answers import Judge
+from sttrl.questions.labels import labels
 from sttrl.types import Ballots, DeltaSpec, Group, Objective, Problem, Sampling, TrainBatch, TrainGroup
 from sttrl.voting import VoteConfig, majority
 

@@ -71,7 +71,7 @@ install_lock() {
 import_once() {
   local module pid pids=() broken=0
   say "importing it for the first time"
-  for module in sttrl.engine.generation sttrl.engine.learner; do
+  for module in sttrl.engine.vllm.generation sttrl.engine.verl.learner; do
     env -u PYTHONDONTWRITEBYTECODE VERL_PLATFORM=cpu "$python" -c "import $module" >"$venv/import-$module.log" 2>&1 &
     pids+=($!)
   done

@@ -17,9 +17,9 @@ import sttrl
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
+from sttrl.config.yaml_settings import flags_from, flags_of
 from sttrl.errors import JournalError, SttrlError, UsageError, disk_fault
-from sttrl.run.axes import Sweep, SweepRun, read_sweep
-from sttrl.settings import flags_from, flags_of
+from sttrl.sweep.axes import Sweep, SweepRun, read_sweep
 
 if TYPE_CHECKING:
     from sttrl.data import Table
@@ -231,7 +231,8 @@ def report_command(arguments: Sequence[str]) -> None:
 def data_command(arguments: Sequence[str]) -> None:
     """``data D``"""
     chosen = parse(DataArguments, arguments[1:], command="data")
-    from sttrl.data import SourceSpec, describe, read_table
+    from sttrl.data import SourceSpec, read_table
+    from sttrl.questions import describe
 
     spec = SourceSpec(
         dataset=chosen.dataset,
@@ -254,8 +255,9 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
             raise UsageError(f"--{name} does nothing without --model.", "Give the model whose prompt is to be shown.")
     if chosen.model is None or not table.dataset.printable:
         return None
-    from sttrl.data import build_problem, questions
+    from sttrl.data import questions
     from sttrl.launch import tokenizer_of
+    from sttrl.questions import build_problem
 
     tokenizer = tokenizer_of(chosen.model, chosen.trust_remote_code)
     problem = build_problem(

@@ -15,20 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sttrl.answers import Judge
 from sttrl.config import ReinforcementSettings, RunConfig, to_plain
 from sttrl.config.template import template_settings
-from sttrl.data import Table, build_problems, questions, read_table
+from sttrl.data import Table, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype, describe_environment
 from sttrl.errors import EngineError, JournalError, QuestionsFailedError, StepError, UsageError
-from sttrl.run.files import unwritable, write_json, write_text
-from sttrl.run.folder import ENVIRONMENT, attempts, begun_dtype, begun_revisions, check_owner, claim, run_folder, source_of, withdraw
-from sttrl.run.journal import JOURNAL, Journal, read_finished
+from sttrl.ledger.files import unwritable, write_json, write_text
+from sttrl.ledger.folder import ENVIRONMENT, attempts, begun_dtype, begun_revisions, check_owner, claim, run_folder, source_of, withdraw
+from sttrl.ledger.journal import JOURNAL, Journal, read_finished
+from sttrl.questions import build_problems
+from sttrl.questions.answers import Judge
 from sttrl.types import Problem, Question
 
 if TYPE_CHECKING:
-    from sttrl.run.records import StepRecord
+    from sttrl.ledger.records import StepRecord
     from sttrl.run.runner import Runner
 
 QUIET = {
@@ -61,7 +62,7 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None = None)
 
     Raises `QuestionsFailedError` at the very end when questions failed.
     """
-    from sttrl.report.sweep import report_sweep
+    from sttrl.sweep.table import report_sweep
 
     # Of the plans only this is kept: each has a tokenizer of its own.
     needs = [plan.parts.settings for config in configs if (plan := plan_of(config, *selection(config))) is not None and plan.problems]

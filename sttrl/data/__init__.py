@@ -1,14 +1,12 @@
-"""Data sets: where they come from, their rows, and the prompts made of them.
+"""Data sets: where they come from, and their rows.
 
-Light to import: pyarrow, datasets and a tokenizer are reached when needed. The labels have a door of their own,
-``sttrl.data.labels``, which sttrl.report alone goes through.
+Light to import: pyarrow and datasets are reached when needed. The labels of text questions have a door of their own,
+``sttrl.questions.labels``, which sttrl.report alone goes through.
 """
 
 from __future__ import annotations
 
-from sttrl.data.check import describe
 from sttrl.data.ids import folder_name
-from sttrl.data.prompts import BuiltProblems, build_problem, build_problems
 from sttrl.data.registry import DATASETS, NamedDataset
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.data.table import OnBadRow, SkippedRow, Table, questions
@@ -16,16 +14,12 @@ from sttrl.data.tokens import Tokenizer
 
 __all__ = [
     "DATASETS",
-    "BuiltProblems",
     "NamedDataset",
     "OnBadRow",
     "SkippedRow",
     "SourceSpec",
     "Table",
     "Tokenizer",
-    "build_problem",
-    "build_problems",
-    "describe",
     "folder_name",
     "questions",
     "read_table",

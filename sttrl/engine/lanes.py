@@ -21,10 +21,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
 from sttrl.engine.failures import LONGEST, one_line, short_of_memory, starting
-from sttrl.engine.noise_keys import BIAS_FILE
+from sttrl.engine.names import BIAS_FILE
 from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
-from sttrl.engine.sampler import PolicyKey, Sampled, Sampler, environment
-from sttrl.engine.worker_group import SHARE_A_GPU, Role, Workers, start_workers
+from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, Workers, start_workers
+from sttrl.engine.vllm.records import PolicyKey, Sampled
+from sttrl.engine.vllm.sampler import Sampler, environment
 from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
 from sttrl.types import DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, TrainGroup, UpdateStats
 

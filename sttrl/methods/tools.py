@@ -8,6 +8,7 @@ from functools import partial
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
+from sttrl.ledger.seeds import SeedSource
 from sttrl.methods.ballots import beside
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
@@ -27,9 +28,6 @@ from sttrl.types import (
     TokenStats,
 )
 from sttrl.voting import VOTES, VoteConfig, stats_needed
-
-SeedSource = Callable[[Problem, str, int, int], tuple[int, ...]]
-"""(problem, purpose, step, n) -> n seeds, the same in every run with the same run seed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sttrl.ledger.records import FinishedQuestion, PollName, PollRecord, elected
 from sttrl.report.labels import Grades, Verdicts
 from sttrl.report.safe import shown, shown_text
 from sttrl.report.texts import QuestionTexts, Sample, Texts, verdict_of
-from sttrl.run.records import FinishedQuestion, PollName, PollRecord, elected
 
 SIDES: Final[tuple[tuple[PollName, str], ...]] = (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted"))
 """The polls that answer, and what they are called."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, Final
 
+from sttrl.ledger.folder import setting_name
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.layout import NOTHING, aligned, broken, named, p_value_or_nothing, page, with_interval
 from sttrl.report.metrics import METRICS, QuestionScore, score_questions
 from sttrl.report.statistics import Interval, interval_of_gain, p_value_of_gain
 from sttrl.report.tables import ROWS, facts, metric_cell
-from sttrl.run.folder import setting_name
-from sttrl.run.records import FinishedQuestion
 
 COMPARABLE: Final = (
     "dataset", "question_column", "answer_column", "answer_kind", "limit", "ids", "val_samples", "val_temp", "val_top_p",

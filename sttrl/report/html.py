@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.cards import CARD_STYLE, question_cards
 from sttrl.report.figures import curve, interval_bars, sparkline
 from sttrl.report.labels import Grades, Verdicts
@@ -17,7 +18,6 @@ from sttrl.report.metrics import METRICS, QuestionScore, score_questions
 from sttrl.report.safe import shown
 from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, vote_remark
 from sttrl.report.texts import NO_TEXTS, Texts
-from sttrl.run.records import FinishedQuestion
 
 _STYLE: Final = """
 :root{color-scheme:light dark;

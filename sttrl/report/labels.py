@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sttrl.answers import NoVerdict
-from sttrl.data.labels import labels as labels_of
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.data.table import Table
-from sttrl.run.files import write_text
-from sttrl.run.records import BallotsRecord, FinishedQuestion
+from sttrl.ledger.files import write_text
+from sttrl.ledger.records import BallotsRecord, FinishedQuestion
+from sttrl.questions.answers import NoVerdict
+from sttrl.questions.labels import labels as labels_of
 from sttrl.types import AnswerKind
 
 GRADES_FILE: Final = "grades.json"
@@ -30,7 +30,7 @@ Verdicts = Mapping[str, bool | None]
 
 
 class Equality(Protocol):
-    """The part of `sttrl.answers.Judge` that grading needs."""
+    """The part of `sttrl.questions.answers.Judge` that grading needs."""
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
         """Whether two answers are equal; None when one is too much for the judge. Raises `NoVerdict` when the machine was too busy."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sttrl.run.records import POLL_NAMES, FinishedQuestion, PollRecord, StepRecord
+from sttrl.ledger.records import POLL_NAMES, FinishedQuestion, PollRecord, StepRecord
 
 UPDATE_METRICS: Final = {
     "loss": "update/loss",

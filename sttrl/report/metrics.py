@@ -9,8 +9,8 @@ from math import comb
 from statistics import fmean
 from typing import Final, Literal
 
+from sttrl.ledger.records import BallotsRecord, FinishedQuestion, PollRecord, StepRecord
 from sttrl.report.labels import Grades, Verdicts
-from sttrl.run.records import BallotsRecord, FinishedQuestion, PollRecord, StepRecord
 from sttrl.types import QuestionStatus, StopReason
 
 METRICS: Final = ("greedy", "mean@k", "maj@k", "pass@k")

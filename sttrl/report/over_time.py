@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final
 
+from sttrl.ledger.records import FinishedQuestion, PollRecord
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import QuestionScore, VoteScore, score_poll
-from sttrl.run.records import FinishedQuestion, PollRecord
 
 EVALUATED: Final = ("mean@k", "maj@k")
 """What is said of an evaluation."""

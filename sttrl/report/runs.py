@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttrl.answers import Judge
 from sttrl.data import read_table
 from sttrl.errors import DataError
+from sttrl.ledger.folder import attempts, read_config, source_of
+from sttrl.ledger.journal import read_finished
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.questions.answers import Judge
 from sttrl.report.comparison import ComparedRun, compare_table
 from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, labels_in
 from sttrl.report.tables import before_after_table
 from sttrl.report.texts import read_texts
 from sttrl.report.write import write_report
-from sttrl.run.folder import attempts, read_config, source_of
-from sttrl.run.journal import read_finished
-from sttrl.run.records import FinishedQuestion
 from sttrl.run.timing import added
 
 

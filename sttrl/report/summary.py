@@ -9,11 +9,11 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final, get_args
 
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import METRICS, ROW_NAMES, PollScore, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
 from sttrl.report.over_time import over_time
 from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
-from sttrl.run.records import FinishedQuestion
 from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2

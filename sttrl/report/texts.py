@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
+from sttrl.ledger.records import BallotsRecord, FinishedQuestion, PollName
+from sttrl.ledger.rollouts import rollouts_file
 from sttrl.report.labels import Grades, Labels, Verdicts
-from sttrl.run.records import BallotsRecord, FinishedQuestion, PollName
-from sttrl.run.rollouts import rollouts_file
 
 SAMPLES: Final = 3
 """Samples of a poll that are shown, the first ones."""

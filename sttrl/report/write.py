@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sttrl.ledger.files import write_text
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.html import report_page
 from sttrl.report.labels import Grades
 from sttrl.report.lines import metrics_lines, results_lines
 from sttrl.report.summary import summarise
 from sttrl.report.texts import NO_TEXTS, Texts
-from sttrl.run.files import write_text
-from sttrl.run.records import FinishedQuestion
 
 
 def write_report(

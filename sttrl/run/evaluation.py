@@ -8,9 +8,9 @@ from math import ceil, sqrt
 from statistics import fmean, pstdev
 
 from sttrl.engine.base import Policy
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollName, PollRecord, StepRecord
 from sttrl.methods import Tools
 from sttrl.methods.ballots import first
-from sttrl.run.records import BallotsRecord, ElectionRecord, PollName, PollRecord, StepRecord
 from sttrl.types import Ballots, DeltaSpec, Election, Group, Poll, Problem, Rollout, Sampling, Step, TokenStats
 from sttrl.voting import confidence_vote
 

@@ -13,19 +13,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, StepError, SttrlError, disk_fault
+from sttrl.ledger.files import make_folder, settle_folder, unwritable, write_text
+from sttrl.ledger.journal import Journal
+from sttrl.ledger.records import PollName, PollRecord, QuestionRecord, StepRecord, elected
+from sttrl.ledger.rollouts import write_rollouts
+from sttrl.ledger.seeds import seed_source
 from sttrl.methods import METHODS, DatasetMethod, Method, Tools
+from sttrl.questions.answers import Judge
 from sttrl.run.evaluation import BASE, budget_of, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
-from sttrl.run.files import make_folder, settle_folder, unwritable, write_text
-from sttrl.run.journal import Journal
-from sttrl.run.records import PollName, PollRecord, QuestionRecord, StepRecord, elected
-from sttrl.run.rollouts import write_rollouts
 from sttrl.run.seats import Seats
-from sttrl.run.seeds import seed_source
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
 from sttrl.types import Ballots, Group, Poll, Problem, QuestionStatus, Step, StopReason

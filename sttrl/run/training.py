@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sttrl.engine.base import Policy
+from sttrl.ledger.journal import read_journal
+from sttrl.ledger.records import EndRecord, EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord, elected
+from sttrl.ledger.rollouts import add_rollouts, write_rollouts
 from sttrl.methods import DatasetMethod
 from sttrl.run.evaluation import BASE, evaluate, poll_record, vote_same_tokens
-from sttrl.run.journal import read_journal
-from sttrl.run.records import EndRecord, EvaluationRecord, PollName, PollRecord, QuestionRecord, StepRecord, elected
-from sttrl.run.rollouts import add_rollouts, write_rollouts
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.types import Poll, Problem, QuestionStatus
 

@@ -14,9 +14,9 @@ from types import ModuleType
 import pytest
 
 from sttrl.config import RunConfig, to_plain
+from sttrl.ledger.journal import Journal
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 from sttrl.report.runs import report_run
-from sttrl.run.journal import Journal
-from sttrl.run.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 TTRL = ROOT / "examples" / "ttrl_in_100_lines.py"
@@ -51,9 +51,8 @@ def test_ttrl_in_100_lines_finds_all_it_imports_and_its_questions() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_ttrl_in_100_lines_runs() -> None:
-    done = run_script(TTRL, "--epochs", "1", "--votes", "8", "--tokens", "8", timeout_s=150)
+    done = run_script(TTRL, "--epochs", "1", "--votes", "8", "--tokens", "8", timeout_s=500)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len([line for line in lines if re.fullmatch(r"epoch 1  \S+ +elected \S+, agreement [01]\.\d\d", line)]) == 3
@@ -62,7 +61,7 @@ def test_ttrl_in_100_lines_runs() -> None:
 
 
 def test_gpu_check_says_what_is_missing_without_a_gpu() -> None:
-    done = run_script(GPU_CHECK, timeout_s=60, CUDA_VISIBLE_DEVICES="")
+    done = run_script(GPU_CHECK, timeout_s=300, CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("gpu_check cannot run here:\n- --device cuda, and no NVIDIA GPU is visible.")
     assert "Traceback" not in done.stderr
@@ -71,14 +70,14 @@ def test_gpu_check_says_what_is_missing_without_a_gpu() -> None:
 def test_gpu_check_says_what_is_missing_without_packages(tmp_path: Path) -> None:
     """A Python without anything installed: -S hides site-packages."""
     command = [sys.executable, "-S", str(GPU_CHECK)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 4
     assert "Not installed: torch" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_gpu_check_passes_a_wrong_flag_to_the_run() -> None:
-    done = run_script(GPU_CHECK, "--device", "cpu", "--stepz", "3", timeout_s=60)
+    done = run_script(GPU_CHECK, "--device", "cpu", "--stepz", "3", timeout_s=300)
     assert done.returncode == 2
     assert "--stepz" in done.stderr
 

@@ -12,8 +12,8 @@ from sttrl import cli, errors, types
 from sttrl.cli import parse_run
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
-from sttrl.run import records
-from sttrl.run.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger import records
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 
 
 def test_exit_codes_are_frozen() -> None:

@@ -37,7 +37,7 @@ def locked_pins() -> dict[str, str]:
 def run_python(code: str, folder: Path, **environment: str) -> str:
     """Return the last line that ``code`` prints, run by this Python in ``folder`` as a user would run it there."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -66,7 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     ignored = shutil.ignore_patterns(".git", ".venv*", "outputs", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--wheel-dir", str(target), str(source)], check=True, timeout=120, stdin=subprocess.DEVNULL)
+    subprocess.run([*command, "--wheel-dir", str(target), str(source)], check=True, timeout=300, stdin=subprocess.DEVNULL)
     (built,) = target.glob("*.whl")
     return zipfile.ZipFile(built)
 
@@ -85,13 +85,13 @@ def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
     wanted = {path for pattern in ("*.py", "*.yaml", "py.typed") for path in (ROOT / "sttrl").rglob(pattern)}
     missing = {str(path.relative_to(ROOT)) for path in wanted} - set(wheel.namelist())
     assert not missing, "a folder without __init__.py, or a data file that pyproject.toml does not name"
-    assert {f"sttrl/engine/verl_config/{name}.yaml" for name in ("cpu", "gpu")} <= set(wheel.namelist())
+    assert {f"sttrl/engine/verl/config/{name}.yaml" for name in ("cpu", "gpu")} <= set(wheel.namelist())
 
 
 def test_wheel_declares_command_plugin_and_licence(wheel: zipfile.ZipFile) -> None:
     assert read_dist_info(wheel, "entry_points.txt").split("\n\n") == [
         "[console_scripts]\nsttrl = sttrl.cli:main",
-        "[verl.plugins]\nsttrl = sttrl.engine.platforms\n",
+        "[verl.plugins]\nsttrl = sttrl.engine.cpu.platform\n",
     ]
     assert "License-Expression: Apache-2.0" in read_dist_info(wheel, "METADATA")
     assert "Apache License" in read_dist_info(wheel, "licenses/LICENSE")
@@ -128,7 +128,7 @@ def look():
     from verl.plugin.platform import PlatformRegistry
     return f"{verl.__file__} {'cpu' in PlatformRegistry.registered_names()}"
 try:
-    print(ray.get(look.remote(), timeout=90))
+    print(ray.get(look.remote(), timeout=300))
 finally:
     ray.shutdown()
 """
@@ -137,7 +137,7 @@ finally:
 
 def test_program_is_the_same_in_the_verl_folder() -> None:
     said = [
-        subprocess.run([sys.executable, "main.py", "--help"], cwd=ROOT / folder, capture_output=True, text=True, timeout=60)
+        subprocess.run([sys.executable, "main.py", "--help"], cwd=ROOT / folder, capture_output=True, text=True, timeout=300)
         for folder in (".", "verl")
     ]
     assert said[0].returncode == said[1].returncode == 0, said[0].stderr + said[1].stderr
@@ -190,7 +190,7 @@ def test_environment_is_the_locked_one() -> None:
 
 @pytest.mark.usefixtures("in_cpu_environment")
 def test_pip_check_complains_of_nothing_but_what_was_left_out() -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=300)
     complaints = done.stdout.splitlines()
     assert {re.sub(r".* requires (\S+), which is not installed\.", r"\1", line) for line in complaints} == LEFT_OUT
 

@@ -10,10 +10,10 @@ from saying import ROOT, Said, complaint
 
 from sttrl.cli import main
 from sttrl.config import RunConfig, to_plain
-from sttrl.run.files import write_json
-from sttrl.run.folder import CONFIG
-from sttrl.run.journal import JOURNAL, Journal
-from sttrl.run.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.files import write_json
+from sttrl.ledger.folder import CONFIG
+from sttrl.ledger.journal import JOURNAL, Journal
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 
 
 def election(answer: str, share: float, samples: int) -> ElectionRecord:

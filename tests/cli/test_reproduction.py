@@ -17,9 +17,10 @@ import yaml
 
 from sttrl.cli import configs_of, parse_run
 from sttrl.config import RunConfig, to_plain
-from sttrl.data import build_problems, questions, read_table
-from sttrl.run.axes import read_sweep
-from sttrl.run.folder import source_of
+from sttrl.data import questions, read_table
+from sttrl.ledger.folder import source_of
+from sttrl.questions import build_problems
+from sttrl.sweep.axes import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
@@ -168,7 +169,7 @@ def said_by(script: Path, *flags: str, cwd: Path, **environment: str) -> dict[st
     """What a script asks Python to do."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHON"}
     command = ["bash", str(script), *flags]
-    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said

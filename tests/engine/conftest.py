@@ -21,9 +21,9 @@ def local_learner(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import torch
     from torch import distributed
 
-    from sttrl.engine.critic import Critic
-    from sttrl.engine.learner import Learner
-    from sttrl.engine.worker_group import alone
+    from sttrl.engine.verl.critic import Critic
+    from sttrl.engine.verl.learner import Learner
+    from sttrl.engine.verl.worker_group import alone
 
     rank = alone(tmp_path_factory.mktemp("ranks") / "meeting")
 
@@ -57,7 +57,7 @@ def full_learner(local_learner: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session", params=["lora", "full"])
 def critic(local_learner: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
     """A critic of each kind of fork."""
-    from sttrl.engine.critic import Critic
+    from sttrl.engine.verl.critic import Critic
 
     return local_learner(Critic, lora_rank=8 if request.param == "lora" else 0)
 

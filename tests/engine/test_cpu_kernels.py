@@ -13,9 +13,9 @@ from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
-from sttrl.engine import cpu_kernels
-from sttrl.engine.cpu_kernels import CpuPolicyWeights, FusedRMSNorm, SiluAndMulInPlace
-from sttrl.engine.generation import engine_args
+from sttrl.engine.cpu import kernels as cpu_kernels
+from sttrl.engine.cpu.kernels import CpuPolicyWeights, FusedRMSNorm, SiluAndMulInPlace
+from sttrl.engine.vllm.generation import engine_args
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
 WIDTH = 576

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from sttrl import launch
 from sttrl.engine.lanes import ask_all
 from sttrl.engine.processes import family
-from sttrl.engine.sampler import Sampler
+from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError
 from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainBatch, TrainGroup
 

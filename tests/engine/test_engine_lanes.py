@@ -16,13 +16,13 @@ from live_engine import EngineHouse, living, settings_for
 from method_runs import settled
 
 from sttrl import launch
-from sttrl.answers import Judge
 from sttrl.engine.lanes import Lane, RayEngine, check_gpus
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.processes import family
 from sttrl.errors import EngineError
-from sttrl.run.folder import claim
-from sttrl.run.journal import Journal, read_finished
+from sttrl.ledger.folder import claim
+from sttrl.ledger.journal import Journal, read_finished
+from sttrl.questions.answers import Judge
 from sttrl.run.runner import Runner
 
 LIMIT = 6

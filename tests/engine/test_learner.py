@@ -45,7 +45,7 @@ def test_a_lone_rank_shards_what_it_trains_and_leaves_the_frozen_base_where_it_i
 def test_packing_is_refused_where_a_response_scores_differently(
     lora_learner: Any, monkeypatch: pytest.MonkeyPatch, wrong: str | None
 ) -> None:
-    from sttrl.engine import packing
+    from sttrl.engine.verl import packing
 
     right = packing.layout_of
 
@@ -67,7 +67,7 @@ def test_packing_is_refused_where_a_response_scores_differently(
 
 
 def test_groups_of_many_lengths_are_computed_in_few_shapes(lora_learner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sttrl.engine.training_engine import SHAPES
+    from sttrl.engine.verl.training_engine import SHAPES
 
     shapes, prepare = set[int](), lora_learner.engine.prepare_model_inputs
 

@@ -15,8 +15,8 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
-from sttrl.engine.noise import DRAWS, SeededSampling, choose
-from sttrl.engine.noise_keys import EXTRA_KEY
+from sttrl.engine.names import EXTRA_KEY
+from sttrl.engine.vllm.noise import DRAWS, SeededSampling, choose
 
 V = 17
 

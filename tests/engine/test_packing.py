@@ -9,9 +9,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from sttrl.engine import attention
-from sttrl.engine.attention import LAYOUT, attend
-from sttrl.engine.packing import Packed, distinct_inputs, pack, tree_of
+from sttrl.engine.verl import attention
+from sttrl.engine.verl.attention import LAYOUT, attend
+from sttrl.engine.verl.packing import Packed, distinct_inputs, pack, tree_of
 
 
 def mask_of(packed: Packed) -> torch.Tensor:

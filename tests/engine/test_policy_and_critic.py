@@ -14,7 +14,7 @@ from learner_tools import OPEN, batch, same, spec, state
 from live_engine import settings_for
 
 from sttrl.engine.lanes import Fork, Lane
-from sttrl.engine.worker_group import Workers
+from sttrl.engine.verl.worker_group import Workers
 from sttrl.errors import DivergedError, OutOfMemoryError
 from sttrl.types import TrainBatch
 
@@ -36,7 +36,7 @@ class InProcess:
 @pytest.fixture(params=["lora", "full"])
 def workers(request: pytest.FixtureRequest, local_learner: Callable[..., Any]) -> Iterator[tuple[Any, Any]]:
     """A learner and a critic of each kind of fork, with an open fork."""
-    from sttrl.engine.critic import Critic
+    from sttrl.engine.verl.critic import Critic
 
     learner = request.getfixturevalue(f"{request.param}_learner")
     critic = local_learner(Critic, lora_rank=learner.settings.lora_rank)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_engine import rollout
 
-from sttrl.engine.rows import longest_row, mini_batches, rows_of, share_of_rank
+from sttrl.engine.verl.rows import longest_row, mini_batches, rows_of, share_of_rank
 from sttrl.types import TrainBatch, TrainGroup
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=9)

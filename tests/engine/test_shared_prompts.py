@@ -22,8 +22,8 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-from sttrl.engine.generation import engine_args
-from sttrl.engine.shared_prompts import Copies, SharedPrompts
+from sttrl.engine.cpu.shared_prompts import Copies, SharedPrompts
+from sttrl.engine.vllm.generation import engine_args
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
 BLOCK, END = 32, 7

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sttrl.engine.slots import Slots, learning_rate
+from sttrl.engine.verl.slots import Slots, learning_rate
 from sttrl.types import DeltaSpec
 
 

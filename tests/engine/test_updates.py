@@ -209,7 +209,7 @@ def test_mini_batches_are_single_steps_with_the_first_log_probs(lora_learner: An
         for i in (0, 1, 0, 1):
             rows = lora_learner.rows(halves[i])
             rows[0]["old_log_probs"] = old[i]
-            from sttrl.engine.rows import total_of
+            from sttrl.engine.verl.rows import total_of
 
             result = lora_learner.optimise(rows, lora_learner._loss(rows, total_of(halves[i]), OPEN_CLIPPED), OPEN_CLIPPED, fresh=False)
             fractions.append(result.clip_fraction)

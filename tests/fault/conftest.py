@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from stand_in import InlineJudge
 
-from sttrl.answers import Judge
+from sttrl.questions.answers import Judge
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.data import SourceSpec, questions, read_table
 from sttrl.engine.base import JUST_LOGPROBS, Policy
+from sttrl.ledger.folder import attempts, claim
+from sttrl.ledger.journal import Journal, read_finished
+from sttrl.questions.answers import Judge
 from sttrl.report import results_lines
-from sttrl.run.folder import attempts, claim
-from sttrl.run.journal import Journal, read_finished
 from sttrl.run.runner import Runner
 from sttrl.types import (
     AnswerKind,

@@ -20,10 +20,10 @@ from safetensors.numpy import save_file
 from stand_in import Faults, Planned, StandIn, StandInPolicy, attempt, config_for, results, rollouts
 
 from sttrl import launch
-from sttrl.answers import Judge
 from sttrl.engine import lanes
 from sttrl.errors import JournalError, StepError, disk_fault
-from sttrl.run.journal import Journal, read_finished
+from sttrl.ledger.journal import Journal, read_finished
+from sttrl.questions.answers import Judge
 
 TTRL: dict[str, Any] = {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2, "checkpoint_every": 1}
 MODES: dict[str, dict[str, Any]] = {"per_question": {}, "continuous": {"continuous": True}, "ttrl": TTRL}

@@ -14,11 +14,11 @@ import pytest
 from stand_in import Faults, StandIn, attempt, config_for, problems_for, results, rollouts
 
 from sttrl import launch
-from sttrl.answers import Judge
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, StepError, SttrlError
-from sttrl.run.files import write_text
-from sttrl.run.folder import CONFIG
-from sttrl.run.journal import JOURNAL, Journal, read_finished, read_lines
+from sttrl.ledger.files import write_text
+from sttrl.ledger.folder import CONFIG
+from sttrl.ledger.journal import JOURNAL, Journal, read_finished, read_lines
+from sttrl.questions.answers import Judge
 from sttrl.types import Problem
 
 FAILURES: dict[str, BaseException] = {

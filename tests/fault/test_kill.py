@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from stand_in import Faults, StandIn, attempt, config_for, results, rollouts
 
-from sttrl.answers import Judge
 from sttrl.config import RunConfig
 from sttrl.errors import JournalError
-from sttrl.run.journal import JOURNAL, Journal, read_lines
+from sttrl.ledger.journal import JOURNAL, Journal, read_lines
+from sttrl.questions.answers import Judge
 
 KILLED = 137
 CUTS = 200

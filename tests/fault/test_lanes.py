@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from stand_in import Faults, StandIn, attempt, config_for, results, rollouts
 
-from sttrl.answers import Judge
 from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError
-from sttrl.run.journal import read_lines
+from sttrl.ledger.journal import read_lines
+from sttrl.questions.answers import Judge
 from sttrl.run.seats import Seats
 
 

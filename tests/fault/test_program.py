@@ -17,8 +17,8 @@ from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, rollo
 from sttrl import cli, launch
 from sttrl.engine import model_checks
 from sttrl.errors import DivergedError, EngineError
-from sttrl.run.folder import CONFIG
-from sttrl.run.journal import JOURNAL
+from sttrl.ledger.folder import CONFIG
+from sttrl.ledger.journal import JOURNAL
 
 
 @pytest.fixture

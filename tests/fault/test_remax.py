@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from stand_in import CHOICES, StandIn
 
-from sttrl.answers import Judge
 from sttrl.config import RunConfig
+from sttrl.ledger.seeds import seed_source
 from sttrl.methods import Tools
 from sttrl.objectives.rewards import REWARDS
-from sttrl.run.seeds import seed_source
+from sttrl.questions.answers import Judge
 from sttrl.types import DeltaSpec, Group, HeldVote, Measure, Problem
 
 PROBLEM = Problem(id="q", index=0, kind="math", prompt_T=(1, 2, 3))

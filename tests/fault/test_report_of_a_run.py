@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from stand_in import StandIn, attempt, config_for, problems_for, results
 
-from sttrl.answers import Judge
+from sttrl.ledger.folder import CONFIG
+from sttrl.questions.answers import Judge
 from sttrl.report.runs import report_run
 from sttrl.report.texts import SAMPLES, WITHHELD
-from sttrl.run.folder import CONFIG
 
 ATTACK = "<script>alert(1)</script>\u202e"
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from stand_in import StandIn, Texts, attempt, config_for, digest, rollouts
 
-from sttrl.answers import Judge
+from sttrl.ledger.journal import read_finished
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.ledger.seeds import seed_of
+from sttrl.questions.answers import Judge
 from sttrl.run.evaluation import enough, within
-from sttrl.run.journal import read_finished
-from sttrl.run.records import FinishedQuestion
-from sttrl.run.seeds import seed_of
 from sttrl.types import Problem, Rollout
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from stand_in import Faults, Planned, StandIn, StandInPolicy, attempt, config_for, results, rollouts
 
-from sttrl.answers import Judge
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, StepError
-from sttrl.run.journal import Journal, read_finished, read_journal, read_lines
+from sttrl.ledger.journal import Journal, read_finished, read_journal, read_lines
+from sttrl.questions.answers import Judge
 from sttrl.types import Objective, TrainBatch, UpdateStats
 
 SMALL = {"adaptation_method": "ttrl", "steps": None, "epochs": 3, "train_batch_size": 2, "eval_every": 2, "checkpoint_every": 1}

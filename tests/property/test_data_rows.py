@@ -12,11 +12,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sttrl.data import SourceSpec, describe, folder_name, questions, read_table
+from sttrl.data import SourceSpec, folder_name, questions, read_table
 from sttrl.data.columns import find_columns
-from sttrl.data.labels import labels
 from sttrl.data.rows import RawRow, parse_rows
 from sttrl.errors import DataError, DataRowError
+from sttrl.questions import describe
+from sttrl.questions.labels import labels
 
 KEYS = ["question", "prompt", "answer", "solution", "id", "unique_id", "options", "context", "", "\0", "data", "\ud800"]
 LONG_TEXT = "x" * 1_000_001

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sttrl.answers import Judge, Limits, exceeded, extract, normalise, read_answer
-from sttrl.answers.equivalence import Ask, classes, compare, decide
-from sttrl.answers.symbolic import Algebra
+from sttrl.questions.answers import Judge, Limits, exceeded, extract, normalise, read_answer
+from sttrl.questions.answers.equivalence import Ask, classes, compare, decide
+from sttrl.questions.answers.symbolic import Algebra
 from sttrl.types import AnswerKind
 
 KINDS = st.sampled_from(["math", "number", "choice"])

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttrl.errors import JournalError
-from sttrl.run.journal import JOURNAL, Journal, read_finished, read_lines
-from sttrl.run.records import POLL_NAMES, SCHEMA_VERSION, BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.journal import JOURNAL, Journal, read_finished, read_lines
+from sttrl.ledger.records import POLL_NAMES, SCHEMA_VERSION, BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
 
 TEXT = st.text(st.characters(codec=None), max_size=12)
 """Any text at all, halves of surrogate pairs, line separators and control characters too."""

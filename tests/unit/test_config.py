@@ -25,7 +25,7 @@ from sttrl.config import (
 )
 from sttrl.config.defaults import METHOD_DEFAULTS
 from sttrl.errors import UsageError
-from sttrl.run.folder import claim, default_name, identity, read_config, run_folder, source_of
+from sttrl.ledger.folder import claim, default_name, identity, read_config, run_folder, source_of
 
 BAD: dict[str, dict[str, Any]] = {
     "steps": {"steps": -1},

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from sttrl.data import SourceSpec, Table, describe, questions, read_table
-from sttrl.data.check import COUNTED, warnings
-from sttrl.data.labels import labels
+from sttrl.data import SourceSpec, Table, questions, read_table
 from sttrl.errors import DataRowError, UsageError
+from sttrl.questions import describe
+from sttrl.questions.check import COUNTED, warnings
+from sttrl.questions.labels import labels
 from sttrl.types import AnswerKind
 
 Row = Mapping[str, Any]

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from sttrl.data import DATASETS, OnBadRow, SourceSpec, Table, describe, folder_name, questions, read_table
+from sttrl.data import DATASETS, OnBadRow, SourceSpec, Table, folder_name, questions, read_table
 from sttrl.data.arithmetic import arithmetic_rows
-from sttrl.data.check import warnings
 from sttrl.data.columns import ANSWER_COLUMNS, ID_COLUMNS, QUESTION_COLUMNS
-from sttrl.data.labels import can_be_met, labels, read_label
 from sttrl.data.rows import MAX_QUESTION_CHARS
 from sttrl.errors import DataError, DataRowError, UsageError
+from sttrl.questions import describe
+from sttrl.questions.check import warnings
+from sttrl.questions.labels import can_be_met, labels, read_label
 from sttrl.types import AnswerKind, Question
 
 GOOD = '{"question": "good?", "answer": "1"}'

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from sttrl.data import build_problem, build_problems
 from sttrl.data.registry import BOXED
 from sttrl.errors import DataError, DataRowError, UsageError
+from sttrl.questions import build_problem, build_problems
 from sttrl.types import Question
 
 

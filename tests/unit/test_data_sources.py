@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from sttrl.data import DATASETS, SourceSpec, Table, describe, questions, read_table
-from sttrl.data.check import warnings
+from sttrl.data import DATASETS, SourceSpec, Table, questions, read_table
 from sttrl.data.hub import parse_hub_source, read_hub
-from sttrl.data.labels import can_be_met, labels
 from sttrl.data.registry import SUFFIXES, NamedDataset
 from sttrl.errors import DataError, DataRowError, SttrlError, UsageError
+from sttrl.questions import describe
+from sttrl.questions.check import warnings
+from sttrl.questions.labels import can_be_met, labels
 
 REPO = Path(__file__).resolve().parents[2]
 BENCHMARK_FOLDER = Path(os.environ.get("STTRL_DATA") or REPO.parent / "shared" / "data")

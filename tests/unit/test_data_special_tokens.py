@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from sttrl.data import SourceSpec, build_problem, questions, read_table
+from sttrl.data import SourceSpec, questions, read_table
 from sttrl.data.registry import BOXED
 from sttrl.engine.models import load_tokenizer, model_folder
+from sttrl.questions import build_problem
 from sttrl.types import Problem, Question
 
 HOSTILE = [

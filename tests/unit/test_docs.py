@@ -14,8 +14,8 @@ import pytest
 
 from sttrl import cli
 from sttrl.config import RunConfig, field_names, fields_of
+from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
-from sttrl.run.folder import FREE
 from sttrl.types import StopReason
 from sttrl.voting import VOTES
 

@@ -12,7 +12,7 @@ from sttrl.config import RunConfig
 from sttrl.engine import environment
 from sttrl.engine.environment import choose_dtype
 from sttrl.launch import engine_settings, kv_cache_mib
-from sttrl.run.journal import Journal
+from sttrl.ledger.journal import Journal
 
 SMOL = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
 

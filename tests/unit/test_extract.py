@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sttrl.answers import Limits, extract, read_answer
+from sttrl.questions.answers import Limits, extract, read_answer
 from sttrl.types import AnswerKind
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from sttrl.answers import Judge
-from sttrl.data.labels import read_label
+from sttrl.questions.answers import Judge
+from sttrl.questions.labels import read_label
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CASES: Final = ROOT.parent / "shared" / "cases"

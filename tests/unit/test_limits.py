@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from sttrl.answers import Limits, exceeded
-from sttrl.answers.limits import nesting, tower_height
+from sttrl.questions.answers import Limits, exceeded
+from sttrl.questions.answers.limits import nesting, tower_height
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sttrl.answers import Limits, normalise, read_label
+from sttrl.questions.answers import Limits, normalise, read_label
 from sttrl.types import AnswerKind
 
 DATA = Path(os.environ.get("STTRL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

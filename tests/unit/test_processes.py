@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from live_engine import settings_for
 
-from sttrl.engine import processes, sampler
+from sttrl.engine import processes
 from sttrl.engine.processes import on_cpu
+from sttrl.engine.vllm import sampler
 from sttrl.errors import EngineError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is Linux's")
 def test_torch_s_openmp_is_there_before_torch() -> None:
     code = "print('torch/lib/libgomp' in open('/proc/self/maps').read()); import torch; print(torch.get_num_threads())"
-    said = subprocess.run([sys.executable, "-c", code], env={**os.environ, **on_cpu(1)}, capture_output=True, text=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", code], env={**os.environ, **on_cpu(1)}, capture_output=True, text=True, timeout=300)
     assert (said.stdout.split(), said.stderr) == (["True", "1"], "")
 
 

@@ -9,11 +9,11 @@ import pytest
 from test_report_metrics import LABELLED, a_run, poll, question, step
 from test_report_over_time import trained_on_all
 
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report import NO_GRADES, ComparedRun, Grades, compare_table, summarise
 from sttrl.report.comparison import differences, notes, paired_difference, same_base
 from sttrl.report.metrics import score_questions
 from sttrl.report.statistics import interval_of_gain
-from sttrl.run.records import FinishedQuestion
 
 CONFIG: dict[str, Any] = {"dataset": "AIME-TTT", "model": "m", "val_samples": 4, "ids": [], "val_temp": 0.6, "temp": 1.0}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from test_report_metrics import a_run, ballots, poll, question
 
-from sttrl.answers import Judge, NoVerdict
 from sttrl.data import SourceSpec
 from sttrl.errors import JournalError
+from sttrl.questions.answers import Judge, NoVerdict
 from sttrl.report import Labels, before_after_table, grade, load_labels, metrics_lines, read_grades, results_lines, write_report
 from sttrl.types import AnswerKind
 

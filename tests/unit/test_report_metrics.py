@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
 from sttrl.report import NO_GRADES, Grades, summarise
 from sttrl.report.labels import Verdicts
 from sttrl.report.metrics import METRICS, ROW_NAMES, VoteScore, pass_at_k, right_samples, score_poll, score_questions, score_vote
 from sttrl.report.tables import before_after_table
-from sttrl.run.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
 
 UPDATE = {
     "loss": -0.01, "grad_norm": 0.7, "lr": 1e-3, "kl_to_base": 0.002, "logprob_gap_mean": 0.01, "logprob_gap_max": 0.2,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_report_metrics import LABELLED, a_run, poll, question, step, voteless
 
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.report import NO_GRADES, Labels, before_after_table, grade, summarise
 from sttrl.report.html import report_page
 from sttrl.report.tables import thinned
-from sttrl.run.records import FinishedQuestion
 from sttrl.types import AnswerKind
 
 

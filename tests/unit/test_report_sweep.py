@@ -17,13 +17,13 @@ from test_report_metrics import poll, question, step
 from sttrl.cli import configs_of
 from sttrl.config import RunConfig, to_plain
 from sttrl.data import SourceSpec, questions, read_table
-from sttrl.data.labels import labels
 from sttrl.errors import JournalError
+from sttrl.ledger.journal import Journal
+from sttrl.ledger.records import FinishedQuestion, PollRecord
+from sttrl.questions.labels import labels
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
-from sttrl.report.sweep import SWEEP_WIDTH, SweepReport, SweepScore, differing_settings, report_sweep
-from sttrl.run.axes import read_sweep
-from sttrl.run.journal import Journal
-from sttrl.run.records import FinishedQuestion, PollRecord
+from sttrl.sweep.axes import read_sweep
+from sttrl.sweep.table import SWEEP_WIDTH, SweepReport, SweepScore, differing_settings, report_sweep
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text()
 TABLE = read_table(SourceSpec(dataset="arithmetic-demo"))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from test_report_metrics import LABELLED, a_run, election, poll, question, step, voteless
 
+from sttrl.ledger.records import BallotsRecord
 from sttrl.report import NO_GRADES, before_after_table, metrics_lines, results_lines, step_metrics, summarise, write_report
 from sttrl.report.lines import UPDATE_METRICS
 from sttrl.report.metrics import flip_rate, score_poll, score_questions, score_vote
-from sttrl.run.records import BallotsRecord
 
 
 def elected(*answers: str | None) -> float | None:

@@ -13,8 +13,8 @@ from sttrl.data import SourceSpec, read_table
 from sttrl.data.hub import parse_hub_source
 from sttrl.engine.models import commit_of, model_folder
 from sttrl.errors import DataError, EngineError, JournalError
-from sttrl.run.folder import CONFIG, begun_revisions, check_owner, claim, read_config, source_of
-from sttrl.run.journal import Journal
+from sttrl.ledger.folder import CONFIG, begun_revisions, check_owner, claim, read_config, source_of
+from sttrl.ledger.journal import Journal
 
 OLD, NEW = "a" * 40, "b" * 40
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sttrl.cli import configs_of
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
-from sttrl.run.axes import SAFE_NAME, Sweep, read_sweep
+from sttrl.sweep.axes import SAFE_NAME, Sweep, read_sweep
 
 
 def sweep_of(folder: Path, content: object, name: str = "a.yaml") -> Sweep:

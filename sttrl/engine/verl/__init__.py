@@ -1,0 +1,1 @@
+"""The learner: verl's worker, engine and optimiser, one fork after another."""

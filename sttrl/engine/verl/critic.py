@@ -1,0 +1,62 @@
+"""The critic of PPO (``--adv_estimator gae``): verl's value model in a worker of its own, with a slot for every fork."""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+from tensordict import TensorDict
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.verl.rows import Total, mini_batches, total_of
+from sttrl.engine.verl.slots import Slot
+from sttrl.engine.verl.training_engine import PromptOnceCritic
+from sttrl.engine.verl.worker import SlottedWorker
+from sttrl.objectives.losses import value_loss
+from sttrl.types import Objective, TrainBatch, TrainGroup
+
+VALUE_CLIP = 0.5
+"""verl's ``cliprange_value``."""
+
+
+class Critic(SlottedWorker):
+    """What each response token's state is worth."""
+
+    MODEL_TYPE = "value_model"
+    OUTPUT = "values"
+
+    engine: PromptOnceCritic
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self.before: Slot | None = None
+
+    def values(self, name: str, group: TrainGroup) -> list[list[float]]:
+        """Values before each response token of this rank's share."""
+        self.slots.load(name)
+        (data,) = self.rows(TrainBatch(group_P=(group,), temperature=1.0))
+        return [row.tolist() for row in self.forward(data)["values"].unbind()]
+
+    def update(self, name: str, batch: TrainBatch, objective: Objective) -> float:
+        """As many passes and steps as the policy's; returns the mean value loss. `take_back` undoes it.
+
+        Raises `DivergedError` and `OutOfMemoryError`, nothing applied.
+        """
+        slot = self.slots.load(name)
+        parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
+        self.before = None  # its memory is free before the next copy is made
+        self.before = self.slots.snapshot(name)
+        results = self.steps(name, self.before, parts, objective, self._loss, fresh=False)
+        slot.updates += 1
+        return fmean(result.loss for result in results)
+
+    def take_back(self, name: str) -> None:
+        """Make a fork what it was before the update that this critic took last, because the policy's was refused."""
+        assert self.before is not None, "no update to take back"
+        self.slots.roll_back(name, self.before)
+        self.before = None
+
+    def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
+        """The loss function of one optimiser step."""
+        return partial(value_loss, total.rows, total.tokens, VALUE_CLIP)

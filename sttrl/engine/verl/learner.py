@@ -1,0 +1,187 @@
+"""The learner: the policy's worker. Each rank trains its share of the responses."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from safetensors.torch import save_file
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.merge import ADAPTER_WEIGHTS
+from sttrl.engine.verl.rows import Total, mini_batches, total_of
+from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
+from sttrl.engine.verl.vectors import Vectors
+from sttrl.engine.verl.worker import SlottedWorker, StepResult
+from sttrl.objectives.losses import KL, agreement, carries_loss, marginal_entropy_loss, nll_loss, policy_loss
+from sttrl.types import DeltaSpec, Measure, Objective, Stat, TrainBatch, TrainGroup, UpdateStats
+
+
+class Learner(SlottedWorker):
+    """The policy. Forks are slots of weights, or vectors on the base's last hidden state."""
+
+    MODEL_TYPE = "language_model"
+    OUTPUT = "log_probs"
+
+    engine: PromptOnceEngine
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__(settings)
+        self.vectors = Vectors(self.engine, self.slots)
+
+    def open_fork(self, name: str, spec: DeltaSpec) -> None:
+        """A new fork, equal to the base."""
+        if spec.kind == "vector":
+            self.vectors.open(name, spec)
+        else:
+            self.slots.open(name, spec)
+
+    def close_fork(self, name: str) -> None:
+        """Discard a fork."""
+        if name in self.vectors:
+            self.vectors.close(name)
+        else:
+            self.slots.close(name)
+
+    def update(self, name: str, batch: TrainBatch, objective: Objective) -> UpdateStats:
+        """The optimiser steps of one update of a fork. Raises `DivergedError` and `OutOfMemoryError`, nothing applied."""
+        started = time.perf_counter()
+        if name in self.vectors:
+            return replace(self.vectors.update(name, batch), seconds=time.perf_counter() - started)
+        slot = self.slots.load(name)
+        parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
+        several = len(parts) * objective.ppo_epochs > 1
+        if several:
+            self._add_logprobs(name, [data for rows_P, _ in parts for data in rows_P], "old_log_probs")
+        if objective.loss == "policy" and objective.kl_coef > 0 and slot.updates > 0:
+            rows = [data for rows_P, _ in parts for data in rows_P if "ref_log_prob" not in data.keys()]
+            self._add_logprobs(None, rows, "ref_log_prob")
+            self.slots.load(name)
+        # An adapter is small; a copy of all weights is made where it is sure to be needed.
+        before = self.slots.snapshot(name) if several or self.slots.lora else None
+        results = self.steps(name, before, parts, objective, self._loss, batch.fresh)
+        slot.updates += 1
+        return replace(self._stats(results, batch, objective), seconds=time.perf_counter() - started)
+
+    def score(self, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> dict[Stat, list[list[float]]]:
+        """Statistics of this rank's share of the responses under a fork, or under the base where ``name`` is None."""
+        if name is not None and name in self.vectors:
+            self.slots.load_base()
+            self.engine.logit_bias = self.vectors.logit_bias(name)
+        else:
+            self.load(name)
+        (data,) = self.rows(TrainBatch(group_P=(group,), temperature=temperature))
+        tu.assign_non_tensor_data(data, MEASURE, measure)
+        try:
+            found = self.forward(data)
+        finally:
+            self.engine.logit_bias = None
+        found["logprob"] = found.pop("log_probs")
+        return {stat: [row.tolist() for row in found[stat].unbind()] for stat in measure.want}
+
+    def export(self, name: str, folder: str, dtype: str) -> None:
+        """Write a fork for vLLM or a user: PEFT's layout, all weights as safetensors, or the vector and its logit bias."""
+        target = Path(folder)
+        if name in self.vectors:
+            self.vectors.export(name, target, self.rank)
+        else:
+            tensors = {_checkpoint_name(n): w.to("cpu", getattr(torch, dtype)).contiguous() for n, w in self.slots.full_weights(name)}
+            if self.rank == 0:
+                self._write(tensors, target)
+        torch.distributed.barrier()
+
+    def save_fork(self, name: str, folder: str) -> None:
+        """Write everything the fork's next update depends on."""
+        if name in self.vectors:
+            self.vectors.save(name, Path(folder), self.rank)
+        else:
+            self.slots.save(name, Path(folder), self.rank)
+
+    def restore_fork(self, name: str, folder: str) -> None:
+        """Read what `save_fork` wrote."""
+        if name in self.vectors:
+            self.vectors.restore(name, Path(folder), self.rank)
+        else:
+            self.slots.restore(name, Path(folder), self.rank)
+
+    def _write(self, tensors: dict[str, torch.Tensor], target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        if self.settings.lora_rank:
+            self.engine.module.peft_config["default"].save_pretrained(str(target))
+            save_file(tensors, target / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        else:
+            save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+
+    def _add_logprobs(self, name: str | None, rows: list[TensorDict], column: str) -> None:
+        """Score rows under a fork or the base.
+
+        The base's tensors take the fork's place: PEFT's ``disable_adapter`` changes ``requires_grad`` of the parameters that
+        FSDP2 has in place.
+        """
+        if rows:
+            self.load(name)
+        for data in rows:
+            data[column] = self.forward(data)["log_probs"].to(data["input_ids"].device)
+
+    def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
+        """The loss function of one optimiser step."""
+        if objective.loss == "nll":
+            return partial(nll_loss, total.rows, total.tokens)
+        if objective.loss == "policy":
+            return partial(policy_loss, objective, total.rows, total.tokens)
+        assert objective.loss == "marginal_entropy", f"weights have no loss {objective.loss!r}"
+        log_marginal_V = self._log_marginal(rows_P, total)
+
+        def loss(model_output: dict[str, torch.Tensor], data: TensorDict, dp_group: Any = None) -> Any:
+            return marginal_entropy_loss(log_marginal_V, total.rows, model_output, model_output.pop(FINAL_LOGITS), data)
+
+        return loss
+
+    def _log_marginal(self, rows_P: list[TensorDict], total: Total) -> torch.Tensor:
+        """Log of the next-token distribution averaged over the rows of all ranks, ``[V]``; also makes later passes show theirs."""
+        found: list[torch.Tensor] = []
+
+        def collect(model_output: dict[str, torch.Tensor], data: TensorDict, dp_group: Any = None) -> Any:
+            share_GV = model_output.pop(FINAL_LOGITS).softmax(dim=-1)
+            found.append((share_GV * carries_loss(data)[:, None]).sum(dim=0))
+            return torch.zeros(()), {}
+
+        with self.engine.eval_mode():
+            for data in rows_P:
+                tu.assign_non_tensor(data, **{FINAL_LOGITS: True})
+                self.engine.infer_batch(data, collect)
+        marginal_V = torch.stack(found).sum(dim=0)
+        torch.distributed.all_reduce(marginal_V)
+        return (marginal_V / total.rows).log()
+
+    def _stats(self, results: list[StepResult], batch: TrainBatch, objective: Objective) -> UpdateStats:
+        first, steps = results[0], len(results)
+        compared = batch.fresh and objective.loss != "marginal_entropy"
+        gap_mean, gap_max, correlation = agreement(first.sums) if compared else (None, None, None)
+        clipped = [r.clip_fraction for r in results if r.clip_fraction is not None]
+        return UpdateStats(
+            loss=sum(r.loss for r in results) / steps,
+            grad_norm=sum(r.grad_norm for r in results) / steps,
+            lr=self.engine.optimizer.param_groups[0]["lr"],
+            kl_to_base=first.sums.get(KL),
+            logprob_gap_mean=gap_mean,
+            logprob_gap_max=gap_max,
+            logprob_correlation=correlation,
+            tokens=batch.n_tokens * objective.ppo_epochs,
+            micro_batches=sum(r.micro_batches for r in results),
+            seconds=0.0,
+            optimizer_steps=steps,
+            clip_fraction=sum(clipped) / len(clipped) if clipped else None,
+        )
+
+
+def _checkpoint_name(parameter_name: str) -> str:
+    """A parameter's name in PEFT's files: without the adapter's name."""
+    return parameter_name.replace(".default.weight", ".weight")

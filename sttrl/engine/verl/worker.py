@@ -1,0 +1,350 @@
+"""What policy and critic share: verl's TrainingWorker (FSDP2) with a slot for every fork, and one optimiser step done safely."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+import yaml
+from tensordict import TensorDict
+from verl.trainer.config import CheckpointConfig
+from verl.utils import tensordict_utils as tu
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+from verl.workers.engine_workers import TrainingWorker
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.model_checks import for_verl, load_config
+from sttrl.engine.verl.packing import distinct_inputs
+from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of, share_of_rank
+from sttrl.engine.verl.slots import Slot, Slots, local
+from sttrl.engine.verl.training_engine import PromptOnce
+from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement
+from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
+
+OUT_OF_MEMORY_RETRIES = 2
+PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Response tokens of a pass where the user leaves them to us. On CPU passes of 448 took 1.2 times as long as one of 1024 for 32 responses
+of 24 tokens, or 9 of 69, which that holds whole. A token of a pass takes 1.3 MiB of SmolLM2-135M's learner, 2.6 in float32: there
+passes of 512 took 1.2 times as long as of 1024 for 32 responses of 24 tokens or of 69."""
+PROBE = 12
+PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
+"""Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
+where responses see each other or not their prompt; in float32 rounding is 3e-5."""
+MAXIMA = ("gap_max", "finite")
+ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
+MEANS = (KL, CLIPPED)
+"""Metrics of a micro-batch that add up to a mean over the step's tokens."""
+MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError, RuntimeError)
+"""Errors that `is_out_of_memory` looks at."""
+
+
+class HalfStepError(Exception):
+    """Memory ran out inside the optimiser's own step: some tensors may have moved."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimiser step: `GAP_SUMS` and `KL` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
+
+    sums: dict[str, float]
+    loss: float
+    micro_batches: int
+    grad_norm: float
+    clip_fraction: float | None
+
+
+def training_worker_config(settings: EngineSettings, model_type: Literal["language_model", "value_model"]) -> TrainingWorkerConfig:
+    """verl's configuration of the worker. LoRA keeps the frozen base in the compute dtype, full weights in float32."""
+    verl, short = verl_section(settings.device), {"bfloat16": "bf16", "float32": "fp32"}[settings.dtype]
+    verl["model"]["override_config"] |= for_verl(load_config(Path(settings.model_folder), settings.trust_remote_code))
+    most = settings.micro_batch_tokens or PASS_TOKENS[settings.device]
+    model = HFModelConfig(
+        path=settings.model_folder,
+        load_tokenizer=False,
+        lora_rank=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        trust_remote_code=settings.trust_remote_code,
+        **verl["model"],
+    )
+    engine = FSDPEngineConfig(
+        model_dtype=short if settings.lora_rank else "fp32",
+        dtype=settings.dtype,
+        max_token_len_per_gpu=most,  # every batch brings its own
+        infer_max_token_len_per_gpu=most,
+        mixed_precision={"param_dtype": short, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
+        **verl["engine"],
+    )
+    return TrainingWorkerConfig(
+        model_type=model_type,
+        model_config=model,
+        engine_config=engine,
+        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **verl["optimizer"]),
+        checkpoint_config=CheckpointConfig(),
+    )
+
+
+class SlottedWorker(TrainingWorker):
+    """One rank. Every method is called on all ranks at once; what it returns is the same on each, unless it says so."""
+
+    MODEL_TYPE: Literal["language_model", "value_model"]
+    OUTPUT: str
+    """What the engine computes of each response token."""
+
+    engine: PromptOnce
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        if self.settings.device == "cpu" and not torch.distributed.is_initialized():
+            # As verl does it, which would ask for "cpu:gloo,cpu:gloo", and torch rejects that.
+            rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+            torch.distributed.init_process_group("gloo", os.environ["DIST_INIT_METHOD"], rank=rank, world_size=ranks)
+        super().__init__(training_worker_config(settings, self.MODEL_TYPE))
+        self.engine.initialize()
+        self.slots = Slots(self.engine.module, self.engine.optimizer, lora=self.settings.lora_rank > 0)
+        self.slots.load_base()
+        self.engine.packs = self._packing_agrees()
+
+    def describe(self) -> dict[str, Any]:
+        """Process id, whether prompts are packed, number of trainable parameters, device, number of ranks."""
+        trainable = sum(p.numel() for p in self.engine.module.parameters() if p.requires_grad)
+        return {
+            "pid": os.getpid(),
+            "packs": self.engine.packs,
+            "trainable": trainable,
+            "device": self.device_name,
+            "world_size": self.world_size,
+        }
+
+    def open_fork(self, name: str, spec: DeltaSpec) -> None:
+        """A new slot, equal to the base."""
+        self.slots.open(name, spec)
+
+    def close_fork(self, name: str) -> None:
+        """Discard a slot."""
+        self.slots.close(name)
+
+    def save_fork(self, name: str, folder: str) -> None:
+        """Write everything the fork's next update depends on."""
+        self.slots.save(name, Path(folder), self.rank)
+
+    def restore_fork(self, name: str, folder: str) -> None:
+        """Read what `save_fork` wrote."""
+        self.slots.restore(name, Path(folder), self.rank)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
+        self.slots.load_base()
+        self.slots.reshard()
+        digest = hashlib.sha256()
+        for name, parameter in self.engine.module.named_parameters():
+            if not (self.settings.lora_rank and parameter.requires_grad):
+                digest.update(name.encode())
+                # A copy: numpy() would pin a storage that FSDP2 must be free to resize.
+                digest.update(local(parameter).to("cpu", copy=True).contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def load(self, name: str | None) -> None:
+        """Put a fork into the model, or the base where ``name`` is None."""
+        if name is None:
+            self.slots.load_base()
+        else:
+            self.slots.load(name)
+
+    def rows(self, batch: TrainBatch) -> list[TensorDict]:
+        """This rank's share of every group, as verl wants it."""
+        return [self._rows(group, batch.temperature) for group in batch.group_P]
+
+    def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
+        """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
+        with self.engine.eval_mode():
+            output = self.engine.infer_batch(data)["model_output"]
+        return {
+            name: torch.nested.as_nested_tensor([row[:-1].float().cpu() for row in rows.unbind()], layout=torch.jagged)
+            for name, rows in output.items()
+        }
+
+    def steps(
+        self,
+        name: str,
+        before: Slot | None,
+        parts: list[tuple[list[TensorDict], Total]],
+        objective: Objective,
+        loss_of: Callable[..., Any],
+        fresh: bool,
+    ) -> list[StepResult]:
+        """Every optimiser step of an update: all passes, all mini-batches. Any error makes the fork what it was ``before``.
+
+        ``before`` may be None for an update of one step, which is refused before it is taken. ``loss_of(rows, total, objective)`` is the
+        loss of one step; ``fresh``: the first step's samples come from these very weights.
+
+        Raises:
+            EngineError: memory ran out inside the optimiser's own step, and there is no copy to go back to.
+        """
+        results: list[StepResult] = []
+        with ExitStack() as undo:
+            if before is not None:
+                undo.callback(self.slots.roll_back, name, before)
+            for _ in range(objective.ppo_epochs):
+                for rows_P, total in parts:
+                    try:
+                        results.append(self.optimise(rows_P, loss_of(rows_P, total, objective), objective, fresh and not results))
+                    except HalfStepError as error:
+                        raise half_step(before is not None) from error
+            undo.pop_all()
+        return results
+
+    def optimise(self, rows_P: Sequence[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
+        """Gradients and one step; out of memory halves the micro-batches, never the batch (at most twice).
+
+        Raises `DivergedError` (nothing applied) and `OutOfMemoryError`.
+        """
+        budget_P = [min(len(data["input_ids"].values()), int(tu.get_non_tensor_data(data, "max_token_len_per_gpu", 0))) for data in rows_P]
+        for attempt in range(OUT_OF_MEMORY_RETRIES + 1):
+            for data, budget in zip(rows_P, budget_P, strict=True):
+                longest = int(tu.get_non_tensor_data(data, LONGEST_ROW, 0))
+                tu.assign_non_tensor(data, max_token_len_per_gpu=max(longest, budget >> attempt))
+            try:
+                return self._step([data.clone(recurse=False) for data in rows_P], loss, objective, fresh)
+            except MEMORY_ERRORS as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.engine.optimizer_zero_grad()
+        raise OutOfMemoryError(
+            "The learner ran out of memory twice with half the micro-batch.",
+            "Use a smaller --micro_batch_tokens, --n_train or --max_response_tokens.",
+        )
+
+    def _rows(self, group: TrainGroup, temperature: float) -> TensorDict:
+        mine, padding = share_of_rank(group, self.rank, self.world_size)
+        return rows_of(mine, temperature, self._row_budget(group), longest_row(group), padding)
+
+    def _row_budget(self, group: TrainGroup) -> int:
+        """Row tokens of one micro-batch, never less than the longest row of any rank; a packed prompt comes on top, once.
+
+        Where this rank's responses fit with shared beginnings counted once, all stay together: verl counts whole rows and would split them.
+        """
+        longest, (mine, _) = longest_row(group), share_of_rank(group, self.rank, self.world_size)
+        most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
+        if self.engine.packs:
+            if distinct_inputs([torch.tensor(r.token_T) for r in mine.rollout_G]) <= most:
+                most = max(most, sum(1 + len(r.token_T) for r in mine.rollout_G))
+            return max(longest, most)
+        return longest * max(1, most // (len(group.prompt_T) + longest))
+
+    def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
+        with self.engine.train_mode():
+            self.engine.optimizer_zero_grad()
+            outputs = [self.engine.forward_backward_batch(data, loss) for data in rows_P]
+            sums, total = self._reduce(outputs)
+            self._gate(sums, total, objective.max_logprob_gap if fresh else None)
+            grad_norm = self._apply()
+        if not math.isfinite(grad_norm):
+            raise DivergedError(f"The gradient's norm is {grad_norm}; the update was not applied.", "Lower --lr or --temp.")
+        return StepResult(
+            sums=sums,
+            loss=total,
+            micro_batches=sum(len(o["loss"]) for o in outputs),
+            grad_norm=grad_norm,
+            clip_fraction=sums.get(CLIPPED),
+        )
+
+    def _apply(self) -> float:
+        """Clip the gradient and step; returns its norm."""
+        try:
+            return float(self.engine.optimizer_step())
+        except MEMORY_ERRORS as error:
+            if is_out_of_memory(error):
+                raise HalfStepError from error
+            raise
+
+    def _gate(self, sums: dict[str, float], loss: float, max_gap: float | None) -> None:
+        """Refuse a step before it is taken: nothing that is not finite, and no learner that disagrees with the sampler."""
+        if not math.isfinite(loss) or sums["finite"] < 1:
+            raise DivergedError(f"The loss is {loss}; the update was not applied.", "Lower --lr or --temp.")
+        gap = agreement(sums)[0]
+        if max_gap is not None and not gap <= max_gap:  # NaN, too: a sampler's log-prob that is no number
+            raise DivergedError(
+                f"Learner and sampler differ by {gap:.3f} nats a token on average; the update was not applied.",
+                f"The gate is --max_logprob_gap {max_gap}; a gap this large means they do not hold the same weights.",
+            )
+
+    def _reduce(self, outputs: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
+        """Sums over micro-batches and ranks. The loss of a micro-batch is scaled by the number of ranks (verl)."""
+        parts = [part for o in outputs for part in o["metrics"]["sums"]]
+        means = {name: [float(o["metrics"][name].aggregate()) for o in outputs if name in o["metrics"]] for name in MEANS}
+        scaled = {"loss": math.fsum(x for o in outputs for x in o["loss"])} | {name: math.fsum(x) for name, x in means.items() if x}
+        added = torch.tensor([*(sum(p[k] for p in parts) for k in ADDED), *scaled.values()], dtype=torch.float64)
+        worst = torch.tensor([max(p["gap_max"] for p in parts), -min(p["finite"] for p in parts)], dtype=torch.float64)
+        device = next(self.engine.module.parameters()).device
+        added, worst = added.to(device), worst.to(device)
+        torch.distributed.all_reduce(added)
+        torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
+        sums = dict(zip(ADDED, added.tolist(), strict=False)) | {"gap_max": float(worst[0]), "finite": -float(worst[1])}
+        mean = dict(zip(scaled, (added[len(ADDED) :] / self.world_size).tolist(), strict=True))
+        return sums | mean, mean["loss"]
+
+    def _packing_agrees(self) -> bool:
+        """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out.
+
+        Raises torch's error where memory does not suffice for it: then it does not suffice for an update either.
+        """
+        self.engine.packs = True
+        words = self._words()
+        try:
+            first, second = (self._probe(words, neighbour) for neighbour in words[-2:])
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise  # spelled out it would need more
+            return False
+        self.engine.packs = False
+        plain = self._probe(words, words[-2])
+        alone = torch.equal(first[1], second[1])
+        return alone and bool((first - plain).abs().mean() < PACKING_TOLERANCE[self.settings.dtype])
+
+    def _words(self) -> tuple[int, ...]:
+        """Tokens from all over the first half of the vocabulary."""
+        stride = max(1, int(self.engine.module.config.get_text_config().vocab_size) // (2 * PROBE))
+        return tuple(stride * i for i in range(1, PROBE + 1))
+
+    def _probe(self, words: tuple[int, ...], neighbour: int) -> torch.Tensor:
+        """What the engine computes ``[2, _T]`` of two responses on this rank: half the prompt and then one token, and the prompt again.
+
+        A copy is likely to a model that sees what it copies, so it scores far worse under a wrong layout (by whole nats) and is
+        hardly touched by rounding.
+        """
+        half = PROBE // 2
+        tokens_G = [words[:half] + (neighbour,) * half] * self.world_size + [words] * self.world_size
+        rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(0.0,) * len(t), finish="stop", text="") for t in tokens_G)
+        batch = TrainBatch(group_P=(TrainGroup(prompt_T=words, rollout_G=rollout_G),), temperature=1.0)
+        return torch.stack(self.forward(self.rows(batch)[0])[self.OUTPUT].unbind())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch's own class on GPU, a plain RuntimeError from the CPU allocator."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def half_step(undone: bool) -> EngineError:
+    """The error of a step that ended half taken; ``undone``: the fork was put back."""
+    if undone:
+        return OutOfMemoryError("Memory ran out in the optimiser's step.", "Use a smaller --lora_rank or more --learner_ranks.")
+    return EngineError(
+        "Memory ran out in the optimiser's step, and the policy cannot be put back.",
+        "Train an adapter (--lora_rank 16), or use more --learner_ranks.",
+    )
+
+
+def verl_section(device: Literal["cpu", "cuda"]) -> dict[str, dict[str, Any]]:
+    """The verl side of the configuration: ``model``, ``engine`` and ``optimizer``."""
+    file = importlib.resources.files("sttrl.engine.verl") / "config" / ("gpu.yaml" if device == "cuda" else "cpu.yaml")
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))

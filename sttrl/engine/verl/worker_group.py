@@ -1,0 +1,91 @@
+"""verl's worker groups as a lane starts them: one of the policy, one of the reference, one of the critic.
+
+The program's own process only asks; what trains is imported in the workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import ray
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.failures import starting, traceback_to_log
+from sttrl.engine.processes import on_cpu
+
+SHARE_A_GPU = 2
+"""Processes on one GPU: the sampler, and the learner's rank."""
+Role = Literal["learner", "reference", "critic"]
+
+
+def alone(meeting: Path) -> dict[str, str]:
+    """Environment in which verl takes this process for the only rank of a group; ``meeting`` as in `start_workers`."""
+    one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    return one | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "DIST_INIT_METHOD": meeting.as_uri()}
+
+
+class TrainingRank:
+    """One rank of a role, in its own process."""
+
+    def __init__(self, settings: EngineSettings, role: Role) -> None:
+        self.settings, self.role = settings, role
+
+    def pid(self) -> int:
+        """Process id of the rank."""
+        return os.getpid()
+
+    def load(self) -> dict[str, Any]:
+        """Build the worker and load the model; returns what `SlottedWorker.describe` says. Raises `EngineError`."""
+        with starting(self.role):
+            from sttrl.engine.verl.critic import Critic
+            from sttrl.engine.verl.learner import Learner
+
+            self.worker = Critic(self.settings) if self.role == "critic" else Learner(self.settings)
+            return self.worker.describe()
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the worker."""
+        try:
+            return getattr(self.worker, method)(*arguments)
+        except Exception as error:
+            traceback_to_log(error)
+            raise
+
+
+class Workers(Protocol):
+    """verl's worker group of `TrainingRank`."""
+
+    def execute_all(self, method_name: str, *arguments: Any) -> Sequence[Awaitable[Any]]:
+        """Call a method on every rank; what each returns."""
+        ...
+
+
+def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers:
+    """Start the ranks of one role, which load their models when they are asked to.
+
+    ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU. ``meeting`` is a file that does not exist
+    yet, where the ranks find each other: verl's own way is a port found free seconds before it is used, and two lanes may find the same.
+    """
+    if settings.device == "cpu":
+        os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
+    from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
+
+    on_gpu = settings.device == "cuda"
+    ranks, share = settings.learner_ranks, SHARE_A_GPU if on_gpu else 1
+    if gpus is not None and role == "learner":  # the others have GPUs of their own
+        in_lane = {"process_on_nodes": [settings.gpus_per_lane], "use_gpu": True, "max_colocate_count": share}
+        pool = SubRayResourcePool([gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
+    else:
+        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
+    threads = max(1, threads // ranks)
+    environment = {"OMP_NUM_THREADS": str(threads)} if on_gpu else {"VERL_PLATFORM": "cpu", **on_cpu(threads)}
+    group: Workers = RayWorkerGroup(
+        resource_pool=pool,
+        ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
+        device_name=settings.device,
+        worker_env=environment | {"TOKENIZERS_PARALLELISM": "false", "DIST_INIT_METHOD": meeting.as_uri()},
+    )
+    return group

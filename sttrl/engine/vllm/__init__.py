@@ -1,0 +1,1 @@
+"""The sampler: vLLM, seeded sampling, and the weights of a fork merged into it."""

@@ -1,0 +1,155 @@
+"""What the sampler asks of vLLM: its arguments on each platform, a group of seeded samples, other weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.config import KVTransferConfig
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.names import BIAS_FILE, EXTRA_KEY, TOP
+from sttrl.engine.vllm.records import Adapter, Sampled
+from sttrl.types import MOST_TOP_LOGPROBS, Sampling
+
+if TYPE_CHECKING:
+    from sttrl.engine.cpu.engine_thread import EngineThread
+
+MIB = 1 << 20
+CPU_BLOCK_SIZE = 32
+
+
+class Generation:
+    """vLLM's AsyncLLM, with sampling by `sttrl.engine.vllm.noise` and weights by `sttrl.engine.merge`."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.request_ids = itertools.count()
+        arguments = engine_args(settings)
+        self.thread: EngineThread | None = None
+        if settings.device == "cpu":
+            # Imported here: it uses parts that vLLM keeps to itself, and only CPUs need it.
+            from sttrl.engine.cpu.engine_thread import EngineThread
+
+            self.thread = EngineThread(arguments.create_engine_config())
+            self.llm = self.thread.client()
+        else:
+            self.llm = AsyncLLM.from_engine_args(arguments)
+        self.vocabulary = int(self.llm.model_config.get_vocab_size())
+
+    async def generate(
+        self,
+        prompt_T: Sequence[int],
+        sampling_G: Sequence[Sampling],
+        seeds_G: Sequence[int],
+        adapter: Adapter | None,
+        bias_file: str | None,
+        alone: bool,
+    ) -> list[Sampled]:
+        """One response per seed; ``bias_file`` holds what is added to the logits, if anything is. ``alone``: nothing else is in
+        flight, so the group enters while the scheduler stands still; one batch composition, and so one result to the bit, for one
+        request."""
+        lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
+        if alone:
+            await self.llm.pause_generation(mode="keep", clear_cache=False)
+        try:
+            queues = [
+                await self.llm.add_request(
+                    f"{next(self.request_ids)}",
+                    {"prompt_token_ids": list(prompt_T)},
+                    self._parameters(seed, sampling, bias_file),
+                    lora_request=lora,
+                )
+                for seed, sampling in zip(seeds_G, sampling_G, strict=True)
+            ]
+        finally:
+            if alone:
+                await self.llm.resume_generation()
+        return [_sampled(await queue.get(), sampling.top_logprobs) for queue, sampling in zip(queues, sampling_G, strict=True)]
+
+    async def load_policy(self, folder: str | None) -> None:
+        """Other weights. The prefix cache belongs to the old ones, so it goes with them."""
+        await self.llm.collective_rpc("load_policy", args=(self.settings.model_folder, folder))
+        await self.llm.reset_prefix_cache()
+
+    async def remove_adapter(self, adapter_id: int) -> None:
+        """Forget an adapter."""
+        await self.llm.remove_lora(adapter_id)
+
+    def shutdown(self) -> None:
+        """End vLLM's processes, or its thread."""
+        if self.thread:
+            self.thread.shutdown()
+        self.llm.shutdown()
+
+    def _parameters(self, seed: int, sampling: Sampling, bias_file: str | None) -> SamplingParams:
+        top = sampling.top_logprobs
+        extra = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p, TOP: top, BIAS_FILE: bias_file}
+        return SamplingParams(
+            temperature=0.0,
+            max_tokens=sampling.max_tokens,
+            logprobs=min(top + 1, self.vocabulary) if top else 0,  # one more: the chosen token is always among them
+            detokenize=False,
+            stop_token_ids=list(self.settings.stop_token_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args={EXTRA_KEY: extra},
+        )
+
+
+def _sampled(output: RequestOutput, top: int) -> Sampled:
+    """One finished response. ``top``: how many of the likeliest tokens were asked for."""
+    completion = output.outputs[0]
+    tokens = tuple(completion.token_ids)
+    found_T = [{token: float(p.logprob) for token, p in at.items()} for at in completion.logprobs or []]
+    if top:  # the chosen token's log-prob comes with its sign turned, see `sttrl.engine.vllm.noise`
+        found_T = [at | {token: -at[token]} for token, at in zip(tokens, found_T, strict=True)]
+    logprobs = tuple(at[token] for token, at in zip(tokens, found_T, strict=True))
+    top_T = tuple(tuple(sorted(at.items(), key=lambda pair: (-pair[1], pair[0]))[:top]) for at in found_T) if top else ()
+    return Sampled(tokens, logprobs, stopped=completion.finish_reason == "stop", top_T=top_T)
+
+
+def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
+    """vLLM's arguments for a platform: what differs between CPU and GPU, and nothing else, is decided here."""
+    arguments = partial(
+        AsyncEngineArgs,
+        model=settings.model_folder,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        skip_tokenizer_init=True,
+        trust_remote_code=settings.trust_remote_code,
+        logits_processors=["sttrl.engine.vllm.noise:SeededSampling"],
+        logprobs_mode="processed_logits",
+        max_logprobs=MOST_TOP_LOGPROBS + 1,
+        async_scheduling=False,
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+    )
+    if settings.device == "cpu":
+        return arguments(
+            worker_extension_cls="sttrl.engine.cpu.kernels.CpuPolicyWeights",
+            enforce_eager=True,  # compiling takes longer than a short run
+            distributed_executor_backend="uni",
+            enable_chunked_prefill=False,
+            block_size=CPU_BLOCK_SIZE,
+            max_num_batched_tokens=max(2048, settings.max_model_len),
+            kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
+            kv_transfer_config=KVTransferConfig(
+                kv_connector="SharedPrompts", kv_connector_module_path="sttrl.engine.cpu.shared_prompts", kv_role="kv_both"
+            ),
+        )
+    arguments = partial(
+        arguments,
+        worker_extension_cls="sttrl.engine.merge.PolicyWeights",
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+    )
+    if settings.lora_rank == 0:
+        return arguments()
+    return arguments(enable_lora=True, max_loras=settings.max_forks, max_lora_rank=max(8, settings.lora_rank))

@@ -1,0 +1,197 @@
+"""Seeded sampling inside vLLM: uniform numbers for each token from a counter-based generator per request.
+
+vLLM's own per-request seeds cost one generator call per row and step. Here a request carries its seed, temperature
+and top-p in ``extra_args``; the uniforms come from Philox keyed by that seed, and the token is the inverse of the
+cumulative distribution. A response then depends on its seed, its prompt and the weights, on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from vllm.config import VllmConfig
+from vllm.v1.sample.logits_processor import LogitsProcessor
+from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
+
+from sttrl.engine.names import BIAS, BIAS_FILE, EXTRA_KEY, TOP
+
+DRAWS = 5
+"""Uniforms per token: top-p may reject a draw."""
+BLOCK = 256
+"""Tokens whose weights are summed before the cumulative sum: that is computed one by one, and over blocks it is short."""
+
+
+class _Row:
+    """One request in the batch: its uniforms, its temperature and top-p, its logit bias, and vLLM's live list of its tokens."""
+
+    def __init__(self, extra: dict[str, Any], max_tokens: int, output: list[int]) -> None:
+        self.uniform_T = np.random.Generator(np.random.Philox(key=extra["seed"])).random((max_tokens, DRAWS), dtype=np.float32)
+        self.temperature, self.top_p, self.output = extra["temperature"], extra["top_p"], output
+        self.bias_file: str | None = extra.get(BIAS_FILE)
+        self.shows_top: bool = extra.get(TOP, 0) > 0
+
+    @property
+    def uniform(self) -> np.ndarray[Any, Any]:
+        return self.uniform_T[len(self.output)]
+
+
+class SeededSampling(LogitsProcessor):
+    """Chooses the token itself and leaves it as the only finite logit, whose value is its log-probability.
+
+    vLLM then runs greedily (``temperature=0``) with ``logprobs_mode="processed_logits"``, so what it reports for the
+    sampled token is log p at the request's temperature, before top-p. A row that must show its likeliest tokens keeps all
+    log-probabilities; its chosen token gets minus its own, which is above every other, and whoever reads it turns the sign.
+    """
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        self.rows: dict[int, _Row] = {}
+        self.bias_of: dict[str, torch.Tensor] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        """The choice is made here, so never skip it on greedy requests."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow vLLM's persistent batch: requests removed, added, moved, in this order."""
+        if batch_update is None:
+            return
+        for index in batch_update.removed:
+            self.rows.pop(index, None)
+        for index, params, _, output in batch_update.added:
+            self.rows.pop(index, None)
+            extra: dict[str, Any] | None = (params.extra_args or {}).get(EXTRA_KEY)
+            if extra is not None:
+                self.rows[index] = _Row(extra, params.max_tokens or 1, output)
+        for source, target, direction in batch_update.moved:
+            moved, displaced = self.rows.pop(source, None), self.rows.pop(target, None)
+            if moved is not None:
+                self.rows[target] = moved
+            if direction == MoveDirectionality.SWAP and displaced is not None:
+                self.rows[source] = displaced
+        self._keep_biases()
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Replace each seeded row by its choice, in place. ``logits``: ``[rows, V]`` in float32."""
+        indices = sorted(i for i in self.rows if i < logits.shape[0])
+        if not indices:
+            return logits
+        rows = [self.rows[i] for i in indices]
+        at = torch.tensor(indices, device=logits.device)
+        mine = logits if len(indices) == logits.shape[0] else logits[at]
+        mine = self._biased(mine, rows)
+        temperature = torch.tensor([r.temperature for r in rows], device=logits.device)
+        uniform = torch.from_numpy(np.stack([r.uniform for r in rows])).to(logits.device)
+        top_p = torch.tensor([r.top_p for r in rows], device=logits.device)
+        token, logprob = choose(mine, temperature, top_p, uniform)
+        shows = torch.tensor([r.shows_top for r in rows], device=logits.device)
+        shown = logprobs(mine[shows], temperature[shows]) if any(r.shows_top for r in rows) else None
+        if len(indices) == logits.shape[0]:
+            logits.fill_(float("-inf"))
+        else:
+            logits.index_fill_(0, at, float("-inf"))
+        if shown is not None:
+            logits[at[shows]] = shown
+        logits[at, token] = torch.where(shows, -logprob, logprob)
+        return logits
+
+    def _keep_biases(self) -> None:
+        """The biases of the requests in the batch and no others. Each is read when its first request comes."""
+        files = {row.bias_file for row in self.rows.values() if row.bias_file is not None}
+        self.bias_of = {file: self.bias_of[file] if file in self.bias_of else read_bias(file) for file in files}
+
+    def _biased(self, logits: torch.Tensor, rows: list[_Row]) -> torch.Tensor:
+        """Each row's logits with its own bias. ``logits``: ``[rows, V]``; never changed in place."""
+        if not self.bias_of:
+            return logits
+        zero = torch.zeros(logits.shape[1])
+        bias = torch.stack([zero if r.bias_file is None else self.bias_of[r.bias_file] for r in rows])
+        return logits + bias.to(logits.device)
+
+
+def read_bias(file: str) -> torch.Tensor:
+    """The logit bias ``[V]`` that a vector fork has written."""
+    with safe_open(file, framework="pt") as tensors:
+        return torch.as_tensor(tensors.get_tensor(BIAS))
+
+
+def choose(
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample a token per row by inverting the cumulative distribution.
+
+    ``logits`` ``[R, V]``; ``temperature`` (0 is greedy) and ``top_p`` ``[R]``; ``uniform`` ``[R, DRAWS]``. Returns the
+    tokens ``[R]`` and their log-probabilities ``[R]`` at the temperature, before top-p; a greedy row is scored at
+    temperature 1.
+    """
+    greedy = temperature <= 0
+    probability = _probability(logits, torch.where(greedy, 1.0, temperature))
+    token = _invert(probability, uniform[:, 0])
+    if bool((top_p < 1).any()):
+        token = _nucleus(probability, top_p, uniform, token)
+    if bool(greedy.any()):
+        token = torch.where(greedy, logits.argmax(dim=-1), token)
+    token = token.clamp(max=logits.shape[1] - 1)  # a row of NaN logits may end in its last block's padding
+    return token, probability.gather(1, token[:, None])[:, 0].log()
+
+
+def logprobs(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities ``[R, V]`` at each row's temperature ``[R]``; a greedy row is scored at temperature 1."""
+    return torch.log_softmax(logits / torch.where(temperature <= 0, 1.0, temperature)[:, None], dim=-1)
+
+
+def _probability(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """Softmax at a temperature for each row, with zeros up to a whole number of blocks; on CPU as many rows at a time as a cache holds."""
+    width = logits.shape[1]
+    probability = logits.new_zeros(len(logits), -(-width // BLOCK) * BLOCK)
+    at_once = len(logits) if logits.is_cuda else max(1, (1 << 18) // width)
+    for start in range(0, len(logits), at_once):
+        rows = slice(start, start + at_once)
+        probability[rows, :width] = torch.softmax(logits[rows] / temperature[rows, None], dim=-1)
+    return probability
+
+
+def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The first token at which the cumulative sum of ``weight`` exceeds ``uniform`` times its whole: first the block, then in it."""
+    blocks = weight.unflatten(1, (-1, BLOCK))
+    upto = blocks.sum(dim=-1).cumsum(dim=-1)
+    block, rest = _first_above(upto, uniform * upto[:, -1])
+    token, _ = _first_above(blocks[torch.arange(len(blocks), device=blocks.device), block].cumsum(dim=-1), rest)
+    return block * BLOCK + token
+
+
+def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of the first sum above the target ``[R]``, which rounding may have put at the end, and what is left of the target there.
+
+    Where the sums are no numbers, any index.
+    """
+    below = torch.minimum(target, torch.nextafter(cumulative[:, -1], cumulative.new_zeros(())))[:, None]
+    found = torch.searchsorted(cumulative, below, right=True).clamp_(max=cumulative.shape[1] - 1)
+    before = torch.where(found > 0, cumulative.gather(1, (found - 1).clamp(min=0)), 0.0)
+    return found[:, 0], (below - before)[:, 0]
+
+
+def _nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Top-p (Holtzman 2020) by rejection: draw again while the token is outside the smallest set of mass ``top_p``.
+
+    A draw costs one pass over the vocabulary, sorting it twenty; the last draw of a stubborn row does sort.
+    """
+    outside = _outside(probability, top_p, token).nonzero()[:, 0]
+    for draw in range(1, DRAWS - 1):
+        if not len(outside):
+            return token
+        token[outside] = _invert(probability[outside], uniform[outside, draw])
+        outside = outside[_outside(probability[outside], top_p[outside], token[outside])]
+    if len(outside):
+        ordered, order = probability[outside].sort(dim=-1, descending=True)
+        kept = ordered * (ordered.cumsum(dim=-1) - ordered < top_p[outside, None])
+        token[outside] = order.gather(1, _invert(kept, uniform[outside, -1])[:, None])[:, 0]
+    return token
+
+
+def _outside(probability: torch.Tensor, top_p: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Whether more likely tokens alone already have the mass ``top_p``."""
+    own = probability.gather(1, token[:, None])
+    return (probability * (probability > own)).sum(dim=-1) >= top_p

@@ -1,0 +1,143 @@
+"""The run folder: which run it belongs to, and which attempt this is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sttrl.config import RunConfig, to_plain
+from sttrl.data import SourceSpec
+from sttrl.errors import JournalError
+from sttrl.ledger.files import write_json
+from sttrl.ledger.journal import JOURNAL, read_lines
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+REVISIONS = ("model_revision", "dataset_revision")
+"""What config.json has beside the settings: the hub's commits; null for what is not from the hub."""
+FREE = frozenset({
+    "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
+    "kv_cache_mib", "checkpoint_every",
+})  # fmt: skip
+"""Settings that may differ when a run is taken up again: they say where and how fast, not what."""
+
+
+def run_folder(config: RunConfig) -> Path:
+    """The folder of this run: named by the user, or after what it does, so that the same command finds it again."""
+    return config.run.output_dir / (config.run.run_name or default_name(config))
+
+
+def default_name(config: RunConfig) -> str:
+    """Data set, model and method, and a hash of every setting that matters."""
+    settings = json.dumps(identity(to_plain(config)), sort_keys=True)
+    words = (Path(config.data.dataset).stem, config.engine.model.rstrip("/").split("/")[-1], config.method.adaptation_method)
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words) + "-" + hashlib.sha256(settings.encode()).hexdigest()[:8]
+
+
+def identity(plain: dict[str, Any]) -> dict[str, Any]:
+    """The settings that make a run this run."""
+    return {name: value for name, value in plain.items() if name not in FREE}
+
+
+def claim(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
+    """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs.
+
+    A run that never began a question (a wrong model, say) leaves the folder free. The caller holds the journal. ``revisions``: the
+    hub's commits by name (`REVISIONS`), None where something is not from the hub.
+    """
+    check_owner(folder, config, revisions)
+    if not has_begun(folder):
+        write_json(folder / CONFIG, {**to_plain(config), **dict.fromkeys(REVISIONS), **(revisions or {})})
+
+
+def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
+    """Make sure that a folder is free or holds this very run; revisions count where they are given and were noted."""
+    if not has_begun(folder):
+        return
+    if not (folder / CONFIG).exists():
+        raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
+    before, now = identity(read_config(folder)), {**identity(to_plain(config)), **(revisions or {})}
+    names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
+    differing = sorted(name for name in names if before.get(name) != now.get(name))
+    if differing:
+        changes = ", ".join(f"{setting_name(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
+        raise JournalError(f"{folder} holds another run: {changes}.", "Use another --run_name, or repeat the same command to resume.")
+
+
+def begun_revisions(folder: Path) -> dict[str, str | None]:
+    """The hub's commits that a run began with, which it keeps when it is taken up again; none for a run that did not begin."""
+    plain = read_config(folder) if has_begun(folder) and (folder / CONFIG).exists() else {}
+    return {name: plain.get(name) for name in REVISIONS}
+
+
+def withdraw(folder: Path) -> None:
+    """Remove what a run wrote that began no question; where its engine left logs, which say why, everything stays."""
+    if has_begun(folder) or (folder / "logs").exists():
+        return
+    for name in (CONFIG, ENVIRONMENT, JOURNAL):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the run has begun a question."""
+    return (folder / JOURNAL).exists() and (folder / JOURNAL).stat().st_size > 0
+
+
+def begun_dtype(folder: Path) -> str | None:
+    """The dtype that a run began in, which it keeps wherever it is taken up again."""
+    file = folder / ENVIRONMENT
+    if not has_begun(folder) or not file.exists():
+        return None
+    dtype: str | None = json.loads(file.read_text(encoding="utf-8")).get("dtype")
+    return dtype
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run, as plain values."""
+    try:
+        value = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or "dataset" not in value:
+            raise ValueError("no settings of a run")
+    except (OSError, ValueError) as error:
+        raise JournalError(f"{folder} is not a run folder: it has no readable {CONFIG}.", "Give a folder under outputs/.") from error
+    named = value.get("question_column")
+    # A run folder of an older sttrl has one name, or null, where there is a list.
+    return {**value, "question_column": [named] if isinstance(named, str) else named or []}
+
+
+def attempts(folder: Path) -> tuple[int, dict[str, float]]:
+    """How many attempts the journal knows, and the wall seconds of those that came to an end, by name."""
+    number, seconds = 0, {"total": 0.0, "start_up": 0.0}
+    for record in read_lines(folder):
+        number = max(number, int(record.get("attempt", 0)))
+        if record["kind"] == "attempt":
+            for name, value in record["seconds"].items():
+                seconds[name] = seconds.get(name, 0.0) + value
+    return number, seconds
+
+
+def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec:
+    """Where a run's questions and labels are, by its settings; ``data_dir`` is looked in before the folder they name."""
+    own = plain["data_dir"]
+    return SourceSpec(
+        dataset=plain["dataset"],
+        data_dir=data_dir or (Path(own) if own else None),
+        question_column=tuple(plain["question_column"]),
+        answer_column=plain["answer_column"],
+        id_column=plain["id_column"],
+        answer_kind=plain["answer_kind"],
+        on_bad_row=plain["on_bad_row"],
+        revision=plain.get("dataset_revision"),
+    )
+
+
+def setting_name(setting: str) -> str:
+    """A setting as a user knows it."""
+    return setting.replace("_", " ") if setting in REVISIONS else f"--{setting}"

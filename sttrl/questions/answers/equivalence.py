@@ -1,0 +1,253 @@
+"""When two normal forms are equal, and the classes of a group.
+
+Numbers, ratios, words, named values and members are compared by exact rules; ``ask`` decides about two formulas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import product
+from typing import Final
+
+from sttrl.questions.answers.shapes import VARIABLE, Formula, InBase, Members, Named, Number, Ratio, Settled, Shape, Words, shape
+
+_LOOSE_DIGITS: Final = re.compile(r"(?<!_)\d \d", re.ASCII)
+_RELATIVE_ERROR: Final = Fraction(1, 10**12)
+
+Ask = Callable[[str, str], bool]
+"""Decides about two forms by algebra."""
+
+
+class _Undecided(Exception):
+    """Exact rules do not say."""
+
+
+def decide(a: str, b: str) -> bool | None:
+    """Whether two normal forms are equal as far as exact rules can tell; None leaves it to algebra.
+
+    False is exact: such forms are never in one class. Algebra would blur what these rules keep apart.
+    """
+    try:
+        return compare(a, b, _undecided)
+    except _Undecided:
+        return None
+
+
+def compare(a: str, b: str, ask: Ask) -> bool:
+    """Whether two normal forms are equal, by exact rules, and by ``ask`` for the formulas where those do not say."""
+    if a == b:
+        return True
+    one, other = shape(a), shape(b)
+    if isinstance(one, Named) or isinstance(other, Named):
+        return _compare_named(a, b, ask)
+    if isinstance(one, Members) or isinstance(other, Members):
+        return _compare_members(a, b, ask)
+    if "%" in a + b:
+        return a.count("%") == b.count("%") and compare(a.replace("%", ""), b.replace("%", ""), ask)
+    verdict = _compare_shapes(one, other)
+    if verdict is None:
+        verdict = False if _LOOSE_DIGITS.search(a) or _LOOSE_DIGITS.search(b) else ask(a, b)
+    return verdict
+
+
+def classes(forms: Sequence[str], same: Ask, apart: Ask) -> list[int]:
+    """Class of each form, numbered by first appearance; the partition does not depend on the order of the forms.
+
+    Pairs are joined, since equality within rounding is not transitive; a join never puts two forms that are ``apart`` into one
+    class: a form equal to both stays with the first of them in order of length and alphabet. A pair already joined is not asked.
+    """
+    members = [[i] for i in range(len(forms))]
+    order = sorted(range(len(forms)), key=lambda i: (len(forms[i]), forms[i]))
+    for place, i in enumerate(order):
+        for j in order[:place]:
+            joined, joining = members[j], members[i]
+            if joined is joining or any(apart(forms[u], forms[v]) for u, v in product(joined, joining)):
+                continue
+            if same(forms[j], forms[i]):
+                joined += joining
+                for k in joining:
+                    members[k] = joined
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(id(group), len(numbers)) for group in members]
+
+
+def _undecided(a: str, b: str) -> bool:
+    raise _Undecided
+
+
+def _compare_shapes(a: Shape, b: Shape) -> bool | None:
+    """The verdict on two single values; None where only algebra can tell."""
+    match a, b:
+        case (Number(), Number()):
+            return _equal_numbers(a, b)
+        case (Ratio(), Ratio()):
+            return _equal_ratios(a, b)
+        case (Ratio(), _) | (_, Ratio()):
+            return None if _has_colon(a) or _has_colon(b) else False
+        case (Words(), Words()) | (InBase(), InBase()):
+            return a == b
+        case (Words(text=word), Formula(letters=letters)) | (Formula(letters=letters), Words(text=word)) if letters:
+            return word == letters
+        case (Words(), Number()) | (Number(), Words()):
+            return False
+        case (Settled(), Settled()) if a.kind == b.kind:
+            return a.value == b.value
+    if _has_colon(a) != _has_colon(b):
+        return False
+    both_relations = _is_relation(a) and _is_relation(b)
+    return None if both_relations or _is_equation(a) == _is_equation(b) else False
+
+
+def _is_equation(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.equation
+
+
+def _is_relation(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.relation
+
+
+def _has_colon(one: Shape) -> bool:
+    return isinstance(one, Formula) and one.colon
+
+
+def _equal_numbers(a: Number, b: Number) -> bool:
+    """Exactly equal; a long decimal also equals the fraction it is the beginning of, which no decimal equals exactly."""
+    if a.value == b.value:
+        return True
+    return any(
+        decimal.long and not _has_decimal(other.value) and abs(decimal.value - other.value) <= _RELATIVE_ERROR * abs(other.value)
+        for decimal, other in ((a, b), (b, a))
+    )
+
+
+def _has_decimal(value: Fraction) -> bool:
+    """Some decimal equals the value."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def _equal_ratios(a: Ratio, b: Ratio) -> bool:
+    """Times are equal as times, ratios when they are in proportion; what may be either goes with the other."""
+    if a.must_be_time or b.must_be_time or (a.may_be_time and b.may_be_time):
+        return a.may_be_time and b.may_be_time and _equal_times(a, b)
+    if len(a.members) != len(b.members) or not any(a.members) or not any(b.members):
+        return a.members == b.members
+    return all(x * b.members[0] == y * a.members[0] for x, y in zip(a.members, b.members, strict=True))
+
+
+def _equal_times(a: Ratio, b: Ratio) -> bool:
+    """Without a.m. or p.m. a time of twelve hours is either half of the day."""
+    if bool(a.half) == bool(b.half):
+        return _of_the_day(a) == _of_the_day(b)
+    return a.members == b.members or _of_the_day(a) == _of_the_day(b)
+
+
+def _of_the_day(time: Ratio) -> tuple[Fraction, ...]:
+    hour, *rest = time.members
+    if time.half:
+        hour = hour % 12 + (12 if time.half == "p" else 0)
+    return hour, *rest
+
+
+def _compare_named(a: str, b: str, ask: Ask) -> bool:
+    """A name counts against another name only: x=3 is 3 and is not y=3."""
+    one, other = shape(a), shape(b)
+    if isinstance(one, Named) and isinstance(other, Named):
+        return _compare_two_named(one, other, lambda: ask(a, b), ask)
+    named, rest = (one, other) if isinstance(one, Named) else (other, one)
+    assert isinstance(named, Named)
+    if isinstance(rest, Formula) and rest.relation:
+        return ask(a, b)
+    return compare(named.value, b if named is one else a, ask)
+
+
+def _compare_two_named(a: Named, b: Named, ask_whole: Callable[[], bool], ask: Ask) -> bool:
+    if a.primes != b.primes:
+        return False
+    same_name = a.base == b.base and _agree(a.script, b.script) and _agree(a.arguments, b.arguments)
+    function_and_letter = bool(a.arguments) != bool(b.arguments) and not (a.script or b.script)
+    if same_name or function_and_letter:
+        return compare(a.value, b.value, ask)
+    return ask_whole() if VARIABLE.search(a.value) and VARIABLE.search(b.value) else False
+
+
+def _agree(a: str, b: str) -> bool:
+    return a == b or not a or not b
+
+
+def _compare_members(a: str, b: str, ask: Ask) -> bool:
+    one, other = shape(a), shape(b)
+    if not (isinstance(one, Members) and isinstance(other, Members)):
+        several, text, rest = (one, b, other) if isinstance(one, Members) else (other, a, one)
+        assert isinstance(several, Members)
+        distinct = _distinct(several)
+        if len(distinct) == 1 and distinct[0] != r"\emptyset":
+            return compare(distinct[0], text, ask)
+        return ask(a, b) if isinstance(rest, Formula) and not rest.single else False
+    if one.names and other.names and set(one.names) != set(other.names):
+        return False
+    if len(one.names) > 1 and len(other.names) > 1:
+        values = dict(zip(other.names, other.members, strict=True))
+        return _in_order(one.members, [values[name] for name in one.names], ask)
+    return _compare_brackets(one, other, ask)
+
+
+def _compare_brackets(a: Members, b: Members, ask: Ask) -> bool:
+    """Sets and bare lists have no order, and only sets forget repetitions; a bare list may stand for a tuple in the same order."""
+    kinds = {a.brackets, b.brackets}
+    if len(a.names) > 1 or len(b.names) > 1:
+        return _in_order(a.members, b.members, ask)
+    if kinds == {"{}"}:
+        return _in_any_order(_distinct(a), _distinct(b), ask)
+    if kinds <= {"", "{}"}:
+        return _in_any_order(a.members, b.members, ask)
+    lists = kinds <= {"()", "[]", ""} and len(a.members) > 2
+    return (len(kinds) == 1 or kinds == {"", "()"} or lists) and _in_order(a.members, b.members, ask)
+
+
+def _distinct(several: Members) -> tuple[str, ...]:
+    """The members of a set without those that an earlier one equals; all members of anything else."""
+    if several.brackets != "{}":
+        return several.members
+    kept: list[str] = []
+    for member in several.members:
+        if not any(decide(member, earlier) for earlier in kept):
+            kept.append(member)
+    return tuple(kept)
+
+
+def _in_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
+    if len(a) != len(b):
+        return False
+    verdicts = [decide(x, y) for x, y in zip(a, b, strict=True)]
+    if False in verdicts:
+        return False
+    return all(verdict or compare(x, y, ask) for verdict, x, y in zip(verdicts, a, b, strict=True))
+
+
+def _in_any_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
+    """Whether the members can be paired off: first by exact rules, then by what those leave open."""
+    if len(a) != len(b):
+        return False
+    left = list(b)
+    open_members = []
+    for member in a:
+        partner = next((other for other in left if decide(member, other)), None)
+        if partner is None:
+            open_members.append(member)
+        else:
+            left.remove(partner)
+    apart = {(x, y) for x, y in product(open_members, left) if decide(x, y) is False}
+    if any(all((x, y) in apart for y in left) for x in open_members) or any(all((x, y) in apart for x in open_members) for y in left):
+        return False
+    for member in open_members:
+        partner = next((other for other in left if compare(member, other, ask)), None)
+        if partner is None:
+            return False
+        left.remove(partner)
+    return True

@@ -1,0 +1,1 @@
+"""Sweeps: the runs of a grid, one after another, and their table."""

@@ -1,0 +1,211 @@
+"""A sweep: which runs a YAML file of axes asks for, and what each is called.
+
+```yaml
+name: votes               # default: the name of the file
+base: {dataset: arithmetic-demo, steps: 2}                # settings of every run
+axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run, the last axis fastest
+runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # rows: runs by themselves, or each with every combination
+skip: [{voting_function: energy, seed: 1}]                # combinations that hold all of an entry are left out
+```
+
+Axes and rows win over base; null gives a setting back its default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sttrl.config import RunConfig, field_names, to_plain
+from sttrl.config.yaml_settings import flags_from, known_settings, nearest, read_mapping
+from sttrl.errors import UsageError
+
+PARTS = ("name", "base", "axes", "runs", "skip")
+PLACES = frozenset({"output_dir", "run_name", "config"})
+"""Settings that the command line gives to a sweep as a whole: a run's folder is <output_dir>/<sweep>/<run>."""
+UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+LONGEST_NAME = 100
+
+Values = dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """One run. ``values``: what tells it from the others; ``settings``: these and the common ones, none of them null."""
+
+    name: str
+    values: dict[str, object]
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """The runs of a sweep, in order; their names are unique and safe as names of folders."""
+
+    name: str
+    axes: dict[str, tuple[object, ...]]
+    runs: tuple[SweepRun, ...]
+
+
+def read_sweep(file: Path) -> Sweep:
+    """The sweep that a YAML file asks for. Raises `UsageError`: what is wrong, where, and the remedy."""
+    where = f"sweep {file}"
+    content = read_mapping(file, where)
+    _check_parts(content, where)
+    base = _settings(content.get("base"), f"{where}: base")
+    axes = _axes(content.get("axes"), f"{where}: axes")
+    rows = _rows(content.get("runs"), f"{where}: runs")
+    _check_rows(rows, axes, where)
+    chosen = _kept(list(_combinations(rows, axes)), base, _rows(content.get("skip"), f"{where}: skip"), where)
+    _check_different(chosen, base, where)
+    runs = tuple(
+        SweepRun(name=name, values=values, settings={key: value for key, value in {**base, **values}.items() if value is not None})
+        for name, values in zip(_names(chosen), chosen, strict=True)
+    )
+    for run in runs:
+        flags_from(run.settings, f"{where}: run {run.name}")
+    return Sweep(name=_sweep_name(content.get("name"), file, where), axes=axes, runs=runs)
+
+
+def _check_parts(content: Mapping[object, object], where: str) -> None:
+    for part in map(str, content):
+        if part not in PARTS:
+            is_setting = part.replace("-", "_") in field_names()
+            remedy = "Settings of every run go under base." if is_setting else f"{nearest(part, PARTS)} Parts are {', '.join(PARTS)}."
+            raise UsageError(f"{where}: there is no part {part!r}.", remedy.strip())
+
+
+def _settings(section: object, where: str) -> Values:
+    """Settings of a section, their names checked."""
+    if not isinstance(section, dict | None):
+        raise UsageError(f"{where} is {section!r}.", "Write one `name: value` a line.")
+    named = known_settings(section or {}, where)
+    for name in named:
+        if name in PLACES:
+            remedy = "Write its settings under base." if name == "config" else "A run's folder is <output_dir>/<sweep>/<run>."
+            raise UsageError(f"{where}: {name} has no place in a sweep.", remedy)
+    return named
+
+
+def _axes(section: object, where: str) -> dict[str, tuple[object, ...]]:
+    axes: dict[str, tuple[object, ...]] = {}
+    for name, values in _settings(section, where).items():
+        if not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {name} is {values!r}.", f"Give a list of at least one value: {name}: [...].")
+        axes[name] = tuple(values)
+    return axes
+
+
+def _rows(section: object, where: str) -> list[Values]:
+    if section is None:
+        return []
+    if not isinstance(section, list) or not section:
+        raise UsageError(f"{where} is {section!r}.", "Give a list of settings: [{name: value}, ...].")
+    return [_settings(row, f"{where}, entry {number}") for number, row in enumerate(section, start=1)]
+
+
+def _check_rows(rows: Iterable[Values], axes: Mapping[str, object], where: str) -> None:
+    if not rows and not axes:
+        raise UsageError(f"{where} asks for no run.", "Give axes, runs or both.")
+    for number, row in enumerate(rows, start=1):
+        for name in row.keys() & axes.keys():
+            raise UsageError(f"{where}: runs, entry {number}: {name} is an axis too.", "Set it in one of them.")
+
+
+def _combinations(rows: list[Values], axes: Mapping[str, tuple[object, ...]]) -> Iterator[Values]:
+    """Every row with every combination of the axes, the last axis fastest."""
+    for row in rows or [{}]:
+        for chosen in itertools.product(*axes.values()):
+            yield {**row, **dict(zip(axes, chosen, strict=True))}
+
+
+def _kept(combinations: list[Values], base: Values, skip: list[Values], where: str) -> list[Values]:
+    """The combinations that no entry of ``skip`` describes."""
+    resolved = [_resolved(base, values) for values in combinations]
+    kept = [True] * len(combinations)
+    for number, entry in enumerate(skip, start=1):
+        hits = [all(full[name] == _canonical(value) for name, value in entry.items()) for full in resolved]
+        if not entry or not any(hits):
+            raise UsageError(f"{where}: skip, entry {number} describes {'no' if entry else 'every'} run.", "Correct it or leave it out.")
+        kept = [keep and not hit for keep, hit in zip(kept, hits, strict=True)]
+    if not any(kept):
+        raise UsageError(f"{where}: skip leaves no run.", "Leave out fewer.")
+    return [values for values, keep in zip(combinations, kept, strict=True) if keep]
+
+
+def _check_different(combinations: list[Values], base: Values, where: str) -> None:
+    seen: set[str] = set()
+    for values in combinations:
+        key = json.dumps(_resolved(base, values), sort_keys=True)
+        if key in seen:
+            shown = ", ".join(f"{name}: {value}" for name, value in values.items()) or "base alone"
+            raise UsageError(f"{where}: two runs are the same: {shown}.", "Ask for each once; what is not set has its default.")
+        seen.add(key)
+
+
+def _resolved(base: Values, values: Values) -> Values:
+    """Every setting of a run in the form in which equal ones are equal; null is the default."""
+    given = {name: value for name, value in {**base, **values}.items() if value is not None}
+    return {name: _canonical(value) for name, value in {**to_plain(RunConfig()), **given}.items()}
+
+
+def _canonical(value: object) -> object:
+    """A value such that 1e-3, which YAML reads as text, equals 0.001."""
+    if isinstance(value, list | tuple):
+        return [_canonical(part) for part in value]
+    number = _number(value)
+    return value if isinstance(value, bool | None) else str(value) if number is None else float(number)
+
+
+def _number(value: object) -> int | float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    try:
+        return float(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _names(combinations: list[Values]) -> list[str]:
+    """Names made of the values; those that meet, or are too long, end on a hash of the values instead of a number."""
+    plain = [UNSAFE.sub("_", "-".join(_word(*item) for item in values.items())).lstrip("-._+") or "base" for values in combinations]
+    times = Counter(plain)
+    return [
+        name if times[name] == 1 and len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 9]}-{_digest(values)}"
+        for name, values in zip(plain, combinations, strict=True)
+    ]
+
+
+def _word(name: str, value: object) -> str:
+    """How a value reads in a name: words stand for themselves (sttrl), numbers need their setting (seed0)."""
+    number = _number(value)
+    if value is None:
+        return f"default_{name}"
+    if isinstance(value, bool):
+        return name if value else f"no_{name}"
+    if isinstance(value, list):
+        return name + "+".join(map(str, value))
+    if number is not None:
+        return f"{name}{number:g}" if isinstance(number, float) else f"{name}{number}"
+    return str(value).rstrip("/").split("/")[-1]
+
+
+def _digest(values: Values) -> str:
+    canonical = {name: _canonical(value) for name, value in values.items()}
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _sweep_name(name: object, file: Path, where: str) -> str:
+    chosen = file.stem if name is None else str(name)
+    if not SAFE_NAME.fullmatch(chosen):
+        raise UsageError(f"{where}: {chosen!r} cannot be the name of a folder.", "Give name: letters, digits, dots, dashes, underscores.")
+    return chosen
