@@ -16,15 +16,20 @@ LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file at once: a reader sees the old text or the new, never a part. Raises `JournalError`."""
+    """Replace a text file at once. Raises `JournalError`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file at once: a reader sees the old content or the new, never a part. Raises `JournalError`."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folder(path.parent)
         try:
             # Not tempfile: its files are readable by their owner alone, whatever the umask says.
             handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)

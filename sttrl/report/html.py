@@ -1,42 +1,32 @@
-"""report.html: one file that needs nothing else, offline, on a phone, in a light or a dark room.
+"""report.html: the templates of `sttrl/report/templates`, filled with the numbers and texts of one run.
 
-Everything that a model, a data set or a user wrote goes through `sttrl.report.safe`, and the page forbids itself any script.
+The page is one file and loads nothing. jinja2 escapes every value, and `visible` replaces control characters in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
-from sttrl.ledger.records import FinishedQuestion
-from sttrl.report.cards import CARD_STYLE, question_cards
-from sttrl.report.figures import curve, interval_bars, sparkline
-from sttrl.report.labels import Grades, Verdicts
-from sttrl.report.layout import share_or_nothing
-from sttrl.report.metrics import METRICS, QuestionScore, score_questions
-from sttrl.report.safe import shown
-from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, vote_remark
-from sttrl.report.texts import NO_TEXTS, Texts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-_STYLE: Final = """
-:root{color-scheme:light dark;
---ink:#1c1e21;--paper:#fff;--soft:#666e78;--line:#d9dde2;--bar:#9dbbe0;--mark:#1f5fae;--good:#1a7f37;--bad:#b42318}
-@media(prefers-color-scheme:dark){:root{
---ink:#e6e8ea;--paper:#16181b;--soft:#9aa3ad;--line:#343a41;--bar:#33557f;--mark:#8ab8f0;--good:#57c26f;--bad:#f0857b}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:68rem;margin:0 auto;padding:1rem}
-h1{font-size:1.35rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600}td small,.soft{color:var(--soft)}td.text{overflow-wrap:anywhere;min-width:6rem;max-width:20rem}
-td.number{white-space:nowrap}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:0}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-.won{color:var(--good)}.lost{color:var(--bad)}
-svg{display:block}svg.bars{width:100%;max-width:32rem}svg text{fill:var(--ink);font-size:13px}svg rect{fill:var(--bar)}
-svg.curve{width:19rem}svg line{stroke:var(--line)}
-svg path,svg polyline{fill:none;stroke:var(--mark);stroke-width:1.5}svg circle{fill:var(--mark)}
-"""
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+from sttrl.ledger.records import FinishedQuestion, PollName, elected
+from sttrl.report.figures import blocks, curves, inline
+from sttrl.report.labels import Grades
+from sttrl.report.layout import share_or_nothing
+from sttrl.report.metrics import METRICS, score_questions
+from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, thinned, vote_remark
+from sttrl.report.texts import NO_TEXTS, Texts, verdict_of
+
+SIDES: Final[tuple[tuple[PollName, str], ...]] = (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted"))
+"""The polls that answer, and their names on the page."""
+SHOWN_CHARS: Final = 160
+SHOWN_TEXT_CHARS: Final = 2000
+_JOINERS: Final = "\u200c\u200d"
+"""Not printable, but needed to write several scripts."""
 
 
 def report_page(
@@ -48,102 +38,71 @@ def report_page(
     texts: Texts = NO_TEXTS,
 ) -> str:
     """The page of a run. ``name``: the run's; ``config``: its settings as plain values; ``texts``: what its questions say."""
-    scores = score_questions(finished, grades)
-    rows = [_question_row(question, score, grades.of(score.id)) for question, score in zip(finished, scores, strict=True)]
-    sections = [
-        f"<h1>{shown(name)}</h1>",
-        f'<p class="soft">{shown(config.get("model"))} on {shown(config.get("dataset"))}, {shown(config.get("adaptation_method"))}</p>',
-        _section("Before and after", _before_and_after(summary)),
-        *_over_time(summary),
-        _section("Questions", _table(("id", "status", "stop", "mean@k", "elected", "right", "agreement by step"), rows)),
-        _section("What was asked and answered", question_cards(finished, grades, texts)),
-        _section("Configuration", _pairs(config)),
-    ]
-    return _page(name, "\n".join(sections))
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{shown(title)}</title>\n<style>{_STYLE}{CARD_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>"
-
-
-def _paragraph(text: str | None) -> str:
-    return "" if text is None else f"<p>{escape(text)}</p>"
-
-
-def _pairs(values: Mapping[str, object]) -> str:
-    return "<dl>" + "".join(f"<dt>{shown(name)}</dt><dd>{shown(value)}</dd>\n" for name, value in values.items()) + "</dl>"
-
-
-def _table(header: Iterable[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n' + "\n".join(rows) + "\n</tbody></table></div>"
-
-
-def _before_and_after(summary: Mapping[str, Any]) -> str:
-    remarks = _paragraph(vote_remark(summary)) + _paragraph(gain_remark(summary))
-    return _metric_table(summary) + _bars(summary) + remarks + _pairs(facts(summary))
-
-
-def _over_time(summary: Mapping[str, Any]) -> list[str]:
-    """A section with a curve for every number that is known after some step; none where nothing was evaluated in between."""
+    rows = [(label, key) for label, key in ROWS if summary[key] is not None]
+    k = (summary["base"] or {}).get("k", "k")
     steps = evaluated(summary)
+    return _templates().get_template("page.html").render(
+        name=name,
+        config=config,
+        metric_names=[metric.replace("@k", f"@{k}") for metric in METRICS],
+        metric_rows=[(label, [metric_cell(summary, key, metric) for metric in METRICS], summary[key]) for label, key in rows],
+        remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
+        summary_facts=facts(summary),
+        time_names=[label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS],
+        time_rows=[[row["step"], *(share_or_nothing(row[key]) for _, key in TIME_COLUMNS)] for row in thinned(steps)],
+        curves=Markup(_curves(steps)),
+        questions=[
+            (question, score, grades.of(score.id), [step.election.majority_ratio for step in question.steps if step.election is not None])
+            for question, score in zip(finished, score_questions(finished, grades), strict=True)
+        ],
+        texts=texts,
+    )  # fmt: skip
+
+
+def _curves(steps: Sequence[Mapping[str, Any]]) -> str:
     points = {label: [(row["step"], row[key]) for row in steps if row[key] is not None] for label, key in TIME_COLUMNS}
-    rows = [_curve_row(label, known) for label, known in points.items() if known]
-    return [_section("Over time", _table(("", "by step", "first", "last"), rows))] if rows else []
+    known = {label: point_S for label, point_S in points.items() if point_S}
+    return inline(curves(known), "curves") if known else ""
 
 
-def _curve_row(label: str, point_S: Sequence[tuple[int, float]]) -> str:
-    ends = "".join(
-        f'<td class="number">{share_or_nothing(share)}<br><small>after {step}</small></td>' for step, share in (point_S[0], point_S[-1])
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<tr><td>{escape(label)}</td><td>{curve(label, point_S)}</td>{ends}</tr>"
+    made.filters |= {"short": short, "shortened": shortened, "blocks": blocks, "numbers": _numbers, "percent": "{:.1%}".format}
+    made.globals |= {"sides": SIDES, "elected": elected, "verdict_of": verdict_of}
+    return made
 
 
-def _metric_table(summary: Mapping[str, Any]) -> str:
-    cells = [(label, *(metric_cell(summary, key, metric) for metric in METRICS)) for label, key in ROWS if summary[key] is not None]
-    if not cells:
-        return "<p>No question could be scored.</p>"
-    rows = ["<tr>" + "".join(f'<td class="number">{escape(cell)}</td>' for cell in row) + "</tr>" for row in cells]
-    k = summary["base"]["k"] if summary["base"] is not None else "k"
-    return _table(("", *(metric.replace("@k", f"@{k}") for metric in METRICS)), rows)
+def visible(value: object) -> object:
+    """A value as text without invisible characters; markup, which templates and figures make, stays as it is."""
+    return value if isinstance(value, Markup) else "".join(map(_visible, str(value)))
 
 
-def _bars(summary: Mapping[str, Any]) -> str:
-    blocks = [(label, summary[key]) for label, key in ROWS if key != "gain" and summary[key] is not None]
-    return interval_bars([(label, block["mean@k"], *block["ci95"]) for label, block in blocks])
+def short(value: object) -> str:
+    """The beginning of a value, as text."""
+    text = str(value)
+    return text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "")
 
 
-def _question_row(question: FinishedQuestion, score: QuestionScore, verdicts: Verdicts | None) -> str:
-    record = question.record
-    error = "" if record.error is None else f"<br><small>{shown(record.error)}</small>"
-    answer = "<i>none</i>" if record.answer is None else shown(record.answer)
-    agreement = sparkline([step.election.majority_ratio for step in question.steps if step.election is not None])
-    return (
-        f'<tr><td class="text">{shown(record.id)}</td><td>{shown(record.status)}{error}</td><td>{shown(record.stop or "-")}</td>'
-        f'<td class="number">{_change(score)}</td><td class="text">{answer}</td><td>{_verdict(record.answer, verdicts)}</td>'
-        f"<td>{agreement}</td></tr>"
-    )
+def shortened(text: str) -> str:
+    """A text without its middle where it is long: answers are at the end."""
+    half = SHOWN_TEXT_CHARS // 2
+    cut = text if len(text) <= SHOWN_TEXT_CHARS else f"{text[:half]}\n[… {len(text) - 2 * half} characters …]\n{text[-half:]}"
+    return cut.replace("\r\n", "\n").strip()
 
 
-def _change(score: QuestionScore) -> str:
-    if score.base is None:
-        return "-"
-    if score.adapted is None or score.change is None:
-        return f"{score.base.mean:.2f}"
-    name = {1: "won", -1: "lost", 0: "soft"}[score.change]
-    return f'<span class="{name}">{score.base.mean:.2f} → {score.adapted.mean:.2f}</span>'
+def _visible(char: str) -> str:
+    if char == "\n" or char.isprintable() or char in _JOINERS:
+        return char
+    return " " if char.isspace() else "·"
 
 
-def _verdict(answer: str | None, verdicts: Verdicts | None) -> str:
-    if verdicts is None:
-        return "-"
-    return '<span class="won">yes</span>' if answer is not None and verdicts.get(answer) is True else '<span class="lost">no</span>'
+def _numbers(share_S: Sequence[float]) -> str:
+    return ", ".join(f"{share:.2f}" for share in share_S)

@@ -19,7 +19,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
-from scipy.stats import permutation_test
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 4000
@@ -71,6 +70,8 @@ def p_value_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed
     The permutation test: if nothing changed, a question's difference would as likely have the other sign. Questions without a
     difference have no sign to flip. Exact for up to 13 questions with one, beyond that by `SIGN_FLIPS` draws.
     """
+    from scipy.stats import permutation_test  # half a second, which a report without p-values need not wait
+
     gain_P = [round(after - before, 12) for before, after in zip(before_P, after_P, strict=True)]
     if not gain_P:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, share_or_nothing, with_interval
 from sttrl.report.metrics import METRICS
@@ -25,6 +25,7 @@ TIME_COLUMNS: Final = (
 )
 """Label and key of what is shown over time."""
 TIME_ROWS: Final = 10
+_Row = TypeVar("_Row")
 
 _VOTE_SHARES: Final = {
     "agreement": "majority_ratio",
@@ -87,7 +88,7 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
     )
 
 
-def thinned(rows: Sequence[Mapping[str, Any]], most: int = TIME_ROWS) -> list[Mapping[str, Any]]:
+def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
     """At most so many rows, evenly spaced; the first and the last stay."""
     if len(rows) <= most:
         return list(rows)

@@ -6,28 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sttrl.ledger.files import unwritable
+from sttrl.ledger.files import write_bytes
+from sttrl.report.figures import COLOUR, PICTURE_FORMATS, drawn
 
 if TYPE_CHECKING:
     from sttrl.sweep.table import SweepRow
 
 _LONGEST_LABEL: Final = 70
-_COLOUR: Final = "#1f5fae"
 
 
 def write_pictures(folder: Path, name: str, rows: Sequence[SweepRow]) -> None:
-    """sweep.png and sweep.svg, the same bytes for the same numbers."""
-    from matplotlib import rc_context
-
+    """sweep.png and sweep.svg, the same bytes for the same numbers. Raises `JournalError` where a file cannot be written."""
     figure = _figure(name, [row for row in rows if row.score.gain_mean is not None])
-    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        for file, metadata in ((folder / "sweep.png", {}), (folder / "sweep.svg", {"Date": None})):
-            beside = file.with_name(f".{file.name}")
-            try:
-                figure.savefig(beside, format=file.suffix[1:], dpi=150, metadata=metadata)
-                beside.replace(file)
-            except OSError as error:
-                raise unwritable(file, error) from error
+    for file_format in PICTURE_FORMATS:
+        write_bytes(folder / f"sweep.{file_format}", drawn(figure, file_format, name))
 
 
 def _figure(name: str, rows: Sequence[SweepRow]) -> Any:
@@ -52,11 +44,11 @@ def _figure(name: str, rows: Sequence[SweepRow]) -> Any:
 def _draw_line(axes: Any, row_of: Mapping[float, SweepRow]) -> None:
     numbers = list(row_of)
     axes.axhline(0, color="0.4", linewidth=1)
-    axes.plot(numbers, [row.score.gain_mean for row in row_of.values()], color=_COLOUR)
+    axes.plot(numbers, [row.score.gain_mean for row in row_of.values()], color=COLOUR)
     for number, row in row_of.items():
         gain, reach, singles = _drawn(row)
-        axes.errorbar(number, gain, yerr=reach, fmt="o", color=_COLOUR, capsize=3)
-        axes.plot([number] * len(singles), singles, "o", color=_COLOUR, alpha=0.3, markersize=4)
+        axes.errorbar(number, gain, yerr=reach, fmt="o", color=COLOUR, capsize=3)
+        axes.plot([number] * len(singles), singles, "o", color=COLOUR, alpha=0.3, markersize=4)
     axes.set_xscale("log" if numbers[0] > 0 and numbers[-1] / numbers[0] >= 10 else "linear")
     axes.set_xticks(numbers, labels=[f"{number:g}" for number in numbers])
     axes.set_xticks([], minor=True)
@@ -67,8 +59,8 @@ def _draw_rows(axes: Any, rows: Sequence[SweepRow]) -> None:
     axes.axvline(0, color="0.4", linewidth=1)
     for place, row in enumerate(rows):
         gain, reach, singles = _drawn(row)
-        axes.errorbar(gain, place, xerr=reach, fmt="o", color=_COLOUR, capsize=3)
-        axes.plot(singles, [place] * len(singles), "o", color=_COLOUR, alpha=0.3, markersize=4)
+        axes.errorbar(gain, place, xerr=reach, fmt="o", color=COLOUR, capsize=3)
+        axes.plot(singles, [place] * len(singles), "o", color=COLOUR, alpha=0.3, markersize=4)
     axes.set_yticks(range(len(rows)), labels=[row.label[:_LONGEST_LABEL] for row in rows], parse_math=False)
     axes.set(ylim=(max(1, len(rows)) - 0.5, -0.5), xlabel="gain in mean@k")
 

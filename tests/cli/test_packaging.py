@@ -82,7 +82,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> Non
 
 
 def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
-    wanted = {path for pattern in ("*.py", "*.yaml", "py.typed") for path in (ROOT / "sttrl").rglob(pattern)}
+    wanted = {path for pattern in ("*.py", "*.yaml", "*.html", "*.css", "py.typed") for path in (ROOT / "sttrl").rglob(pattern)}
     missing = {str(path.relative_to(ROOT)) for path in wanted} - set(wheel.namelist())
     assert not missing, "a folder without __init__.py, or a data file that pyproject.toml does not name"
     assert {f"sttrl/engine/verl/config/{name}.yaml" for name in ("cpu", "gpu")} <= set(wheel.namelist())

@@ -15,11 +15,12 @@ from sttrl.report import NO_GRADES, ComparedRun, Grades, before_after_table, com
 from sttrl.report.html import report_page
 from sttrl.report.metrics import ROW_NAMES
 from sttrl.report.tables import metric_cell
+from sttrl.report.texts import NO_TEXTS, QuestionTexts, Sample, Texts
 
 GLOSSARY = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 SECONDS = {"total": 310.2, "start_up": 24.0, "sample": 120.5, "update": 99.0, "judge": 1.0, "score": 3.0, "save": 2.0}
 CONFIG: dict[str, Any] = {"dataset": "AIME-TTT", "model": "m", "adaptation_method": "sttrl", "val_samples": 4, "ids": [], "val_temp": 0.6}
-ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x00\u202e"
+ATTACK = "</script></title></style></pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ config }}\"'&\x00\u202e"
 
 
 class Tags(HTMLParser):
@@ -99,8 +100,8 @@ def test_cells() -> None:
     assert metric_cell({"gain": None}, "gain", "mean@k") == "-"
 
 
-def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str = "run") -> tuple[str, Tags]:
-    text = report_page(name, finished, grades, summarise(finished, grades, SECONDS), config)
+def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str = "run", texts: Texts = NO_TEXTS) -> tuple[str, Tags]:
+    text = report_page(name, finished, grades, summarise(finished, grades, SECONDS), config, texts)
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
@@ -111,27 +112,33 @@ def test_the_page_of_a_run() -> None:
     text, tags = page(a_run(), LABELLED, CONFIG)
     assert all(part in text for part in ("mean@4", "0.25 → 0.75", "the loss is not finite", "prefers-color-scheme", "viewport", "AIME-TTT"))
     assert text.count('class="spark"') == 4
-    assert 'class="curve"' not in text
+    assert 'title="0.50, 0.75">▅▆</span>' in text, "agreement by step"
+    assert '<div class="bar" style="--share:50.0%;--low:' in text
     assert "conf. (same tokens)" in text
-    assert "svg" in tags.tags
+    assert "svg" not in tags.tags
 
 
 @pytest.mark.parametrize("finished", [a_run(), trained_on_all()])
 def test_the_page_needs_nothing_else(finished: list[Any]) -> None:
     text, tags = page(finished, LABELLED, CONFIG)
     assert not tags.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
-    assert not tags.attributes & {"src", "href", "onload", "onclick", "onerror", "style"}
-    assert not re.search(r"https?:|url\(|@import", text)
+    assert not tags.attributes & {"src", "href", "onload", "onclick", "onerror"}
+    assert not re.search(r"https?:|url\((?!#)|@import", re.sub(r'xmlns(:\w+)?="[^"]+"', "", text))
+    assert all(link.startswith("#") for link in re.findall(r'xlink:href="([^"]*)"', text)), "a mark of the same picture"
     assert "default-src 'none'" in text
 
 
 def test_hostile_text_is_escaped() -> None:
+    """In the name, settings, id, error, answers, question, label and samples."""
     hostile = question(0, {"base": poll([ATTACK, ATTACK], ATTACK)}, id=ATTACK, error=ATTACK, status="failed")
     config = {"dataset": ATTACK, "model": ATTACK, ATTACK: ATTACK}
-    text, tags = page([hostile], Grades(verdicts={ATTACK: {ATTACK: True}}), config, name=ATTACK)
+    sample = Sample(text=ATTACK, answer=ATTACK, verdict="right")
+    texts = Texts(by_id={ATTACK: QuestionTexts(question=ATTACK, label=ATTACK, samples={"base": [sample]})}, remark=ATTACK)
+    text, tags = page([hostile], Grades(verdicts={ATTACK: {ATTACK: True}}), config, name=ATTACK, texts=texts)
     assert not tags.tags & {"script", "img"}
     assert "onerror" not in tags.attributes
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;{{ config }}") == 18
+    assert text.count("</style>") == text.count("</title>") == 1
     assert not {"\x00", "\u202e"} & set(text)
 
 
