@@ -1,14 +1,14 @@
-"""A sweep: which runs a YAML file of axes asks for, and what each is called.
+"""A sweep: the runs that a YAML file describes, and their names.
 
 ```yaml
 name: votes               # default: the name of the file
 base: {dataset: arithmetic-demo, steps: 2}                # settings of every run
-axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run, the last axis fastest
-runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # rows: runs by themselves, or each with every combination
-skip: [{voting_function: energy, seed: 1}]                # combinations that hold all of an entry are left out
+axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run; the last axis changes fastest
+runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # without axes each entry is a run, else each is combined with all combinations
+skip: [{voting_function: energy, seed: 1}]                # a combination that has all values of an entry is left out
 ```
 
-Axes and rows win over base; null gives a setting back its default.
+Settings of ``axes`` and ``runs`` override ``base``. null stands for a setting's default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sttrl.errors import UsageError
 
 PARTS = ("name", "base", "axes", "runs", "skip")
 PLACES = frozenset({"output_dir", "run_name", "config"})
-"""Settings that the command line gives to a sweep as a whole: a run's folder is <output_dir>/<sweep>/<run>."""
+"""Settings that a sweep file may not have: the folder of a run is always <output_dir>/<sweep>/<run>."""
 UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 LONGEST_NAME = 100
@@ -38,7 +38,7 @@ Values = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRun:
-    """One run. ``values``: what tells it from the others; ``settings``: these and the common ones, none of them null."""
+    """One run. ``values``: its settings from axes and runs; ``settings``: these and those of base, without nulls."""
 
     name: str
     values: dict[str, object]
@@ -47,7 +47,7 @@ class SweepRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The runs of a sweep, in order; their names are unique and safe as names of folders."""
+    """The runs of a sweep, in order. Their names are unique and can be names of folders."""
 
     name: str
     axes: dict[str, tuple[object, ...]]
@@ -55,7 +55,7 @@ class Sweep:
 
 
 def read_sweep(file: Path) -> Sweep:
-    """The sweep that a YAML file asks for. Raises `UsageError`: what is wrong, where, and the remedy."""
+    """Read a YAML file that describes a sweep. Raises `UsageError` with the cause, its place and the remedy."""
     where = f"sweep {file}"
     content = read_mapping(file, where)
     _check_parts(content, where)
@@ -83,7 +83,7 @@ def _check_parts(content: Mapping[object, object], where: str) -> None:
 
 
 def _settings(section: object, where: str) -> Values:
-    """Settings of a section, their names checked."""
+    """The settings of a section. Their names are checked, their values are not."""
     if not isinstance(section, dict | None):
         raise UsageError(f"{where} is {section!r}.", "Write one `name: value` a line.")
     named = known_settings(section or {}, where)
@@ -120,14 +120,14 @@ def _check_rows(rows: Iterable[Values], axes: Mapping[str, object], where: str) 
 
 
 def _combinations(rows: list[Values], axes: Mapping[str, tuple[object, ...]]) -> Iterator[Values]:
-    """Every row with every combination of the axes, the last axis fastest."""
+    """Every row with every combination of the axes; the last axis changes fastest."""
     for row in rows or [{}]:
         for chosen in itertools.product(*axes.values()):
             yield {**row, **dict(zip(axes, chosen, strict=True))}
 
 
 def _kept(combinations: list[Values], base: Values, skip: list[Values], where: str) -> list[Values]:
-    """The combinations that no entry of ``skip`` describes."""
+    """The combinations that match no entry of ``skip``."""
     resolved = [_resolved(base, values) for values in combinations]
     kept = [True] * len(combinations)
     for number, entry in enumerate(skip, start=1):
@@ -151,13 +151,13 @@ def _check_different(combinations: list[Values], base: Values, where: str) -> No
 
 
 def _resolved(base: Values, values: Values) -> Values:
-    """Every setting of a run in the form in which equal ones are equal; null is the default."""
+    """All settings of a run, in a form in which equal values compare equal; null is replaced by the default."""
     given = {name: value for name, value in {**base, **values}.items() if value is not None}
     return {name: _canonical(value) for name, value in {**to_plain(RunConfig()), **given}.items()}
 
 
 def _canonical(value: object) -> object:
-    """A value such that 1e-3, which YAML reads as text, equals 0.001."""
+    """A value in one form for all its spellings: YAML reads 1e-3 as text, and it must equal 0.001."""
     if isinstance(value, list | tuple):
         return [_canonical(part) for part in value]
     number = _number(value)
@@ -176,7 +176,7 @@ def _number(value: object) -> int | float | None:
 
 
 def _names(combinations: list[Values]) -> list[str]:
-    """Names made of the values; those that meet, or are too long, end on a hash of the values instead of a number."""
+    """A name for each run, made of its values. Equal names and long names end in a hash of the values."""
     plain = [UNSAFE.sub("_", "-".join(_word(*item) for item in values.items())).lstrip("-._+") or "base" for values in combinations]
     times = Counter(plain)
     return [
@@ -186,7 +186,7 @@ def _names(combinations: list[Values]) -> list[str]:
 
 
 def _word(name: str, value: object) -> str:
-    """How a value reads in a name: words stand for themselves (sttrl), numbers need their setting (seed0)."""
+    """A value as a part of a name: a text alone (sttrl), a number with its setting (seed0)."""
     number = _number(value)
     if value is None:
         return f"default_{name}"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sttrl.ledger.files import write_bytes
 from sttrl.report.figures import COLOUR, PICTURE_FORMATS, drawn
-
-if TYPE_CHECKING:
-    from sttrl.sweep.table import SweepRow
+from sttrl.sweep.rows import SweepRow
 
 _LONGEST_LABEL: Final = 70
 
@@ -23,7 +21,7 @@ def write_pictures(folder: Path, name: str, rows: Sequence[SweepRow]) -> None:
 
 
 def _figure(name: str, rows: Sequence[SweepRow]) -> Any:
-    """The gain over the one number in which rows differ, else a row a line; rows without a gain are not in it."""
+    """If rows differ in one number, the gain over that number, else a line for each row. Rows without a gain are left out."""
     from matplotlib.figure import Figure
 
     values = [value for row in rows for value in row.settings.values() if len(row.settings) == 1]
@@ -66,7 +64,7 @@ def _draw_rows(axes: Any, rows: Sequence[SweepRow]) -> None:
 
 
 def _drawn(row: SweepRow) -> tuple[float, list[list[float]], list[float]]:
-    """A row's gain, how far its interval reaches to either side, and the gains of its seeds where it has several."""
+    """A row's gain, the distances from it to both ends of its interval, and the gain of each seed if there are several."""
     gain, low, high = row.score.gain_mean, row.score.gain_low, row.score.gain_high
     assert gain is not None and low is not None and high is not None, "only rows with a gain are drawn"
     singles = [score.gain_mean for score in row.by_seed if score.gain_mean is not None]

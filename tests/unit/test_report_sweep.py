@@ -23,7 +23,8 @@ from sttrl.ledger.records import FinishedQuestion, PollRecord
 from sttrl.questions.labels import labels
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
 from sttrl.sweep.axes import read_sweep
-from sttrl.sweep.table import SWEEP_WIDTH, SweepReport, SweepScore, differing_settings, report_sweep
+from sttrl.sweep.rows import SweepScore, differing_settings
+from sttrl.sweep.table import SWEEP_WIDTH, SweepReport, report_sweep
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text()
 TABLE = read_table(SourceSpec(dataset="arithmetic-demo"))

@@ -1,0 +1,211 @@
+"""The rows of a sweep's table: runs that differ only in their seed are one row, with one score.
+
+A question's numbers are averaged over the seeds first. So intervals are over questions, however many seeds there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from sttrl.config import RunConfig, has_effect, to_plain
+from sttrl.ledger.folder import FREE
+from sttrl.ledger.journal import read_lines
+from sttrl.report.layout import NOTHING
+from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_questions
+from sttrl.report.runs import report_run
+from sttrl.report.statistics import interval_of_gain, p_value_of_gain
+
+_PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir"})
+"""Settings that say where files are; they never tell runs apart."""
+_LEADING: Final = ("dataset", "model", "adaptation_method", "voting_function")
+_LONGEST_CELL: Final = 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepScore:
+    """The numbers of one run, or of several that differ only in their seed, in the order of the table.
+
+    Shares are None without labels; shares of the adapted policy are None if the run does not adapt. ``questions`` counts distinct
+    questions, ``finished`` counts a question once per run. ``seconds_per_question`` is None if no attempt ran to its end.
+    """
+
+    base_mean: float | None
+    vote_majority: float | None
+    vote_confidence: float | None
+    adapted_mean: float | None
+    gain_mean: float | None
+    gain_low: float | None
+    gain_high: float | None
+    p_value: float | None
+    adapted_majority: float | None
+    right_first: int
+    right_base: float | None
+    right_adapted: float | None
+    wrong_first: int
+    wrong_base: float | None
+    wrong_adapted: float | None
+    tokens_per_question: float | None
+    seconds_per_question: float | None
+    questions: int
+    finished: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRun:
+    """One run of a sweep. ``timed``: how many of its questions finished in an attempt whose seconds are known."""
+
+    name: str
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    scores: Sequence[QuestionScore]
+    timed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRow:
+    """Runs that differ only in their seed. ``settings``: those in which rows differ; ``cells``: the same as text."""
+
+    settings: dict[str, Any]
+    cells: tuple[str, ...]
+    label: str
+    runs: tuple[ScoredRun, ...]
+    score: SweepScore
+    by_seed: tuple[SweepScore, ...]
+
+
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The settings in which runs differ, ``seed`` included. The setting that changes most rarely comes first, as in the axes of a file.
+
+    Settings that change only the speed count only if runs differ in nothing else, because a sweep may be continued with other ones.
+    """
+    changes = {name: sum(a.get(name) != b.get(name) for a, b in pairwise(configs)) for name in configs[0] if name not in _PLACES}
+    found = [name for name in changes if len(_values(name, configs)) > 1]
+    found.sort(key=lambda name: (_LEADING.index(name) if name in _LEADING else len(_LEADING), changes[name]))
+    decisive = [name for name in found if name not in FREE]
+    return tuple(decisive if len({_key(config, decisive) for config in configs}) == len(configs) else found)
+
+
+def sweep_rows(runs: Sequence[ScoredRun], settings: Sequence[str]) -> list[SweepRow]:
+    """Group runs that are equal in ``settings`` into rows, in the order of their first runs."""
+    groups: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(_key(run.config, settings), []).append(run)
+    columns = {name: _column(name, [group[0].config for group in groups.values()]) for name in settings}
+    return [_row(group, {name: cells[number] for name, cells in columns.items()}) for number, group in enumerate(groups.values())]
+
+
+def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
+    """One score for runs that differ only in their seed."""
+    before_P = list(_by_question(runs, "base", "mean@k", beside="adapted").values())
+    after_P = list(_by_question(runs, "adapted", "mean@k", beside="base").values())
+    ends = interval_of_gain(before_P, after_P)
+
+    def share_of(row: RowName, metric: str) -> float | None:
+        return fmean(values.values()) if (values := _by_question(runs, row, metric, beside=row)) else None
+
+    scores = [score for run in runs for score in run.scores]
+    right, wrong = (by_first_vote(scores, kind) for kind in (True, False))
+    finished = sum(run.summary["questions"]["total"] for run in runs)
+    tokens = sum(run.summary["tokens"]["sampled"] + run.summary["tokens"]["trained"] for run in runs)
+    seconds = sum(run.summary["seconds"]["total"] - run.summary["seconds"]["start_up"] for run in runs)
+    return SweepScore(
+        base_mean=share_of("base", "mean@k"),
+        vote_majority=share_of("vote_same_tokens", "maj@k"),
+        vote_confidence=share_of("confidence_same_tokens", "maj@k"),
+        adapted_mean=share_of("adapted", "mean@k"),
+        gain_mean=fmean(after_P) - fmean(before_P) if before_P else None,
+        gain_low=None if ends is None else ends.low,
+        gain_high=None if ends is None else ends.high,
+        p_value=p_value_of_gain(before_P, after_P),
+        adapted_majority=share_of("adapted", "maj@k"),
+        right_first=right.questions,
+        right_base=right.base,
+        right_adapted=right.adapted,
+        wrong_first=wrong.questions,
+        wrong_base=wrong.base,
+        wrong_adapted=wrong.adapted,
+        tokens_per_question=tokens / finished if finished else None,
+        seconds_per_question=seconds / timed if (timed := sum(run.timed for run in runs)) else None,
+        questions=len({score.id for score in scores}),
+        finished=finished,
+        failed=finished - sum(run.summary["questions"]["done"] for run in runs),
+    )
+
+
+def score_run(folder: Path) -> ScoredRun:
+    """Write a run's report and keep of it what rows need. Raises `JournalError` for a folder that holds no run."""
+    found = report_run(folder).run
+    ended = {line["attempt"] for line in read_lines(folder) if line["kind"] == "attempt"}
+    return ScoredRun(
+        name=folder.name,
+        config=found.config,
+        summary=found.summary,
+        scores=score_questions(found.finished, found.grades),
+        timed=sum(question.record.attempt in ended for question in found.finished),
+    )
+
+
+def _key(config: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The values of settings as one text, so that they can be compared and hashed."""
+    return json.dumps([config.get(name) for name in names], sort_keys=True)
+
+
+def _values(name: str, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The distinct values of a setting, among the runs on which it has an effect."""
+    return {_key(config, [name]): config.get(name) for config in configs if has_effect(name, config)}
+
+
+def _row(runs: Sequence[ScoredRun], shown: Mapping[str, str]) -> SweepRow:
+    settings = {name: runs[0].config.get(name) for name in shown}
+    # A text is shown alone (sttrl), any other value with its setting (steps 2).
+    worded = [cell if isinstance(settings[name], str) else f"{name} {cell}" for name, cell in shown.items() if cell != NOTHING]
+    return SweepRow(
+        settings=settings,
+        cells=tuple(shown.values()),
+        label=", ".join(worded) or "all runs",
+        runs=tuple(runs),
+        score=score_together(runs),
+        by_seed=tuple(score_together([run]) for run in runs),
+    )
+
+
+def _column(name: str, configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A setting's cells, shortened if different values stay different."""
+    values = [config.get(name) if has_effect(name, config) else None for config in configs]
+    whole = [setting_text(value) for value in values]
+    short = [text.rstrip("/").split("/")[-1][:_LONGEST_CELL] for text in whole]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
+def setting_text(value: object) -> str:
+    """A setting's value as one line."""
+    if value is None or isinstance(value, bool):
+        return NOTHING if value is None else "yes" if value else "no"
+    if isinstance(value, list):
+        return "+".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _by_question(runs: Sequence[ScoredRun], row: RowName, metric: str, beside: RowName) -> dict[str, float]:
+    """By question: a metric of one row of the runs' tables, averaged over the seeds that have both that row and ``beside``."""
+    found: dict[str, list[float]] = {}
+    for score in (score for run in runs for score in run.scores):
+        poll, other = score.row(row), score.row(beside)
+        value = None if poll is None or other is None else poll.metrics[metric]
+        if value is not None:
+            found.setdefault(score.id, []).append(value)
+    return {question: fmean(values) for question, values in found.items()}
+
+
+def common_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings with one value in all runs that is not the default; data set, model and val_samples are always among them."""
+    defaults = {**to_plain(RunConfig()), "dataset": None, "model": None, "val_samples": None}
+    found = {name: list(_values(name, configs).values()) for name in configs[0] if name not in _PLACES}
+    return {name: values[0] for name, values in found.items() if len(values) == 1 and values[0] != defaults.get(name)}
