@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import flags_from, flags_of
-from sttrl.errors import JournalError, SttrlError, UsageError, disk_fault
+from sttrl.errors import JournalError, QuestionsFailedError, SttrlError, UsageError, disk_fault
 from sttrl.sweep.axes import Sweep, SweepRun, read_sweep
 
 if TYPE_CHECKING:
     from sttrl.data import Table
+    from sttrl.report.runs import RunReport
 
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
@@ -136,10 +138,39 @@ def run_command(arguments: Sequence[str]) -> None:
     if "--version" in arguments:
         print(f"sttrl {sttrl.__version__}")
         return
-    config = parse_run(arguments)
-    from sttrl.launch import run
+    run(parse_run(arguments))
 
-    run(config)
+
+def run(config: RunConfig) -> None:
+    """Do what is left of a run, then print its table. Raises `QuestionsFailedError` at the very end when questions failed."""
+    started = time.perf_counter()
+    from sttrl.report.runs import report_run
+    from sttrl.run.attempt import carry_out
+    from sttrl.run.plan import make_plan
+    from sttrl.run.workshop import Workshop
+
+    plan = make_plan(config, say)
+    with Workshop(say) as workshop:
+        carry_out(plan, workshop, say, started)
+    finish(report_run(plan.folder, table=plan.table), plan.folder)
+
+
+def say(line: str) -> None:
+    """Progress, for people; kept off standard output, which carries the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def finish(report: RunReport, folder: Path) -> None:
+    """Print the table of a run; complain when questions failed."""
+    print(f"{report.table}\n\nrun folder: {folder}", flush=True)
+    counts = report.summary["questions"]
+    complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
+
+
+def complain(bad: int, total: int, where: str) -> None:
+    """Raises `QuestionsFailedError` when questions failed."""
+    if bad:
+        raise QuestionsFailedError(f"{bad} of {total} questions failed or diverged; their base answers stand.", f"{where} say why.")
 
 
 def parse_run(arguments: Sequence[str]) -> RunConfig:
@@ -256,8 +287,8 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
     if chosen.model is None or not table.dataset.printable:
         return None
     from sttrl.data import questions
-    from sttrl.launch import tokenizer_of
     from sttrl.questions import build_problem
+    from sttrl.run.plan import tokenizer_of
 
     tokenizer = tokenizer_of(chosen.model, chosen.trust_remote_code)
     problem = build_problem(
@@ -297,9 +328,11 @@ def sweep_command(arguments: Sequence[str]) -> None:
         )
     sweep = read_sweep(Path(arguments[1]))
     configs = configs_of(sweep, arguments[2:])
-    from sttrl.launch import run_sweep
+    from sttrl.sweep.runs import run_sweep
 
-    run_sweep(sweep.name, configs, Path(arguments[1]))
+    report = run_sweep(sweep.name, configs, Path(arguments[1]), say)
+    print(f"{report.table}\n\nsweep folder: {report.folder}", flush=True)
+    complain(report.bad, report.total, str(report.folder))
 
 
 COMMANDS = {"report": report_command, "data": data_command, "env": env_command, "sweep": sweep_command}

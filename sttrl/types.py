@@ -377,13 +377,17 @@ class Poll:
     alone, ``confidence`` the vote that weighs each by its mean log-prob.
     """
 
-    name: Literal["base", "vote_same_tokens", "adapted"]
     sampling: Sampling
     group: Group
     greedy: Rollout | None
     ballots: Ballots
     election: Election
     confidence: Election
+
+    @property
+    def rollout_G(self) -> tuple[Rollout, ...]:
+        """The samples and, last, the greedy response."""
+        return (*self.group.rollout_G, *((self.greedy,) if self.greedy else ()))
 
 
 QuestionStatus = Literal["done", "failed", "diverged", "oom"]

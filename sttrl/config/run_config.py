@@ -29,6 +29,7 @@ from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.update import UpdateSettings
 from sttrl.config.vote import VoteSettings
 from sttrl.errors import UsageError
+from sttrl.types import Sampling
 
 MOST_USED = frozenset({
     "dataset", "model", "adaptation_method", "voting_function", "steps", "n_votes", "n_train", "temp", "lr", "lora_rank",
@@ -122,6 +123,17 @@ class RunConfig:
     def steps_of_a_pass(self) -> int:
         """``mini_batches``, or the method's default."""
         return self.reinforcement.mini_batches or (self.ttrl_batch_size if self.method.adaptation_method == "ttrl" else 1)
+
+    @property
+    def sampling_of_votes(self) -> Sampling:
+        """How the samples that vote are taken."""
+        return Sampling(temperature=self.sampling.temp, top_p=self.sampling.top_p, max_tokens=self.sampling.max_response_tokens)
+
+    @property
+    def sampling_of_evaluations(self) -> Sampling:
+        """How the samples of an evaluation are taken."""
+        chosen = self.evaluation
+        return Sampling(temperature=chosen.val_temp, top_p=chosen.val_top_p, max_tokens=self.sampling.max_response_tokens)
 
     @property
     def in_flight(self) -> int:

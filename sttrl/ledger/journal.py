@@ -12,7 +12,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,12 +26,13 @@ from sttrl.ledger.records import (
     FinishedQuestion,
     QuestionRecord,
     StepRecord,
-    evaluation_from_json,
-    question_from_json,
     step_from_json,
 )
 
 JOURNAL = "journal.jsonl"
+
+ReadEvaluation = Callable[[dict[str, Any]], Any]
+"""From the JSON object of an evaluation to the record that its kind of problem made."""
 
 
 class Journal:
@@ -154,9 +155,9 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def read_finished(folder: Path) -> tuple[FinishedQuestion, ...]:
-    """The finished questions, in the order of the data set, each with the steps of the try that finished it."""
-    return read_journal(folder).finished
+def read_finished(folder: Path, read: ReadEvaluation = dict) -> tuple[FinishedQuestion, ...]:
+    """The finished questions, in the order of the data set, each with the steps of the try that finished it; ``read`` as below."""
+    return read_journal(folder, read).finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +175,11 @@ class JournalContent:
     evaluations: dict[str, tuple[EvaluationRecord, ...]]
 
 
-def read_journal(folder: Path) -> JournalContent:
-    """Everything that counts in a journal. What was done again after an interruption counts once, the last time."""
+def read_journal(folder: Path, read: ReadEvaluation = dict) -> JournalContent:
+    """Everything that counts in a journal. What was done again after an interruption counts once, the last time.
+
+    ``read`` makes of each evaluation what its kind of problem recorded; without it the evaluations stay plain JSON objects.
+    """
     steps: dict[str, dict[int, StepRecord]] = {}
     evaluations: dict[str, dict[int, EvaluationRecord]] = {}
     finished: dict[str, FinishedQuestion] = {}
@@ -188,14 +192,15 @@ def read_journal(folder: Path) -> JournalContent:
             taken = steps.setdefault(record.pop("id"), {})
             taken[record["step"]] = step_from_json(record)
         elif kind == "evaluation":
-            evaluations.setdefault(record["id"], {})[record["step"]] = evaluation_from_json(record)
+            poll = read(record["poll"])
+            evaluations.setdefault(record["id"], {})[record["step"]] = EvaluationRecord(step=record["step"], poll=poll)
         elif kind == "trained":
             trained = record["step"]
         elif kind == "ended":
             ended = EndRecord(**record)
             _cut(steps, evaluations, ended.step)
         elif kind == "question" and record["id"] not in finished:
-            question = question_from_json(record)
+            question = QuestionRecord(**{**record, "polls": {name: read(poll) for name, poll in record["polls"].items()}})
             own, polls = steps.pop(question.id, {}), evaluations.pop(question.id, {})
             finished[question.id] = FinishedQuestion(
                 record=question, steps=tuple(own[at] for at in sorted(own)), evaluations=tuple(polls[at] for at in sorted(polls))

@@ -14,15 +14,12 @@ A journal is a sequence of JSON objects, one a line:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from sttrl.types import QuestionStatus, StopReason
+from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
 SCHEMA_VERSION = 2
-
-PollName = Literal["base", "vote_same_tokens", "adapted"]
-POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +35,20 @@ class ElectionRecord:
     samples: int
     majority_ratio: float
 
+    @classmethod
+    def of(cls, election: Election) -> ElectionRecord:
+        """The record of an election."""
+        return cls(
+            answer=election.answer,
+            winner=election.winner,
+            margin=election.margin,
+            share_C=list(election.share_C),
+            tied_C=list(election.tied_C),
+            voters=election.voters,
+            samples=election.samples,
+            majority_ratio=election.majority_ratio,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class BallotsRecord:
@@ -48,26 +59,15 @@ class BallotsRecord:
     class_G: list[int | None]
     representative_C: list[str]
 
-
-@dataclass(frozen=True, kw_only=True)
-class PollRecord:
-    """An evaluation of one policy on one question.
-
-    ``k`` samples at ``temperature`` and ``top_p``; ``ballots`` holds those ``k`` and, when ``greedy``, one more: the
-    greedy response, last. ``election``, the majority's, and ``confidence``, weighed by mean log-prob, are over the ``k``
-    samples only. ``tokens`` counts every response token.
-    """
-
-    k: int
-    greedy: bool
-    temperature: float
-    top_p: float
-    max_tokens: int
-    version: int
-    ballots: BallotsRecord
-    election: ElectionRecord
-    confidence: ElectionRecord
-    tokens: int
+    @classmethod
+    def of(cls, ballots: Ballots) -> BallotsRecord:
+        """The record of ballots."""
+        return cls(
+            answer_G=[a.text for a in ballots.answer_G],
+            invalid_G=[a.invalid for a in ballots.answer_G],
+            class_G=list(ballots.class_G),
+            representative_C=list(ballots.representative_C),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +92,32 @@ class StepRecord:
     update: dict[str, float | int | None] | None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, step: Step, seconds: dict[str, float]) -> StepRecord:
+        """The record of a step."""
+        vote = step.vote
+        return cls(
+            step=step.index,
+            version=step.version,
+            ballots=BallotsRecord.of(vote.ballots) if vote else None,
+            election=ElectionRecord.of(vote.election) if vote else None,
+            majority=ElectionRecord.of(vote.majority) if vote else None,
+            reward_G=list(vote.reward_G) if vote else [],
+            gate=step.gate,
+            tokens_sampled=vote.n_tokens if vote else 0,
+            tokens_trained=step.update.tokens if step.update else 0,
+            update={k: v for k, v in asdict(step.update).items() if k != "seconds"} if step.update else None,
+            seconds=seconds,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionRecord:
-    """A finished question.
+    """A finished question, or another kind of problem.
 
-    ``answer``: the run's answer, from ``answer_source``. ``polls``: those of `POLL_NAMES` that were taken. ``steps``:
-    how many `StepRecord` lines of this attempt belong to it. ``error``: one line when ``status`` is not ``done``.
+    ``answer``: the run's answer, from the evaluation ``answer_source``. ``polls``: the evaluations that were made, by name, each as its
+    kind records it. ``steps``: how many `StepRecord` lines of this attempt belong to it. ``error``: one line when ``status`` is not
+    ``done``.
     """
 
     id: str
@@ -108,8 +127,8 @@ class QuestionRecord:
     stop: StopReason | None
     error: str | None
     answer: str | None
-    answer_source: PollName | None
-    polls: dict[str, PollRecord]
+    answer_source: str | None
+    polls: dict[str, Any]
     steps: int
     tokens_sampled: int
     tokens_trained: int
@@ -119,10 +138,10 @@ class QuestionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """A poll of a policy that is trained on all questions, on one of them, after ``step`` steps."""
+    """An evaluation of a policy that is trained on all questions, on one of them, after ``step`` steps; as its kind records it."""
 
     step: int
-    poll: PollRecord
+    poll: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,31 +162,7 @@ class FinishedQuestion:
     evaluations: tuple[EvaluationRecord, ...] = ()
 
 
-def elected(poll: PollRecord) -> str | None:
-    """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
-    if poll.election.answer is not None or not poll.greedy:
-        return poll.election.answer
-    greedy_class = poll.ballots.class_G[-1]
-    return None if greedy_class is None else poll.ballots.representative_C[greedy_class]
-
-
-def poll_from_json(value: dict[str, Any]) -> PollRecord:
-    """Read a poll back."""
-    elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}
-    return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), **elections})
-
-
 def step_from_json(value: dict[str, Any]) -> StepRecord:
     """Read a step back."""
     kinds = {"ballots": BallotsRecord, "election": ElectionRecord, "majority": ElectionRecord}
     return StepRecord(**{**value, **{name: value[name] and kind(**value[name]) for name, kind in kinds.items()}})
-
-
-def evaluation_from_json(value: dict[str, Any]) -> EvaluationRecord:
-    """Read an evaluation back."""
-    return EvaluationRecord(step=value["step"], poll=poll_from_json(value["poll"]))
-
-
-def question_from_json(value: dict[str, Any]) -> QuestionRecord:
-    """Read a finished question back."""
-    return QuestionRecord(**{**value, "polls": {name: poll_from_json(poll) for name, poll in value["polls"].items()}})

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sttrl.data import folder_name
 from sttrl.ledger.files import json_line, whole_lines, write_text
-from sttrl.ledger.records import PollName
-from sttrl.types import Answer, Poll, Rollout, Step
+from sttrl.types import Rollout
 
 
-def write_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> None:
+def write_rollouts(folder: Path, question_id: str, lines: Iterable[dict[str, Any]]) -> None:
     """Write every response of a question at once, before the journal says that it is finished."""
-    write_text(rollouts_file(folder, question_id), "".join(map(json_line, _lines(polls, steps))))
+    write_text(rollouts_file(folder, question_id), "".join(map(json_line, lines)))
 
 
-def add_rollouts(folder: Path, question_id: str, polls: Mapping[PollName, Poll]) -> None:
-    """Write the responses of later polls behind those of the base, which were written when it was polled."""
+def add_rollouts(folder: Path, question_id: str, lines: Iterable[dict[str, Any]]) -> None:
+    """Write the responses of later evaluations behind those of the base, which were written when it was evaluated."""
     file = rollouts_file(folder, question_id)
     known = [json.loads(line) for line in whole_lines(file.read_bytes())] if file.exists() else []
     base = [line for line in known if line["poll"] == "base"]
-    write_text(file, "".join(map(json_line, (*base, *_lines(polls, ())))))
+    write_text(file, "".join(map(json_line, (*base, *lines))))
 
 
 def rollouts_file(folder: Path, question_id: str) -> Path:
@@ -31,25 +30,15 @@ def rollouts_file(folder: Path, question_id: str) -> Path:
     return folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
 
 
-def _lines(polls: Mapping[PollName, Poll], steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
-    for name, poll in polls.items():
-        rollouts = (*poll.group.rollout_G, *([poll.greedy] if poll.greedy else []))
-        for rollout, answer in zip(rollouts, poll.ballots.answer_G, strict=True):
-            yield {"poll": name, "greedy": rollout is poll.greedy, **_line(rollout, answer)}
-    for step in steps:
-        if (vote := step.vote) is not None:
-            for rollout, answer, reward in zip(vote.group.rollout_G, vote.ballots.answer_G, vote.reward_G, strict=True):
-                yield {"step": step.index, "reward": reward, **_line(rollout, answer)}
-
-
-def _line(rollout: Rollout, answer: Answer) -> dict[str, Any]:
+def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None) -> dict[str, Any]:
+    """One response, and what it was judged to answer."""
     return {
         "seed": rollout.seed,
         "version": rollout.version,
         "finish": rollout.finish,
         "text": rollout.text,
-        "answer": answer.text,
-        "invalid": answer.invalid,
+        "answer": answer,
+        "invalid": invalid,
         "tokens": list(rollout.token_T),
         "logprobs": [round(p, 5) for p in rollout.logprob_T],
     }

@@ -1,4 +1,4 @@
-"""Ballots of a part of a group, with one response more, and of two votes against each other. The judge decides, never a text."""
+"""Ballots with one response more, and two votes against each other. The judge decides, never a text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from sttrl.types import Ballots, Group, HeldVote, Rollout
 
 JudgeOf = Callable[[Group], Awaitable[Ballots]]
 """Judges responses to one question."""
-
-
-def first(ballots: Ballots, count: int) -> Ballots:
-    """The ballots of the first samples alone. A class with none of these samples stays in the list, with no votes."""
-    stats_G = None if ballots.stats_G is None else ballots.stats_G[:count]
-    return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], stats_G=stats_G)
 
 
 async def beside(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballots:

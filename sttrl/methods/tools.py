@@ -45,8 +45,7 @@ class Tools:
     @property
     def sampling(self) -> Sampling:
         """How the samples that vote are taken."""
-        chosen = self.config.sampling
-        return Sampling(temperature=chosen.temp, top_p=chosen.top_p, max_tokens=chosen.max_response_tokens)
+        return self.config.sampling_of_votes
 
     @property
     def objective(self) -> Objective:
@@ -64,27 +63,13 @@ class Tools:
             horizon=config.sampling.max_response_tokens,
         )
 
-    @property
-    def vote_config(self) -> VoteConfig:
-        """The settings of the votes."""
-        config = self.config
-        return VoteConfig(
-            ties=config.vote.ties,
-            energy=config.energy_vote.energy,
-            energy_temperature=config.energy_vote.energy_temp,
-            energy_tau=config.energy_vote.energy_tau,
-            confidence=config.confidence_vote.confidence,
-            window=config.confidence_vote.confidence_window,
-            top_k=config.confidence_vote.confidence_top_k,
-        )
-
     def vote(self, ballots: Ballots) -> Election:
         """The run's voting function."""
-        return VOTES[self.config.vote.voting_function](ballots, self.vote_config)
+        return VOTES[self.config.vote.voting_function](ballots, VoteConfig.of(self.config))
 
     def majority(self, ballots: Ballots) -> Election:
         """The majority vote, logged beside every other."""
-        return VOTES["majority"](ballots, self.vote_config)
+        return VOTES["majority"](ballots, VoteConfig.of(self.config))
 
     def weights(self, problem: Problem | None, total_steps: int) -> DeltaSpec:
         """A LoRA adapter or full weights, with the run's optimiser settings and a seed of its own."""
@@ -112,7 +97,9 @@ class Tools:
         everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
         group = replace(everyone, rollout_G=everyone.rollout_G[: config.sampling.n_votes])
         greedy = everyone.rollout_G[-1] if baseline else None
-        ballots = await self.weighed(problem, policy, group, stats_needed(config.vote.voting_function, self.vote_config) | reward.stats)
+        ballots = await self.weighed(
+            problem, policy, group, stats_needed(config.vote.voting_function, VoteConfig.of(self.config)) | reward.stats
+        )
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sttrl.report.comparison import ComparedRun, compare_table
 from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, load_labels, read_grades
-from sttrl.report.lines import metrics_lines, results_lines, step_metrics
+from sttrl.report.lines import metrics_lines, results_lines
 from sttrl.report.summary import summarise
 from sttrl.report.tables import before_after_table
 from sttrl.report.write import write_report
@@ -21,7 +21,6 @@ __all__ = [
     "metrics_lines",
     "read_grades",
     "results_lines",
-    "step_metrics",
     "summarise",
     "write_report",
 ]

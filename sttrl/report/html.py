@@ -13,7 +13,8 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sttrl.ledger.records import FinishedQuestion, PollName, elected
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.questions.records import PollName
 from sttrl.report.figures import blocks, curves, inline
 from sttrl.report.labels import Grades
 from sttrl.report.layout import share_or_nothing
@@ -76,7 +77,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"short": short, "shortened": shortened, "blocks": blocks, "numbers": _numbers, "percent": "{:.1%}".format}
-    made.globals |= {"sides": SIDES, "elected": elected, "verdict_of": verdict_of}
+    made.globals |= {"sides": SIDES, "verdict_of": verdict_of}
     return made
 
 

@@ -9,7 +9,8 @@ from math import comb
 from statistics import fmean
 from typing import Final, Literal
 
-from sttrl.ledger.records import BallotsRecord, FinishedQuestion, PollRecord, StepRecord
+from sttrl.ledger.records import BallotsRecord, FinishedQuestion, StepRecord
+from sttrl.questions.records import PollRecord
 from sttrl.report.labels import Grades, Verdicts
 from sttrl.types import QuestionStatus, StopReason
 

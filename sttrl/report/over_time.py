@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final
 
-from sttrl.ledger.records import FinishedQuestion, PollRecord
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.questions.records import PollRecord
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import QuestionScore, VoteScore, score_poll
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttrl.data import read_table
+from sttrl.data import Table, read_table
 from sttrl.errors import DataError
 from sttrl.ledger.folder import attempts, read_config, source_of
 from sttrl.ledger.journal import read_finished
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.answers import Judge
+from sttrl.questions.records import poll_from_json
 from sttrl.report.comparison import ComparedRun, compare_table
 from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, labels_in
 from sttrl.report.tables import before_after_table
@@ -35,18 +36,20 @@ class RunReport:
         return self.run.summary
 
 
-def report_run(folder: Path, data_dir: Path | None = None) -> RunReport:
+def report_run(folder: Path, data_dir: Path | None = None, table: Table | None = None) -> RunReport:
     """Write a run's report from its journal and return it. Raises `JournalError` for a folder that holds no run.
 
-    ``data_dir`` is looked in for the labels before the place the run's own configuration names. Labels that cannot be
-    read leave the accuracies empty, and the table says why.
+    ``table``: the data set, where it was read already. Else ``data_dir`` is looked in before the place the run's own configuration
+    names; labels that cannot be read leave the accuracies empty, and the report says why.
     """
     config = read_config(folder)
-    finished = read_finished(folder)
-    try:
-        table, remark = read_table(source_of(config, data_dir)), ""
-    except DataError as error:
-        table, remark = None, f"\nno labels: {error}"
+    finished = read_finished(folder, poll_from_json)
+    remark = ""
+    if table is None:
+        try:
+            table = read_table(source_of(config, data_dir))
+        except DataError as error:
+            remark = f"\nno labels: {error}"
     labels = None if table is None else labels_in(table)
     grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}

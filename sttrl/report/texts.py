@@ -15,8 +15,9 @@ from typing import Any, Final, Literal
 
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
-from sttrl.ledger.records import BallotsRecord, FinishedQuestion, PollName
+from sttrl.ledger.records import BallotsRecord, FinishedQuestion
 from sttrl.ledger.rollouts import rollouts_file
+from sttrl.questions.records import PollName
 from sttrl.report.labels import Grades, Labels, Verdicts
 
 SAMPLES: Final = 3

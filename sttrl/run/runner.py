@@ -1,39 +1,42 @@
-"""The runner: up to ``in_flight`` questions at once, each from base evaluation to journal; one failure stays one question."""
+"""The runner: scopes of problems, each on a fork of its own; one failure stays one problem's.
+
+A scope has rounds of problems that are adapted to in turn. A question on its own is a scope of one round of one problem; a continuous
+run is one scope of many rounds of one problem; a training on all questions (ttrl) is one scope of one round of them all.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
-import shutil
-import time
-import traceback
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
-from sttrl.errors import DivergedError, EngineError, JournalError, LaneLostError, OutOfMemoryError, StepError, SttrlError, disk_fault
-from sttrl.ledger.files import make_folder, settle_folder, unwritable, write_text
-from sttrl.ledger.journal import Journal
-from sttrl.ledger.records import PollName, PollRecord, QuestionRecord, StepRecord, elected
-from sttrl.ledger.rollouts import write_rollouts
+from sttrl.errors import LaneLostError
+from sttrl.ledger.journal import Journal, read_journal
+from sttrl.ledger.records import EvaluationRecord, StepRecord
+from sttrl.ledger.rollouts import add_rollouts, write_rollouts
 from sttrl.ledger.seeds import seed_source
-from sttrl.methods import METHODS, DatasetMethod, Method, Tools
-from sttrl.questions.answers import Judge
-from sttrl.run.evaluation import BASE, budget_of, evaluate, poll_record, samples_of_base, step_record, vote_same_tokens
+from sttrl.methods import METHODS, DatasetMethod, Tools
+from sttrl.run.boundary import Boundary, Failure
+from sttrl.run.kind import BASELINE, MakeKind, Stage
 from sttrl.run.seats import Seats
+from sttrl.run.states import States
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
-from sttrl.types import Ballots, Group, Poll, Problem, QuestionStatus, Step, StopReason
+from sttrl.run.work import Work, problem_line, step_line
+from sttrl.types import DeltaSpec, Problem, Step
 
-STATUS: Mapping[type[SttrlError], QuestionStatus] = {DivergedError: "diverged", OutOfMemoryError: "oom"}
-
-UNFINISHED = ".unfinished"
-"""Where a folder of ``adapters/`` or ``state/`` is until it is whole."""
+NOTHING = DeltaSpec(kind="none")
+"""What a fork may change that evaluates the base."""
+ROUND = "after"
+"""States of a continuous run are named after the problems that are finished."""
+ALL = "all"
+"""The name of the adapter of a policy that was trained on all problems."""
 
 Progress = Callable[[str], None]
 """Told what happens, a line at a time."""
@@ -41,277 +44,279 @@ Progress = Callable[[str], None]
 Track = Callable[[StepRecord], None]
 """Told of every finished step."""
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Problems that share one fork. ``lasts``: the fork goes on from round to round, so its state is kept on disk."""
+
+    fork: str
+    delta: DeltaSpec
+    rounds: tuple[tuple[Problem, ...], ...]
+    lasts: bool
+
 
 @dataclass
-class Work:
-    """One question under way. ``steps`` fill up as the method goes, so a failure keeps them."""
+class OpenScope:
+    """A scope on a lane. Its forks are made when they are first needed: the base can be asked while the learner still loads."""
 
-    problem: Problem
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    steps: list[Step] = field(default_factory=list)
-    polls: dict[PollName, Poll] = field(default_factory=dict)
+    scope: Scope
+    lane: Engine
+    seats: Seats
+    forks: AsyncExitStack
+    made: dict[str, Policy] = field(default_factory=dict)
+
+    async def policy(self) -> Policy:
+        """What the problems of the scope are adapted on."""
+        return await self._made(self.scope.fork, self.scope.delta)
+
+    async def base(self) -> Policy:
+        """The base."""
+        return await self._made(f"base_{self.scope.fork}", NOTHING)
+
+    async def _made(self, name: str, delta: DeltaSpec) -> Policy:
+        if name not in self.made:
+            self.seats.check(self.lane)
+            self.made[name] = await self.forks.enter_async_context(self.lane.fork(name, delta))
+        return self.made[name]
 
 
 class Runner:
-    """Runs the questions of one attempt on the lanes of an engine; one policy for all questions lives on the first of them."""
+    """Runs the problems of one attempt on the lanes of an engine."""
 
     def __init__(
         self,
         config: RunConfig,
         *,
+        kind: MakeKind,
         engines: Sequence[Engine],
-        judge: Judge,
         journal: Journal,
         folder: Path,
         attempt: int,
         progress: Progress,
         track: Track,
     ) -> None:
-        self.config, self.engine, self.judge, self.journal = config, engines[0], judge, journal
-        self.seats = Seats(engines, config.in_flight)
-        self.folder, self.attempt, self.progress, self.track = folder, attempt, progress, track
+        self.config, self.journal, self.folder, self.attempt = config, journal, folder, attempt
+        self.progress, self.track = progress, track
+        self.seats, self.states, self.boundary = Seats(engines, config.in_flight), States(folder), Boundary(folder, attempt)
         self.work: dict[str, Work] = {}
-        self.tools = Tools(config=config, ballots=self.ballots, seeds=seed_source(config.run.seed), observe=self.observe)
-        method = METHODS[config.method.adaptation_method](self.tools)
-        self.method: Method | None = None if isinstance(method, DatasetMethod) else method
-        self.dataset_method = method if isinstance(method, DatasetMethod) else None
-        self.held_back: list[tuple[Problem, Step]] | None = None
+        self.observed: list[tuple[Work, Step]] = []
+        seeds = seed_source(config.run.seed)
+        self.kind = kind(seeds, self.clock)
+        tools = Tools(config=config, ballots=self.kind.ballots, seeds=seeds, observe=self.observe)
+        self.method = METHODS[config.method.adaptation_method](tools)
         self.total = self.done = 0
 
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
         """Work through ``problems``, the ones not finished yet; ``finished`` are done. Raises `EngineError` when the engine is lost."""
         self.total, self.done = len(problems) + finished, finished
-        for left_by_a_kill in self.folder.glob(f"*/{UNFINISHED}"):
-            shutil.rmtree(left_by_a_kill, ignore_errors=True)
-        if self.dataset_method is not None:
-            await Training(self, self.dataset_method).run(problems)
-        elif self.config.method.continuous and self.config.method.adaptation_method != "none":
-            await self._run_continuous(problems)
-        else:
-            await self.each(problems, self._alone)
+        self.states.tidy()
+        await self.each(self.scopes(problems), self._scope)
 
-    async def each(self, problems: Sequence[Problem], work: Callable[[Problem], Awaitable[None]]) -> None:
-        """Do something for every question, with as many of them under way as there are seats."""
+    def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
+        """The problems by the fork that they share."""
+        method = self.method
+        if isinstance(method, DatasetMethod):
+            return [Scope("dataset", method.delta(None, self.total), (tuple(problems),), lasts=True)]
+        if self.config.method.continuous and self.config.method.adaptation_method != "none":
+            return [Scope("continuous", method.delta(None, self.total), tuple((problem,) for problem in problems), lasts=True)]
+        return [Scope(f"q{problem.index}", method.delta(problem), ((problem,),), lasts=False) for problem in problems]
+
+    async def each(self, things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
+        """Do something for every one, with as many of them under way as there are seats. The first error ends the others."""
         gate = asyncio.Semaphore(self.seats.count)
 
-        async def guarded(problem: Problem) -> None:
+        async def guarded(thing: T) -> None:
             async with gate:
-                await work(problem)
+                await work(thing)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for problem in problems:
-                    group.create_task(guarded(problem))
+                for thing in things:
+                    group.create_task(guarded(thing))
         except BaseExceptionGroup as several:
             first = several.exceptions[0]
             raise first from first.__cause__
 
-    async def _alone(self, problem: Problem) -> None:
-        """A question on a fork of its own. Where its lane dies it is done again on another, from the base."""
-        assert self.method is not None
+    def clock(self, problem_id: str, activity: str) -> AbstractContextManager[None]:
+        """Counts the seconds of a block as the problem's."""
+        return self.work[problem_id].watch.on(activity)
+
+    def observe(self, problem: Problem, step: Step) -> None:
+        """Journal a finished step and say so; where a step is that of many problems, when it has ended for all of them."""
+        self.observed.append((self.work[problem.id], step))
+        if not isinstance(self.method, DatasetMethod):
+            self._journal_steps()
+
+    def _journal_steps(self, shared: Stopwatch | None = None) -> None:
+        """Journal what was observed. In a training each problem has its part of the ``shared`` seconds, and no step stays in memory."""
+        observed, self.observed = self.observed, []
+        seconds = shared.since_last() if shared else {}
+        for work, step in observed:
+            for name, spent in seconds.items():
+                work.watch.spent[name] += spent / len(observed)
+            record = work.add_step(step, work.watch.since_last(), keep=shared is None)
+            self.journal.step(work.problem.id, record)
+            self.track(record)
+            self.progress(f"    {work.problem.id}, step {step.index + 1}: {step_line(step)}")
+
+    async def _scope(self, scope: Scope) -> None:
+        """A scope from its first round to its last. Where its lane dies it is done again on another, unless its fork lasts."""
         while True:
             try:
-                async with self.seats.take() as lane:
-                    return await self._question(problem, lane, lane.fork(f"q{problem.index}", self.method.delta(problem)))
+                async with self.seats.take() as lane, AsyncExitStack() as forks:
+                    await self._rounds(OpenScope(scope, lane, self.seats, forks))
+                    left_open = await self.boundary.guard(scope.fork, forks.pop_all().aclose())
+                if left_open is not None:
+                    self.progress(f"    the fork {scope.fork} was not discarded: {left_open.error}")
+                return
             except LaneLostError as lost:
-                self.work.pop(problem.id, None)
-                self.progress(f"    {problem.id} goes to another lane. {lost}")
+                if scope.lasts and lost.__cause__ is not None:
+                    raise lost.__cause__ from lost.__cause__.__cause__
+                for problem in (problem for problems in scope.rounds for problem in problems):
+                    self.work.pop(problem.id, None)
+                    self.progress(f"    {problem.id} goes to another lane. {lost}")
 
-    async def _run_continuous(self, problems: Sequence[Problem]) -> None:
-        """One fork for all; its state is on disk before the question that led to it counts as finished."""
-        assert self.method is not None
-        async with self.engine.fork("continuous", self.method.delta(None, self.total)) as policy:
+    async def _rounds(self, scope: OpenScope) -> None:
+        """Every round of a scope. Where the forks of one that lasts cannot be made, the run ends: no problem is to blame."""
+        training = self._training()
+        if scope.scope.lasts:
+            await scope.base()
+        if scope.scope.lasts and training is None:
+            policy = await scope.policy()
             if self.done:
-                await self.read(policy.restore, self._state(self.done))
-            for problem in problems:
-                await self._question(problem, self.engine, contextlib.nullcontext(policy), lasting=policy)
+                await self.states.restore(policy, ROUND, self.done)
+        for problems in scope.scope.rounds:
+            await self._round(problems, scope, training)
 
-    def start(self, problem: Problem, begins: bool = True) -> Work:
-        """Work on a question starts, or, where a training on all goes on, starts again where it was."""
-        if begins:
-            self.journal.begin(problem.id, problem.index, self.attempt)
-        return self.work.setdefault(problem.id, Work(problem))
+    async def _round(self, problems: Sequence[Problem], scope: OpenScope, training: Training | None) -> None:
+        """Evaluate the base, adapt, evaluate what became of it, give the base the same tokens, and record each problem."""
+        works = self._start(problems, training)
+        await self.each([work for work in works if "base" not in work.evaluated], lambda work: self._ask_base(work, scope, training))
+        asked = [work for work in works if work.problem.id in self.work]
+        if training is not None:
+            failure = await self._train(asked, scope, training)
+        else:
+            failure = await self.boundary.guard(asked[0].problem.id, self._adapt(asked[0], scope)) if asked else None
+        await self.each(asked, lambda work: self._conclude(work, failure, scope, training))
 
-    async def _question(
-        self, problem: Problem, lane: Engine, fork: contextlib.AbstractAsyncContextManager[Policy], lasting: Policy | None = None
-    ) -> None:
-        """One question to its end. The per-question boundary: only a lost engine or journal goes further.
-
-        ``lasting`` is the policy that goes on to the next question, if one does; it is kept before the question counts.
-        """
-        work = self.start(problem)
-        started = time.perf_counter()
-        status: QuestionStatus = "done"
-        stop: StopReason | None = None
-        error: str | None = None
-        try:
-            async with fork as policy:
-                stop = await self._adapt(work, lane, policy)
-        except Exception as failure:
-            status, error = self.blame(failure, problem.id)
-        if lasting is not None:
-            await self.write(lasting.checkpoint, self._state(self.done + 1))
-        record = self._record(work, status, stop, error)
-        write_rollouts(self.folder, problem.id, work.polls, work.steps)
-        self.finished(record, time.perf_counter() - started)
-        self._forget_states()
-        del self.work[problem.id]
-
-    def finished(self, record: QuestionRecord, seconds: float) -> None:
-        """Journal a finished question and say so."""
-        self.journal.question(record)
-        self.done += 1
-        self.progress(self._line(record, seconds))
-
-    def blame(self, failure: Exception, name: str) -> tuple[QuestionStatus, str]:
-        """How a question ends that met this error, and its one line, which names the file that holds the rest.
-
-        A lost engine or journal ends the run, and so does a disk that cannot be written: the next question would meet it too.
-        """
-        if isinstance(failure, (EngineError, JournalError)) and not isinstance(failure, OutOfMemoryError):
-            raise failure
-        if (fault := disk_fault(failure)) is not None:
-            raise unwritable(Path(fault.filename or self.folder), fault) from failure
-        status, said = how_it_ends(failure)
-        if isinstance(failure, SttrlError) and failure.__cause__ is None:
-            return status, said
-        return status, f"{said.rstrip('.')}. The whole story is in {self._keep_trace(failure, name)}."
-
-    async def _adapt(self, work: Work, lane: Engine, policy: Policy) -> StopReason:
-        problem = work.problem
-        async with lane.fork(f"base{problem.index}", BASE) as plain:
-            base = TimedPolicy(plain, work.watch)
-            work.polls["base"] = await evaluate("base", problem, base, self.tools)
-            timed = TimedPolicy(policy, work.watch)
-            assert self.method is not None
-            outcome = await self.method.adapt(problem, timed)
-            if outcome.stop != "no_adaptation":
-                work.polls["adapted"] = await self._after(work, timed)
-                if self.config.run.save_adapters and work.steps and policy.version:
-                    await self.write(timed.save, self.folder / "adapters" / folder_name(problem.id))
-            if work.steps and self.config.evaluation.vote_same_tokens:
-                budget, reused = budget_of(work.steps), samples_of_base(work.steps)
-                work.polls["vote_same_tokens"] = await vote_same_tokens(problem, base, budget, reused, self.tools)
-        return outcome.stop
-
-    async def write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
-        """Let a policy write a folder of the run: whole and on disk, or not at all. Raises `JournalError` where that cannot be done."""
-        beside = target.parent / UNFINISHED / target.name
-        try:
-            make_folder(beside)
-            await write(beside)
-            await asyncio.to_thread(settle_folder, beside, target)
-        except Exception as error:
-            shutil.rmtree(beside, ignore_errors=True)  # not when the run is interrupted: the thread may still be at work there
-            fault = error if isinstance(error, OSError) else disk_fault(error)
-            if fault is None:
-                raise
-            raise unwritable(target, fault) from error
-        finally:
-            with contextlib.suppress(OSError):  # another is being written there
-                beside.parent.rmdir()
-
-    async def read(self, read: Callable[[Path], Awaitable[None]], folder: Path) -> None:
-        """Let a policy read what it wrote. Raises `JournalError` where that is gone or damaged."""
-        try:
-            await read(folder)
-        except (OSError, ValueError, StepError) as error:
-            reason = " ".join(str(error).split())
-            raise JournalError(f"Cannot read {folder}: {reason}.", "Restore it, or start over with another --run_name.") from error
-
-    async def _after(self, work: Work, policy: Policy) -> Poll:
-        """The adapted policy's evaluation. A policy that was never updated is the base, whose seeds are the same."""
-        if policy.version == 0:
-            return dataclasses.replace(work.polls["base"], name="adapted")
-        return await evaluate("adapted", work.problem, policy, self.tools)
-
-    async def ballots(self, problem: Problem, group: Group) -> Ballots:
-        """Judge a group on the question's clock."""
-        with self.work[problem.id].watch.on("judge"):
-            texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
-            return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
-
-    def observe(self, problem: Problem, step: Step) -> StepRecord:
-        """Journal a finished step and say so; or hold it back, where its seconds are not known yet."""
-        work = self.work[problem.id]
-        if self.held_back is None:
-            work.steps += [step] if self.dataset_method is None else []
-            record = step_record(step, work.watch.since_last())
-            self.journal.step(problem.id, record)
-            self.track(record)
-            self.progress(f"    {problem.id}, step {step.index + 1}: {_vote_line(step)}")
-            return record
-        self.held_back.append((problem, step))
-        return step_record(step, {})
-
-    def _record(self, work: Work, status: QuestionStatus, stop: StopReason | None, error: str | None) -> QuestionRecord:
-        source: PollName | None = "adapted" if status == "done" and "adapted" in work.polls else "base" if "base" in work.polls else None
-        polls: dict[str, PollRecord] = {name: poll_record(poll) for name, poll in work.polls.items()}
-        return QuestionRecord(
-            id=work.problem.id,
-            index=work.problem.index,
-            attempt=self.attempt,
-            status=status,
-            stop=stop,
-            error=error,
-            answer=elected(polls[source]) if source else None,
-            answer_source=source,
-            polls=polls,
-            steps=len(work.steps),
-            tokens_sampled=sum(s.vote.n_tokens for s in work.steps if s.vote),
-            tokens_trained=sum(s.update.tokens for s in work.steps if s.update),
-            tokens_evaluated=_evaluation_tokens(work),
-            seconds=work.watch.total(),
+    def _training(self) -> Training | None:
+        """The training of a method that trains one policy on all problems; None for another method."""
+        if not isinstance(self.method, DatasetMethod):
+            return None
+        return Training(
+            self.config,
+            self.method,
+            journal=self.journal,
+            states=self.states,
+            boundary=self.boundary,
+            before=read_journal(self.folder, self.kind.read),
+            progress=self.progress,
         )
 
-    def _line(self, record: QuestionRecord, seconds: float) -> str:
-        end = record.error if record.status != "done" else record.stop
-        return f"[{self.done}/{self.total}] {record.id}: {record.answer!r} after {record.steps} steps ({end}), {seconds:.1f} s"
+    def _start(self, problems: Sequence[Problem], training: Training | None) -> list[Work]:
+        """Work on a round starts, or, where a training goes on, starts again where it was."""
+        works = [Work(problem, self.kind) for problem in problems]
+        self.work |= {work.problem.id: work for work in works}
+        if training is not None and training.has_begun:
+            self.journal.resumed(self.attempt)
+        else:
+            for problem in problems:
+                self.journal.begin(problem.id, problem.index, self.attempt)
+        if training is not None:
+            for work in works:
+                training.recall(work)
+        return works
 
-    def _keep_trace(self, failure: Exception, name: str) -> Path:
-        """Write an error's traceback, with those of its causes in other processes; where, below the run folder."""
-        target = Path("logs", f"attempt_{self.attempt}", f"{folder_name(name)}.traceback")
-        write_text(self.folder / target, "".join(traceback.format_exception(failure)))
-        return target
+    async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
+        """The base's evaluation, or a problem that ends here. Before a training it is journalled at once."""
 
-    def _state(self, count: int) -> Path:
-        return self.folder / "state" / f"after_{count}"
+        async def evaluated() -> None:
+            work.add_evaluation("base", await self._evaluate("base", work, await scope.base()))
 
-    def _forget_states(self) -> None:
-        for old in (self.folder / "state").glob("after_*"):
-            if int(old.name.removeprefix("after_")) < self.done:
-                shutil.rmtree(old, ignore_errors=True)
+        failure = await self.boundary.guard(work.problem.id, evaluated())
+        if failure is not None:
+            await self._finish(work, failure, scope, training)
+            return
+        work.watch.since_last()
+        if training is not None:
+            write_rollouts(self.folder, work.problem.id, work.lines())
+            self.journal.evaluation(work.problem.id, EvaluationRecord(step=0, poll=work.evaluated["base"]))
+            work.evaluations.clear()
 
+    async def _adapt(self, work: Work, scope: OpenScope) -> None:
+        """Adapt the scope's policy to one problem."""
+        assert not isinstance(self.method, DatasetMethod)
+        work.stop = (await self.method.adapt(work.problem, TimedPolicy(await scope.policy(), work.watch))).stop
 
-def how_it_ends(failure: Exception) -> tuple[QuestionStatus, str]:
-    """The status of a question that met this error, and the error in one line."""
-    if isinstance(failure, SttrlError):
-        return STATUS.get(type(failure), "failed"), str(failure)
-    return "failed", " ".join(f"{type(failure).__name__}: {failure}".split())
+    async def _train(self, works: Sequence[Work], scope: OpenScope, training: Training) -> Failure | None:
+        """Train the scope's policy on all problems; returns how that failed, if it did."""
+        policy, watch = await scope.policy(), Stopwatch()
 
+        async def evaluate(step: int) -> None:
+            await self.each(works, lambda work: self._evaluate_in_between(work, policy, step))
 
-def _evaluation_tokens(work: Work) -> int:
-    """Response tokens sampled for the polls alone: what a poll took over from a step or another poll was paid for there."""
-    counted = {id(r) for step in work.steps if step.vote for r in step.vote.group.rollout_G}
-    sampled = {id(r): r for p in work.polls.values() for r in (*p.group.rollout_G, *([p.greedy] if p.greedy else []))}
-    return sum(len(r.token_T) for key, r in sampled.items() if key not in counted)
+        problems = [work.problem for work in works]
+        failure = await training.run(problems, TimedPolicy(policy, watch), lambda: self._journal_steps(watch), evaluate)
+        self.observed.clear()  # of a step that failed
+        for work in works:
+            work.stop = "steps"
+        if failure is None and policy.version and not self.states.adapter(ALL).exists():
+            not_saved = await self.boundary.guard(ALL, self._save(policy, ALL))
+            if not_saved is not None:
+                self.progress(f"{self.states.adapter(ALL)} was not saved: {not_saved.error}")
+        return failure
 
+    async def _evaluate_in_between(self, work: Work, policy: Policy, step: int) -> None:
+        """An evaluation between two steps of a training. One that fails is said and left out: the problem goes on."""
+        found = await self.boundary.guard(work.problem.id, self._evaluate("adapted", work, policy))
+        if isinstance(found, Failure):
+            self.progress(f"    {work.problem.id} was not evaluated after step {step}: {found.error}")
+        else:
+            self.journal.evaluation(work.problem.id, EvaluationRecord(step=step, poll=self.kind.record(found)))
 
-def _vote_line(step: Step) -> str:
-    """A step in one line: who won, by how much, what it led to; or why nobody voted."""
-    update = _update_line(step)
-    if step.vote is None:
-        return update
-    election, reasons = step.vote.election, Counter(a.invalid for a in step.vote.ballots.answer_G if a.invalid)
-    if not election.voters:
-        return f"none of {election.samples} samples has an answer ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})"
-    if election.answer is None:
-        return f"a tie of {len(election.tied_C)} answers among {election.samples} samples; {update}"
-    return f"{election.answer!r} has {election.majority_ratio:.0%} of {election.samples} samples; {update}"
+    async def _conclude(self, work: Work, failure: Failure | None, scope: OpenScope, training: Training | None) -> None:
+        """The evaluations that are left of a problem, and its record."""
+        if failure is None:
+            failure = await self.boundary.guard(work.problem.id, self._last_evaluations(work, scope, training))
+        await self._finish(work, failure, scope, training)
 
+    async def _last_evaluations(self, work: Work, scope: OpenScope, training: Training | None) -> None:
+        """The adapted policy's, and the base's with the same tokens; each counts as soon as it is there."""
+        policy = await scope.policy()
+        if work.stop != "no_adaptation":
+            # A policy that was never updated is the base, whose seeds are the same.
+            known = work.evaluations.get("base") if policy.version == 0 else None
+            work.add_evaluation("adapted", known or await self._evaluate("adapted", work, policy))
+            if training is None and work.steps and policy.version:
+                await self._save(TimedPolicy(policy, work.watch), folder_name(work.problem.id))
+        if work.taken and self.config.evaluation.vote_same_tokens:
+            base, reused = TimedPolicy(await scope.base(), work.watch), () if training else work.samples_of_base
+            found = await self.kind.baseline(work.problem, base, work.spent, reused)
+            if found is not None:
+                work.add_evaluation(BASELINE, found)
 
-def _update_line(step: Step) -> str:
-    if step.update is None:
-        return f"no update (gate: {step.gate})" if step.gate else "no update"
-    gap = step.update.logprob_gap_mean
-    return f"loss {step.update.loss:+.4f}" + (f", gap {gap:.3f}" if gap is not None else "")
+    async def _evaluate(self, stage: Stage, work: Work, policy: Policy) -> Any:
+        return await self.kind.evaluate(stage, work.problem, TimedPolicy(policy, work.watch))
+
+    async def _save(self, policy: Policy, name: str) -> None:
+        """Keep an adapter, where adapters are kept."""
+        if self.config.run.save_adapters:
+            await self.states.write(policy.save, self.states.adapter(name))
+
+    async def _finish(self, work: Work, failure: Failure | None, scope: OpenScope, training: Training | None) -> None:
+        """Journal a problem for good. Its texts, and the state of a policy that goes on, are on disk before."""
+        if scope.scope.lasts and training is None:
+            await self.states.checkpoint(await scope.policy(), ROUND, self.done + 1)
+        if training is None:
+            write_rollouts(self.folder, work.problem.id, work.lines())
+        elif work.evaluations:
+            add_rollouts(self.folder, work.problem.id, work.lines())
+        record = work.record(self.attempt, failure)
+        self.journal.question(record)
+        self.done += 1
+        self.progress(f"{problem_line(record, self.done, self.total)}, {sum(record.seconds.values()):.1f} s")
+        if scope.scope.lasts and training is None:
+            self.states.forget(ROUND, self.done)
+        del self.work[work.problem.id]

@@ -51,6 +51,11 @@ class Seats:
                     self.taken[lane] -= 1
                 self.changed.notify_all()
 
+    def check(self, lane: Engine) -> None:
+        """Raises `EngineError` for a lane that is lost: it is asked for nothing more."""
+        if not any(self.engines[number] is lane for number in self.taken):
+            raise EngineError("The lane is lost.", "Run the same command again: finished questions are kept.")
+
     async def _lose(self, lane: int) -> None:
         """End what is left of a lane; nobody sits down there any more."""
         if self.taken.pop(lane, None) is not None:

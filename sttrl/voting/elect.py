@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sttrl.config import ConfidenceKind, EnergyKind
+from sttrl.config import ConfidenceKind, EnergyKind, RunConfig
 from sttrl.types import Ballots, Election, Stat
 
 TiePolicy = Literal["abstain", "first", "confidence"]
@@ -37,6 +37,19 @@ class VoteConfig:
     confidence: ConfidenceKind = "mean_logprob"
     window: int = 2048
     top_k: int = 20
+
+    @classmethod
+    def of(cls, config: RunConfig) -> VoteConfig:
+        """The settings of a run's votes."""
+        return cls(
+            ties=config.vote.ties,
+            energy=config.energy_vote.energy,
+            energy_temperature=config.energy_vote.energy_temp,
+            energy_tau=config.energy_vote.energy_tau,
+            confidence=config.confidence_vote.confidence,
+            window=config.confidence_vote.confidence_window,
+            top_k=config.confidence_vote.confidence_top_k,
+        )
 
     def __post_init__(self) -> None:
         for name, value in (("energy_temperature", self.energy_temperature), ("energy_tau", self.energy_tau)):

@@ -15,7 +15,8 @@ import pytest
 
 from sttrl.config import RunConfig, to_plain
 from sttrl.ledger.journal import Journal
-from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, QuestionRecord, StepRecord
+from sttrl.questions.records import PollRecord
 from sttrl.report.runs import report_run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,8 @@ from sttrl.cli import parse_run
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 from sttrl.ledger import records
-from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, QuestionRecord, StepRecord
+from sttrl.questions.records import PollRecord
 
 
 def test_exit_codes_are_frozen() -> None:

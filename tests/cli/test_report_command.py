@@ -13,7 +13,8 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.ledger.files import write_json
 from sttrl.ledger.folder import CONFIG
 from sttrl.ledger.journal import JOURNAL, Journal
-from sttrl.ledger.records import BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, QuestionRecord, StepRecord
+from sttrl.questions.records import PollRecord
 
 
 def election(answer: str, share: float, samples: int) -> ElectionRecord:

@@ -12,7 +12,7 @@ from live_engine import LiveEngine, settings_for
 from method_runs import settled
 
 import sttrl.engine.lanes
-from sttrl import launch
+from sttrl import cli
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def critic(local_learner: Callable[..., Any], request: pytest.FixtureRequest) ->
 
 @pytest.fixture
 def keep_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[LiveEngine], None]:
-    """Puts an engine that is there already in the place of every new one that `sttrl.launch` asks for."""
+    """Puts an engine that is there already in the place of every new one that `sttrl.run.workshop` asks for."""
 
     def use(live: LiveEngine) -> None:
         engine = live.engine
@@ -85,11 +85,11 @@ def keep_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[LiveEngine], None]:
 
 @pytest.fixture
 def do_run(tiny_model: Path, lora_engine: LiveEngine, keep_alive: Callable[[LiveEngine], None]) -> Callable[..., Path]:
-    """`sttrl.launch.run` on the engine that most tests share; returns the run folder."""
+    """`sttrl.cli.run` on the engine that most tests share; returns the run folder."""
     keep_alive(lora_engine)
 
     def run(dataset: Path | str, output_dir: Path, **changes: Any) -> Path:
-        launch.run(settled(tiny_model, dataset=str(dataset), output_dir=output_dir, **changes))
+        cli.run(settled(tiny_model, dataset=str(dataset), output_dir=output_dir, **changes))
         return output_dir / "run"
 
     return run

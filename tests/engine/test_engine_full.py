@@ -17,7 +17,7 @@ from method_runs import METHODS, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sttrl import launch
+from sttrl import cli
 from sttrl.engine.lanes import ask_all
 from sttrl.engine.processes import family
 from sttrl.engine.vllm.sampler import Sampler
@@ -91,7 +91,7 @@ def test_full_weights_ppo_and_every_method(
             answer_kind=None,
             **{"lr": 0.001, "limit": 2, **changes},
         )  # fmt: skip
-        launch.run(config)
+        cli.run(config)
         updates = [step["update"] for step in steps_of(tmp_path / name / "run") if step["update"]]
         assert summary_of(tmp_path / name / "run")["questions"]["done"] == 2 and updates, name
         if name == "gae":

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 from live_engine import EngineHouse, living, settings_for
 from method_runs import settled
 
-from sttrl import launch
 from sttrl.engine.lanes import Lane, RayEngine, check_gpus
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.processes import family
@@ -23,6 +23,8 @@ from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.questions.answers import Judge
+from sttrl.questions.kind import Questions
+from sttrl.run.plan import make_plan
 from sttrl.run.runner import Runner
 
 LIMIT = 6
@@ -108,8 +110,8 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
     engine_house.close()
     settings = settings_for(tiny_model, lanes=2, max_forks=2)
     config = settled(tiny_model, output_dir=tmp_path, limit=LIMIT, lanes=2, parallel_problems=2, deterministic=False)
-    table, chosen = launch.selection(config)
-    problems, _, parts = launch.prepare(config, table, chosen, set())
+    plan = make_plan(config, print)
+    problems, parts = plan.problems, plan.parts
     folder, said, killed = tmp_path / "run", list[str](), list[int]()
 
     async def run() -> list[psutil.Process]:
@@ -132,8 +134,8 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
                     claim(folder, config)
                     runner = Runner(
                         config,
+                        kind=partial(Questions, config, judge),
                         engines=lanes,
-                        judge=judge,
                         journal=journal,
                         folder=folder,
                         attempt=1,
@@ -149,5 +151,5 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
     started = asyncio.run(run())
     assert {f.record.id: f.record.status for f in read_finished(folder)} == {p.id: "done" for p in problems} and len(problems) == LIMIT
     assert killed and 1 <= sum("goes to another lane. Lane 1 of 2 is lost" in line for line in said) <= 2
-    assert parts.settings.lanes == 2 and len({p.pid for p in started}) >= 4
+    assert parts is not None and parts.settings.lanes == 2 and len({p.pid for p in started}) >= 4
     assert not living(started, 5), "no process is left"

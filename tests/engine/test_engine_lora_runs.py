@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from live_engine import everything
 
-import sttrl.run.runner
 from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.errors import EngineError
+from sttrl.questions.kind import Questions
 
 pytestmark = pytest.mark.slow
 
@@ -52,16 +52,16 @@ def test_a_continuous_run_goes_on_to_the_byte(do_run: Callable[..., Path], tmp_p
     assert versions == list(range(len(versions))) and len(versions) > 3, "each question starts where the last one ended"
     assert everything(whole) != everything(alone)
 
-    evaluate, calls = sttrl.run.runner.evaluate, []
+    evaluate, calls = Questions.evaluate, []
 
-    async def lost(name: Any, *rest: Any) -> Any:
-        calls.append(name)
+    async def lost(kind: Questions, stage: Any, *rest: Any) -> Any:
+        calls.append(stage)
         if calls.count("adapted") == 2:
             raise EngineError("The sampler died.", "")
-        return await evaluate(name, *rest)
+        return await evaluate(kind, stage, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sttrl.run.runner, "evaluate", lost)
+        patch.setattr(Questions, "evaluate", lost)
         with pytest.raises(EngineError, match="died"):
             do_run("arithmetic-demo", tmp_path / "broken", continuous=True, answer_kind=None)
     broken = tmp_path / "broken" / "run"

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from sttrl.engine.base import JUST_LOGPROBS, Policy
 from sttrl.ledger.folder import attempts, claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.questions.answers import Judge
+from sttrl.questions.kind import Questions
+from sttrl.questions.records import poll_from_json
 from sttrl.report import results_lines
 from sttrl.run.runner import Runner
 from sttrl.types import (
@@ -180,7 +183,7 @@ class StandInPolicy:
 
 
 class StandIn:
-    """`sttrl.engine.base.Engine`, with the three further methods that `sttrl.launch` uses of RayEngine."""
+    """`sttrl.engine.base.Engine`, with the three further methods that `sttrl.run.workshop` uses of RayEngine."""
 
     def __init__(self, faults: Faults | None = None, texts: Texts = usual_text) -> None:
         self.faults, self.texts = faults or Faults(), texts
@@ -260,17 +263,17 @@ def attempt(
     problems: Sequence[Problem] | None = None,
     said: list[str] | None = None,
 ) -> None:
-    """One attempt at a run, as `sttrl.launch` makes it, without model, labels and report. ``said`` collects its progress."""
+    """One attempt at a run, as `sttrl.run.attempt` makes it, without model, labels and report. ``said`` collects its progress."""
     folder = config.run.output_dir / str(config.run.run_name)
     problems = problems_for(config) if problems is None else problems
     with Journal(folder) as journal:
         claim(folder, config)
-        finished = {f.record.id for f in read_finished(folder)}
+        finished = {f.record.id for f in read_finished(folder, poll_from_json)}
         left = [problem for problem in problems if problem.id not in finished]
         number = attempts(folder)[0] + 1
         runner = Runner(
-            config, engines=[engine] if isinstance(engine, StandIn) else engine, judge=judge, journal=journal, folder=folder,
-            attempt=number,
+            config, kind=partial(Questions, config, judge), engines=[engine] if isinstance(engine, StandIn) else engine, journal=journal,
+            folder=folder, attempt=number,
             progress=[].append if said is None else said.append, track=lambda record: None,
         )  # fmt: skip
         if left:
@@ -279,7 +282,7 @@ def attempt(
 
 def results(folder: Path) -> str:
     """results.jsonl as the report would write it now."""
-    return results_lines(read_finished(folder))
+    return results_lines(read_finished(folder, poll_from_json))
 
 
 def rollouts(folder: Path) -> dict[str, bytes]:

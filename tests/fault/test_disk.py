@@ -19,11 +19,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from stand_in import Faults, Planned, StandIn, StandInPolicy, attempt, config_for, results, rollouts
 
-from sttrl import launch
 from sttrl.engine import lanes
 from sttrl.errors import JournalError, StepError, disk_fault
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.questions.answers import Judge
+from sttrl.questions.records import poll_from_json
+from sttrl.report.runs import report_run
+from sttrl.run.plan import EngineParts
+from sttrl.run.workshop import Workshop
 
 TTRL: dict[str, Any] = {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2, "checkpoint_every": 1}
 MODES: dict[str, dict[str, Any]] = {"per_question": {}, "continuous": {"continuous": True}, "ttrl": TTRL}
@@ -47,7 +50,7 @@ def test_a_disk_s_fault_ends_the_run_and_costs_no_question(
         attempt(config_for(tmp_path / "run", **settings), StandIn(Faults({place: error})), judge)
     assert caught.value.exit_code == 2 and str(tmp_path / "run") in str(caught.value) and "\n" not in str(caught.value)
     assert "No space left" in str(caught.value) or "Read-only" in str(caught.value)
-    assert all(question.record.status == "done" for question in read_finished(tmp_path / "run"))
+    assert all(question.record.status == "done" for question in read_finished(tmp_path / "run", poll_from_json))
     attempt(config_for(tmp_path / "run", **settings), StandIn(), judge)
     assert results(tmp_path / "run") == results(tmp_path / "whole") and rollouts(tmp_path / "run") == rollouts(tmp_path / "whole")
     assert not list((tmp_path / "run").glob("*/.*")), "nothing half-written is left"
@@ -76,7 +79,7 @@ def test_an_error_of_a_step_names_the_file_that_holds_its_story(tmp_path: Path, 
     with pytest.raises(StepError) as caught:
         asked(ValueError("a shape"))
     attempt(config_for(tmp_path / "run", limit=2), StandIn(Faults({("update", 1): caught.value})), judge)
-    bad, _ = (question.record for question in read_finished(tmp_path / "run"))
+    bad, _ = (question.record for question in read_finished(tmp_path / "run", poll_from_json))
     assert bad.status == "failed" and bad.error is not None and bad.error.startswith("The learner failed: ValueError: a shape.")
     file = tmp_path / "run" / bad.error.removesuffix(".").rpartition(" ")[2]
     assert "Traceback of the other process" in file.read_text()
@@ -136,9 +139,9 @@ def test_the_lanes_of_a_sweep_are_told_whose_run_it_is(tmp_path: Path, monkeypat
         (lane,) = await workshop.ready(parts, tmp_path / "b")
         return list(lane.folders)
 
-    parts: Any = launch.EngineParts(Settings(), None, None)  # type: ignore[arg-type]
+    parts: Any = EngineParts(Settings(), None, None)  # type: ignore[arg-type]
     monkeypatch.setattr(lanes, "RayEngine", Lanes)
-    workshop = launch.Workshop()
+    workshop = Workshop(lambda line: None)
     assert asyncio.run(both()) == [tmp_path / "a", tmp_path / "b"]
 
 
@@ -229,7 +232,7 @@ def test_files_have_the_permissions_that_the_umask_allows(tmp_path: Path, judge:
     before = os.umask(0o027)
     try:
         attempt(config_for(tmp_path / "run", limit=2, ties="first"), StandIn(), judge)
-        launch.finish(tmp_path / "run")
+        report_run(tmp_path / "run")
     finally:
         os.umask(before)
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
@@ -246,7 +249,7 @@ def test_a_character_that_some_take_for_the_end_of_a_line_is_none(mode: str, tmp
     odd = "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven\rnine\r\nten"
     engine = StandIn(texts=lambda prompt_T, seed, answer: (f"{odd} the answer is {answer}", "stop"))
     attempt(config_for(tmp_path / "run", limit=2, ties="first", **MODES[mode]), engine, judge)
-    assert [question.record.status for question in read_finished(tmp_path / "run")] == ["done"] * 2
+    assert [question.record.status for question in read_finished(tmp_path / "run", poll_from_json)] == ["done"] * 2
     for data in rollouts(tmp_path / "run").values():
         texts = [json.loads(line)["text"] for line in data.decode().splitlines()]
         assert len(texts) == data.count(b"\n") and all(text.startswith(odd) for text in texts), "also for who reads with splitlines()"
@@ -262,4 +265,4 @@ def test_rollouts_with_such_a_character_written_as_it_is_are_read(tmp_path: Path
     for file in (tmp_path / "run" / "rollouts").iterdir():
         file.write_text(file.read_text().replace("Let me see", "Let\u2028me\x85see"))
     attempt(config, StandIn(), judge)
-    assert [question.record.status for question in read_finished(tmp_path / "run")] == ["done"] * 2
+    assert [question.record.status for question in read_finished(tmp_path / "run", poll_from_json)] == ["done"] * 2

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from stand_in import Faults, StandIn, attempt, config_for, problems_for, results, rollouts
 
-from sttrl import launch
+from sttrl.cli import finish
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, QuestionsFailedError, StepError, SttrlError
 from sttrl.ledger.files import write_text
 from sttrl.ledger.folder import CONFIG
 from sttrl.ledger.journal import JOURNAL, Journal, read_finished, read_lines
 from sttrl.questions.answers import Judge
+from sttrl.questions.records import poll_from_json
+from sttrl.report.runs import report_run
 from sttrl.types import Problem
 
 FAILURES: dict[str, BaseException] = {
@@ -30,7 +32,7 @@ FAILURES: dict[str, BaseException] = {
 
 def records(folder: Path) -> dict[str, Any]:
     """The finished questions by id."""
-    return {f.record.id: f.record for f in read_finished(folder)}
+    return {f.record.id: f.record for f in read_finished(folder, poll_from_json)}
 
 
 # One question that fails
@@ -63,14 +65,14 @@ def test_a_step_that_fails_in_a_process_that_lives_on_costs_one_question(tmp_pat
 def test_failed_questions_end_in_exit_code_5(tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     attempt(config_for(tmp_path / "run"), StandIn(Faults({("update", 1): FAILURES["diverged"]})), judge)
     with pytest.raises(QuestionsFailedError, match="1 of 4 questions failed or diverged; their base answers stand") as failed:
-        launch.finish(tmp_path / "run")
+        finish(report_run(tmp_path / "run"), tmp_path / "run")
     assert failed.value.exit_code == 5
     assert "1 diverged" in capsys.readouterr().out
 
 
 def test_a_failure_before_the_base_was_asked_has_no_answer(tmp_path: Path, judge: Judge) -> None:
     attempt(config_for(tmp_path / "run"), StandIn(Faults({("sample", 1): RuntimeError("no")})), judge)
-    first = read_finished(tmp_path / "run")[0].record
+    first = read_finished(tmp_path / "run", poll_from_json)[0].record
     assert (first.status, first.answer, first.answer_source, first.polls) == ("failed", None, None, {})
     trace = tmp_path / "run" / "logs" / "attempt_1" / f"{first.id}.traceback"
     assert "RuntimeError: no" in trace.read_text()
@@ -81,7 +83,7 @@ def test_a_failure_in_a_continuous_run_keeps_the_policy(tmp_path: Path, judge: J
     attempt(config, StandIn(Faults({("update", 2): FAILURES["diverged"]})), judge)
     found = list(records(tmp_path / "run").values())
     assert [record.status for record in found] == ["diverged", "done", "done", "done"]
-    steps = [step.version for question in read_finished(tmp_path / "run") for step in question.steps]
+    steps = [step.version for question in read_finished(tmp_path / "run", poll_from_json) for step in question.steps]
     assert steps == sorted(steps) and steps[1] == 1, "the update before the failure stays, the failed one counts for nothing"
 
 
@@ -193,7 +195,7 @@ def test_no_room_for_the_nth_write(mode: dict[str, Any], error: int, stays: bool
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     attempt(config_for(folder, limit=2), StandIn(), judge)
-    launch.finish(folder)
+    finish(report_run(folder), folder)
     names = ("results.jsonl", "metrics.jsonl", "summary.json", "report.html")
     old = {name: (folder / name).read_bytes() for name in names}
     for number in range(1, 60):
@@ -201,7 +203,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, judg
             disk = FullDisk(number, stays=True)
             disk.install(monkeypatch)
             try:
-                launch.finish(folder)
+                finish(report_run(folder), folder)
             except JournalError as error:
                 assert "No space left" in str(error)
             else:
@@ -295,7 +297,7 @@ def test_ids_cannot_leave_the_run_folder(continuous: bool, tmp_path: Path, judge
     deep = {path for path in folder.rglob("*") if len(path.relative_to(folder).parts) - 1 > parts[path.relative_to(folder).parts[0]]}
     assert not deep, "an id made folders of its own"
     with pytest.raises(QuestionsFailedError):
-        launch.finish(folder)
+        finish(report_run(folder), folder)
     assert "<script>alert" not in (folder / "report.html").read_text()
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from stand_in import ByteTokenizer, Faults, InlineJudge, Planned, StandIn, rollouts
 
-from sttrl import cli, launch
+from sttrl import cli
 from sttrl.engine import model_checks
 from sttrl.errors import DivergedError, EngineError
 from sttrl.ledger.folder import CONFIG
 from sttrl.ledger.journal import JOURNAL
+from sttrl.run import attempt
+from sttrl.run.workshop import Workshop
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     monkeypatch.setitem(sys.modules, "sttrl.engine.models", models)
     monkeypatch.setattr(model_checks, "check_fit", lambda *_: None)
     monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=lambda *settings: state.engine))
-    monkeypatch.setattr(launch, "Judge", InlineJudge)
+    monkeypatch.setattr(attempt, "Judge", InlineJudge)
     monkeypatch.chdir(tmp_path)
 
     def run(*flags: str, engine: StandIn | None = None) -> int:
@@ -150,7 +152,7 @@ def test_a_sigterm_between_two_runs_ends_the_second(monkeypatch: pytest.MonkeyPa
 
     finished = list[bool]()
     monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=None))
-    with launch.Workshop() as workshop:
+    with Workshop(lambda line: None) as workshop:
         workshop.lanes = [Warm()]
         workshop.do(run())
         signal.raise_signal(signal.SIGTERM)

@@ -15,7 +15,8 @@ from sttrl.ledger.journal import read_finished
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.ledger.seeds import seed_of
 from sttrl.questions.answers import Judge
-from sttrl.run.evaluation import enough, within
+from sttrl.questions.polls import enough, within
+from sttrl.questions.records import poll_from_json
 from sttrl.types import Problem, Rollout
 
 
@@ -27,7 +28,7 @@ def says(*answers: str) -> Texts:
 def one_question(tmp_path: Path, judge: Judge, texts: Texts | None = None, **settings: Any) -> FinishedQuestion:
     engine = StandIn(texts=texts) if texts else StandIn()
     attempt(config_for(tmp_path / "run", limit=1, **settings), engine, judge)
-    (found,) = read_finished(tmp_path / "run")
+    (found,) = read_finished(tmp_path / "run", poll_from_json)
     assert found.record.status == "done", found.record.error
     return found
 
@@ -98,7 +99,7 @@ def votes_on(judge: Judge, tmp_path: Path, *answers: str) -> FinishedQuestion:
 
     config = config_for(tmp_path / "run", steps=len(answers), max_flip_rate=0.5)
     attempt(config, StandIn(texts=texts), judge, problems=[problem])
-    (found,) = read_finished(tmp_path / "run")
+    (found,) = read_finished(tmp_path / "run", poll_from_json)
     assert found.record.status == "done", found.record.error
     return found
 
@@ -153,7 +154,7 @@ def test_an_adapted_policy_is_better_at_what_it_voted_for(tmp_path: Path, judge:
 def test_the_vote_spends_no_more_than_the_adaptation(settings: dict[str, Any], tmp_path: Path, judge: Judge) -> None:
     attempt(config_for(tmp_path / "run", **{"limit": 6, "ties": "first", "steps": 4, **settings}), StandIn(), judge)
     spent = 0
-    for question in read_finished(tmp_path / "run"):
+    for question in read_finished(tmp_path / "run", poll_from_json):
         poll, budget = question.record.polls["vote_same_tokens"], question.record.tokens_sampled + question.record.tokens_trained
         assert poll.tokens <= budget or poll.k == 1
         assert poll.tokens > 0.8 * budget, "and hardly less"
@@ -167,7 +168,7 @@ def test_without_that_vote_nothing_else_changes(settings: dict[str, Any], tmp_pa
     for name, more in (("with", True), ("without", False)):
         config = config_for(tmp_path / name, **{"limit": 4, "ties": "first", "vote_same_tokens": more, **settings})
         attempt(config, StandIn(), judge)
-    full, spared = (read_finished(tmp_path / name) for name in ("with", "without"))
+    full, spared = (read_finished(tmp_path / name, poll_from_json) for name in ("with", "without"))
     assert all({"base", "adapted"} == set(question.record.polls) for question in spared)
     for one, other in zip(full, spared, strict=True):
         polls = {name: poll for name, poll in one.record.polls.items() if name != "vote_same_tokens"}
@@ -180,7 +181,7 @@ def test_few_batches_are_sampled(tmp_path: Path, judge: Judge) -> None:
     """Each batch waits for its longest response: the greedy one comes with the samples, the vote's in one round or, at worst, two."""
     engine = StandIn()
     attempt(config_for(tmp_path / "run", limit=6, ties="first", steps=4, n_votes=32, n_train=32), engine, judge)
-    found = read_finished(tmp_path / "run")
+    found = read_finished(tmp_path / "run", poll_from_json)
     votes, polls = sum(len(q.steps) for q in found), sum(1 + (q.record.polls["adapted"].version > 0) for q in found)
     rounds = engine.faults.calls["sample"] - votes - polls
     assert len(found) == 6 and len(found) <= rounds <= len(found) + 1
@@ -200,7 +201,7 @@ def test_the_vote_takes_base_samples_only(tmp_path: Path, judge: Judge) -> None:
     attempt(config_for(tmp_path / "run", limit=3, ties="first", continuous=True), StandIn(), judge)
     import json
 
-    for number, question in enumerate(read_finished(tmp_path / "run")):
+    for number, question in enumerate(read_finished(tmp_path / "run", poll_from_json)):
         lines = [json.loads(line) for line in rollouts(tmp_path / "run")[f"{question.record.id}.jsonl"].decode().split("\n") if line]
         vote = [line for line in lines if line.get("poll") == "vote_same_tokens"]
         assert {line["version"] for line in vote} == {0}

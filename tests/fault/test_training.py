@@ -12,6 +12,7 @@ from stand_in import Faults, Planned, StandIn, StandInPolicy, attempt, config_fo
 from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryError, StepError
 from sttrl.ledger.journal import Journal, read_finished, read_journal, read_lines
 from sttrl.questions.answers import Judge
+from sttrl.questions.records import poll_from_json
 from sttrl.types import Objective, TrainBatch, UpdateStats
 
 SMALL = {"adaptation_method": "ttrl", "steps": None, "epochs": 3, "train_batch_size": 2, "eval_every": 2, "checkpoint_every": 1}
@@ -75,7 +76,7 @@ def test_a_training_that_diverged_stays_so_wherever_it_is_killed(checkpoint_ever
 def run_with(tmp_path: Path, judge: Judge, place: tuple[str, int], error: Planned, said: list[str] | None = None) -> list[Any]:
     """The finished questions of a run that meets an error, in the order of the data set."""
     attempt(small(tmp_path / "run"), StandIn(Faults({place: error})), judge, said=said)
-    return list(read_finished(tmp_path / "run"))
+    return list(read_finished(tmp_path / "run", poll_from_json))
 
 
 ERRORS = [StepError("The sampler failed: a shape."), OutOfMemoryError("The sampler ran out of memory."), RuntimeError("a bug")]
@@ -90,7 +91,9 @@ def test_an_error_in_a_poll_of_the_base_loses_one_question(error: Exception, tmp
     assert (bad[0].answer, bad[0].polls, bad[0].steps) == (None, {}, 0), "what cannot be polled is not trained on"
     assert all(set(q.record.polls) == {"base", "adapted", "vote_same_tokens"} for q in found if q.record.status == "done")
     attempt(small(tmp_path / "run"), StandIn(), judge)
-    assert [q.record.status for q in read_finished(tmp_path / "run")].count("done") == 3, "a finished question is not done again"
+    assert [q.record.status for q in read_finished(tmp_path / "run", poll_from_json)].count("done") == 3, (
+        "a finished question is not done again"
+    )
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -167,7 +170,7 @@ def test_an_adapter_of_all_that_cannot_be_saved_is_said_and_the_answers_stand(
 
     monkeypatch.setattr(StandInPolicy, "save", refuse)
     attempt(small(tmp_path / "run"), StandIn(), judge, said=said)
-    assert [q.record.status for q in read_finished(tmp_path / "run")] == ["done"] * 4
+    assert [q.record.status for q in read_finished(tmp_path / "run", poll_from_json)] == ["done"] * 4
     assert any(line.endswith("adapters/all was not saved: The learner failed: a shape.") for line in said)
 
 
@@ -177,7 +180,7 @@ def test_every_attempt_has_a_number_of_its_own(tmp_path: Path, judge: Judge) -> 
         with pytest.raises(EngineError):
             attempt(small(tmp_path / "run"), lost, judge)
     attempt(small(tmp_path / "run"), StandIn(), judge)
-    assert {q.record.attempt for q in read_finished(tmp_path / "run")} == {4}
+    assert {q.record.attempt for q in read_finished(tmp_path / "run", poll_from_json)} == {4}
     assert [r["attempt"] for r in read_lines(tmp_path / "run") if r["kind"] == "resumed"] == [2, 3, 4]
 
 
@@ -188,7 +191,7 @@ def test_steps_of_an_earlier_try_are_void_when_the_training_ends_before_them(tmp
             journal.append("step", id="q", **record)
         journal.append("step", id="q", **a_step(0))
         journal.append("ended", step=1, status="diverged", error="The loss is nan.")
-    content = read_journal(tmp_path)
+    content = read_journal(tmp_path, poll_from_json)
     assert content.ended is not None and content.ended.step == 1
     assert [step.step for step in content.steps["q"]] == [0]
 
@@ -219,5 +222,5 @@ def test_rollouts_of_a_base_poll_that_are_gone_end_nothing(tmp_path: Path, judge
     for file in (tmp_path / "run" / "rollouts").iterdir():
         file.unlink()
     attempt(small(tmp_path / "run"), StandIn(), judge)
-    assert [q.record.status for q in read_finished(tmp_path / "run")] == ["done"] * 4
+    assert [q.record.status for q in read_finished(tmp_path / "run", poll_from_json)] == ["done"] * 4
     assert len(rollouts(tmp_path / "run")) == 4

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from sttrl.errors import JournalError
 from sttrl.ledger.journal import JOURNAL, Journal, read_finished, read_lines
-from sttrl.ledger.records import POLL_NAMES, SCHEMA_VERSION, BallotsRecord, ElectionRecord, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.records import SCHEMA_VERSION, BallotsRecord, ElectionRecord, QuestionRecord, StepRecord
+from sttrl.questions.records import POLL_NAMES, PollRecord, poll_from_json
 
 TEXT = st.text(st.characters(codec=None), max_size=12)
 """Any text at all, halves of surrogate pairs, line separators and control characters too."""
@@ -83,7 +84,7 @@ def written(histories: list[tuple[QuestionRecord, list[StepRecord], list[StepRec
 @given(HISTORIES)
 def test_what_was_written_is_read_back(histories: list[tuple[QuestionRecord, list[StepRecord], list[StepRecord]]]) -> None:
     with written(histories) as folder:
-        found = read_finished(folder)
+        found = read_finished(folder, poll_from_json)
     expected = sorted(histories, key=lambda history: history[0].index)
     assert [finished.record for finished in found] == [question for question, _, _ in expected]
     assert [list(finished.steps) for finished in found] == [steps for _, steps, _ in expected]
@@ -116,7 +117,7 @@ def test_garbage_in_the_middle_is_an_error(
         lines = path.read_bytes().splitlines(keepends=True)
         place = data.draw(st.integers(0, len(lines) - 1))
         path.write_bytes(b"".join([*lines[:place], garbage + b"\n", *lines[place:]]))
-        for read in (lambda: list(read_lines(folder)), lambda: read_finished(folder), lambda: Journal(folder)):
+        for read in (lambda: list(read_lines(folder)), lambda: read_finished(folder, poll_from_json), lambda: Journal(folder)):
             with pytest.raises(JournalError, match=f"line {place + 1} is damaged"):
                 read()
 
@@ -132,7 +133,7 @@ def test_another_schema_is_an_error(histories: list[tuple[QuestionRecord, list[S
         changed = json.dumps({**json.loads(first), "v": version}).encode() + b"\n"
         path.write_bytes(b"".join([changed, *others]))
         with pytest.raises(JournalError, match="line 1 has another schema version"):
-            read_finished(folder)
+            read_finished(folder, poll_from_json)
 
 
 @quickly
@@ -141,7 +142,7 @@ def test_the_first_end_of_a_question_stands(first: QuestionRecord, second: Quest
     with written([(first, [], [])]) as folder:
         with Journal(folder) as journal:
             journal.append("question", **{**asdict(second), "id": first.id})
-        assert [finished.record for finished in read_finished(folder)] == [first]
+        assert [finished.record for finished in read_finished(folder, poll_from_json)] == [first]
 
 
 @given(st.sampled_from([float("nan"), float("inf"), float("-inf")]))

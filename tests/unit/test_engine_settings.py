@@ -11,8 +11,8 @@ import pytest
 from sttrl.config import RunConfig
 from sttrl.engine import environment
 from sttrl.engine.environment import choose_dtype
-from sttrl.launch import engine_settings, kv_cache_mib
 from sttrl.ledger.journal import Journal
+from sttrl.run.plan import engine_settings, kv_cache_mib
 
 SMOL = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sttrl.ledger.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, PollRecord, QuestionRecord, StepRecord
+from sttrl.ledger.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, QuestionRecord, StepRecord
+from sttrl.questions.records import PollRecord
 from sttrl.report import NO_GRADES, Grades, summarise
 from sttrl.report.labels import Verdicts
 from sttrl.report.metrics import METRICS, ROW_NAMES, VoteScore, pass_at_k, right_samples, score_poll, score_questions, score_vote

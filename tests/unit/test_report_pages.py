@@ -11,7 +11,8 @@ import pytest
 from test_report_metrics import LABELLED, UPDATE, a_run, poll, question, step
 from test_report_over_time import trained_on_all
 
-from sttrl.report import NO_GRADES, ComparedRun, Grades, before_after_table, compare_table, step_metrics, summarise
+from sttrl.ledger.step_metrics import step_metrics
+from sttrl.report import NO_GRADES, ComparedRun, Grades, before_after_table, compare_table, summarise
 from sttrl.report.html import report_page
 from sttrl.report.metrics import ROW_NAMES
 from sttrl.report.tables import metric_cell

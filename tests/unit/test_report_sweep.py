@@ -19,8 +19,9 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.data import SourceSpec, questions, read_table
 from sttrl.errors import JournalError
 from sttrl.ledger.journal import Journal
-from sttrl.ledger.records import FinishedQuestion, PollRecord
+from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.labels import labels
+from sttrl.questions.records import PollRecord
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
 from sttrl.sweep.axes import read_sweep
 from sttrl.sweep.rows import SweepScore, differing_settings

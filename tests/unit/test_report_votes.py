@@ -10,8 +10,8 @@ import pytest
 from test_report_metrics import LABELLED, a_run, election, poll, question, step, voteless
 
 from sttrl.ledger.records import BallotsRecord
-from sttrl.report import NO_GRADES, before_after_table, metrics_lines, results_lines, step_metrics, summarise, write_report
-from sttrl.report.lines import UPDATE_METRICS
+from sttrl.ledger.step_metrics import UPDATE_METRICS, step_metrics
+from sttrl.report import NO_GRADES, before_after_table, metrics_lines, results_lines, summarise, write_report
 from sttrl.report.metrics import flip_rate, score_poll, score_questions, score_vote
 
 

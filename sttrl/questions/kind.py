@@ -1,0 +1,104 @@
+"""Text questions as a kind of problem: a policy is evaluated by a poll, samples and a greedy response that the judge compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Literal
+
+from sttrl.config import RunConfig
+from sttrl.engine.base import Policy
+from sttrl.ledger.rollouts import rollout_line
+from sttrl.ledger.seeds import SeedSource
+from sttrl.questions.answers import Judge
+from sttrl.questions.polls import enough, within
+from sttrl.questions.records import PollRecord, elected, poll_from_json
+from sttrl.types import Ballots, Group, Poll, Problem, Rollout, Sampling, TokenStats
+from sttrl.voting import VoteConfig, confidence_vote, majority
+
+MOST_AT_ONCE = 512
+Clock = Callable[[str, str], AbstractContextManager[None]]
+
+
+class Questions:
+    """See `sttrl.run.kind.Kind`. ``clock`` counts the judge's seconds, by question."""
+
+    def __init__(
+        self, config: RunConfig, judge: Judge, seeds: SeedSource, clock: Callable[[str, str], AbstractContextManager[None]]
+    ) -> None:
+        self.config, self.judge, self.seeds, self.clock = config, judge, seeds, clock
+
+    async def evaluate(self, stage: Literal["base", "adapted"], problem: Problem, policy: Policy) -> Poll:
+        """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
+        sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
+        sampling_G = [sampling] * count + [replace(sampling, temperature=0.0, top_p=1.0)]
+        seeds_G = (*self.seeds(problem, "evaluate", 0, count), *self.seeds(problem, "greedy", 0, 1))
+        everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
+        group = replace(everyone, rollout_G=everyone.rollout_G[:-1])
+        return await self._held(problem, sampling, group, everyone.rollout_G[-1])
+
+    async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
+        """The base, voting with ``budget`` response tokens: as many as the adaptation sampled and trained on.
+
+        Samples as the adaptation samples, with its seeds; ``reused`` are samples of the base that were taken already. The votes
+        are over the longest run of samples that fits the budget, and never fewer than one.
+        """
+        sampling, rollouts = self.config.sampling_of_votes, list(reused)
+        while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
+            lengths = [len(r.token_T) for r in rollouts] or [sampling.max_tokens // 2]
+            more = min(MOST_AT_ONCE, enough(budget - spent, lengths))
+            seeds_G = self.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
+            rollouts += (await base.sample(problem.prompt_T, sampling, seeds_G)).rollout_G
+        return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget))))
+
+    async def ballots(self, problem: Problem, group: Group) -> Ballots:
+        """The answers of a group of responses, judged."""
+        with self.clock(problem.id, "judge"):
+            texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
+            return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
+
+    def record(self, evaluation: Poll) -> PollRecord:
+        """A poll for the journal."""
+        return PollRecord.of(evaluation)
+
+    def read(self, value: dict[str, Any]) -> PollRecord:
+        """A poll of the journal."""
+        return poll_from_json(value)
+
+    def answer(self, record: PollRecord) -> str | None:
+        """The majority's answer, or the greedy response's where the majority abstains."""
+        return elected(record)
+
+    def tokens(self, record: PollRecord) -> int:
+        """Response tokens of a poll."""
+        return record.tokens
+
+    def rollouts(self, evaluation: Poll) -> Sequence[Rollout]:
+        """The responses of a poll, the greedy one last."""
+        return evaluation.rollout_G
+
+    def lines(self, name: str, evaluation: Poll) -> Iterator[dict[str, Any]]:
+        """The responses of a poll with their answers, the greedy one last."""
+        for rollout, answer in zip(evaluation.rollout_G, evaluation.ballots.answer_G, strict=True):
+            yield {"poll": name, "greedy": rollout is evaluation.greedy, **rollout_line(rollout, answer.text, answer.invalid)}
+
+    async def _held(self, problem: Problem, sampling: Sampling, group: Group, greedy: Rollout | None = None) -> Poll:
+        """Judge a group, with its greedy response last, and hold a majority and a confidence vote over the samples."""
+        everyone = replace(group, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
+        ballots = await self.ballots(problem, everyone)
+        count = len(group.rollout_G)
+        samples = replace(
+            ballots,
+            answer_G=ballots.answer_G[:count],
+            class_G=ballots.class_G[:count],
+            stats_G=tuple(TokenStats(logprob_T=r.logprob_T) for r in group.rollout_G),
+        )
+        return Poll(
+            sampling=sampling,
+            group=group,
+            greedy=greedy,
+            ballots=ballots,
+            election=majority(samples, VoteConfig.of(self.config)),
+            confidence=confidence_vote(samples, VoteConfig.of(self.config)),
+        )

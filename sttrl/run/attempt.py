@@ -1,0 +1,110 @@
+"""One attempt at a run: the folder is claimed, the engine starts, the problems are worked through, the seconds are noted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sttrl.engine.environment import describe_environment
+from sttrl.errors import EngineError, JournalError, StepError
+from sttrl.ledger.files import unwritable, write_json, write_text
+from sttrl.ledger.folder import CONFIG, ENVIRONMENT, attempts, claim, withdraw
+from sttrl.ledger.journal import Journal
+from sttrl.ledger.step_metrics import step_metrics
+from sttrl.questions.answers import Judge
+from sttrl.questions.kind import Questions
+from sttrl.run.plan import EngineParts, Plan
+from sttrl.run.workshop import Workshop
+from sttrl.track import Tracker
+
+if TYPE_CHECKING:
+    from sttrl.run.runner import Runner
+
+Say = Callable[[str], None]
+
+
+def carry_out(plan: Plan, workshop: Workshop, say: Say, started: float | None = None) -> None:
+    """Do what is left of one run. A start that is refused writes nothing; after one whose engine fails the folder stays, with its logs.
+
+    ``started``: when the run started, in seconds of `time.perf_counter`; None: now.
+    """
+    started, folder = time.perf_counter() if started is None else started, plan.folder
+    parts = plan.parts
+    if parts is None or not plan.problems:
+        return
+    with Journal(folder) as journal:
+        try:
+            claim(folder, plan.config, plan.revisions)
+            plan = plan.still_left()
+            if not plan.problems:
+                return
+            engine = {"device": parts.settings.device, "dtype": parts.settings.dtype}
+            write_json(folder / ENVIRONMENT, describe_environment() | engine)
+            say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
+            workshop.do(attempt_run(plan, parts, journal, workshop, say, started))
+        except BaseException:
+            withdraw(folder)
+            raise
+
+
+async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop: Workshop, say: Say, started: float) -> None:
+    """An engine and a judge, the problems, and the seconds."""
+    folder = plan.folder
+    attempt = attempts(folder)[0] + 1
+    logs = folder / "logs" / f"attempt_{attempt}"
+    tracker = Tracker(plan.config.run.track, folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    try:
+        async with Judge() as judge:
+            try:
+                imported = asyncio.create_task(asyncio.to_thread(import_runner))
+                lanes = await workshop.ready(parts, logs)
+                make_runner = await imported
+                start_up = time.perf_counter() - started
+                say(f"engine ready after {start_up:.1f} s")
+                runner = make_runner(
+                    plan.config,
+                    kind=partial(Questions, plan.config, judge),
+                    engines=lanes,
+                    journal=journal,
+                    folder=folder,
+                    attempt=attempt,
+                    progress=say,
+                    track=lambda record: tracker.log(step_metrics(record)),
+                )
+                await runner.run(plan.problems, plan.done)
+            except BaseException as error:
+                await workshop.close()
+                if isinstance(error, EngineError | StepError):
+                    raise traced(error, logs) from error.__cause__
+                raise
+        journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
+    finally:
+        try:
+            tracker.close()
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+def import_runner() -> type[Runner]:
+    """What an attempt needs once its engine is ready: two seconds of imports, taken while it starts."""
+    from sttrl.run.runner import Runner
+
+    return Runner
+
+
+def traced(error: EngineError | StepError, folder: Path) -> EngineError | StepError:
+    """The error with the name of the file that holds its traceback, where it comes from another process; see `sttrl.engine.lanes`."""
+    if error.__cause__ is None:
+        return error
+    file = folder / "engine.traceback"
+    try:
+        write_text(file, "".join(traceback.format_exception(error)))
+    except JournalError:  # no room for it: the error itself is what counts
+        return error
+    return error if "logs/" in error.hint else type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())

@@ -1,0 +1,65 @@
+"""What the runner must know of a kind of problem. Text questions (`sttrl.questions.kind.Questions`) are the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeVar
+
+from sttrl.engine.base import Policy
+from sttrl.ledger.seeds import SeedSource
+from sttrl.types import Ballots, Group, Problem, Rollout
+
+Stage = Literal["base", "adapted"]
+"""Which policy is evaluated: the base, or what the method made of it."""
+BASELINE = "vote_same_tokens"
+"""The name in the journal of what the base makes of the tokens that adapting took."""
+Clock = Callable[[str, str], AbstractContextManager[None]]
+"""(problem id, activity) -> a context whose seconds are counted."""
+
+E = TypeVar("E")
+
+
+class Kind(Protocol[E]):
+    """How problems of one kind are evaluated and recorded; ``E`` is what an evaluation finds."""
+
+    async def evaluate(self, stage: Stage, problem: Problem, policy: Policy) -> E:
+        """What a policy makes of a problem, with the same seeds at every stage."""
+        ...
+
+    async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> E | None:
+        """What the base makes of it with ``budget`` response tokens, as many as adapting took; ``reused``: samples of the base that were
+        taken already."""
+        ...
+
+    async def ballots(self, problem: Problem, group: Group) -> Ballots:
+        """The answers of a group of responses, for a method that votes."""
+        ...
+
+    def record(self, evaluation: E) -> Any:
+        """An evaluation for the journal: a dataclass of plain values."""
+        ...
+
+    def read(self, value: dict[str, Any]) -> Any:
+        """The record again, of the journal's JSON object."""
+        ...
+
+    def answer(self, record: Any) -> str | None:
+        """What a policy answers, by the record of its evaluation."""
+        ...
+
+    def tokens(self, record: Any) -> int:
+        """Response tokens of an evaluation, by its record."""
+        ...
+
+    def rollouts(self, evaluation: E) -> Sequence[Rollout]:
+        """The responses that an evaluation is made of."""
+        ...
+
+    def lines(self, name: str, evaluation: E) -> Iterator[dict[str, Any]]:
+        """The responses for the file of rollouts, each with its answer; ``name`` is the evaluation's in the journal."""
+        ...
+
+
+MakeKind = Callable[[SeedSource, Clock], Kind[Any]]
+"""Makes the kind for one runner."""

@@ -1,0 +1,126 @@
+"""One problem under way: what it has come to so far, and its record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sttrl.ledger.records import QuestionRecord, StepRecord
+from sttrl.ledger.rollouts import rollout_line
+from sttrl.run.boundary import Failure
+from sttrl.run.kind import Kind
+from sttrl.run.timing import Stopwatch
+from sttrl.types import Problem, Rollout, Step, StopReason
+
+
+@dataclass
+class Work:
+    """One problem under way.
+
+    ``evaluations`` and ``steps``: what this process holds in memory. ``evaluated`` and ``taken``: all that counts, an interrupted
+    attempt's included, as records. Both fill up as the work goes, so a failure keeps them.
+    """
+
+    problem: Problem
+    kind: Kind[Any]
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    evaluations: dict[str, Any] = field(default_factory=dict)
+    evaluated: dict[str, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    taken: list[StepRecord] = field(default_factory=list)
+    tokens_evaluated: int = 0
+    stop: StopReason | None = None
+
+    def add_evaluation(self, name: str, evaluation: Any) -> None:
+        """Responses that it took over from a step or another evaluation were counted there."""
+        paid = {id(rollout) for rollout in self._rollouts()}
+        self.tokens_evaluated += sum(len(r.token_T) for r in self.kind.rollouts(evaluation) if id(r) not in paid)
+        self.evaluations[name] = evaluation
+        self.evaluated[name] = self.kind.record(evaluation)
+
+    def evaluated_before(self, name: str, record: Any) -> None:
+        """An evaluation that an interrupted attempt made."""
+        self.evaluated[name] = record
+        self.tokens_evaluated += self.kind.tokens(record)
+
+    def add_step(self, step: Step, seconds: dict[str, float], keep: bool) -> StepRecord:
+        """A finished step; returns its record. ``keep``: hold its samples in memory."""
+        record = StepRecord.of(step, seconds)
+        self.steps += [step] if keep else []
+        self.taken.append(record)
+        return record
+
+    @property
+    def spent(self) -> int:
+        """Response tokens that adapting sampled and trained on."""
+        return sum(step.tokens_sampled + step.tokens_trained for step in self.taken)
+
+    @property
+    def samples_of_base(self) -> tuple[Rollout, ...]:
+        """The first vote's samples, where they came from the base."""
+        vote = self.steps[0].vote if self.steps and self.steps[0].version == 0 else None
+        return vote.group.rollout_G if vote is not None else ()
+
+    def record(self, attempt: int, failure: Failure | None) -> QuestionRecord:
+        """What the journal says of the problem once it is finished; where it failed its base answer stands."""
+        source = "adapted" if failure is None and "adapted" in self.evaluated else "base" if "base" in self.evaluated else None
+        return QuestionRecord(
+            id=self.problem.id,
+            index=self.problem.index,
+            attempt=attempt,
+            status=failure.status if failure else "done",
+            stop=None if failure else self.stop,
+            error=failure.error if failure else None,
+            answer=self.kind.answer(self.evaluated[source]) if source else None,
+            answer_source=source,
+            polls=self.evaluated,
+            steps=len(self.taken),
+            tokens_sampled=sum(step.tokens_sampled for step in self.taken),
+            tokens_trained=sum(step.tokens_trained for step in self.taken),
+            tokens_evaluated=self.tokens_evaluated,
+            seconds=self.watch.total(),
+        )
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The responses that are in memory, for the file of rollouts."""
+        for name, evaluation in self.evaluations.items():
+            yield from self.kind.lines(name, evaluation)
+        for step in self.steps:
+            if (vote := step.vote) is not None:
+                for rollout, answer, reward in zip(vote.group.rollout_G, vote.ballots.answer_G, vote.reward_G, strict=True):
+                    yield {"step": step.index, "reward": reward, **rollout_line(rollout, answer.text, answer.invalid)}
+
+    def _rollouts(self) -> Iterator[Rollout]:
+        for evaluation in self.evaluations.values():
+            yield from self.kind.rollouts(evaluation)
+        for step in self.steps:
+            if step.vote is not None:
+                yield from step.vote.group.rollout_G
+
+
+def step_line(step: Step) -> str:
+    """A step in one line: who won, by how much, what it led to; or why nobody voted."""
+    update = _update_line(step)
+    if step.vote is None:
+        return update
+    election, reasons = step.vote.election, Counter(a.invalid for a in step.vote.ballots.answer_G if a.invalid)
+    if not election.voters:
+        return f"none of {election.samples} samples has an answer ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})"
+    if election.answer is None:
+        return f"a tie of {len(election.tied_C)} answers among {election.samples} samples; {update}"
+    return f"{election.answer!r} has {election.majority_ratio:.0%} of {election.samples} samples; {update}"
+
+
+def problem_line(record: QuestionRecord, done: int, total: int) -> str:
+    """A finished problem in one line."""
+    end = record.error if record.status != "done" else record.stop
+    return f"[{done}/{total}] {record.id}: {record.answer!r} after {record.steps} steps ({end})"
+
+
+def _update_line(step: Step) -> str:
+    if step.update is None:
+        return f"no update (gate: {step.gate})" if step.gate else "no update"
+    gap = step.update.logprob_gap_mean
+    return f"loss {step.update.loss:+.4f}" + (f", gap {gap:.3f}" if gap is not None else "")

@@ -1,0 +1,86 @@
+"""The engine's lanes and the event loop they live on, for one run or for one after another."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttrl.engine.base import EngineSettings
+from sttrl.run.plan import EngineParts
+
+
+class Workshop:
+    """The engine's lanes and the event loop they live on, for one run or for one after another that can use the same."""
+
+    def __init__(self, say: Callable[[str], None], needs: Sequence[EngineSettings] = ()) -> None:
+        self.say, self.needs, self.loop = say, list(needs), asyncio.Runner()
+        self.lanes: list[Any] = []
+        self.work: asyncio.Task[Any] | None = None
+        self.terminated = False
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.do(self.close())
+        finally:
+            self.loop.close()
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until it is done. Raises KeyboardInterrupt for a SIGTERM too: it is how batch systems interrupt."""
+        try:
+            self.loop.run(work)
+        except asyncio.CancelledError:
+            if self.terminated:
+                raise KeyboardInterrupt from None
+            raise
+
+    async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
+        """Lanes that can do what ``parts`` asks for: running ones if they suffice; else new ones for the largest planned need."""
+        # Imported here: it brings Ray, which a run that is refused or finished needs not.
+        from sttrl.engine.lanes import RayEngine
+
+        if self.lanes and self.lanes[0].settings.covers(parts.settings):
+            for lane in self.lanes:
+                lane.log_to(log_folder)
+        else:
+            await self.close()
+            alike = [need for need in self.needs if need.is_like(parts.settings)]
+            settings = functools.reduce(EngineSettings.together, alike, parts.settings)
+            self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, self.say) for _ in range(settings.lanes)]
+            await all_started(lane.start() for lane in self.lanes)
+        self._heed_sigterm()
+        return self.lanes
+
+    def _heed_sigterm(self) -> None:
+        """End the work that asks, as Ctrl-C does. Set once Ray runs, whose own handler prints a stack and lets the program die."""
+        self.work = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
+        if self.terminated:  # between two runs
+            self._terminate()
+
+    def _terminate(self) -> None:
+        assert self.work is not None, "only work can ask for lanes"
+        self.terminated = True
+        self.work.cancel()
+
+    async def close(self) -> None:
+        """End the engine's processes."""
+        lanes, self.lanes = self.lanes, []
+        for lane in lanes:
+            await lane.close()
+
+
+async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Until all are done. The first error ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except BaseExceptionGroup as several:
+        raise (first := several.exceptions[0]) from first.__cause__

@@ -1,0 +1,22 @@
+"""The runs of a sweep, one after another, on one engine where their model is the same; then the table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sttrl.config import RunConfig
+from sttrl.run.attempt import carry_out
+from sttrl.run.plan import make_plan
+from sttrl.run.workshop import Workshop
+from sttrl.sweep.table import SweepReport, report_sweep
+
+
+def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, say: Callable[[str], None]) -> SweepReport:
+    """Do what is left of every run of a sweep, and report on all. Raises `SttrlError` before anything starts where a run cannot be made."""
+    plans = [make_plan(config, say) for config in configs]
+    with Workshop(say, [plan.parts.settings for plan in plans if plan.parts is not None and plan.problems]) as workshop:
+        for number, plan in enumerate(plans, 1):
+            say(f"run {number} of {len(plans)}: {plan.folder.name}")
+            carry_out(plan, workshop, say)
+    return report_sweep(name, [plan.folder for plan in plans], file)
