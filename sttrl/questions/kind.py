@@ -13,7 +13,7 @@ from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
-from sttrl.questions.records import PollRecord, elected, poll_from_json
+from sttrl.questions.records import PollRecord, poll_from_json
 from sttrl.types import Ballots, Group, Poll, Problem, Rollout, Sampling, TokenStats
 from sttrl.voting import VoteConfig, confidence_vote, majority
 
@@ -65,14 +65,6 @@ class Questions:
     def read(self, value: dict[str, Any]) -> PollRecord:
         """A poll of the journal."""
         return poll_from_json(value)
-
-    def answer(self, record: PollRecord) -> str | None:
-        """The majority's answer, or the greedy response's where the majority abstains."""
-        return elected(record)
-
-    def tokens(self, record: PollRecord) -> int:
-        """Response tokens of a poll."""
-        return record.tokens
 
     def rollouts(self, evaluation: Poll) -> Sequence[Rollout]:
         """The responses of a poll, the greedy one last."""

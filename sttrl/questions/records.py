@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from math import comb
+from typing import Any, ClassVar, Literal
 
+from sttrl.ledger.evaluated import MetricNames, Score, Verdicts, is_right, right_samples
 from sttrl.ledger.records import BallotsRecord, ElectionRecord
 from sttrl.types import Poll
 
 PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
+
+METRICS = MetricNames(all=("greedy", "mean@k", "maj@k", "pass@k"), headline="mean@k", paired=("mean@k", "maj@k", "greedy"))
+"""What is measured of a poll. docs/metrics.md is the glossary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,41 @@ class PollRecord:
     confidence: ElectionRecord
     tokens: int
 
+    names: ClassVar[MetricNames] = METRICS
+
+    @property
+    def answer(self) -> str | None:
+        """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
+        if self.election.answer is not None or not self.greedy:
+            return self.election.answer
+        greedy_class = self.ballots.class_G[-1]
+        return None if greedy_class is None else self.ballots.representative_C[greedy_class]
+
+    def result(self) -> dict[str, Any]:
+        """See `sttrl.ledger.evaluated.Evaluated.result`."""
+        vote = self.election
+        return {"k": self.k, "answer": vote.answer, "majority_ratio": vote.majority_ratio, "margin": vote.margin}
+
+    def score(self, verdicts: Verdicts) -> Score:
+        """Its metrics, with maj@k by the majority."""
+        return self._score(self.election, verdicts)
+
+    def score_by_confidence(self, verdicts: Verdicts) -> Score:
+        """Its metrics, with maj@k by the confidence vote."""
+        return self._score(self.confidence, verdicts)
+
+    def _score(self, election: ElectionRecord, verdicts: Verdicts) -> Score:
+        """The ``k`` samples come first in the ballots, the greedy response last."""
+        right_G = right_samples(self.ballots, verdicts)
+        right = sum(right_G[: self.k])
+        metrics = {
+            "greedy": float(right_G[self.k]) if self.greedy else None,
+            "mean@k": right / self.k,
+            "maj@k": float(is_right(election.answer, verdicts)),
+            "pass@k": pass_at_k(self.k, right, self.k),
+        }
+        return Score(k=self.k, names=self.names, metrics=metrics)
+
     @classmethod
     def of(cls, poll: Poll) -> PollRecord:
         """The record of a poll."""
@@ -49,15 +89,12 @@ class PollRecord:
         )
 
 
-def elected(poll: PollRecord) -> str | None:
-    """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
-    if poll.election.answer is not None or not poll.greedy:
-        return poll.election.answer
-    greedy_class = poll.ballots.class_G[-1]
-    return None if greedy_class is None else poll.ballots.representative_C[greedy_class]
-
-
 def poll_from_json(value: dict[str, Any]) -> PollRecord:
     """Read a poll back."""
     elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}
     return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), **elections})
+
+
+def pass_at_k(samples: int, right: int, k: int) -> float:
+    """Chance that ``k`` of the samples hold a right one, unbiased (arXiv 2107.03374); 0 or 1 where ``k`` is all of them."""
+    return 1.0 - comb(samples - right, k) / comb(samples, k)

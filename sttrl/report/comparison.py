@@ -11,7 +11,7 @@ from sttrl.ledger.folder import setting_name
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.layout import NOTHING, aligned, broken, named, p_value_or_nothing, page, with_interval
-from sttrl.report.metrics import METRICS, QuestionScore, score_questions
+from sttrl.report.metrics import QuestionScore, score_questions
 from sttrl.report.statistics import Interval, interval_of_gain, p_value_of_gain
 from sttrl.report.tables import ROWS, facts, metric_cell
 
@@ -30,9 +30,6 @@ NOTED: Final = {
     "top_p": "the votes with the same tokens are sampled otherwise",
 }
 """Settings that two runs may differ in, and what the reader must know then."""
-PAIRED: Final = ("mean@k", "maj@k", "greedy")
-"""Metrics whose differences are paired by question."""
-
 _LEGEND: Final = (
     "Against A, paired by question: adapted less A's adapted, with 95 % intervals, over the n questions that both runs finished and "
     "that have a label; a run that does not adapt counts its base. p: permutation test, signs flipped by question. "
@@ -117,12 +114,13 @@ def _paired_table(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[s
     if len(runs) < 2:
         return []
     scores = [score_questions(run.finished, run.grades) for run in runs]
-    header = ("", "n", "same base", *(cell for metric in PAIRED for cell in (metric, "p")))
+    paired = _metrics(runs, "paired")
+    header = ("", "n", "same base", *(cell for metric in paired for cell in (metric, "p")))
     rows = []
     for letter, run, own in zip(letters[1:], runs[1:], scores[1:], strict=True):
-        found = [paired_difference(scores[0], own, metric) for metric in PAIRED]
+        found = [paired_difference(scores[0], own, metric) for metric in paired]
         same, both = same_base(runs[0], run)
-        rows.append((letter, str(found[0].n), f"{same}/{both}", *(cell for each in found for cell in _paired_cells(each))))
+        rows.append((letter, str(found[0].n if found else 0), f"{same}/{both}", *(cell for each in found for cell in _paired_cells(each))))
     return ["", *broken(_LEGEND), "", *aligned([header, *rows])]
 
 
@@ -134,11 +132,16 @@ def _paired_cells(found: PairedDifference) -> tuple[str, str]:
 
 def _metric_tables(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
     lines = ["", _ROW_LEGEND] if any(run.summary["vote_same_tokens"] for run in runs) else []
-    for metric in METRICS:
+    for metric in _metrics(runs, "all"):
         header = (metric, *(label.partition(" (")[0] for label, _ in ROWS))
         rows = [(letter, *(metric_cell(run.summary, key, metric) for _, key in ROWS)) for letter, run in zip(letters, runs, strict=True)]
         lines += ["", *aligned([header, *rows])]
     return lines
+
+
+def _metrics(runs: Sequence[ComparedRun], which: str) -> list[str]:
+    """The metrics of the runs' kind of problem."""
+    return next((list(run.summary["metrics"][which]) for run in runs if run.summary["metrics"] is not None), [])
 
 
 def _facts(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:

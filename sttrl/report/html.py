@@ -18,7 +18,7 @@ from sttrl.questions.records import PollName
 from sttrl.report.figures import blocks, curves, inline
 from sttrl.report.labels import Grades
 from sttrl.report.layout import share_or_nothing
-from sttrl.report.metrics import METRICS, score_questions
+from sttrl.report.metrics import score_questions
 from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, thinned, vote_remark
 from sttrl.report.texts import NO_TEXTS, Texts, verdict_of
 
@@ -40,13 +40,13 @@ def report_page(
 ) -> str:
     """The page of a run. ``name``: the run's; ``config``: its settings as plain values; ``texts``: what its questions say."""
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
-    k = (summary["base"] or {}).get("k", "k")
+    k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"]["all"] if rows else []
     steps = evaluated(summary)
     return _templates().get_template("page.html").render(
         name=name,
         config=config,
-        metric_names=[metric.replace("@k", f"@{k}") for metric in METRICS],
-        metric_rows=[(label, [metric_cell(summary, key, metric) for metric in METRICS], summary[key]) for label, key in rows],
+        metric_names=[metric.replace("@k", f"@{k}") for metric in metrics],
+        metric_rows=[(label, [metric_cell(summary, key, metric) for metric in metrics], summary[key]) for label, key in rows],
         remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
         summary_facts=facts(summary),
         time_names=[label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS],

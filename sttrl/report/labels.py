@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.data.table import Table
+from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.files import write_text
 from sttrl.ledger.records import BallotsRecord, FinishedQuestion
 from sttrl.questions.answers import NoVerdict
@@ -24,9 +25,6 @@ from sttrl.types import AnswerKind
 
 GRADES_FILE: Final = "grades.json"
 GRADES_SCHEMA: Final = 2
-
-Verdicts = Mapping[str, bool | None]
-"""By representative answer: right, wrong, or None where there is no verdict (which counts as wrong)."""
 
 
 class Equality(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sttrl.ledger.records import FinishedQuestion, StepRecord
 from sttrl.ledger.step_metrics import step_metrics
-from sttrl.questions.records import POLL_NAMES, PollRecord
+from sttrl.questions.records import POLL_NAMES
 
 _VOTE: Final = ("answer", "majority_ratio", "margin")
 """What results.jsonl says of a vote."""
@@ -36,13 +36,9 @@ def _result(question: FinishedQuestion) -> dict[str, Any]:
         "stop": record.stop,
         "answer": record.answer,
         "answer_source": record.answer_source,
-        "polls": {name: _poll(record.polls[name]) for name in POLL_NAMES if name in record.polls},
+        "polls": {name: record.polls[name].result() for name in POLL_NAMES if name in record.polls},
         "steps": [_step(step) for step in question.steps],
     }
-
-
-def _poll(poll: PollRecord) -> dict[str, Any]:
-    return {"k": poll.k, **{name: getattr(poll.election, name) for name in _VOTE}}
 
 
 def _step(step: StepRecord) -> dict[str, Any]:

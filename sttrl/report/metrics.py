@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import comb
 from statistics import fmean
 from typing import Final, Literal
 
-from sttrl.ledger.records import BallotsRecord, FinishedQuestion, StepRecord
-from sttrl.questions.records import PollRecord
-from sttrl.report.labels import Grades, Verdicts
+from sttrl.ledger.evaluated import Evaluated, Score, Verdicts, is_right, right_samples
+from sttrl.ledger.records import FinishedQuestion, StepRecord
+from sttrl.report.labels import Grades
 from sttrl.types import QuestionStatus, StopReason
-
-METRICS: Final = ("greedy", "mean@k", "maj@k", "pass@k")
-"""What is measured of a poll, by the names they have in summary.json."""
 
 RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "adapted"]
 ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence_same_tokens", "adapted")
 """What a question is scored by: its polls, and the vote with the same tokens once more with every sample weighed by its confidence."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PollScore:
-    """One poll of ``k`` samples; ``metrics`` has a share for each name of `METRICS`, None for greedy where it was not asked."""
-
-    k: int
-    metrics: dict[str, float | None]
-
-    @property
-    def mean(self) -> float:
-        """mean@k."""
-        value = self.metrics["mean@k"]
-        assert value is not None, "every poll has samples"
-        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +45,16 @@ class QuestionScore:
     status: QuestionStatus
     stop: StopReason | None
     labelled: bool
-    base: PollScore | None
-    vote_same_tokens: PollScore | None
-    confidence_same_tokens: PollScore | None
-    adapted: PollScore | None
+    base: Score | None
+    vote_same_tokens: Score | None
+    confidence_same_tokens: Score | None
+    adapted: Score | None
     votes: tuple[VoteScore, ...]
     flip_rate: float | None
 
-    def row(self, name: RowName) -> PollScore | None:
+    def row(self, name: RowName) -> Score | None:
         """What the question adds to a row of the table."""
-        score: PollScore | None = getattr(self, name)
+        score: Score | None = getattr(self, name)
         return score
 
     @property
@@ -83,21 +64,21 @@ class QuestionScore:
         return None if share is None else bool(share)
 
     @property
-    def final(self) -> PollScore | None:
+    def final(self) -> Score | None:
         """What the run came to: the adapted policy, or the base in a run that does not adapt."""
         return self.adapted or self.base
 
     @property
     def change(self) -> int | None:
-        """Sign of adapted less base in mean@k: 1 is won, -1 lost, 0 unchanged."""
+        """Sign of adapted less base in the headline metric: 1 is won, -1 lost, 0 unchanged."""
         if self.base is None or self.adapted is None:
             return None
-        return (self.adapted.mean > self.base.mean) - (self.adapted.mean < self.base.mean)
+        return (self.adapted.headline > self.base.headline) - (self.adapted.headline < self.base.headline)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstVotes:
-    """Questions with a first vote of one kind, and their mean@k before and after; None where there are none."""
+    """Questions with a first vote of one kind, and their headline metric before and after; None where there are none."""
 
     questions: int
     base: float | None
@@ -121,23 +102,10 @@ def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tup
 def by_first_vote(scores: Sequence[QuestionScore], right: bool) -> FirstVotes:
     """The questions whose first vote was right, or those in which it elected another answer or none."""
     chosen = [score for score in scores if score.first_vote is right]
-    pairs = [(score.base.mean, score.adapted.mean) for score in chosen if score.base is not None and score.adapted is not None]
+    pairs = [(score.base.headline, score.adapted.headline) for score in chosen if score.base is not None and score.adapted is not None]
     if not pairs:
         return FirstVotes(questions=0, base=None, adapted=None)
     return FirstVotes(questions=len(pairs), base=fmean(before for before, _ in pairs), adapted=fmean(after for _, after in pairs))
-
-
-def score_poll(poll: PollRecord, verdicts: Verdicts, vote: Literal["majority", "confidence"] = "majority") -> PollScore:
-    """Score a poll, maj@k by one of its votes; the ``k`` samples come first in its ballots, the greedy one last."""
-    right_G = right_samples(poll.ballots, verdicts)
-    right = sum(right_G[: poll.k])
-    election = poll.election if vote == "majority" else poll.confidence
-    return PollScore(k=poll.k, metrics={
-        "greedy": float(right_G[poll.k]) if poll.greedy else None,
-        "mean@k": right / poll.k,
-        "maj@k": float(_is_right(election.answer, verdicts)),
-        "pass@k": pass_at_k(poll.k, right, poll.k),
-    })  # fmt: skip
 
 
 def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True) -> VoteScore | None:
@@ -152,8 +120,8 @@ def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True)
     return VoteScore(
         step=step.step,
         majority_ratio=step.election.majority_ratio,
-        label_accuracy=None if judged is None else float(_is_right(step.election.answer, judged)),
-        majority_label_accuracy=None if judged is None else float(_is_right(step.majority.answer, judged)),
+        label_accuracy=None if judged is None else float(is_right(step.election.answer, judged)),
+        majority_label_accuracy=None if judged is None else float(is_right(step.majority.answer, judged)),
         reward_accuracy=None if judged is None or not binary else _reward_accuracy(step.reward_G, right_G),
         ground_truth_ratio=None if judged is None else sum(right_G) / len(right_G),
     )
@@ -167,17 +135,6 @@ def flip_rate(steps: Sequence[StepRecord]) -> float | None:
     elected = [texts for step in steps if (texts := _elected_texts(step)) is not None]
     flips = [before != after and before.isdisjoint(after) for before, after in pairwise(elected)]
     return sum(flips) / len(flips) if flips else None
-
-
-def right_samples(ballots: BallotsRecord, verdicts: Verdicts) -> tuple[bool, ...]:
-    """Whether each sample is right: the verdict of its class's representative; a sample without an answer is wrong."""
-    right_C = [_is_right(answer, verdicts) for answer in ballots.representative_C]
-    return tuple(c is not None and right_C[c] for c in ballots.class_G)
-
-
-def pass_at_k(samples: int, right: int, k: int) -> float:
-    """Chance that ``k`` of the samples hold a right one, unbiased (arXiv 2107.03374); 0 or 1 where ``k`` is all of them."""
-    return 1.0 - comb(samples - right, k) / comb(samples, k)
 
 
 def _reward_accuracy(reward_G: Sequence[float], right_G: Sequence[bool]) -> float | None:
@@ -194,18 +151,14 @@ def _elected_texts(step: StepRecord) -> frozenset[str] | None:
     return frozenset(text for text, c in pairs if text is not None and c == step.election.winner)
 
 
-def _is_right(answer: str | None, verdicts: Verdicts) -> bool:
-    return answer is not None and verdicts.get(answer) is True
-
-
 def _adapts(question: FinishedQuestion) -> bool:
     record = question.record
     return "adapted" in record.polls or record.steps > 0 or record.stop not in (None, "no_adaptation")
 
 
-def _without_greedy(score: PollScore | None) -> PollScore | None:
+def _without_greedy(score: Score | None) -> Score | None:
     """A vote has no greedy response, nor has a base poll that stands for one."""
-    return score and PollScore(k=score.k, metrics={**score.metrics, "greedy": None})
+    return score and replace(score, metrics={**score.metrics, **({"greedy": None} if "greedy" in score.metrics else {})})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +172,7 @@ class _Run:
 
 def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> QuestionScore:
     record = question.record
-    polls = {} if verdicts is None else {name: score_poll(poll, verdicts) for name, poll in record.polls.items()}
+    polls = {} if verdicts is None else {name: poll.score(verdicts) for name, poll in record.polls.items()}
     base = polls.get("base")
     adapted = polls.get("adapted", base) if record.status == "done" else base
     return QuestionScore(
@@ -236,7 +189,7 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> 
     )
 
 
-def _confidence(polls: Mapping[str, PollRecord], verdicts: Verdicts | None) -> PollScore | None:
+def _confidence(polls: Mapping[str, Evaluated], verdicts: Verdicts | None) -> Score | None:
     """The vote with the same tokens by confidence; as its majority, the base poll's where it was not taken."""
     poll = polls.get("vote_same_tokens", polls.get("base"))
-    return None if poll is None or verdicts is None else _without_greedy(score_poll(poll, verdicts, "confidence"))
+    return None if poll is None or verdicts is None else _without_greedy(poll.score_by_confidence(verdicts))

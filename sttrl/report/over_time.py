@@ -10,7 +10,7 @@ from typing import Any, Final
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.records import PollRecord
 from sttrl.report.labels import Grades
-from sttrl.report.metrics import QuestionScore, VoteScore, score_poll
+from sttrl.report.metrics import QuestionScore, VoteScore
 
 EVALUATED: Final = ("mean@k", "maj@k")
 """What is said of an evaluation."""
@@ -55,7 +55,7 @@ def _votes(scores: Sequence[QuestionScore]) -> dict[int, list[VoteScore]]:
 
 
 def _row(step: int, polls: Mapping[str, PollRecord], votes: Sequence[VoteScore], grades: Grades) -> dict[str, Any]:
-    scored = [score_poll(poll, verdicts) for name, poll in polls.items() if (verdicts := grades.of(name)) is not None]
+    scored = [poll.score(verdicts) for name, poll in polls.items() if (verdicts := grades.of(name)) is not None]
     return {
         "step": step,
         "questions": len(polls),

@@ -9,16 +9,15 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final, get_args
 
+from sttrl.ledger.evaluated import Score
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
-from sttrl.report.metrics import METRICS, ROW_NAMES, PollScore, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
+from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
 from sttrl.report.over_time import over_time
 from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
 from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2
-HEADLINE: Final = "mean@k"
-"""The metric whose interval is ``ci95``."""
 
 _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
@@ -28,6 +27,7 @@ def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Map
     scores = score_questions(finished, grades)
     return {
         "schema": SUMMARY_SCHEMA,
+        "metrics": _names(finished),
         **{name: _poll_block(scores, name) for name in ROW_NAMES},
         "gain": _gain_block(scores),
         "questions": _questions(finished, scores),
@@ -47,9 +47,11 @@ def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any
     polls = [poll for score in scores if (poll := score.row(name)) is not None]
     if not polls:
         return None
-    value_P = {metric: [value for poll in polls if (value := poll.metrics[metric]) is not None] for metric in METRICS}
-    k = fmean(poll.k for poll in polls)
-    return _block(k, len(polls), {m: _mean(value_P[m]) for m in METRICS}, {m: interval_of_mean(value_P[m]) for m in METRICS})
+    names = polls[0].names
+    value_P = {metric: [value for poll in polls if (value := poll.metrics[metric]) is not None] for metric in names.all}
+    means = {metric: _mean(value_P[metric]) for metric in names.all}
+    interval = {metric: interval_of_mean(value_P[metric]) for metric in names.all}
+    return _block(fmean(poll.k for poll in polls), len(polls), means, interval, names.headline)
 
 
 def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
@@ -57,20 +59,27 @@ def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
     pairs = [(score.base, score.adapted) for score in scores if score.base is not None and score.adapted is not None]
     if not pairs:
         return None
-    both = {metric: _paired(pairs, metric) for metric in METRICS}
-    value = {metric: _mean([after - before for before, after in both[metric]]) for metric in METRICS}
-    interval = {metric: interval_of_gain([b for b, _ in both[metric]], [a for _, a in both[metric]]) for metric in METRICS}
-    return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval)
+    names = pairs[0][0].names
+    both = {metric: _paired(pairs, metric) for metric in names.all}
+    value = {metric: _mean([after - before for before, after in both[metric]]) for metric in names.all}
+    interval = {metric: interval_of_gain([b for b, _ in both[metric]], [a for _, a in both[metric]]) for metric in names.all}
+    return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval, names.headline)
 
 
-def _paired(pairs: Sequence[tuple[PollScore, PollScore]], metric: str) -> list[tuple[float, float]]:
+def _names(finished: Sequence[FinishedQuestion]) -> dict[str, Any] | None:
+    """The metrics of the run's kind of problem; None where nothing was evaluated."""
+    names = next((poll.names for question in finished for poll in question.record.polls.values()), None)
+    return None if names is None else {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(names).items()}
+
+
+def _paired(pairs: Sequence[tuple[Score, Score]], metric: str) -> list[tuple[float, float]]:
     values = [(base.metrics[metric], adapted.metrics[metric]) for base, adapted in pairs]
     return [(before, after) for before, after in values if before is not None and after is not None]
 
 
-def _block(k: float, questions: int, value: dict[str, float | None], interval: dict[str, Interval | None]) -> dict[str, Any]:
+def _block(k: float, questions: int, value: dict[str, float | None], interval: dict[str, Interval | None], headline: str) -> dict[str, Any]:
     ends = {metric: None if both is None else [both.low, both.high] for metric, both in interval.items()}
-    return {"k": int(k) if k == int(k) else round(k, 2), "questions": questions, **value, "ci95": ends[HEADLINE], "ci95_by_metric": ends}
+    return {"k": int(k) if k == int(k) else round(k, 2), "questions": questions, **value, "ci95": ends[headline], "ci95_by_metric": ends}
 
 
 def _questions(finished: Sequence[FinishedQuestion], scores: Sequence[QuestionScore]) -> dict[str, Any]:

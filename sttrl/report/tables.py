@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, share_or_nothing, with_interval
-from sttrl.report.metrics import METRICS
 
 ROWS: Final = (
     ("base", "base"),
@@ -67,14 +66,14 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def gain_remark(summary: Mapping[str, Any]) -> str | None:
-    """What the interval of the gain in mean@k says, None without a gain."""
+    """What the interval of the gain in the headline metric says, None without a gain."""
     gain = summary["gain"]
     if gain is None:
         return None
-    low, high = gain["ci95"]
+    (low, high), headline = gain["ci95"], summary["metrics"]["headline"]
     if low <= 0 <= high:
-        return "The 95 % interval of the gain in mean@k includes 0: this run does not show that adapting changed the accuracy."
-    return f"The 95 % interval of the gain in mean@k excludes 0: adapting {'raised' if low > 0 else 'lowered'} the accuracy."
+        return f"The 95 % interval of the gain in {headline} includes 0: this run does not show that adapting changed the accuracy."
+    return f"The 95 % interval of the gain in {headline} excludes 0: adapting {'raised' if low > 0 else 'lowered'} the accuracy."
 
 
 def vote_remark(summary: Mapping[str, Any]) -> str | None:
@@ -103,10 +102,10 @@ def evaluated(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _metric_table(summary: Mapping[str, Any]) -> list[str]:
     if all(summary[key] is None for _, key in ROWS):
         return ["No question could be scored: there are no labels for them, or none of them was finished."]
-    k = (summary["base"] or {}).get("k", "k")
-    header = ("", *(metric.replace("@k", f"@{k}") for metric in METRICS))
+    k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"]["all"]
+    header = ("", *(metric.replace("@k", f"@{k}") for metric in metrics))
     shown = [(label, key) for label, key in ROWS if summary[key] is not None]
-    return aligned([header, *((label, *(metric_cell(summary, key, metric) for metric in METRICS)) for label, key in shown)])
+    return aligned([header, *((label, *(metric_cell(summary, key, metric) for metric in metrics)) for label, key in shown)])
 
 
 def _remarks(summary: Mapping[str, Any]) -> list[str]:

@@ -15,10 +15,11 @@ from typing import Any, Final, Literal
 
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
+from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.records import BallotsRecord, FinishedQuestion
 from sttrl.ledger.rollouts import rollouts_file
 from sttrl.questions.records import PollName
-from sttrl.report.labels import Grades, Labels, Verdicts
+from sttrl.report.labels import Grades, Labels
 
 SAMPLES: Final = 3
 """Samples of a poll that are shown, the first ones."""

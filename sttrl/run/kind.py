@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
 from sttrl.engine.base import Policy
+from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.seeds import SeedSource
 from sttrl.types import Ballots, Group, Problem, Rollout
 
@@ -36,20 +37,12 @@ class Kind(Protocol[E]):
         """The answers of a group of responses, for a method that votes."""
         ...
 
-    def record(self, evaluation: E) -> Any:
-        """An evaluation for the journal: a dataclass of plain values."""
+    def record(self, evaluation: E) -> Evaluated:
+        """An evaluation for the journal."""
         ...
 
-    def read(self, value: dict[str, Any]) -> Any:
+    def read(self, value: dict[str, Any]) -> Evaluated:
         """The record again, of the journal's JSON object."""
-        ...
-
-    def answer(self, record: Any) -> str | None:
-        """What a policy answers, by the record of its evaluation."""
-        ...
-
-    def tokens(self, record: Any) -> int:
-        """Response tokens of an evaluation, by its record."""
         ...
 
     def rollouts(self, evaluation: E) -> Sequence[Rollout]:

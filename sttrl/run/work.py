@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord, StepRecord
 from sttrl.ledger.rollouts import rollout_line
 from sttrl.run.boundary import Failure
@@ -27,7 +28,7 @@ class Work:
     kind: Kind[Any]
     watch: Stopwatch = field(default_factory=Stopwatch)
     evaluations: dict[str, Any] = field(default_factory=dict)
-    evaluated: dict[str, Any] = field(default_factory=dict)
+    evaluated: dict[str, Evaluated] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     taken: list[StepRecord] = field(default_factory=list)
     tokens_evaluated: int = 0
@@ -40,10 +41,10 @@ class Work:
         self.evaluations[name] = evaluation
         self.evaluated[name] = self.kind.record(evaluation)
 
-    def evaluated_before(self, name: str, record: Any) -> None:
+    def evaluated_before(self, name: str, record: Evaluated) -> None:
         """An evaluation that an interrupted attempt made."""
         self.evaluated[name] = record
-        self.tokens_evaluated += self.kind.tokens(record)
+        self.tokens_evaluated += record.tokens
 
     def add_step(self, step: Step, seconds: dict[str, float], keep: bool) -> StepRecord:
         """A finished step; returns its record. ``keep``: hold its samples in memory."""
@@ -73,9 +74,9 @@ class Work:
             status=failure.status if failure else "done",
             stop=None if failure else self.stop,
             error=failure.error if failure else None,
-            answer=self.kind.answer(self.evaluated[source]) if source else None,
+            answer=self.evaluated[source].answer if source else None,
             answer_source=source,
-            polls=self.evaluated,
+            polls=dict(self.evaluated),
             steps=len(self.taken),
             tokens_sampled=sum(step.tokens_sampled for step in self.taken),
             tokens_trained=sum(step.tokens_trained for step in self.taken),

@@ -14,7 +14,7 @@ from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 from sttrl.ledger import records
 from sttrl.ledger.records import BallotsRecord, ElectionRecord, QuestionRecord, StepRecord
-from sttrl.questions.records import PollRecord
+from sttrl.questions.records import POLL_NAMES, PollRecord
 
 
 def test_exit_codes_are_frozen() -> None:
@@ -48,7 +48,7 @@ def test_the_journal_s_schema_is_frozen() -> None:
             "tokens_trained", "tokens_evaluated", "seconds",
         ],
     }  # fmt: skip
-    assert records.POLL_NAMES == ("base", "vote_same_tokens", "adapted")
+    assert POLL_NAMES == ("base", "vote_same_tokens", "adapted")
 
 
 def test_the_nouns_are_frozen() -> None:

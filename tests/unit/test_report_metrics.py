@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from sttrl.ledger.evaluated import right_samples
 from sttrl.ledger.records import BallotsRecord, ElectionRecord, EvaluationRecord, FinishedQuestion, QuestionRecord, StepRecord
-from sttrl.questions.records import PollRecord
+from sttrl.questions.records import METRICS, PollRecord, pass_at_k
 from sttrl.report import NO_GRADES, Grades, summarise
 from sttrl.report.labels import Verdicts
-from sttrl.report.metrics import METRICS, ROW_NAMES, VoteScore, pass_at_k, right_samples, score_poll, score_questions, score_vote
+from sttrl.report.metrics import ROW_NAMES, VoteScore, score_questions, score_vote
 from sttrl.report.tables import before_after_table
 
 UPDATE = {
@@ -117,20 +118,20 @@ def voted(held: StepRecord, verdicts: Verdicts | None) -> VoteScore:
 
 
 def test_poll_by_hand() -> None:
-    score = score_poll(poll(["7", "3", "3", None], "7"), {"7": True, "3": False})
+    score = poll(["7", "3", "3", None], "7").score({"7": True, "3": False})
     assert score.k == 4
     assert score.metrics == {"greedy": 1.0, "mean@k": 0.25, "maj@k": 0.0, "pass@k": 1.0}
 
 
 @pytest.mark.parametrize("answers", [["7", "3"], [None, None]])
 def test_an_abstaining_vote_is_wrong(answers: list[str | None]) -> None:
-    assert score_poll(poll(answers), {"7": True}).metrics["maj@k"] == 0.0
+    assert poll(answers).score({"7": True}).metrics["maj@k"] == 0.0
     assert voted(step(0, answers), {"7": True}).label_accuracy == 0.0
 
 
 def test_greedy_is_not_among_the_samples() -> None:
-    assert score_poll(poll(["3", "3"], "7"), {"7": True}).metrics == {"greedy": 1.0, "mean@k": 0.0, "maj@k": 0.0, "pass@k": 0.0}
-    assert score_poll(poll(["3", "3"]), {"7": True}).metrics["greedy"] is None
+    assert poll(["3", "3"], "7").score({"7": True}).metrics == {"greedy": 1.0, "mean@k": 0.0, "maj@k": 0.0, "pass@k": 0.0}
+    assert poll(["3", "3"]).score({"7": True}).metrics["greedy"] is None
 
 
 def test_a_cut_sample_is_wrong_and_earns_nothing() -> None:
@@ -173,7 +174,7 @@ def test_a_failed_question_reports_its_base() -> None:
 def test_summary_by_hand() -> None:
     summary = summarise(a_run(), LABELLED, {"total": 12.00049, "start_up": 3})
     rows = (*ROW_NAMES, "gain")
-    means = {key: [summary[key][m] for m in METRICS] for key in rows}
+    means = {key: [summary[key][m] for m in METRICS.all] for key in rows}
     assert means["base"] == [0.5, (0.25 + 0.5 + 1 + 0) / 4, 0.5, 0.75]
     assert means["vote_same_tokens"] == [None, (3 / 8 + 0.5 + 1 + 0) / 4, 0.25, 0.75]
     assert means["confidence_same_tokens"] == means["vote_same_tokens"]
@@ -210,7 +211,7 @@ def test_what_adapting_made_of_right_and_of_wrong_first_votes() -> None:
     assert [len(of) for of in kinds.values()] == [2, 2]
     summary = summarise(run, LABELLED, {})
     for name, kind in (("right", True), ("wrong", False)):
-        both = [(score.base.mean, score.adapted.mean) for score in kinds[kind] if score.base and score.adapted]
+        both = [(score.base.headline, score.adapted.headline) for score in kinds[kind] if score.base and score.adapted]
         before, after = (sum(values) / len(both) for values in zip(*both, strict=True))
         assert summary["by_first_vote"][name] == {"questions": 2, "base": before, "adapted": after}
     line = next(line for line in before_after_table(summary).splitlines() if line.startswith("1st votes"))

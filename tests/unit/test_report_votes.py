@@ -12,7 +12,7 @@ from test_report_metrics import LABELLED, a_run, election, poll, question, step,
 from sttrl.ledger.records import BallotsRecord
 from sttrl.ledger.step_metrics import UPDATE_METRICS, step_metrics
 from sttrl.report import NO_GRADES, before_after_table, metrics_lines, results_lines, summarise, write_report
-from sttrl.report.metrics import flip_rate, score_poll, score_questions, score_vote
+from sttrl.report.metrics import flip_rate, score_questions, score_vote
 
 
 def elected(*answers: str | None) -> float | None:
@@ -126,7 +126,7 @@ def test_what_an_update_did_not_measure_is_null() -> None:
 def test_confidence_elects_with_the_same_samples() -> None:
     vote = poll(["3", "3", "7", None], confidence="7")
     verdicts = {"7": True, "3": False}
-    majority, confidence = score_poll(vote, verdicts), score_poll(vote, verdicts, "confidence")
+    majority, confidence = vote.score(verdicts), vote.score_by_confidence(verdicts)
     assert (majority.metrics["maj@k"], confidence.metrics["maj@k"]) == (0.0, 1.0)
     assert {name: confidence.metrics[name] for name in ("greedy", "mean@k", "pass@k")} == {"greedy": None, "mean@k": 0.25, "pass@k": 1.0}
 
