@@ -111,16 +111,17 @@ async def measure(which: str, settings: EngineSettings, tokens: int) -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from sttrl.engine.vllm.generation import Generation, engine_args
-    from sttrl.types import Sampling
+    from sttrl.types import Request, Sampling
 
     prompt = list(range(100, 145))
     if which == "ours":
         ours = Generation(settings)
 
         async def take(count: int) -> int:
-            sampled = await ours.generate(
-                prompt, [Sampling(temperature=1.0, max_tokens=tokens)] * count, range(count), None, None, alone=True
-            )
+            requests = [
+                Request(prompt_T=tuple(prompt), sampling=Sampling(temperature=1.0, max_tokens=tokens), seed=i) for i in range(count)
+            ]
+            sampled = await ours.generate(requests, None, None, alone=True)
             return sum(len(s.token_T) for s in sampled)
     else:
         arguments = engine_args(settings)

@@ -89,24 +89,26 @@ def learner(name: str, dtype: Any, rank: int) -> Any:
     return Learner(settings)
 
 
-def batch(prompt: int, count: int, length: int, different: int | None = None) -> Any:
-    """One group of random tokens; ``different``: so many responses, each several times."""
-    from sttrl.types import Rollout, TrainBatch, TrainGroup
+def group(prompt: int, count: int, length: int, different: int | None = None) -> Any:
+    """Rows of random tokens behind one prefix; ``different``: so many rows, each several times."""
+    from sttrl.types import Row, TrainGroup
 
     draw = random.Random(0)
     token_GT = [tuple(draw.randrange(5, 40000) for _ in range(length)) for _ in range(different or count)]
     token_GT = [token_GT[i % len(token_GT)] for i in range(count)]
-    rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(-10.0,) * length, finish="stop", text="") for t in token_GT)
-    advantage_GT = tuple(((1.0, -1.0)[i % 2],) * length for i in range(count))
-    group = TrainGroup(prompt_T=tuple(range(100, 100 + prompt)), rollout_G=rollout_G, advantage_GT=advantage_GT)
-    return TrainBatch(group_P=(group,), temperature=1.0)
+    ones, heard = (1.0,) * length, (-10.0,) * length
+    row_G = tuple(
+        Row(token_T=token_T, weight_T=ones, sampler_logprob_T=heard, advantage_T=((1.0, -1.0)[i % 2],) * length)
+        for i, token_T in enumerate(token_GT)
+    )
+    return TrainGroup(prefix_T=tuple(range(100, 100 + prompt)), row_G=row_G)
 
 
 def seconds(worker: Any, prompt: int, count: int, length: int, different: int | None = None, **changes: Any) -> float:
     """Median seconds of an update."""
     from sttrl.types import DeltaSpec, Objective
 
-    data, objective = batch(prompt, count, length, different), replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
+    data, objective = [group(prompt, count, length, different)], replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
     worker.open_fork("timed", DeltaSpec(kind="lora", lr=1e-4, total_steps=10))
     try:
         return typical(lambda: worker.update("timed", data, objective))
@@ -118,7 +120,7 @@ def fork(worker: Any, kind: Any) -> float:
     """Median seconds to open and close a fork that an update has changed in between (the update's own seconds are not in it)."""
     from sttrl.types import DeltaSpec, Objective
 
-    small, parts = batch(45, 4, 8), list[float]()
+    small, parts = [group(45, 4, 8)], list[float]()
 
     def one() -> None:
         opened = timed_once(lambda: worker.open_fork("timed", DeltaSpec(kind=kind, lr=1e-4, total_steps=10)))

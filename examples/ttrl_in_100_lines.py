@@ -20,7 +20,7 @@ from sttrl.objectives.advantages import Evidence, advantages
 from sttrl.questions import build_problems
 from sttrl.questions.answers import Judge
 from sttrl.questions.labels import labels
-from sttrl.types import Ballots, DeltaSpec, Group, Objective, Problem, Sampling, TrainBatch, TrainGroup
+from sttrl.types import Ballots, DeltaSpec, Objective, Problem, Rollout, Row, Sampling, TrainGroup
 from sttrl.voting import VoteConfig, majority
 
 MODEL = "builtin/SmolLM2-135M-Instruct"
@@ -44,22 +44,22 @@ class Ttrl:
         self.policy, self.judge, self.votes = policy, judge, votes
         self.sampling = Sampling(temperature=0.8, max_tokens=tokens)
 
-    async def ask(self, problem: Problem, purpose: str, step: int = 0) -> tuple[Group, Ballots]:
+    async def ask(self, problem: Problem, purpose: str, step: int = 0) -> tuple[tuple[Rollout, ...], Ballots]:
         """Samples of the policy and their answers, in classes of equal ones."""
         seeds_G = [seed_of(0, problem.id, purpose, step, sample) for sample in range(self.votes)]
-        group = await self.policy.sample(problem.prompt_T, self.sampling, seeds_G)
-        return group, await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
+        rollouts = await self.policy.sample(problem.requests(self.sampling, seeds_G))
+        return rollouts, await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in rollouts])
 
     async def learn(self, problem: Problem, epoch: int) -> None:
         """Vote, reward agreement, and one GRPO step, unless there is nothing to learn."""
-        group, ballots = await self.ask(problem, "vote", epoch)
+        rollouts, ballots = await self.ask(problem, "vote", epoch)
         election = majority(ballots, VoteConfig())
         print(f"epoch {epoch + 1}  {problem.id:10} elected {election.answer}, agreement {election.majority_ratio:.2f}", flush=True)
         if not election.abstains and not election.unanimous:
-            lengths_G = tuple(len(rollout.token_T) for rollout in group.rollout_G)
+            lengths_G = tuple(len(rollout.token_T) for rollout in rollouts)
             (found,) = advantages([Evidence(reward_G=election.agreement_G, length_G=lengths_G)], "grpo")
-            taught = TrainGroup(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_GT=found.advantage_GT)
-            await self.policy.update(TrainBatch(group_P=(taught,), temperature=0.8), Objective())
+            row_G = tuple(Row.of(r, a) for r, a in zip(rollouts, found.advantage_GT, strict=True))
+            await self.policy.update([TrainGroup(prefix_T=problem.prompt_T, row_G=row_G)], Objective(temperature=0.8))
 
     async def accuracy(self, problems: Sequence[Problem], ballots_P: Sequence[Ballots]) -> float:
         """The share of samples whose answer equals the label."""

@@ -6,6 +6,7 @@ Axis suffixes of nested collections: ``_P`` problem (question), ``_G`` sample in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,10 @@ class Problem:
     view_V: tuple[tuple[int, ...], ...] = ()
     option_count: int | None = None
 
+    def requests(self, sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """A request for each seed, all sampled alike."""
+        return tuple(Request(prompt_T=self.prompt_T, sampling=sampling, seed=seed) for seed in seeds_G)
+
 
 MOST_TOP_LOGPROBS = 64
 """The most tokens that a position can report: a token on a path of probability 1/64 is among them."""
@@ -72,6 +77,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One response that is asked for. The same prompt, sampling, seed and weights give the same response."""
+
+    prompt_T: tuple[int, ...]
+    sampling: Sampling
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,18 +125,19 @@ Stat = Literal["logprob", "entropy", "top_confidence", "self_certainty", "sum_pi
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What to measure. ``energy_temperature`` is T of ``logsumexp``; ``top_k`` the tokens of ``top_confidence``."""
+    """What to measure, and at which temperature. ``energy_temperature`` is T of ``logsumexp``; ``top_k`` is for ``top_confidence``."""
 
     want: frozenset[Stat] = frozenset({"logprob"})
+    temperature: float = 1.0
     energy_temperature: float = 1.0
     top_k: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStats:
-    """Statistics of a response, one number for each of its tokens; None where a statistic was not asked for.
+    """Statistics of a row, one number for each of its tokens; None where a statistic was not asked for.
 
-    Of the distribution that the token was sampled from, logits z at the sampling temperature: ``logprob_T`` log p of the
+    Of the distribution at the measure's temperature, with logits z at it: ``logprob_T`` log p of the
     token; ``entropy_T`` in nats; ``top_confidence_T`` minus the mean log p of the k likeliest tokens (arXiv 2508.15260);
     ``self_certainty_T`` logsumexp(z) - mean(z) (arXiv 2502.18581); ``sum_pi_squared_T`` sum of p squared. Of the raw logits:
     ``logit_T`` that of the token; ``logsumexp_T`` T logsumexp(z / T) at the energy temperature T.
@@ -220,55 +235,59 @@ class DeltaSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGroup:
-    """Responses to one prompt, as an update trains on them.
+class Row:
+    """The tokens of one training row, and a number for each of them in every other field.
 
-    ``advantage_GT``: one advantage for every token (an empty tuple where the loss has none). ``value_GT``, ``return_GT``: what
-    the critic expected of each token and what came, where there is a critic. ``base_logprob_GT``: the base's log-probs, where a
-    reference worker has computed them. ``scored``: only so many of each response's last tokens carry loss; None: all.
+    ``weight_T``: the token's weight in the loss; 0: it is read and not learned. ``nll`` takes any weights that are not negative, the
+    other losses 0 and 1. ``sampler_logprob_T``: what the sampler gave, where the row was sampled from the very weights that are
+    updated: the first step compares it with the learner's. ``advantage_T``: for ``policy``. ``value_T``, ``return_T``: what the critic
+    expected and what came. ``base_logprob_T``: the base's log-probs, where a reference worker has computed them.
     """
 
-    prompt_T: tuple[int, ...]
-    rollout_G: tuple[Rollout, ...]
-    advantage_GT: tuple[tuple[float, ...], ...] = ()
-    value_GT: tuple[tuple[float, ...], ...] | None = None
-    return_GT: tuple[tuple[float, ...], ...] | None = None
-    base_logprob_GT: tuple[tuple[float, ...], ...] | None = None
-    scored: int | None = None
+    token_T: tuple[int, ...]
+    weight_T: tuple[float, ...]
+    sampler_logprob_T: tuple[float, ...] | None = None
+    advantage_T: tuple[float, ...] | None = None
+    value_T: tuple[float, ...] | None = None
+    return_T: tuple[float, ...] | None = None
+    base_logprob_T: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.token_T) == len(self.weight_T) > 0, "a weight for every token, and at least one token"
+
+    @classmethod
+    def of(cls, rollout: Rollout, advantage_T: tuple[float, ...] | None = None) -> Row:
+        """A response as it was sampled, every token with weight 1."""
+        weight_T = (1.0,) * len(rollout.token_T)
+        return cls(token_T=rollout.token_T, weight_T=weight_T, sampler_logprob_T=rollout.logprob_T, advantage_T=advantage_T)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainBatch:
-    """What an update trains on: the groups of one question or of several.
+class TrainGroup:
+    """Rows that follow the same prefix of at least one token, which carries no loss. Rows of different prompts are several groups."""
 
-    ``fresh``: the responses were sampled from the very weights that are updated, so the ratio of the first step is 1 and
-    the sampler's log-probs must be the learner's.
-    """
+    prefix_T: tuple[int, ...]
+    row_G: tuple[Row, ...]
 
-    group_P: tuple[TrainGroup, ...]
-    temperature: float
-    fresh: bool = True
+    @classmethod
+    def of(cls, group: Group) -> TrainGroup:
+        """The responses to a prompt, every token with weight 1."""
+        return cls(prefix_T=group.prompt_T, row_G=tuple(map(Row.of, group.rollout_G)))
 
     @property
     def n_tokens(self) -> int:
-        """Response tokens that carry loss in one pass."""
-        return sum(len(r.token_T) if g.scored is None else g.scored for g in self.group_P for r in g.rollout_G)
-
-    @property
-    def n_rows(self) -> int:
-        """Responses of all groups."""
-        return sum(len(g.rollout_G) for g in self.group_P)
+        """Tokens that carry loss."""
+        return sum(weight > 0 for row in self.row_G for weight in row.weight_T)
 
 
-LossKind = Literal["policy", "nll", "marginal_entropy", "prompt_nll"]
-"""``policy``: a policy loss of verl's registry, and KL to the base. ``nll``: mean negative log-likelihood of the response
-tokens. ``marginal_entropy``: entropy of the next-token distribution averaged over the rows (MEMO). ``prompt_nll``: mean
-next-token cross-entropy of the prompts (SLOT)."""
+LossKind = Literal["policy", "nll", "marginal_entropy"]
+"""``policy``: a policy loss of verl's registry, and KL to the base. ``nll``: negative log-likelihood, the mean over all tokens by
+their weights. ``marginal_entropy``: entropy of the last token's distribution averaged over the rows (MEMO)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What an update minimises, and in how many optimiser steps.
+    """What an update minimises, at which temperature, and in how many optimiser steps.
 
     Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084). An update passes
     ``ppo_epochs`` times over the batch, each time in at most ``mini_batches`` steps; with more than one step in all, old log-probs
@@ -277,6 +296,7 @@ class Objective:
     """
 
     loss: LossKind = "policy"
+    temperature: float = 1.0
     policy_loss: str = "vanilla"
     loss_aggregation: str = "token-mean"
     clip_low: float = 0.2
@@ -296,7 +316,7 @@ class UpdateStats:
 
     ``loss`` and ``grad_norm`` are means over the optimiser steps, ``kl_to_base`` and the comparison with the sampler are the
     first step's. ``logprob_gap_mean``, ``logprob_gap_max``, ``logprob_correlation``: learner against sampler on the sampled
-    tokens; None where the samples come from other weights. ``value_loss``: the critic's. ``tokens`` that carried loss,
+    tokens; None where the rows have no log-probs of the sampler. ``value_loss``: the critic's. ``tokens`` that carried loss,
     counted at every pass.
     """
 

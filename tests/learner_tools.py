@@ -14,10 +14,10 @@ import torch
 from live_engine import PROMPT_T, rollout
 from tiny_model import VOCABULARY
 
-from sttrl.engine.base import JUST_LOGPROBS
-from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Measure, Objective, Rollout, Row, TrainGroup
 
-OPEN = Objective(kl_coef=0.1, max_logprob_gap=math.inf)
+TEMPERATURE = 0.8
+OPEN = Objective(kl_coef=0.1, max_logprob_gap=math.inf, temperature=TEMPERATURE)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -32,7 +32,6 @@ class Flat:
     prompt_T: tuple[int, ...]
     rollout_G: tuple[Rollout, ...]
     advantage_G: tuple[float, ...]
-    temperature: float
 
     @property
     def n_tokens(self) -> int:
@@ -40,21 +39,22 @@ class Flat:
 
     @property
     def group(self) -> TrainGroup:
-        spread = tuple((a,) * len(r.token_T) for a, r in zip(self.advantage_G, self.rollout_G, strict=True))
-        return TrainGroup(prompt_T=self.prompt_T, rollout_G=self.rollout_G, advantage_GT=spread)
-
-    @property
-    def batch(self) -> TrainBatch:
-        return TrainBatch(group_P=(self.group,), temperature=self.temperature)
+        row_G = tuple(Row.of(r, (a,) * len(r.token_T)) for a, r in zip(self.advantage_G, self.rollout_G, strict=True))
+        return TrainGroup(prefix_T=self.prompt_T, row_G=row_G)
 
 
 def score(learner: Any, name: str | None, data: Flat) -> list[list[float]]:
     """Log-probs of the responses."""
-    found: list[list[float]] = learner.score(name, data.group, data.temperature, JUST_LOGPROBS)["logprob"]
-    return found
+    return scored(learner, name, data.group, TEMPERATURE)
 
 
-def batch(n: int = 12, seed: int = 0, longest: int = 9, temperature: float = 0.8) -> Flat:
+def scored(learner: Any, name: str | None, group: TrainGroup, temperature: float = 1.0) -> list[list[float]]:
+    """Log-probs of the rows of a group."""
+    (stats_G,) = learner.score(name, [group], Measure(temperature=temperature))
+    return [list(stats.logprob_T) for stats in stats_G]
+
+
+def batch(n: int = 12, seed: int = 0, longest: int = 9) -> Flat:
     """Random responses of different lengths with random advantages; some begin as the one before, some are equal to an earlier one."""
     chance = np.random.default_rng(seed)
     tokens_G = [tuple(int(t) for t in chance.integers(len(VOCABULARY), size=1 + i % longest)) for i in range(n)]
@@ -67,7 +67,6 @@ def batch(n: int = 12, seed: int = 0, longest: int = 9, temperature: float = 0.8
         prompt_T=PROMPT_T,
         rollout_G=tuple(rollout(t, tuple(chance.normal(-2, 1, len(t)))) for t in tokens_G),
         advantage_G=advantage_G,
-        temperature=temperature,
     )
 
 
@@ -104,7 +103,7 @@ def gradients(learner: Any, name: str, data: Flat, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(learner.engine, "optimizer_step", look)
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
     learner.slots.slots[name].updates -= 1
     return seen
 
@@ -139,7 +138,7 @@ def plain_logprobs(network: torch.nn.Module, data: Flat) -> list[torch.Tensor]:
     found = []
     for r in data.rollout_G:
         tokens = torch.tensor([[*data.prompt_T, *r.token_T]])
-        logits = network(tokens).logits[0, len(data.prompt_T) - 1 : -1].float() / data.temperature
+        logits = network(tokens).logits[0, len(data.prompt_T) - 1 : -1].float() / TEMPERATURE
         found.append(logits.log_softmax(-1).gather(1, torch.tensor(r.token_T)[:, None])[:, 0])
     return found
 

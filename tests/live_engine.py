@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import psutil
 from tiny_model import STOP_IDS
 
-from sttrl.engine.base import EngineSettings
+from sttrl.engine.base import EngineSettings, Policy
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer
-from sttrl.types import Group, Rollout, TokenStats, TrainBatch, TrainGroup
+from sttrl.types import Group, Measure, Request, Rollout, Row, Sampling, TokenStats, TrainGroup
 
 T = TypeVar("T")
 
@@ -33,16 +33,24 @@ def settings_for(model: Path, **changes: Any) -> EngineSettings:
     return EngineSettings(**{**values, **changes})
 
 
+async def sampled(policy: Policy, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
+    """The responses to one prompt, all sampled alike or each in its own way."""
+    ways = [sampling] * len(seeds_G) if isinstance(sampling, Sampling) else sampling
+    asked = [Request(prompt_T=tuple(prompt_T), sampling=way, seed=seed) for way, seed in zip(ways, seeds_G, strict=True)]
+    return Group(prompt_T=tuple(prompt_T), rollout_G=await policy.sample(asked))
+
+
+async def scores(policy: Policy, group: Group, temperature: float = 1.0, **at: Any) -> list[tuple[float, ...]]:
+    """The learner's log-probs of the responses to one prompt."""
+    (stats_G,) = await policy.score([TrainGroup.of(group)], Measure(temperature=temperature), **at)
+    return logprobs_of(stats_G)
+
+
 def group_of(group: Group, advantage_G: Sequence[float] | None = None) -> TrainGroup:
     """A whole group to train on; its advantages alternate."""
     chosen = advantage_G or [1.0 if i % 2 == 0 else -1.0 for i in range(len(group.rollout_G))]
-    spread = tuple((a,) * len(r.token_T) for a, r in zip(chosen, group.rollout_G, strict=True))
-    return TrainGroup(prompt_T=group.prompt_T, rollout_G=group.rollout_G, advantage_GT=spread)
-
-
-def batch_of(group: Group, temperature: float = 1.0, advantage_G: Sequence[float] | None = None) -> TrainBatch:
-    """A batch of one whole group."""
-    return TrainBatch(group_P=(group_of(group, advantage_G),), temperature=temperature)
+    row_G = tuple(Row.of(r, (a,) * len(r.token_T)) for a, r in zip(chosen, group.rollout_G, strict=True))
+    return TrainGroup(prefix_T=group.prompt_T, row_G=row_G)
 
 
 def rollout(token_T: tuple[int, ...], logprob_T: tuple[float, ...] | None = None) -> Rollout:

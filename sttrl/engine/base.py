@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sttrl.types import DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, UpdateStats
+from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainGroup, UpdateStats
 
 JUST_LOGPROBS = Measure()
 
@@ -21,28 +21,22 @@ class Policy(Protocol):
         """0 is the base; one more after every update."""
         ...
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
-        """Sample one response per seed, in one batch, all alike or each in its own way; the same seeds, prompt and version give the
-        same responses."""
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """One response to each request, in their order and in one batch; their prompts may differ."""
         ...
 
     async def score(
-        self,
-        prompt_T: Sequence[int],
-        rollout_G: Sequence[Rollout],
-        temperature: float,
-        measure: Measure = JUST_LOGPROBS,
-        at: Literal["policy", "base"] = "policy",
-    ) -> tuple[TokenStats, ...]:
-        """Statistics of every response's tokens under this policy or under the base, by one pass of the learner."""
+        self, groups: Sequence[TrainGroup], measure: Measure = JUST_LOGPROBS, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[TokenStats, ...], ...]:
+        """Statistics of every row's tokens ``[_P][_G]`` under this policy or under the base, by one pass of the learner."""
         ...
 
-    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
-        """What the fork's critic expects before every response token, ``[_G][_T]``; for an engine with a critic."""
+    async def values(self, groups: Sequence[TrainGroup]) -> tuple[tuple[tuple[float, ...], ...], ...]:
+        """What the fork's critic expects before every token, ``[_P][_G][_T]``; for an engine with a critic."""
         ...
 
-    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """Take the objective's optimiser steps, and the critic's.
+    async def update(self, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        """Take the objective's optimiser steps on all groups together, and the critic's.
 
         Raises `DivergedError` when a step is not finite; nothing is applied then.
         """

@@ -7,31 +7,33 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import psutil
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from sttrl.engine.asking import Actor, answer
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
-from sttrl.engine.failures import LONGEST, one_line, short_of_memory, starting
+from sttrl.engine.failures import starting
 from sttrl.engine.names import BIAS_FILE
 from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
-from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, Workers, start_workers
-from sttrl.engine.vllm.records import PolicyKey, Sampled
+from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
+from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, TrainingRank, Workers, start_workers
+from sttrl.engine.vllm.records import PolicyKey
 from sttrl.engine.vllm.sampler import Sampler, environment
-from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
-from sttrl.types import DeltaSpec, Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, TrainGroup, UpdateStats
+from sttrl.errors import EngineError
+from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainGroup, UpdateStats
 
 MOST_REQUESTS = 1000
 CRITIC_STATE = "critic"
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -51,9 +53,9 @@ class Lane:
         self.pids: list[int] = []
         self.members: list[psutil.Process] = []
         self.logged: dict[str, int] = {}
-        self.learner_ready: asyncio.Task[Workers] | None = None
-        self.reference_ready: asyncio.Task[Workers] | None = None
-        self.critic_ready: asyncio.Task[Workers] | None = None
+        self.learner_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
+        self.reference_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
+        self.critic_ready: asyncio.Task[Workers[CriticWorker]] | None = None
 
     async def start(self) -> None:
         """Start Ray, the sampler, and, in the background, the learner. Raises `EngineError`."""
@@ -72,7 +74,8 @@ class Lane:
             place = PlacementGroupSchedulingStrategy(self.gpus, settings.gpus_per_lane - 1 if apart else 0)
             options |= {"num_gpus": 1 if apart else 1 / SHARE_A_GPU, "scheduling_strategy": place}
         variables = {"env_vars": environment(settings, self.threads)}
-        self.sampler = ray.remote(Sampler).options(**options, runtime_env=variables).remote(settings)
+        handle = ray.remote(Sampler).options(**options, runtime_env=variables).remote(settings)
+        self.sampler: Actor[Sampler] = Actor(handle, "sampler")
         if self.settings.trains:
             self.learner_ready = asyncio.create_task(self._start_workers("learner"))
             if self.settings.separate_reference:
@@ -80,34 +83,30 @@ class Lane:
             if self.settings.critic:
                 self.critic_ready = asyncio.create_task(self._start_workers("critic"))
         # Its children are vLLM's, and must end with the run even when it ends while they start.
-        self.pids.append(await answer(self.sampler.pid.remote(), "sampler"))
-        await answer(self.sampler.load.remote(), "sampler")
+        self.pids.append(await self.sampler.call(Sampler.pid))
+        await self.sampler.call(Sampler.load)
         # Once the sampler has died, its children are no longer found by its id.
         self.members = family(self.pids)
 
-    async def learner(self) -> Workers:
+    async def learner(self) -> Workers[PolicyWorker]:
         """The learner's worker group, once every rank is ready."""
         assert self.learner_ready is not None, "this engine was started without a learner"
         return await self.learner_ready
 
-    async def critic(self) -> Workers:
+    async def critic(self) -> Workers[CriticWorker]:
         """The critic's worker group, once every rank is ready."""
         assert self.critic_ready is not None, "this engine was started without a critic"
         return await self.critic_ready
 
-    async def with_reference(self, batch: TrainBatch) -> TrainBatch:
-        """The batch with the base's log-probs from the reference worker; as it is where the learner computes them itself."""
+    async def with_reference(self, groups: Sequence[TrainGroup], temperature: float) -> Sequence[TrainGroup]:
+        """The groups with the base's log-probs from the reference worker; as they are where the learner computes them itself."""
         if self.reference_ready is None:
-            return batch
-        workers = await self.reference_ready
-        groups = [await scored(workers, None, group, batch.temperature, Measure()) for group in batch.group_P]
-        return replace(
-            batch,
-            group_P=tuple(
-                replace(g, base_logprob_GT=tuple(stats.logprob_T or () for stats in stats_G))
-                for g, stats_G in zip(batch.group_P, groups, strict=True)
-            ),
-        )
+            return groups
+        found = await scored(await self.reference_ready, None, groups, Measure(temperature=temperature))
+        return [
+            replace(g, row_G=tuple(replace(row, base_logprob_T=s.logprob_T) for row, s in zip(g.row_G, stats_G, strict=True)))
+            for g, stats_G in zip(groups, found, strict=True)
+        ]
 
     async def close(self, log_folder: Path | None = None) -> None:
         """End the lane's processes and remove its folder; what will not end by itself is killed."""
@@ -140,13 +139,13 @@ class Lane:
         await answer(gpus.ready(), "lane")
         return gpus
 
-    async def _start_workers(self, role: Role) -> Workers:
+    async def _start_workers(self, role: Role) -> Workers[Any]:
         with starting(role):
             meeting = self.shared / f"{role}.meeting"
             workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, meeting)
             # Known before they load, so that they end with the run even when it ends meanwhile.
-            self.pids += await answer(asyncio.gather(*workers.execute_all("pid")), role)
-            described = await answer(asyncio.gather(*workers.execute_all("load")), role)
+            self.pids += await workers.each(TrainingRank.pid)
+            described = await workers.each(TrainingRank.load)
         if not all(d["packs"] for d in described):
             self.say(f"the {role} computes the prompt again for every response: packed behind one, they score differently")
         return workers
@@ -163,15 +162,14 @@ class Fork:
     exported: dict[int, str] = field(default_factory=dict)
     export_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
         """See `Policy.sample`."""
         key = await self._key()
-        sampling_G = (sampling,) * len(seeds_G) if isinstance(sampling, Sampling) else tuple(sampling)
-        sampled: list[Sampled] = await answer(self.lane.sampler.sample.remote(key, tuple(prompt_T), sampling_G, tuple(seeds_G)), "sampler")
+        sampled = await self.lane.sampler.call(Sampler.sample, key, tuple(requests))
         texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
-        rollout_G = tuple(
+        return tuple(
             Rollout(
-                seed=seed,
+                seed=request.seed,
                 version=key.version,
                 token_T=s.token_T,
                 logprob_T=s.logprob_T,
@@ -179,45 +177,36 @@ class Fork:
                 text=text,
                 top_T=s.top_T,
             )
-            for seed, s, text in zip(seeds_G, sampled, texts, strict=True)
+            for request, s, text in zip(requests, sampled, texts, strict=True)
         )
-        return Group(prompt_T=tuple(prompt_T), rollout_G=rollout_G)
 
     async def score(
-        self,
-        prompt_T: Sequence[int],
-        rollout_G: Sequence[Rollout],
-        temperature: float,
-        measure: Measure = JUST_LOGPROBS,
-        at: Literal["policy", "base"] = "policy",
-    ) -> tuple[TokenStats, ...]:
+        self, groups: Sequence[TrainGroup], measure: Measure = JUST_LOGPROBS, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[TokenStats, ...], ...]:
         """See `Policy.score`."""
-        group = TrainGroup(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G))
         workers = await self.lane.learner()
         async with self.lane.turn:
-            return await scored(workers, self.name if at == "policy" and self.spec.kind != "none" else None, group, temperature, measure)
+            return await scored(workers, self.name if at == "policy" and self.spec.kind != "none" else None, groups, measure)
 
-    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+    async def values(self, groups: Sequence[TrainGroup]) -> tuple[tuple[tuple[float, ...], ...], ...]:
         """See `Policy.values`."""
-        group = TrainGroup(prompt_T=tuple(prompt_T), rollout_G=tuple(rollout_G))
         workers = await self.lane.critic()
         async with self.lane.turn:
-            parts = await ask_all(workers, "critic", "values", self.name, group)
-        return dealt(parts, len(rollout_G))
+            return in_order(await workers.call(CriticWorker.values, self.name, groups), groups)
 
-    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
+    async def update(self, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """See `Policy.update`."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
         workers = await self.lane.learner()
         if objective.loss == "policy" and objective.kl_coef > 0:
-            batch = await self.lane.with_reference(batch)
-        critic = await self.lane.critic() if any(group.return_GT is not None for group in batch.group_P) else None
+            groups = await self.lane.with_reference(groups, objective.temperature)
+        critic = await self.lane.critic() if any(row.return_T is not None for g in groups for row in g.row_G) else None
         value_loss: float | None = None
         async with self.lane.turn, AsyncExitStack() as undo:
             if critic is not None:
-                value_loss = (await ask_all(critic, "critic", "update", self.name, batch, objective))[0]
-                undo.push_async_callback(ask_all, critic, "critic", "take_back", self.name)
-            stats: list[UpdateStats] = await ask_all(workers, "learner", "update", self.name, batch, objective)
+                value_loss = (await critic.call(CriticWorker.update, self.name, groups, objective))[0]
+                undo.push_async_callback(critic.call, CriticWorker.take_back, self.name)
+            stats = await workers.call(PolicyWorker.update, self.name, groups, objective)
             undo.pop_all()
         self.version += 1
         return replace(stats[0], value_loss=value_loss)
@@ -225,34 +214,34 @@ class Fork:
     async def save(self, folder: Path) -> None:
         """See `Policy.save`."""
         if self.spec.kind != "none":
-            await self._ask("export", str(folder), "float32")
+            await self._ask(PolicyWorker.export, str(folder), "float32")
 
     async def checkpoint(self, folder: Path) -> None:
         """See `Policy.checkpoint`."""
-        await self._ask("save_fork", str(folder))
-        await self._ask_critic("save_fork", str(folder / CRITIC_STATE))
+        await self._ask(PolicyWorker.save_fork, str(folder))
+        await self._ask_critic(CriticWorker.save_fork, str(folder / CRITIC_STATE))
         (folder / "version").write_text(str(self.version), encoding="utf-8")
 
     async def restore(self, folder: Path) -> None:
         """See `Policy.restore`."""
-        await self._ask("restore_fork", str(folder))
-        await self._ask_critic("restore_fork", str(folder / CRITIC_STATE))
+        await self._ask(PolicyWorker.restore_fork, str(folder))
+        await self._ask_critic(CriticWorker.restore_fork, str(folder / CRITIC_STATE))
         self.version = int((folder / "version").read_text(encoding="utf-8"))
         self._forget_exports()
 
     async def open(self) -> None:
         """Make the slot."""
         if self.spec.kind != "none":
-            await self._ask("open_fork", self.spec)
-            await self._ask_critic("open_fork", replace(self.spec, lr=self.spec.critic_lr))
+            await self._ask(PolicyWorker.open_fork, self.spec)
+            await self._ask_critic(CriticWorker.open_fork, replace(self.spec, lr=self.spec.critic_lr))
 
     async def close(self) -> None:
         """Discard the slot and what the sampler holds of it."""
         self._forget_exports()
         if self.spec.kind != "none":
-            await self._ask("close_fork")
-            await self._ask_critic("close_fork")
-            await answer(self.lane.sampler.forget.remote(self.name), "sampler")
+            await self._ask(PolicyWorker.close_fork)
+            await self._ask_critic(CriticWorker.close_fork)
+            await self.lane.sampler.call(Sampler.forget, self.name)
 
     async def _key(self) -> PolicyKey:
         folder = await self._folder()
@@ -275,7 +264,7 @@ class Fork:
     async def _hand_over(self, folder: Path) -> None:
         """Write the delta for the sampler. Raises `EngineError` where the lane's folder has no room."""
         try:
-            await self._ask("export", str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+            await self._ask(PolicyWorker.export, str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
         except OSError as error:
             raise EngineError(
                 f"Cannot write {folder.parent}: {error.strerror}.", "Make room there: it hands each version of a policy to the sampler."
@@ -286,16 +275,16 @@ class Fork:
             shutil.rmtree(folder, ignore_errors=True)
         self.exported = {}
 
-    async def _ask(self, method: str, *arguments: Any) -> None:
-        group = await self.lane.learner()
+    async def _ask(self, method: Callable[Concatenate[PolicyWorker, str, P], object], *arguments: P.args, **named: P.kwargs) -> None:
+        workers = await self.lane.learner()
         async with self.lane.turn:
-            await ask_all(group, "learner", method, self.name, *arguments)
+            await workers.call(method, self.name, *arguments, **named)
 
-    async def _ask_critic(self, method: str, *arguments: Any) -> None:
+    async def _ask_critic(self, method: Callable[Concatenate[CriticWorker, str, P], object], *arguments: P.args, **named: P.kwargs) -> None:
         if self.lane.settings.critic:
             critic = await self.lane.critic()
             async with self.lane.turn:
-                await ask_all(critic, "critic", method, self.name, *arguments)
+                await critic.call(method, self.name, *arguments, **named)
 
 
 class RayEngine:
@@ -335,21 +324,22 @@ class RayEngine:
 
     async def fingerprint(self) -> tuple[str, ...]:
         """SHA-256 of the base weights, one per learner rank."""
-        group = await self.lane.learner()
+        workers = await self.lane.learner()
         async with self.lane.turn:
-            return tuple(await ask_all(group, "learner", "fingerprint"))
+            return tuple(await workers.call(ForkWorker.fingerprint))
 
 
-async def scored(workers: Workers, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> tuple[TokenStats, ...]:
-    """Statistics of a group's responses from a worker group, whose ranks hold every n-th of them each."""
-    parts = await ask_all(workers, "learner", "score", name, group, temperature, measure)
-    columns = {stat: dealt([part[stat] for part in parts], len(group.rollout_G)) for stat in measure.want}
-    return tuple(TokenStats(**{f"{stat}_T": rows[i] for stat, rows in columns.items()}) for i in range(len(group.rollout_G)))
+async def scored(
+    workers: Workers[PolicyWorker], name: str | None, groups: Sequence[TrainGroup], measure: Measure
+) -> tuple[tuple[TokenStats, ...], ...]:
+    """Statistics of every row of every group, under a fork or, where ``name`` is None, under the base."""
+    return in_order(await workers.call(PolicyWorker.score, name, groups, measure), groups)
 
 
-def dealt(parts: Sequence[Sequence[Sequence[float]]], count: int) -> tuple[tuple[float, ...], ...]:
-    """The rows of all ranks in their own order: rank r of n holds every n-th row from r on."""
-    return tuple(tuple(parts[i % len(parts)][i // len(parts)]) for i in range(count))
+def in_order(found: Sequence[Sequence[Sequence[T]]], groups: Sequence[TrainGroup]) -> tuple[tuple[T, ...], ...]:
+    """What all ranks found ``[rank][_P][rows of the rank]`` in the order of the groups' rows: rank r of n has every n-th from r on."""
+    ranks = len(found)
+    return tuple(tuple(found[i % ranks][p][i // ranks] for i in range(len(group.row_G))) for p, group in enumerate(groups))
 
 
 def check_gpus(settings: EngineSettings, found: int) -> None:
@@ -365,30 +355,3 @@ def check_gpus(settings: EngineSettings, found: int) -> None:
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-async def ask_all(workers: Workers, who: Role, method: str, *arguments: Any) -> list[Any]:
-    """What a method of the worker returns on each rank."""
-    return await answer(asyncio.gather(*workers.execute_all("ask", method, *arguments)), who)
-
-
-async def answer(request: Awaitable[T], who: str) -> T:
-    """Await a remote call; errors come back as the project's own, without Ray's wrapping, and a disk's fault as an OSError."""
-    try:
-        return await request
-    except RayTaskError as error:
-        if isinstance(error.cause, SttrlError):
-            raise error.cause from None
-        if short_of_memory(error.cause):
-            raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
-        if (fault := disk_fault(error.cause)) is not None:
-            raise OSError(fault.errno, fault.strerror, fault.filename) from error
-        raise StepError(f"The {who} failed: {one_line(error.cause)}.") from error
-    except RayActorError as error:
-        raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
-
-
-def last_line(error: BaseException) -> str:
-    """The last line of an error's text, where Ray puts the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:LONGEST] if lines else type(error).__name__

@@ -12,7 +12,7 @@ from math import fsum
 from sttrl.engine.base import Policy
 from sttrl.methods.tools import Tools
 from sttrl.objectives.rewards import memo_answer_rewards
-from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Rollout, Step, StopReason, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Row, Step, StopReason, TrainGroup
 
 
 class Memo:
@@ -36,38 +36,37 @@ class Memo:
     async def answer_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
         """A policy-gradient step on the entropy of the sampled answers."""
         version, vote = policy.version, await self.tools.hold(problem, policy, index)
-        batch = self.answer_batch(vote)
-        objective = Objective(kl_coef=0.0, max_logprob_gap=self.config.update.max_logprob_gap)
-        update = await policy.update(batch, objective) if batch else None
+        group = self.answer_group(vote)
+        gap, temperature = self.config.update.max_logprob_gap, self.config.sampling.temp
+        update = await policy.update([group], Objective(kl_coef=0.0, max_logprob_gap=gap, temperature=temperature)) if group else None
         self.tools.observe(problem, Step(index=index, version=version, vote=vote, update=update))
         return None if update else "unparsable" if vote.election.voters == 0 else "unanimous"
 
-    def answer_batch(self, vote: HeldVote) -> TrainBatch | None:
+    def answer_group(self, vote: HeldVote) -> TrainGroup | None:
         """The first samples with log p(own class) less its mean as advantage; None where all are the same."""
         rollout_G = vote.group.rollout_G[: self.config.sampling.n_train]
         reward_G = memo_answer_rewards(vote.ballots)[: len(rollout_G)]
         if len(set(reward_G)) == 1:
             return None
         mean = fsum(reward_G) / len(reward_G)
-        advantage_GT = tuple((reward - mean,) * len(r.token_T) for reward, r in zip(reward_G, rollout_G, strict=True))
-        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=rollout_G, advantage_GT=advantage_GT)
-        return TrainBatch(group_P=(group,), temperature=self.config.sampling.temp)
+        row_G = tuple(Row.of(r, (reward - mean,) * len(r.token_T)) for reward, r in zip(reward_G, rollout_G, strict=True))
+        return TrainGroup(prefix_T=vote.group.prompt_T, row_G=row_G)
 
     async def token_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
         """A step on the entropy of the next token, averaged over the views."""
         version = policy.version
-        update = await policy.update(views_batch(problem.view_V), Objective(loss="marginal_entropy"))
+        update = await policy.update([views_group(problem.view_V)], Objective(loss="marginal_entropy"))
         self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
         return None
 
 
-def views_batch(view_V: tuple[tuple[int, ...], ...]) -> TrainBatch:
-    """The views as responses to what they all begin with; only the token that would follow each is scored."""
+def views_group(view_V: tuple[tuple[int, ...], ...]) -> TrainGroup:
+    """The views as rows behind what they all begin with; only the token that would follow each carries loss."""
     shared = min(len(view) for view in view_V) - 1
     while len({view[:shared] for view in view_V}) > 1:
         shared -= 1
     assert shared > 0, "views begin alike"
     # The token after a view stands for any: its own probability plays no part in the loss.
     rows = [(*view[shared:], view[0]) for view in view_V]
-    rollout_G = tuple(Rollout(seed=0, version=0, token_T=row, logprob_T=(0.0,) * len(row), finish="length", text="") for row in rows)
-    return TrainBatch(group_P=(TrainGroup(prompt_T=view_V[0][:shared], rollout_G=rollout_G, scored=1),), temperature=1.0, fresh=False)
+    row_G = tuple(Row(token_T=row, weight_T=(*(0.0,) * (len(row) - 1), 1.0)) for row in rows)
+    return TrainGroup(prefix_T=view_V[0][:shared], row_G=row_G)

@@ -1,17 +1,16 @@
-"""What the reinforcing methods share: when a vote teaches something, and the batch that it becomes."""
+"""What the reinforcing methods share: when a vote teaches something, and the rows that it becomes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
-from sttrl.objectives.advantages import Evidence, advantages
+from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
-from sttrl.types import Election, GateReason, HeldVote, Measure, Rollout, StopReason, TokenStats, TrainBatch, TrainGroup
-
-SQUARED = Measure(want=frozenset({"logprob", "sum_pi_squared"}))
+from sttrl.types import Election, GateReason, HeldVote, Measure, StopReason, TrainGroup
 
 
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
@@ -34,40 +33,42 @@ def distrust(config: RunConfig, election: Election) -> GateReason | None:
     return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
-async def train_batch(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> TrainBatch | None:
-    """The first ``n_train`` samples of each vote with their advantages; None where they all fare the same everywhere."""
+def rewards_differ(config: RunConfig, vote: HeldVote) -> bool:
+    """Whether the samples that are trained on earned different rewards: else they have no advantages."""
+    return len(set(vote.reward_G[: config.sampling.n_train])) > 1
+
+
+async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:
+    """A group for each vote whose `rewards_differ`: the first ``n_train`` samples with their advantages."""
     count = config.sampling.n_train
-    chosen = [vote for vote in votes if len(set(vote.reward_G[:count])) > 1]
-    if not chosen:
-        return None
-    evidence_P = [await _evidence(config, policy, vote, vote.group.rollout_G[:count]) for vote in chosen]
+    chosen = [vote for vote in votes if rewards_differ(config, vote)]
+    group_P = [TrainGroup.of(replace(vote.group, rollout_G=vote.group.rollout_G[:count])) for vote in chosen]
+    evidence_P = [await _evidence(config, policy, vote, group) for vote, group in zip(chosen, group_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
-    return TrainBatch(
-        group_P=tuple(
-            TrainGroup(
-                prompt_T=vote.group.prompt_T,
-                rollout_G=vote.group.rollout_G[:count],
-                advantage_GT=found.advantage_GT,
-                value_GT=evidence.value_GT,
-                return_GT=found.return_GT if evidence.value_GT is not None else None,
-            )
-            for vote, evidence, found in zip(chosen, evidence_P, found_P, strict=True)
-        ),
-        temperature=config.sampling.temp,
-    )
+    return tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
 
 
-async def _evidence(config: RunConfig, policy: Policy, vote: HeldVote, rollout_G: tuple[Rollout, ...]) -> Evidence:
+def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:
+    """The group with its advantages and, where a critic gave values, with these and the returns."""
+    row_G = [replace(row, advantage_T=advantage_T) for row, advantage_T in zip(group.row_G, found.advantage_GT, strict=True)]
+    if evidence.value_GT is not None:
+        of_critic = zip(row_G, evidence.value_GT, found.return_GT, strict=True)
+        row_G = [replace(row, value_T=value_T, return_T=return_T) for row, value_T, return_T in of_critic]
+    return replace(group, row_G=tuple(row_G))
+
+
+async def _evidence(config: RunConfig, policy: Policy, vote: HeldVote, group: TrainGroup) -> Evidence:
     """What the advantage estimator wants to know of a group."""
-    needs, prompt_T = estimator_needs(config.reinforcement.adv_estimator), vote.group.prompt_T
-    stats_G: tuple[TokenStats, ...] | None = None
+    needs, length_G = estimator_needs(config.reinforcement.adv_estimator), tuple(len(row.token_T) for row in group.row_G)
+    evidence = Evidence(reward_G=vote.reward_G[: len(length_G)], length_G=length_G, baseline=vote.baseline)
+    if "values" in needs:
+        evidence = replace(evidence, value_GT=(await policy.values([group]))[0])
     if "token_stats" in needs:
-        stats_G = await policy.score(prompt_T, rollout_G, config.sampling.temp, SQUARED)
-    return Evidence(
-        reward_G=vote.reward_G[: len(rollout_G)],
-        length_G=tuple(len(r.token_T) for r in rollout_G),
-        value_GT=await policy.values(prompt_T, rollout_G) if "values" in needs else None,
-        logprob_GT=tuple(stats.logprob_T or () for stats in stats_G) if stats_G else None,
-        sum_pi_squared_GT=tuple(stats.sum_pi_squared_T or () for stats in stats_G) if stats_G else None,
-        baseline=vote.baseline,
-    )
+        measure = Measure(want=frozenset({"logprob", "sum_pi_squared"}), temperature=config.sampling.temp)
+        (stats_G,) = await policy.score([group], measure)
+        evidence = replace(
+            evidence,
+            logprob_GT=tuple(stats.logprob_T or () for stats in stats_G),
+            sum_pi_squared_GT=tuple(stats.sum_pi_squared_T or () for stats in stats_G),
+        )
+    return evidence

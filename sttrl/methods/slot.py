@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sttrl.engine.base import Policy
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Step, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Row, Step, TrainGroup
 
 ADAM_EPS = 1e-5
 """The original's."""
@@ -35,9 +35,12 @@ class Slot:
 
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
         """Tune the vector on the prompt."""
-        batch = TrainBatch(group_P=(TrainGroup(prompt_T=problem.prompt_T, rollout_G=()),), temperature=1.0)
+        first, *rest = problem.prompt_T
+        if not rest:
+            return Outcome(stop="steps")  # nothing follows the only token
+        prompt = TrainGroup(prefix_T=(first,), row_G=(Row(token_T=tuple(rest), weight_T=(1.0,) * len(rest)),))
         for index in range(self.config.method_steps):
             version = policy.version
-            update = await policy.update(batch, Objective(loss="prompt_nll"))
+            update = await policy.update([prompt], Objective(loss="nll"))
             self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
         return Outcome(stop="steps")

@@ -11,7 +11,7 @@ from functools import partial
 
 from sttrl.engine.base import Policy
 from sttrl.methods.ballots import elect_the_same
-from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
+from sttrl.methods.reinforce import distrust, nothing_to_learn, train_groups
 from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, HeldVote, Outcome, Problem, Step, StopReason, UpdateStats
 
@@ -36,8 +36,8 @@ class Sttrl:
             before = vote
             stop = nothing_to_learn(tools.config, vote) or self.too_many(flips, index)
             gate = None if stop else distrust(tools.config, vote.election)
-            batch = None if stop or gate else await train_batch(tools.config, policy, [vote])
-            update = await policy.update(batch, tools.objective) if batch else None
+            groups = () if stop or gate else await train_groups(tools.config, policy, [vote])
+            update = await policy.update(groups, tools.objective) if groups else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=update, gate=gate))
             stop = stop or self.budget_spent(update)
             if stop:

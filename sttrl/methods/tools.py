@@ -26,6 +26,7 @@ from sttrl.types import (
     Stat,
     Step,
     TokenStats,
+    TrainGroup,
 )
 from sttrl.voting import VOTES, VoteConfig, stats_needed
 
@@ -52,6 +53,7 @@ class Tools:
         """What a policy-gradient update minimises."""
         config = self.config
         return Objective(
+            temperature=config.sampling.temp,
             policy_loss=config.reinforcement.policy_loss,
             loss_aggregation=config.reinforcement.loss_aggregation,
             clip_low=config.reinforcement.clip_low,
@@ -88,18 +90,15 @@ class Tools:
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
         config, reward = self.config, REWARDS[self.config.reinforcement.reward]
-        seeds_G = self.seeds(problem, "vote", step, config.sampling.n_votes)
-        sampling_G = [self.sampling] * len(seeds_G)
-        baseline = "baseline" in estimator_needs(config.reinforcement.adv_estimator)
-        if baseline:
-            seeds_G = (*seeds_G, *self.seeds(problem, "baseline", step, 1))
-            sampling_G.append(replace(self.sampling, temperature=0.0, top_p=1.0))
-        everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
-        group = replace(everyone, rollout_G=everyone.rollout_G[: config.sampling.n_votes])
-        greedy = everyone.rollout_G[-1] if baseline else None
-        ballots = await self.weighed(
-            problem, policy, group, stats_needed(config.vote.voting_function, VoteConfig.of(self.config)) | reward.stats
-        )
+        asked = problem.requests(self.sampling, self.seeds(problem, "vote", step, config.sampling.n_votes))
+        if "baseline" in estimator_needs(config.reinforcement.adv_estimator):
+            greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
+            asked += problem.requests(greedily, self.seeds(problem, "baseline", step, 1))
+        rollouts = await policy.sample(asked)
+        group = Group(prompt_T=problem.prompt_T, rollout_G=rollouts[: config.sampling.n_votes])
+        greedy = rollouts[-1] if len(rollouts) > config.sampling.n_votes else None
+        read = stats_needed(config.vote.voting_function, VoteConfig.of(config)) | reward.stats
+        ballots = await self.weighed(problem, policy, group, read)
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
@@ -110,15 +109,13 @@ class Tools:
         ballots = await self.ballots(problem, group)
         stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
         if wanted - {"logprob"}:
-            stats_G = await policy.score(group.prompt_T, group.rollout_G, self.config.sampling.temp, self.measure(wanted - {"logprob"}))
-        known = tuple(replace(stats, logprob_T=r.logprob_T) for stats, r in zip(stats_G, group.rollout_G, strict=True))
-        return replace(ballots, stats_G=known)
+            (stats_G,) = await policy.score([TrainGroup.of(group)], self.measure(wanted - {"logprob"}))
+        return replace(ballots, stats_G=tuple(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, group.rollout_G, strict=True)))
 
     def measure(self, wanted: frozenset[Stat]) -> Measure:
-        """What to ask of the learner."""
-        return Measure(
-            want=wanted, energy_temperature=self.config.energy_vote.energy_temp, top_k=self.config.confidence_vote.confidence_top_k
-        )
+        """What to ask of the learner, at the temperature of the samples."""
+        top_k, energy = self.config.confidence_vote.confidence_top_k, self.config.energy_vote.energy_temp
+        return Measure(want=wanted, temperature=self.config.sampling.temp, energy_temperature=energy, top_k=top_k)
 
     async def earned(self, problem: Problem, policy: Policy, vote: HeldVote, greedy: Rollout) -> float:
         """What the greedy response would earn as one of the samples, whose votes and rewards it leaves as they are.
@@ -128,7 +125,7 @@ class Tools:
         reward = REWARDS[self.config.reinforcement.reward]
         ballots = await beside(partial(self.ballots, problem), vote, greedy)
         if reward.stats:
-            stats = await policy.score(vote.group.prompt_T, (greedy,), self.config.sampling.temp, self.measure(reward.stats))
+            (stats,) = await policy.score([TrainGroup.of(replace(vote.group, rollout_G=(greedy,)))], self.measure(reward.stats))
             ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats))
         agrees = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
         election = replace(vote.election, agreement_G=(*vote.election.agreement_G, agrees))

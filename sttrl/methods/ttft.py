@@ -6,10 +6,12 @@ each step is one AdamW step on the mean negative log-likelihood of their tokens,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sttrl.engine.base import Policy
 from sttrl.methods.reinforce import distrust
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Step, StopReason, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, HeldVote, Objective, Outcome, Problem, Step, StopReason, TrainGroup
 
 
 class Ttft:
@@ -29,11 +31,11 @@ class Ttft:
         if stop or gate or not self.config.method_steps:
             self.tools.observe(problem, Step(index=0, version=version, vote=vote, update=None, gate=None if stop else gate))
             return Outcome(stop=stop or "steps")
-        batch, objective = self.batch(vote), Objective(loss="nll", max_logprob_gap=self.config.update.max_logprob_gap)
+        group = self.agreeing(vote)
         for index in range(self.config.method_steps):
-            update = await policy.update(batch, objective)
+            update = await policy.update([group], self.objective())
             self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
-            batch = TrainBatch(group_P=batch.group_P, temperature=batch.temperature, fresh=False)
+            group = replace(group, row_G=tuple(replace(row, sampler_logprob_T=None) for row in group.row_G))  # of older weights now
         return Outcome(stop="steps")
 
     def nothing_to_fit(self, vote: HeldVote) -> StopReason | None:
@@ -42,8 +44,11 @@ class Ttft:
             return "unparsable"
         return "tie" if vote.election.abstains else None
 
-    def batch(self, vote: HeldVote) -> TrainBatch:
+    def objective(self) -> Objective:
+        """The mean negative log-likelihood, at the temperature of the samples."""
+        return Objective(loss="nll", temperature=self.config.sampling.temp, max_logprob_gap=self.config.update.max_logprob_gap)
+
+    def agreeing(self, vote: HeldVote) -> TrainGroup:
         """The first samples that agree with the elected answer."""
         agreeing = tuple(r for r, agrees in zip(vote.group.rollout_G, vote.election.agreement_G, strict=True) if agrees)
-        group = TrainGroup(prompt_T=vote.group.prompt_T, rollout_G=agreeing[: self.config.sampling.n_train])
-        return TrainBatch(group_P=(group,), temperature=self.config.sampling.temp)
+        return TrainGroup.of(replace(vote.group, rollout_G=agreeing[: self.config.sampling.n_train]))

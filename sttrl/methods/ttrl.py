@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sttrl.engine.base import Policy
-from sttrl.methods.reinforce import distrust, nothing_to_learn, train_batch
+from sttrl.methods.reinforce import distrust, nothing_to_learn, rewards_differ, train_groups
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step, TrainBatch
+from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step
 
 
 class Ttrl:
@@ -40,20 +40,23 @@ class Ttrl:
         tools, version = self.tools, policy.version
         votes = await asyncio.gather(*(tools.hold(problem, policy, index) for problem in problems))
         gates = [self.gate(vote) for vote in votes]
-        trusted = [vote for vote, gate in zip(votes, gates, strict=True) if gate is None and not nothing_to_learn(tools.config, vote)]
-        batch = await train_batch(tools.config, policy, trusted)
-        update = await policy.update(batch, self.objective(batch)) if batch else None
-        trained = {id(g.rollout_G[0]): g for g in batch.group_P} if batch else {}
-        for problem, vote, gate in zip(problems, votes, gates, strict=True):
-            group = trained.get(id(vote.group.rollout_G[0]))
-            tokens = sum(len(r.token_T) for r in group.rollout_G) * self.config.reinforcement.ppo_epochs if group else 0
-            own = replace(update, tokens=tokens) if update and group else None
+        places = [i for i, (vote, gate) in enumerate(zip(votes, gates, strict=True)) if gate is None and self.teaches(vote)]
+        groups = await train_groups(tools.config, policy, [votes[i] for i in places])
+        update = await policy.update(groups, self.objective(len(groups))) if groups else None
+        group_at = dict(zip(places, groups, strict=True))
+        for i, (problem, vote, gate) in enumerate(zip(problems, votes, gates, strict=True)):
+            tokens = group_at[i].n_tokens * self.config.reinforcement.ppo_epochs if i in group_at else 0
+            own = replace(update, tokens=tokens) if update and tokens else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
 
-    def objective(self, batch: TrainBatch) -> Objective:
+    def objective(self, questions: int) -> Objective:
         """The run's, with at most one mini-batch a question: a question is never split."""
         whole = self.tools.objective
-        return replace(whole, mini_batches=min(whole.mini_batches, len(batch.group_P)))
+        return replace(whole, mini_batches=min(whole.mini_batches, questions))
+
+    def teaches(self, vote: HeldVote) -> bool:
+        """Whether an update can follow from a vote."""
+        return not nothing_to_learn(self.config, vote) and rewards_differ(self.config, vote)
 
     def gate(self, vote: HeldVote) -> GateReason | None:
         """Why a vote is not trusted; a vote that teaches nothing needs no gate."""

@@ -58,20 +58,20 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
     )
 
 
-def policy_loss(objective: Objective, rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+def policy_loss(objective: Objective, rows: int, weight: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
     """verl's `ppo_loss`; without old log-probs in ``data`` the step is on-policy and the ratio is exactly 1.
 
     Without reference log-probs the policy was the base when the update began, so its old log-probs are the reference.
-    ``rows``, ``tokens``: of the whole step. Metrics also carry the sums of `GAP_SUMS` over the response tokens, from which
-    `agreement` compares the learner's log-probs with the sampler's. Whatever ``objective`` aggregates the loss by, the KL divergence
-    and the share of clipped ratios are reported as means over tokens.
+    ``rows``, ``weight``: how many rows and the sum of their weights, of the whole step. Metrics also carry the sums of `GAP_SUMS` over
+    the tokens that carry loss, from which `agreement` compares the learner's log-probs with the sampler's. Whatever ``objective``
+    aggregates the loss by, the KL divergence and the share of clipped ratios are reported as means over tokens.
     """
     learner_G = _response_rows(model_output["log_probs"], data)
     if "old_log_probs" not in data.keys():
         data["old_log_probs"] = torch.nested.as_nested_tensor(learner_G, layout=torch.jagged)
     if "ref_log_prob" not in data.keys():
         data["ref_log_prob"] = data["old_log_probs"]
-    _average_over(data, rows, tokens)
+    _average_over(data, rows, weight)
     if objective.policy_loss == "bypass_mode":  # its old policy is the sampler by definition
         data["old_log_probs"] = data["rollout_log_probs"]
     if objective.policy_loss == "geo_mean":  # verl takes the mean of the micro-batch; the loss is linear in the advantage
@@ -80,10 +80,10 @@ def policy_loss(objective: Objective, rows: int, tokens: int, model_output: Outp
     return loss, metrics | _means_over_tokens(metrics, objective, model_output, data) | _compared(learner_G, data)
 
 
-def nll_loss(rows: int, tokens: int, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
-    """verl's `sft_loss`: mean negative log-likelihood of the response tokens."""
+def nll_loss(rows: int, weight: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+    """verl's `sft_loss`: the mean of the tokens' negative log-likelihood by their weights, whose sum over the whole step is ``weight``."""
     learner_G = _response_rows(model_output["log_probs"], data)
-    _average_over(data, rows, tokens)
+    _average_over(data, rows, weight)
     loss, metrics = sft_loss(None, model_output, data, dp_group)
     return loss, metrics | _compared(learner_G, data)
 
@@ -103,9 +103,9 @@ def marginal_entropy_loss(
     return loss, {"sums": gap_sums(torch.cat(learner_G), torch.cat(learner_G))}
 
 
-def value_loss(rows: int, tokens: int, clip: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+def value_loss(rows: int, weight: float, clip: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
     """verl's clipped value loss (PPO, arXiv 1707.06347)."""
-    _average_over(data, rows, tokens)
+    _average_over(data, rows, weight)
     config = CriticConfig(strategy="fsdp2", ppo_micro_batch_size_per_gpu=1, use_dynamic_bsz=True, cliprange_value=clip)
     loss, metrics = verl_value_loss(config, model_output, data, dp_group)
     finite = float(torch.isfinite(model_output["values"].values()).all())
@@ -114,7 +114,7 @@ def value_loss(rows: int, tokens: int, clip: float, model_output: Output, data: 
 
 def carries_loss(data: TensorDict) -> torch.Tensor:
     """1.0 for each row that carries loss, ``[G]``, and 0.0 for one that is padding."""
-    return torch.stack([mask.max() for mask in data["response_mask"].unbind()])
+    return torch.stack([(mask.max() > 0).float() for mask in data["response_mask"].unbind()])
 
 
 def _means_over_tokens(metrics: dict[str, Any], objective: Objective, model_output: Output, data: TensorDict) -> dict[str, Metric]:
@@ -132,14 +132,15 @@ def _means_over_tokens(metrics: dict[str, Any], objective: Objective, model_outp
 
 
 def _compared(learner_G: list[torch.Tensor], data: TensorDict) -> dict[str, dict[str, float]]:
-    """The sums of `GAP_SUMS` over the tokens that carry loss."""
-    scored_S = data["response_mask"].values() > 0
-    return {"sums": gap_sums(torch.cat(learner_G)[scored_S], data["rollout_log_probs"].values()[scored_S])}
+    """The sums of `GAP_SUMS` over the tokens that carry loss; rows that nobody sampled are compared with themselves."""
+    scored_S, learner_S = data["response_mask"].values() > 0, torch.cat(learner_G)
+    sampler_S = data["rollout_log_probs"].values() if "rollout_log_probs" in data.keys() else learner_S
+    return {"sums": gap_sums(learner_S[scored_S], sampler_S[scored_S])}
 
 
-def _average_over(data: TensorDict, rows: int, tokens: int) -> None:
+def _average_over(data: TensorDict, rows: int, weight: float) -> None:
     """verl averages over what one call computes on; a step may hold several calls, one for each prompt."""
-    tu.assign_non_tensor(data, batch_num_tokens=tokens, global_batch_size=rows)
+    tu.assign_non_tensor(data, batch_num_tokens=weight, global_batch_size=rows)
 
 
 def _response_rows(log_probs: torch.Tensor, data: TensorDict) -> list[torch.Tensor]:

@@ -32,11 +32,10 @@ class Questions:
     async def evaluate(self, stage: Literal["base", "adapted"], problem: Problem, policy: Policy) -> Poll:
         """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
         sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
-        sampling_G = [sampling] * count + [replace(sampling, temperature=0.0, top_p=1.0)]
-        seeds_G = (*self.seeds(problem, "evaluate", 0, count), *self.seeds(problem, "greedy", 0, 1))
-        everyone = await policy.sample(problem.prompt_T, sampling_G, seeds_G)
-        group = replace(everyone, rollout_G=everyone.rollout_G[:-1])
-        return await self._held(problem, sampling, group, everyone.rollout_G[-1])
+        asked = problem.requests(sampling, self.seeds(problem, "evaluate", 0, count))
+        greedily = problem.requests(replace(sampling, temperature=0.0, top_p=1.0), self.seeds(problem, "greedy", 0, 1))
+        *samples, greedy = await policy.sample((*asked, *greedily))
+        return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(samples)), greedy)
 
     async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
         """The base, voting with ``budget`` response tokens: as many as the adaptation sampled and trained on.
@@ -49,7 +48,7 @@ class Questions:
             lengths = [len(r.token_T) for r in rollouts] or [sampling.max_tokens // 2]
             more = min(MOST_AT_ONCE, enough(budget - spent, lengths))
             seeds_G = self.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
-            rollouts += (await base.sample(problem.prompt_T, sampling, seeds_G)).rollout_G
+            rollouts += await base.sample(problem.requests(sampling, seeds_G))
         return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget))))
 
     async def ballots(self, problem: Problem, group: Group) -> Ballots:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sttrl.engine.base import JUST_LOGPROBS, Policy
-from sttrl.types import Group, Measure, Objective, Rollout, Sampling, TokenStats, TrainBatch, UpdateStats
+from sttrl.types import Measure, Objective, Request, Rollout, TokenStats, TrainGroup, UpdateStats
 
 
 class Stopwatch:
@@ -60,32 +60,27 @@ class TimedPolicy:
         """See `Policy.version`."""
         return self.policy.version
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
         """See `Policy.sample`."""
         with self.watch.on("sample"):
-            return await self.policy.sample(prompt_T, sampling, seeds_G)
+            return await self.policy.sample(requests)
 
     async def score(
-        self,
-        prompt_T: Sequence[int],
-        rollout_G: Sequence[Rollout],
-        temperature: float,
-        measure: Measure = JUST_LOGPROBS,
-        at: Literal["policy", "base"] = "policy",
-    ) -> tuple[TokenStats, ...]:
+        self, groups: Sequence[TrainGroup], measure: Measure = JUST_LOGPROBS, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[TokenStats, ...], ...]:
         """See `Policy.score`."""
         with self.watch.on("score"):
-            return await self.policy.score(prompt_T, rollout_G, temperature, measure, at)
+            return await self.policy.score(groups, measure, at)
 
-    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+    async def values(self, groups: Sequence[TrainGroup]) -> tuple[tuple[tuple[float, ...], ...], ...]:
         """See `Policy.values`."""
         with self.watch.on("score"):
-            return await self.policy.values(prompt_T, rollout_G)
+            return await self.policy.values(groups)
 
-    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
+    async def update(self, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """See `Policy.update`."""
         with self.watch.on("update"):
-            return await self.policy.update(batch, objective)
+            return await self.policy.update(groups, objective)
 
     async def save(self, folder: Path) -> None:
         """See `Policy.save`."""

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, living, logprobs_of, rollout, settings_for
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, group_of, living, rollout, sampled, scores, settings_for
 from method_runs import METHODS, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sttrl import cli
-from sttrl.engine.lanes import ask_all
 from sttrl.engine.processes import family
+from sttrl.engine.verl.interface import ForkWorker
 from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError
-from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainGroup
 
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
@@ -42,23 +42,23 @@ def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, ti
     async def look() -> None:
         fingerprint = await engine.engine.fingerprint()
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base:
-            before = await base.sample(PROMPT_T, SAMPLING, SEEDS)
-            fixed = await base.score(PROMPT_T, before.rollout_G, 1.0)
+            before = await sampled(base, PROMPT_T, SAMPLING, SEEDS)
+            fixed = await scores(base, before, 1.0)
             async with engine.engine.fork("fork", FULL) as policy:
-                same = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                same = await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
                 assert same == before
                 for _ in range(3):
-                    group = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
-                    stats = await policy.update(batch_of(group), Objective(kl_coef=0.01))
+                    group = await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
+                    stats = await policy.update([group_of(group)], Objective(kl_coef=0.01))
                     assert stats.logprob_gap_mean < 0.2
-                after = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                after = await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
                 assert [r.token_T for r in after.rollout_G] != [r.token_T for r in before.rollout_G]
-                scored = np.concatenate(logprobs_of(await policy.score(PROMPT_T, after.rollout_G, 1.0)))
+                scored = np.concatenate(await scores(policy, after, 1.0))
                 assert np.abs(scored - np.concatenate([r.logprob_T for r in after.rollout_G])).mean() < 0.1
                 await policy.save(tmp_path / "saved")
-                assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before
-            assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before
-            assert await base.score(PROMPT_T, before.rollout_G, 1.0) == fixed
+                assert await sampled(base, PROMPT_T, SAMPLING, SEEDS) == before
+            assert await sampled(base, PROMPT_T, SAMPLING, SEEDS) == before
+            assert await scores(base, before, 1.0) == fixed
         assert await engine.engine.fingerprint() == fingerprint
 
     engine.run(look())
@@ -72,9 +72,9 @@ def test_two_full_forks_in_turn_give_the_same(engine: LiveEngine) -> None:
     async def one(name: str) -> Any:
         async with engine.engine.fork(name, FULL) as policy:
             for _ in range(2):
-                group = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
-                await policy.update(batch_of(group), Objective())
-            return await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+                group = await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
+                await policy.update([group_of(group)], Objective())
+            return await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
 
     assert engine.run(one("first")) == engine.run(one("second"))
 
@@ -101,11 +101,10 @@ def test_full_weights_ppo_and_every_method(
 def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine) -> None:
     async def look() -> None:
         async with engine.engine.fork("fork", DeltaSpec(kind="full", lr=0.001)) as policy:
-            group = await policy.sample(PROMPT_T, Sampling(temperature=1.0, max_tokens=8), range(8))
-            batch = TrainBatch(group_P=(TrainGroup(prompt_T=PROMPT_T, rollout_G=group.rollout_G),), temperature=1.0)
-            apart = (await engine.engine.lane.with_reference(batch)).group_P[0].base_logprob_GT
-            own = logprobs_of(await policy.score(PROMPT_T, group.rollout_G, 1.0, at="base"))
-        assert apart == tuple(own)
+            group = await sampled(policy, PROMPT_T, Sampling(temperature=1.0, max_tokens=8), range(8))
+            (known,) = await engine.engine.lane.with_reference([TrainGroup.of(group)], 0.7)
+            own = await scores(policy, group, 0.7, at="base")
+        assert [row.base_logprob_T for row in known.row_G] == own
 
     engine.run(look())
 
@@ -113,7 +112,7 @@ def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine)
 async def pid_of(engine: LiveEngine) -> int:
     """The learner's process."""
     workers = await engine.engine.lane.learner()
-    return int((await ask_all(workers, "learner", "describe"))[0]["pid"])
+    return int((await workers.call(ForkWorker.describe))[0]["pid"])
 
 
 def test_vllm_that_stops_is_an_error_that_says_so(engine: LiveEngine) -> None:
@@ -124,9 +123,9 @@ def test_vllm_that_stops_is_an_error_that_says_so(engine: LiveEngine) -> None:
         sampler.vllm.thread.core.step_fn = None
 
     async def sample() -> None:
-        await engine.engine.lane.sampler.__ray_call__.remote(stop)
+        await engine.engine.lane.sampler.handle.__ray_call__.remote(stop)
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base:
-            await base.sample(PROMPT_T, SAMPLING, SEEDS)
+            await sampled(base, PROMPT_T, SAMPLING, SEEDS)
 
     for _ in range(2):
         with pytest.raises(EngineError, match="The sampler failed: .*EngineDeadError") as caught:
@@ -143,7 +142,7 @@ def test_a_killed_process_is_an_error_that_names_it(engine: LiveEngine, engine_h
         async with engine.engine.fork("base", DeltaSpec(kind="none")) as base, engine.engine.fork(f"fork-{what}", FULL) as policy:
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(EngineError) as caught:
-                await (base.sample(PROMPT_T, SAMPLING, SEEDS) if what == "sampler" else policy.update(batch_of(GROUP), Objective()))
+                await (sampled(base, PROMPT_T, SAMPLING, SEEDS) if what == "sampler" else policy.update([group_of(GROUP)], Objective()))
             return caught.value
         raise AssertionError
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, batch_of, logprobs_of
+from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, group_of, sampled, scores
 from peft import PeftModel
 from tiny_model import STOP_IDS, VOCABULARY
 from transformers import AutoModelForCausalLM
 
 from sttrl.engine.base import Policy
 from sttrl.errors import DivergedError
-from sttrl.types import DeltaSpec, Group, Objective, Sampling
+from sttrl.types import DeltaSpec, Group, Objective, Request, Rollout, Sampling
 
 pytestmark = pytest.mark.slow
 BASE = DeltaSpec(kind="none")
@@ -53,23 +53,23 @@ async def adapted(policy: Policy, updates: int) -> list[Group]:
     """Sample and learn in turns; every group that was sampled."""
     groups = []
     for step in range(updates):
-        groups.append(await policy.sample(PROMPT_T, SAMPLING, [s + 1000 * step for s in SEEDS]))
-        await policy.update(batch_of(groups[-1]), OBJECTIVE)
-    return [*groups, await policy.sample(PROMPT_T, SAMPLING, SEEDS)]
+        groups.append(await sampled(policy, PROMPT_T, SAMPLING, [s + 1000 * step for s in SEEDS]))
+        await policy.update([group_of(groups[-1])], OBJECTIVE)
+    return [*groups, await sampled(policy, PROMPT_T, SAMPLING, SEEDS)]
 
 
 def test_a_group_has_a_response_for_every_seed(lora_engine: LiveEngine) -> None:
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
             for n in (1, 3, 40):  # 40 is more than the sampler takes at once
-                group = await base.sample(PROMPT_T, SAMPLING, SEEDS[:3] * 14 if n == 40 else SEEDS[:n])
+                group = await sampled(base, PROMPT_T, SAMPLING, SEEDS[:3] * 14 if n == 40 else SEEDS[:n])
                 assert [r.seed for r in group.rollout_G] == list(SEEDS[:3] * 14 if n == 40 else SEEDS[:n])
                 assert group.prompt_T == PROMPT_T
                 for r in group.rollout_G:
                     assert 1 <= len(r.token_T) <= 12 and len(r.logprob_T) == len(r.token_T) and r.version == 0
                     assert all(x <= 0 for x in r.logprob_T) and all(0 <= t < len(VOCABULARY) for t in r.token_T)
                     assert r.text == lora_engine.tokenizer.decode(r.token_T, skip_special_tokens=True)
-            assert len(set(tokens(await base.sample(PROMPT_T, SAMPLING, SEEDS)))) > 10
+            assert len(set(tokens(await sampled(base, PROMPT_T, SAMPLING, SEEDS)))) > 10
 
     lora_engine.run(look())
 
@@ -77,7 +77,7 @@ def test_a_group_has_a_response_for_every_seed(lora_engine: LiveEngine) -> None:
 def test_a_turn_ends_at_a_stop_token_or_at_the_limit(lora_engine: LiveEngine) -> None:
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
-            group = await base.sample(PROMPT_T, replace(SAMPLING, max_tokens=4), range(32))
+            group = await sampled(base, PROMPT_T, replace(SAMPLING, max_tokens=4), range(32))
         assert {r.finish for r in group.rollout_G} == {"stop", "length"}
         for r in group.rollout_G:
             assert not set(r.token_T[:-1]) & set(STOP_IDS)
@@ -90,14 +90,14 @@ def test_a_turn_ends_at_a_stop_token_or_at_the_limit(lora_engine: LiveEngine) ->
 def test_the_same_seeds_give_the_same_tokens_and_log_probs_to_the_bit(lora_engine: LiveEngine) -> None:
     async def look() -> None:
         async with lora_engine.engine.fork("one", BASE) as one, lora_engine.engine.fork("two", BASE) as two:
-            first, again, other = [await p.sample(PROMPT_T, SAMPLING, SEEDS) for p in (one, one, two)]
+            first, again, other = [await sampled(p, PROMPT_T, SAMPLING, SEEDS) for p in (one, one, two)]
             assert first == again == other
-            elsewhere = await one.sample(PROMPT_T, SAMPLING, [s + 1 for s in SEEDS])
+            elsewhere = await sampled(one, PROMPT_T, SAMPLING, [s + 1 for s in SEEDS])
             assert tokens(elsewhere)[:-1] == tokens(first)[1:], "a response belongs to its seed, not to its place"
-            shuffled = await one.sample(PROMPT_T, SAMPLING, SEEDS[::-1])
+            shuffled = await sampled(one, PROMPT_T, SAMPLING, SEEDS[::-1])
             assert tokens(shuffled) == tokens(first)[::-1]
             np.testing.assert_allclose(flat(logprobs(shuffled)[::-1]), flat(logprobs(first)), atol=1e-4)
-            assert tokens(await one.sample(OTHER_PROMPT_T, SAMPLING, SEEDS)) != tokens(first)
+            assert tokens(await sampled(one, OTHER_PROMPT_T, SAMPLING, SEEDS)) != tokens(first)
 
     lora_engine.run(look())
 
@@ -107,9 +107,9 @@ def test_who_copies_the_prompt_samples_what_it_would_alone(lora_engine: LiveEngi
 
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
-            group = await base.sample(PROMPT_T, SAMPLING, SEEDS)
+            group = await sampled(base, PROMPT_T, SAMPLING, SEEDS)
             for seed, sample in zip(SEEDS[:12], group.rollout_G, strict=False):
-                (alone,) = (await base.sample(PROMPT_T, SAMPLING, [seed])).rollout_G
+                (alone,) = (await sampled(base, PROMPT_T, SAMPLING, [seed])).rollout_G
                 assert alone.token_T == sample.token_T
                 np.testing.assert_allclose(alone.logprob_T, sample.logprob_T, atol=1e-4)
 
@@ -120,8 +120,8 @@ def test_groups_in_flight_together_are_what_each_is_alone(lora_engine: LiveEngin
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
             asked = [(PROMPT_T, 12, SEEDS), (OTHER_PROMPT_T, 5, SEEDS[:7]), (PROMPT_T, 9, [s + 50 for s in SEEDS[:5]])]
-            alone = [await base.sample(p, replace(SAMPLING, max_tokens=n), seeds) for p, n, seeds in asked]
-            together = await asyncio.gather(*(base.sample(p, replace(SAMPLING, max_tokens=n), seeds) for p, n, seeds in asked))
+            alone = [await sampled(base, p, replace(SAMPLING, max_tokens=n), seeds) for p, n, seeds in asked]
+            together = await asyncio.gather(*(sampled(base, p, replace(SAMPLING, max_tokens=n), seeds) for p, n, seeds in asked))
         for one, other in zip(alone, together, strict=True):
             assert tokens(one) == tokens(other)
             np.testing.assert_allclose(flat(logprobs(one)), flat(logprobs(other)), atol=1e-4)
@@ -129,13 +129,28 @@ def test_groups_in_flight_together_are_what_each_is_alone(lora_engine: LiveEngin
     lora_engine.run(look())
 
 
+def test_one_call_samples_many_prompts(lora_engine: LiveEngine) -> None:
+    """Each response is the one that its prompt alone would get."""
+
+    async def look() -> tuple[Sequence[Rollout], list[Group]]:
+        async with lora_engine.engine.fork("base", BASE) as base:
+            short = replace(SAMPLING, max_tokens=3)
+            mixed = [(p, way, seed) for seed in SEEDS[:4] for p, way in ((PROMPT_T, SAMPLING), (OTHER_PROMPT_T, short))]
+            together = await base.sample([Request(prompt_T=p, sampling=way, seed=seed) for p, way, seed in mixed])
+            return together, [await sampled(base, p, way, [seed]) for p, way, seed in mixed]
+
+    together, alone = lora_engine.run(look())
+    assert [r.token_T for r in together] == [group.rollout_G[0].token_T for group in alone]
+    np.testing.assert_allclose(flat([r.logprob_T for r in together]), flat([logprobs(group)[0] for group in alone]), atol=1e-4)
+
+
 def test_who_samples_a_new_version_at_once_shares_its_export(lora_engine: LiveEngine) -> None:
     async def look() -> tuple[list[Group], int]:
         async with lora_engine.engine.fork("fork", lora()) as policy:
-            await policy.update(batch_of(await policy.sample(PROMPT_T, SAMPLING, SEEDS)), Objective())
+            await policy.update([group_of(await sampled(policy, PROMPT_T, SAMPLING, SEEDS))], Objective())
             asked, exports = (PROMPT_T, PROMPT_T, OTHER_PROMPT_T), lora_engine.engine.lane.exports
             before = next(exports)
-            groups = await asyncio.gather(*(policy.sample(p, SAMPLING, SEEDS) for p in asked))
+            groups = await asyncio.gather(*(sampled(policy, p, SAMPLING, SEEDS) for p in asked))
             return groups, next(exports) - before - 1
 
     (one, same, other), exported = lora_engine.run(look())
@@ -145,7 +160,7 @@ def test_who_samples_a_new_version_at_once_shares_its_export(lora_engine: LiveEn
 def test_samples_follow_the_models_distribution(lora_engine: LiveEngine, tiny_model: Path) -> None:
     async def look() -> Group:
         async with lora_engine.engine.fork("base", BASE) as base:
-            return await base.sample(PROMPT_T, Sampling(temperature=0.7, top_p=0.8, max_tokens=1), range(2000))
+            return await sampled(base, PROMPT_T, Sampling(temperature=0.7, top_p=0.8, max_tokens=1), range(2000))
 
     count = np.bincount([r.token_T[0] for r in lora_engine.run(look()).rollout_G], minlength=len(VOCABULARY))
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -162,8 +177,8 @@ def test_greedy_takes_the_likeliest_tokens_whatever_else_is_in_the_batch(lora_en
 
     async def look() -> tuple[Group, list[Group]]:
         async with lora_engine.engine.fork("base", BASE) as base:
-            mixed = await base.sample(PROMPT_T, [greedy, SAMPLING, cooler, greedy], [1, 2, 3, 4])
-            return mixed, [await base.sample(PROMPT_T, way, [seed]) for way, seed in ((SAMPLING, 2), (cooler, 3))]
+            mixed = await sampled(base, PROMPT_T, [greedy, SAMPLING, cooler, greedy], [1, 2, 3, 4])
+            return mixed, [await sampled(base, PROMPT_T, way, [seed]) for way, seed in ((SAMPLING, 2), (cooler, 3))]
 
     mixed, alone = lora_engine.run(look())
     first, *drawn, second = mixed.rollout_G
@@ -179,12 +194,12 @@ def test_sampler_and_learner_agree(lora_engine: LiveEngine, temperature: float) 
     async def look() -> None:
         async with lora_engine.engine.fork("fork", lora()) as policy:
             for version in range(3):
-                group = await policy.sample(PROMPT_T, replace(SAMPLING, temperature=temperature), SEEDS)
-                scored = flat(logprobs_of(await policy.score(PROMPT_T, group.rollout_G, temperature)))
+                group = await sampled(policy, PROMPT_T, replace(SAMPLING, temperature=temperature), SEEDS)
+                scored = flat(await scores(policy, group, temperature))
                 assert policy.version == version and {r.version for r in group.rollout_G} == {version}
                 gap = np.abs(scored - flat(logprobs(group)))
                 assert gap.max() < 1e-3, f"version {version}: {gap.max()}"
-                stats = await policy.update(batch_of(group, temperature), OBJECTIVE)
+                stats = await policy.update([group_of(group)], replace(OBJECTIVE, temperature=temperature))
                 assert stats.logprob_gap_mean == pytest.approx(gap.mean(), abs=1e-5)
                 assert stats.logprob_correlation is not None and stats.logprob_correlation > 0.9999
 
@@ -194,15 +209,15 @@ def test_sampler_and_learner_agree(lora_engine: LiveEngine, temperature: float) 
 def test_a_batch_of_another_policy_is_refused_by_the_gate(lora_engine: LiveEngine) -> None:
     async def look() -> None:
         async with lora_engine.engine.fork("fork", lora()) as policy:
-            group = await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+            group = await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
             wrong = replace(group, rollout_G=tuple(replace(r, logprob_T=tuple(x - 1 for x in r.logprob_T)) for r in group.rollout_G))
             with pytest.raises(DivergedError, match="differ by 1.0"):
-                await policy.update(batch_of(wrong), OBJECTIVE)
-            assert policy.version == 0 and await policy.sample(PROMPT_T, SAMPLING, SEEDS) == group
+                await policy.update([group_of(wrong)], OBJECTIVE)
+            assert policy.version == 0 and await sampled(policy, PROMPT_T, SAMPLING, SEEDS) == group
             with pytest.raises(DivergedError, match="loss is nan"):
-                await policy.update(batch_of(group, advantage_G=(math.nan,) * 16), OBJECTIVE)
-            assert await policy.score(PROMPT_T, group.rollout_G, 1.0) == await policy.score(PROMPT_T, group.rollout_G, 1.0, at="base")
-            await policy.update(batch_of(group), OBJECTIVE)
+                await policy.update([group_of(group, advantage_G=(math.nan,) * 16)], OBJECTIVE)
+            assert await scores(policy, group, 1.0) == await scores(policy, group, 1.0, at="base")
+            await policy.update([group_of(group)], OBJECTIVE)
             assert policy.version == 1
 
     lora_engine.run(look())
@@ -214,17 +229,17 @@ def test_versions_share_no_prefix_cache(lora_engine: LiveEngine) -> None:
 
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base, lora_engine.engine.fork("fork", lora(lr=0.3)) as policy:
-            before = await base.sample(prompt_T, SAMPLING, SEEDS)
-            assert heard(await policy.sample(prompt_T, SAMPLING, SEEDS)) == heard(before)
+            before = await sampled(base, prompt_T, SAMPLING, SEEDS)
+            assert heard(await sampled(policy, prompt_T, SAMPLING, SEEDS)) == heard(before)
             for _ in range(2):
-                group = await policy.sample(prompt_T, SAMPLING, SEEDS)
-                await policy.update(batch_of(group), replace(OBJECTIVE, max_logprob_gap=math.inf))
-                after = await policy.sample(prompt_T, SAMPLING, SEEDS)
+                group = await sampled(policy, prompt_T, SAMPLING, SEEDS)
+                await policy.update([group_of(group)], replace(OBJECTIVE, max_logprob_gap=math.inf))
+                after = await sampled(policy, prompt_T, SAMPLING, SEEDS)
                 assert tokens(after) != tokens(group)
-                scored = flat(logprobs_of(await policy.score(prompt_T, after.rollout_G, 1.0)))
+                scored = flat(await scores(policy, after, 1.0))
                 assert np.abs(scored - flat(logprobs(after))).max() < 1e-2
-                assert heard(await base.sample(prompt_T, SAMPLING, SEEDS)) == heard(before)
-                assert await policy.sample(prompt_T, SAMPLING, SEEDS) == after
+                assert heard(await sampled(base, prompt_T, SAMPLING, SEEDS)) == heard(before)
+                assert await sampled(policy, prompt_T, SAMPLING, SEEDS) == after
 
     lora_engine.run(look())
 
@@ -239,26 +254,26 @@ def test_forks_are_isolated_and_the_base_survives_them(lora_engine: LiveEngine) 
     async def look() -> None:
         fingerprint = await engine.fingerprint()
         async with engine.fork("base", BASE) as base:
-            before = await base.sample(PROMPT_T, SAMPLING, SEEDS)
-            fixed = await base.score(PROMPT_T, before.rollout_G, 1.0)
+            before = await sampled(base, PROMPT_T, SAMPLING, SEEDS)
+            fixed = await scores(base, before, 1.0)
         specs = lora(seed=1), lora(seed=2, lr=0.05)
         expected = [await alone(spec) for spec in specs]
         async with engine.fork("a", specs[0]) as a, engine.fork("b", specs[1]) as b:
             together: tuple[list[Group], list[Group]] = [], []
             for step in range(3):
                 for policy, groups in zip((a, b), together, strict=True):
-                    groups.append(await policy.sample(PROMPT_T, SAMPLING, [s + 1000 * step for s in SEEDS]))
+                    groups.append(await sampled(policy, PROMPT_T, SAMPLING, [s + 1000 * step for s in SEEDS]))
                 for policy, groups in zip((b, a), together[::-1], strict=True):
-                    await policy.update(batch_of(groups[-1]), OBJECTIVE)
+                    await policy.update([group_of(groups[-1])], OBJECTIVE)
             for policy, groups in zip((a, b), together, strict=True):
-                groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
+                groups.append(await sampled(policy, PROMPT_T, SAMPLING, SEEDS))
             assert await engine.fingerprint() == fingerprint
         assert together[0] == expected[0] and together[1] == expected[1]
         assert heard(expected[0][-1]) != heard(expected[1][-1]) != heard(before)
         assert await engine.fingerprint() == fingerprint
         async with engine.fork("base", BASE) as base:
-            assert await base.sample(PROMPT_T, SAMPLING, SEEDS) == before
-            assert await base.score(PROMPT_T, before.rollout_G, 1.0) == fixed
+            assert await sampled(base, PROMPT_T, SAMPLING, SEEDS) == before
+            assert await scores(base, before, 1.0) == fixed
 
     lora_engine.run(look())
 
@@ -285,11 +300,11 @@ def test_a_checkpoint_goes_on_to_the_bit(lora_engine: LiveEngine, tmp_path: Path
             await adapted(b, 1)
             await b.restore(tmp_path / "state")
             assert b.version == a.version == 2
-            one, other = await a.sample(PROMPT_T, SAMPLING, SEEDS), await b.sample(PROMPT_T, SAMPLING, SEEDS)
+            one, other = await sampled(a, PROMPT_T, SAMPLING, SEEDS), await sampled(b, PROMPT_T, SAMPLING, SEEDS)
             assert one == other
             for policy in (a, b):
-                await policy.update(batch_of(one), OBJECTIVE)
-            assert await a.sample(PROMPT_T, SAMPLING, SEEDS) == await b.sample(PROMPT_T, SAMPLING, SEEDS)
+                await policy.update([group_of(one)], OBJECTIVE)
+            assert await sampled(a, PROMPT_T, SAMPLING, SEEDS) == await sampled(b, PROMPT_T, SAMPLING, SEEDS)
 
     lora_engine.run(look())
 
@@ -303,7 +318,7 @@ def test_a_restored_fork_of_the_same_version_number_is_not_taken_for_the_old_one
             await a.checkpoint(tmp_path / "state")
             await adapted(b, 1)
             await b.restore(tmp_path / "state")
-            assert await b.sample(PROMPT_T, SAMPLING, SEEDS) == await a.sample(PROMPT_T, SAMPLING, SEEDS)
+            assert await sampled(b, PROMPT_T, SAMPLING, SEEDS) == await sampled(a, PROMPT_T, SAMPLING, SEEDS)
 
     lora_engine.run(look())
 
@@ -313,13 +328,13 @@ def test_a_new_fork_of_an_old_name_is_a_new_fork(lora_engine: LiveEngine) -> Non
 
     async def one(seed: int, name: str, group: Group) -> Group:
         async with lora_engine.engine.fork(name, lora(seed=seed)) as policy:
-            await policy.update(batch_of(group), OBJECTIVE)
-            await policy.update(batch_of(group), replace(OBJECTIVE, max_logprob_gap=math.inf))
-            return await policy.sample(PROMPT_T, SAMPLING, SEEDS)
+            await policy.update([group_of(group)], OBJECTIVE)
+            await policy.update([group_of(group)], replace(OBJECTIVE, max_logprob_gap=math.inf))
+            return await sampled(policy, PROMPT_T, SAMPLING, SEEDS)
 
     async def look() -> None:
         async with lora_engine.engine.fork("base", BASE) as base:
-            group = await base.sample(PROMPT_T, SAMPLING, SEEDS)
+            group = await sampled(base, PROMPT_T, SAMPLING, SEEDS)
         found = [await one(seed, name, group) for seed, name in ((5, "same"), (6, "same"), (6, "other"))]
         assert found[0] != found[1] == found[2]
 
@@ -331,7 +346,7 @@ def test_a_saved_policy_is_a_peft_adapter(lora_engine: LiveEngine, tiny_model: P
         async with lora_engine.engine.fork("fork", lora()) as policy:
             group = (await adapted(policy, 2))[-1]
             await policy.save(tmp_path / "adapter")
-            return group, logprobs_of(await policy.score(PROMPT_T, group.rollout_G, 1.0))
+            return group, await scores(policy, group, 1.0)
 
     group, scored = lora_engine.run(look())
     assert {f.name for f in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}

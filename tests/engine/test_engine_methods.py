@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, everything, logprobs_of, settings_for
+from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, everything, sampled, scores, settings_for
 from method_runs import METHODS, TTRL, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from sttrl.cli import say
 from sttrl.engine.base import EngineSettings
 from sttrl.sweep.runs import run_sweep
-from sttrl.types import DeltaSpec, Measure, Objective, Sampling, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Objective, Row, Sampling, TrainGroup
 
 pytestmark = pytest.mark.slow
 
@@ -128,9 +128,9 @@ VECTOR = DeltaSpec(kind="vector", lr=0.5, weight_decay=1e-8, adam_eps=1e-5)
 
 
 async def tuned(policy: Any, prompt_T: tuple[int, ...]) -> None:
-    batch = TrainBatch(group_P=(TrainGroup(prompt_T=prompt_T, rollout_G=()),), temperature=1.0)
+    prompt = TrainGroup(prefix_T=prompt_T[:1], row_G=(Row(token_T=prompt_T[1:], weight_T=(1.0,) * (len(prompt_T) - 1)),))
     for _ in range(5):
-        await policy.update(batch, Objective(loss="prompt_nll"))
+        await policy.update([prompt], Objective(loss="nll"))
 
 
 def test_slot_samples_in_one_batch_as_alone_and_as_transformers(lora_engine: LiveEngine, tiny_model: Path, tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_slot_samples_in_one_batch_as_alone_and_as_transformers(lora_engine: Liv
             await tuned(one, PROMPT_T)
             await tuned(two, OTHER_PROMPT_T)
             asked = [(one, PROMPT_T), (two, OTHER_PROMPT_T), (plain, PROMPT_T), (two, PROMPT_T)]
-            alone = [await policy.sample(prompt_T, sampling, seeds) for policy, prompt_T in asked]
-            together = await asyncio.gather(*(policy.sample(prompt_T, sampling, seeds) for policy, prompt_T in asked))
-            scored = [logprobs_of(await p.score(t, g.rollout_G, 0.9, Measure())) for (p, t), g in zip(asked, alone, strict=True)]
+            alone = [await sampled(policy, prompt_T, sampling, seeds) for policy, prompt_T in asked]
+            together = await asyncio.gather(*(sampled(policy, prompt_T, sampling, seeds) for policy, prompt_T in asked))
+            scored = [await scores(p, g, 0.9) for (p, _), g in zip(asked, alone, strict=True)]
             for found, group in zip(scored, alone, strict=True):
                 heard = [r.logprob_T for r in group.rollout_G]
                 np.testing.assert_allclose(np.concatenate(found), np.concatenate(heard), atol=1e-3)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_engine import PROMPT_T, EngineHouse, LiveEngine, batch_of, group_of, logprobs_of, rollout, settings_for
+from learner_tools import scored
+from live_engine import PROMPT_T, EngineHouse, LiveEngine, group_of, rollout, sampled, scores, settings_for
 from safetensors.torch import load_file
 
-from sttrl.engine.base import JUST_LOGPROBS
-from sttrl.engine.lanes import ask_all
+from sttrl.engine.verl.interface import ForkWorker
 from sttrl.types import DeltaSpec, Group, Objective, Sampling
 
 pytestmark = pytest.mark.slow
@@ -33,42 +33,42 @@ def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
 
 def test_two_ranks_are_one(engine: LiveEngine, lora_learner: Any, tmp_path: Path) -> None:
     async def look() -> tuple[Any, ...]:
-        described = await ask_all(await engine.engine.lane.learner(), "learner", "describe")
+        described = await (await engine.engine.lane.learner()).call(ForkWorker.describe)
         async with engine.engine.fork("fork", SPEC) as policy:
-            groups, stats, scores = [], [], []
+            groups, stats, found = [], [], []
             for _ in range(2):
-                groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
-                scores.append(logprobs_of(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0)))
-                stats.append(await policy.update(batch_of(groups[-1]), OBJECTIVE))
-            scores.append(logprobs_of(await policy.score(PROMPT_T, groups[-1].rollout_G, 1.0)))
-            groups.append(await policy.sample(PROMPT_T, SAMPLING, SEEDS))
+                groups.append(await sampled(policy, PROMPT_T, SAMPLING, SEEDS))
+                found.append(await scores(policy, groups[-1], 1.0))
+                stats.append(await policy.update([group_of(groups[-1])], OBJECTIVE))
+            found.append(await scores(policy, groups[-1], 1.0))
+            groups.append(await sampled(policy, PROMPT_T, SAMPLING, SEEDS))
             await policy.save(tmp_path / "two")
             await policy.checkpoint(tmp_path / "state")
             async with engine.engine.fork("restored", replace(SPEC, seed=1)) as restored:
                 await restored.restore(tmp_path / "state")
-                assert logprobs_of(await restored.score(PROMPT_T, groups[-2].rollout_G, 1.0)) == scores[-1]
+                assert await scores(restored, groups[-2], 1.0) == found[-1]
         prints = await engine.engine.fingerprint()
-        return described, groups, stats, scores, prints
+        return described, groups, stats, found, prints
 
-    described, groups, stats, scores, prints = engine.run(look())
+    described, groups, stats, found, prints = engine.run(look())
     assert [d["world_size"] for d in described] == [2, 2] and len({d["pid"] for d in described}) == 2
     assert all(d["packs"] for d in described) and len(set(prints)) == 2
 
     lora_learner.open_fork("one", SPEC)
     try:
-        for group, two, scored in zip(groups, stats, scores, strict=False):
-            for row, expected in zip(scored, lora_learner.score("one", group_of(group), 1.0, JUST_LOGPROBS)["logprob"], strict=True):
+        for group, two, rows in zip(groups, stats, found, strict=False):
+            for row, expected in zip(rows, scored(lora_learner, "one", group_of(group)), strict=True):
                 assert list(row) == pytest.approx(expected, abs=1e-3)
-            one = lora_learner.update("one", batch_of(group), OBJECTIVE)
+            one = lora_learner.update("one", [group_of(group)], OBJECTIVE)
             for field in ("loss", "grad_norm", "lr", "kl_to_base", "logprob_correlation"):
                 assert getattr(two, field) == pytest.approx(getattr(one, field), rel=1e-3, abs=1e-5), field
             assert two.tokens == one.tokens == group.n_tokens
             assert two.logprob_gap_max < 1e-3
         lora_learner.export("one", str(tmp_path / "one"), "float32")
-        last = lora_learner.score("one", group_of(groups[1]), 1.0, JUST_LOGPROBS)["logprob"]
+        last = scored(lora_learner, "one", group_of(groups[1]))
     finally:
         lora_learner.close_fork("one")
-    assert np.concatenate(scores[-1]) == pytest.approx(np.concatenate(last), abs=1e-3)
+    assert np.concatenate(found[-1]) == pytest.approx(np.concatenate(last), abs=1e-3)
     saved = {n: load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two")}
     assert saved["one"].keys() == saved["two"].keys()
     for name, tensor in saved["one"].items():
@@ -102,11 +102,11 @@ def test_two_ranks_are_one_where_responses_do_not_divide_evenly(
 
     async def look() -> list[Any]:
         async with engine.engine.fork("fork", SPEC) as policy:
-            return [await policy.update(batch_of(group), objective) for _ in range(2)]
+            return [await policy.update([group_of(group)], objective) for _ in range(2)]
 
     lora_learner.open_fork("one", SPEC)
     try:
-        ones = [lora_learner.update("one", batch_of(group), objective) for _ in range(2)]
+        ones = [lora_learner.update("one", [group_of(group)], objective) for _ in range(2)]
     finally:
         lora_learner.close_fork("one")
     for two, one in zip(engine.run(look()), ones, strict=True):

@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from sttrl.types import Rollout, TrainGroup
+from sttrl.types import Row, TrainGroup
 
 
 @pytest.fixture(params=["lora", "full"])
@@ -92,7 +92,7 @@ def test_an_adapted_fork_is_what_peft_makes_of_its_export(lora_learner: Any, tin
     data = batch()
     with forked(lora_learner) as name:
         for _ in range(3):
-            lora_learner.update(name, data.batch, OPEN)
+            lora_learner.update(name, [data.group], OPEN)
         lora_learner.export(name, str(tmp_path), "float32")
         scored = score(lora_learner, name, data)
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), tmp_path)
@@ -104,7 +104,7 @@ def test_an_adapted_fork_is_what_peft_makes_of_its_export(lora_learner: Any, tin
 def test_packed_gradients_are_those_of_plain_autograd(lora_learner: Any, tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     data = batch()
     with forked(lora_learner) as name:
-        lora_learner.update(name, batch(seed=5).batch, OPEN)
+        lora_learner.update(name, [batch(seed=5).group], OPEN)
         found = gradients(lora_learner, name, data, monkeypatch)
         lora_learner.export(name, str(tmp_path), "float32")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -128,7 +128,7 @@ def test_full_gradients_are_those_of_plain_autograd(full_learner: Any, network: 
 def test_packed_gradients_are_the_spelled_out_ones(learner: Any, monkeypatch: Any) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, batch(seed=5).batch, OPEN)
+        learner.update(name, [batch(seed=5).group], OPEN)
         packed = gradients(learner, name, data, monkeypatch)
         monkeypatch.setattr(learner.engine, "packs", False)
         check_close(packed, gradients(learner, name, data, monkeypatch), 1e-3)
@@ -138,9 +138,9 @@ def test_accumulated_micro_batches_are_one_batch(learner: Any, monkeypatch: Any)
     data = batch(n=16)
     with forked(learner, lr=0.0) as name:
         with micro_batches_of(learner, 4096):
-            one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
+            one, one_stats = gradients(learner, name, data, monkeypatch), learner.update(name, [data.group], OPEN)
         with micro_batches_of(learner, 28):
-            many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, data.batch, OPEN)
+            many, many_stats = gradients(learner, name, data, monkeypatch), learner.update(name, [data.group], OPEN)
         assert one_stats.micro_batches == 1 and many_stats.micro_batches >= 3
         check_close(many, one, 1e-4)
         for field in ("loss", "grad_norm", "logprob_gap_mean", "logprob_gap_max", "logprob_correlation"):
@@ -163,16 +163,15 @@ def test_responses_that_begin_alike_share_a_pass_where_what_they_do_not_share_fi
     data = batch(n=24)
     alike = replace(data, rollout_G=tuple(data.rollout_G[i % 6] for i in range(24)))
     with forked(learner, lr=0.0) as name, micro_batches_of(learner, 30):
-        assert learner.update(name, alike.batch, OPEN).micro_batches == 1
+        assert learner.update(name, [alike.group], OPEN).micro_batches == 1
         found = gradients(learner, name, alike, monkeypatch)
-        assert learner.update(name, data.batch, OPEN).micro_batches > 1
+        assert learner.update(name, [data.group], OPEN).micro_batches > 1
         monkeypatch.setattr(learner.engine, "packs", False)
         check_close(found, gradients(learner, name, alike, monkeypatch), 1e-3)
 
 
 def group_of(prompt: int, length: int) -> TrainGroup:
-    one = Rollout(seed=0, version=0, token_T=(1,) * length, logprob_T=(0.0,) * length, finish="stop", text="")
-    return TrainGroup(prompt_T=(1,) * prompt, rollout_G=(one,))
+    return TrainGroup(prefix_T=(1,) * prompt, row_G=(Row(token_T=(1,) * length, weight_T=(1.0,) * length),))
 
 
 def test_order_and_neighbours_change_nothing(learner: Any, monkeypatch: Any) -> None:
@@ -195,7 +194,7 @@ def test_stats_compare_the_learner_with_the_sampler(learner: Any) -> None:
     heard = [tuple(float(np.float32(x + d)) for x, d in zip(row, noise.normal(0, 0.05, len(row)), strict=True)) for row in exact]
     data = replace(data, rollout_G=tuple(replace(r, logprob_T=row) for r, row in zip(data.rollout_G, heard, strict=True)))
     with forked(learner) as name:
-        stats = learner.update(name, data.batch, OPEN)
+        stats = learner.update(name, [data.group], OPEN)
     x, y = (np.concatenate([np.asarray(row) for row in rows]) for rows in (exact, heard))
     assert stats.logprob_gap_mean == pytest.approx(np.abs(x - y).mean(), rel=1e-3)
     assert stats.logprob_gap_max == pytest.approx(np.abs(x - y).max(), rel=1e-3)
@@ -206,7 +205,7 @@ def test_learning_rate_zero_goes_nowhere_in_fifty_updates(learner: Any) -> None:
     data = batch(n=6)
     before = score(learner, None, data)
     with forked(learner, lr=0.0) as name:
-        stats = [learner.update(name, data.batch, OPEN) for _ in range(50)]
+        stats = [learner.update(name, [data.group], OPEN) for _ in range(50)]
         assert score(learner, name, data) == before
     assert all(s.kl_to_base == 0.0 and s.lr == 0.0 and s.grad_norm > 0 for s in stats)
 
@@ -217,7 +216,7 @@ def test_an_update_makes_good_responses_likelier_and_bad_ones_less(learner: Any)
     before = [sum(row) for row in score(learner, None, data)]
     with forked(learner, lr=0.003) as name:
         for _ in range(3):
-            stats = learner.update(name, data.batch, OPEN)
+            stats = learner.update(name, [data.group], OPEN)
         after = [sum(row) for row in score(learner, name, data)]
     change_G = np.array(after) - np.array(before)
     assert change_G[::2].sum() > 0.05 and change_G[1::2].sum() < -0.05
@@ -228,16 +227,16 @@ def test_an_update_makes_good_responses_likelier_and_bad_ones_less(learner: Any)
 def test_kl_to_base_is_the_k3_of_the_scores(learner: Any) -> None:
     data = batch()
     with forked(learner, lr=0.0003) as name:
-        learner.update(name, batch(seed=5).batch, OPEN)
+        learner.update(name, [batch(seed=5).group], OPEN)
         here, base = (np.concatenate(score(learner, at, data)) for at in (name, None))
-        stats = learner.update(name, data.batch, OPEN)
+        stats = learner.update(name, [data.group], OPEN)
     assert stats.kl_to_base == pytest.approx(float((np.exp(base - here) - (base - here) - 1).mean()), rel=1e-3)
 
 
 def test_the_schedule_is_the_forks_own(lora_learner: Any) -> None:
     data = batch(n=4)
     with forked(lora_learner, "a", lr=0.1, total_steps=4, schedule="cosine") as a, forked(lora_learner, "b", lr=0.5) as b:
-        rates = [lora_learner.update(name, data.batch, OPEN).lr for name in (a, b, a, b, a, a)]
+        rates = [lora_learner.update(name, [data.group], OPEN).lr for name in (a, b, a, b, a, a)]
     assert rates == pytest.approx(
         [0.1, 0.5, 0.1 * 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.05, 0.1 * 0.5 * (1 + math.cos(0.75 * math.pi))]
     )
@@ -247,12 +246,12 @@ def test_a_saved_fork_goes_on_to_the_bit(learner: Any, tmp_path: Path) -> None:
     data = batch()
     with forked(learner, "a", schedule="cosine", total_steps=9) as a, forked(learner, "b", schedule="cosine", total_steps=9) as b:
         for _ in range(3):
-            learner.update(a, data.batch, OPEN)
+            learner.update(a, [data.group], OPEN)
         learner.save_fork(a, str(tmp_path))
-        learner.update(b, batch(seed=8).batch, OPEN)
+        learner.update(b, [batch(seed=8).group], OPEN)
         learner.restore_fork(b, str(tmp_path))
         assert score(learner, b, data) == score(learner, a, data) != score(learner, None, data)
-        stats = [replace(learner.update(name, data.batch, OPEN), seconds=0.0) for name in (a, b)]
+        stats = [replace(learner.update(name, [data.group], OPEN), seconds=0.0) for name in (a, b)]
         assert stats[0] == stats[1]
         assert same(state(learner, a), state(learner, b))
         assert score(learner, b, data) == score(learner, a, data)
@@ -263,10 +262,10 @@ def test_the_base_is_the_same_to_the_bit_after_forks(learner: Any) -> None:
     before, scores = learner.fingerprint(), score(learner, None, data)
     with forked(learner, "a", lr=0.1) as a, forked(learner, "b", seed=2) as b:
         for name in (a, b, a):
-            learner.update(name, data.batch, OPEN)
+            learner.update(name, [data.group], OPEN)
         assert learner.fingerprint() == before and score(learner, None, data) == scores
         assert score(learner, a, data) != score(learner, b, data) != scores
-        learner.update(a, data.batch, OPEN)
+        learner.update(a, [data.group], OPEN)
     assert learner.fingerprint() == before
     assert score(learner, None, data) == scores
 

@@ -53,11 +53,11 @@ def bad_batch(what: str, learner: Any, name: str, data: Flat) -> Flat:
 def test_a_bad_batch_is_never_applied(learner: Any, what: str) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
         before = state(learner, name)
         gate = 0.5 if what == "gap" or "sampler" in what else math.inf
         with pytest.raises(DivergedError, match="not applied"):
-            learner.update(name, bad_batch(what, learner, name, data).batch, replace(OPEN, max_logprob_gap=gate))
+            learner.update(name, [bad_batch(what, learner, name, data).group], replace(OPEN, max_logprob_gap=gate))
         assert same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -66,24 +66,24 @@ def test_a_bad_batch_is_never_applied(learner: Any, what: str) -> None:
 def test_a_gradient_that_is_not_finite_is_never_applied(learner: Any, value: float) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             spoil_gradient(learner, patch, value)
             with pytest.raises(DivergedError, match="norm"):
-                learner.update(name, data.batch, OPEN)
+                learner.update(name, [data.group], OPEN)
         assert same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
 
 def check_goes_on(learner: Any, name: str, data: Flat, before: Tensors) -> None:
     """The next good update is the one that would have come without the bad one."""
-    learner.update(name, data.batch, OPEN)
+    learner.update(name, [data.group], OPEN)
     after = state(learner, name)
     assert not same(after, before) and all(bool(t.isfinite().all()) for t in after.values())
     with forked(learner, "twin") as twin:
-        learner.update(twin, data.batch, OPEN)
-        learner.update(twin, data.batch, OPEN)
+        learner.update(twin, [data.group], OPEN)
+        learner.update(twin, [data.group], OPEN)
         assert same(state(learner, twin), after)
 
 
@@ -92,7 +92,7 @@ def test_a_gap_within_the_gate_is_applied(lora_learner: Any) -> None:
     exact = score(lora_learner, None, data)
     near = tuple(replace(r, logprob_T=tuple(x + 0.4 for x in row)) for r, row in zip(data.rollout_G, exact, strict=True))
     with forked(lora_learner) as name:
-        stats = lora_learner.update(name, replace(data, rollout_G=near).batch, replace(OPEN, max_logprob_gap=0.5))
+        stats = lora_learner.update(name, [replace(data, rollout_G=near).group], replace(OPEN, max_logprob_gap=0.5))
     assert stats.logprob_gap_mean == pytest.approx(0.4, rel=1e-3)
 
 
@@ -122,12 +122,12 @@ def short_of_memory(learner: Any, patch: pytest.MonkeyPatch, times: int, error: 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(learner: Any, times: int, error: Callable[[], Exception]) -> None:
     data = batch(n=16)
     with forked(learner, "a") as a, forked(learner, "b") as b:
-        learner.update(a, data.batch, OPEN)
-        learner.update(b, data.batch, OPEN)
-        whole_stats = learner.update(a, data.batch, OPEN)
+        learner.update(a, [data.group], OPEN)
+        learner.update(b, [data.group], OPEN)
+        whole_stats = learner.update(a, [data.group], OPEN)
         with pytest.MonkeyPatch.context() as patch:
             budgets = short_of_memory(learner, patch, times, error)
-            stats = learner.update(b, data.batch, OPEN)
+            stats = learner.update(b, [data.group], OPEN)
         assert len(budgets) == times + 1
         assert all(after == max(10, before // 2) for before, after in zip(budgets, budgets[1:], strict=False))
         assert stats.micro_batches > whole_stats.micro_batches and stats.tokens == whole_stats.tokens
@@ -140,12 +140,12 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_update(learner: Any,
 def test_out_of_memory_three_times_is_an_error_and_applies_nothing(learner: Any) -> None:
     data = batch()
     with forked(learner) as name:
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             budgets = short_of_memory(learner, patch, 99, lambda: torch.OutOfMemoryError("CUDA out of memory"))
             with pytest.raises(OutOfMemoryError):
-                learner.update(name, data.batch, OPEN)
+                learner.update(name, [data.group], OPEN)
         assert len(budgets) == 3 and same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -159,12 +159,12 @@ def test_an_error_in_a_later_step_takes_the_earlier_ones_back(learner: Any, obje
     """Else a policy that lasts (--continuous, ttrl) has learned what the sampler never sees."""
     data = batch(n=16)
     with forked(learner) as name:
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             calls = fail_from(learner, patch, 2, error)
             with pytest.raises((OutOfMemoryError, ValueError)):
-                learner.update(name, data.batch, objective)
+                learner.update(name, [data.group], objective)
         assert len(calls) >= 2 and same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -199,12 +199,12 @@ def step_half(learner: Any, patch: pytest.MonkeyPatch) -> None:
 def test_out_of_memory_in_the_optimisers_own_step_is_taken_back(request: pytest.FixtureRequest, kind: str, changes: dict[str, int]) -> None:
     learner, data = request.getfixturevalue(f"{kind}_learner"), batch()
     with forked(learner) as name:
-        learner.update(name, data.batch, OPEN)
+        learner.update(name, [data.group], OPEN)
         before = state(learner, name)
         with pytest.MonkeyPatch.context() as patch:
             step_half(learner, patch)
             with pytest.raises(OutOfMemoryError, match="optimiser"):
-                learner.update(name, data.batch, replace(OPEN, **changes))
+                learner.update(name, [data.group], replace(OPEN, **changes))
         assert same(state(learner, name), before)
         check_goes_on(learner, name, data, before)
 
@@ -214,7 +214,7 @@ def test_half_a_step_that_cannot_be_taken_back_ends_the_run(full_learner: Any) -
     with forked(full_learner) as name, pytest.MonkeyPatch.context() as patch:
         step_half(full_learner, patch)
         with pytest.raises(EngineError, match="cannot be put back") as caught:
-            full_learner.update(name, batch().batch, OPEN)
+            full_learner.update(name, [batch().group], OPEN)
     assert not isinstance(caught.value, OutOfMemoryError)
 
 
@@ -222,7 +222,7 @@ def test_another_runtime_error_is_not_taken_for_memory(lora_learner: Any) -> Non
     with forked(lora_learner) as name, pytest.MonkeyPatch.context() as patch:
         budgets = short_of_memory(lora_learner, patch, 99, lambda: RuntimeError("a shape is wrong"))
         with pytest.raises(RuntimeError, match="shape"):
-            lora_learner.update(name, batch().batch, OPEN)
+            lora_learner.update(name, [batch().group], OPEN)
     assert len(budgets) == 1
 
 

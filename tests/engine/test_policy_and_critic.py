@@ -14,13 +14,15 @@ from learner_tools import OPEN, batch, same, spec, state
 from live_engine import settings_for
 
 from sttrl.engine.lanes import Fork, Lane
-from sttrl.engine.verl.worker_group import Workers
+from sttrl.engine.verl.worker_group import Role, Workers
 from sttrl.errors import DivergedError, OutOfMemoryError
-from sttrl.types import TrainBatch
+from sttrl.types import TrainGroup
+
+ROLES: tuple[Role, Role] = ("learner", "critic")
 
 
 class InProcess:
-    """A worker group of one rank without a process of its own."""
+    """verl's worker group of one rank, without a process of its own."""
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
@@ -47,11 +49,10 @@ def workers(request: pytest.FixtureRequest, local_learner: Callable[..., Any]) -
         worker.close_fork("fork")
 
 
-def ppo_batch() -> TrainBatch:
+def ppo_group() -> TrainGroup:
     """Responses with advantages, values and returns."""
     group = batch().group
-    values = tuple((0.0,) * len(r.token_T) for r in group.rollout_G)
-    return TrainBatch(group_P=(replace(group, value_GT=values, return_GT=group.advantage_GT),), temperature=0.8)
+    return replace(group, row_G=tuple(replace(r, value_T=(0.0,) * len(r.token_T), return_T=r.advantage_T) for r in group.row_G))
 
 
 def on_a_lane(model: Path, workers: tuple[Any, Any], work: Callable[[Fork], Awaitable[None]]) -> None:
@@ -60,10 +61,12 @@ def on_a_lane(model: Path, workers: tuple[Any, Any], work: Callable[[Fork], Awai
     async def run() -> None:
         lane = Lane(settings_for(model, critic=True), tokenizer=None)
 
-        async def ready(worker: Any) -> Workers:
-            return InProcess(worker)
+        async def ready(role: Role, worker: Any) -> Workers[Any]:
+            return Workers(role, InProcess(worker))
 
-        lane.learner_ready, lane.critic_ready = (asyncio.create_task(ready(worker)) for worker in workers)
+        lane.learner_ready, lane.critic_ready = (
+            asyncio.create_task(ready(role, worker)) for role, worker in zip(ROLES, workers, strict=True)
+        )
         try:
             await work(Fork(lane, "fork", spec()))
         finally:
@@ -100,7 +103,7 @@ def test_where_one_is_refused_neither_has_stepped(
     workers: tuple[Any, Any], refuses: int, error: Exception, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Nor is there anything of the step in what a resumed run reads."""
-    objective, data = replace(OPEN, ppo_epochs=2), ppo_batch()
+    objective, data = replace(OPEN, ppo_epochs=2), [ppo_group()]
 
     async def work(fork: Fork) -> None:
         await fork.update(data, objective)

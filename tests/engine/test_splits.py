@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from learner_tools import micro_batches_of
+from learner_tools import micro_batches_of, scored
 from live_engine import OTHER_PROMPT_T
-from test_updates import OPEN, TEMPERATURE, batch_of, check_close, forked, gradients, group
+from test_updates import OPEN, TEMPERATURE, check_close, forked, gradients, group
 
 from sttrl.config import ReinforcementSettings
 from sttrl.objectives.registry import policy_loss_names
-from sttrl.types import Measure
 
 AGGREGATIONS = get_args(get_type_hints(ReinforcementSettings)["loss_aggregation"])
 SMALL = 8
@@ -27,10 +26,10 @@ SPLIT_ALIKE = [name for name in policy_loss_names() if name not in CHOOSE_IN_A_P
 def test_accumulated_is_the_whole_batch(lora_learner: Any, policy_loss: str, aggregation: str) -> None:
     objective = replace(OPEN, policy_loss=policy_loss, loss_aggregation=aggregation, horizon=7)
     with forked(lora_learner) as name:
-        whole = gradients(lora_learner, name, batch_of(group()), objective)
+        whole = gradients(lora_learner, name, [group()], objective)
         with micro_batches_of(lora_learner, SMALL):
-            check_close(gradients(lora_learner, name, batch_of(group()), objective), whole)
-            assert lora_learner.update(name, batch_of(group()), objective).micro_batches > 2
+            check_close(gradients(lora_learner, name, [group()], objective), whole)
+            assert lora_learner.update(name, [group()], objective).micro_batches > 2
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -39,9 +38,9 @@ def test_what_is_said_of_an_update_is_the_same_however_it_is_split(lora_learner:
     found = []
     for tokens in (4096, SMALL):
         with forked(lora_learner, lr=0.02) as name:
-            lora_learner.update(name, batch_of(group()), objective)
+            lora_learner.update(name, [group()], objective)
             with micro_batches_of(lora_learner, tokens):
-                found.append(lora_learner.update(name, batch_of(group()), objective))
+                found.append(lora_learner.update(name, [group()], objective))
     whole, split = found
     assert split.micro_batches > whole.micro_batches and 0 < whole.clip_fraction < 1 and whole.kl_to_base > 0
     for field in ("loss", "grad_norm", "kl_to_base", "clip_fraction"):
@@ -53,32 +52,33 @@ def test_the_kl_divergence_is_nats_a_token_however_the_loss_is_aggregated(lora_l
     found = []
     for aggregation in AGGREGATIONS:
         with forked(lora_learner, lr=0.02) as name:
-            lora_learner.update(name, batch_of(group()), OPEN)
+            lora_learner.update(name, [group()], OPEN)
             objective = replace(OPEN, kl_coef=1e-6, loss_aggregation=aggregation, horizon=7)
-            found.append(lora_learner.update(name, batch_of(group()), objective).kl_to_base)
+            found.append(lora_learner.update(name, [group()], objective).kl_to_base)
     assert found == [found[0]] * len(AGGREGATIONS) and found[0] > 0
 
 
 def test_in_the_first_update_the_kl_term_holds_the_later_steps_back(lora_learner: Any) -> None:
     """The reference of a fork's first update is the fork as it was: the old log-probs."""
     data = group()
-    base_G = lora_learner.score(None, data, TEMPERATURE, Measure())["logprob"]
-    given = replace(data, base_logprob_GT=tuple(tuple(row) for row in base_G))
+    base_G = scored(lora_learner, None, data, TEMPERATURE)
+    row_G = tuple(replace(row, base_logprob_T=tuple(base_T)) for row, base_T in zip(data.row_G, base_G, strict=True))
+    given = replace(data, row_G=row_G)
     for changes in ({"ppo_epochs": 3}, {"mini_batches": 2}, {"ppo_epochs": 2, "policy_loss": "bypass_mode"}):
         scores = {}
         for name, kl_coef, trained in (("free", 0.0, data), ("held", 100.0, data), ("given", 100.0, given)):
             with forked(lora_learner, lr=0.02):
-                lora_learner.update("fork", batch_of(trained), replace(OPEN, kl_coef=kl_coef, **changes))
-                scores[name] = lora_learner.score("fork", data, TEMPERATURE, Measure())["logprob"]
+                lora_learner.update("fork", [trained], replace(OPEN, kl_coef=kl_coef, **changes))
+                scores[name] = scored(lora_learner, "fork", data, TEMPERATURE)
         assert scores["held"] != scores["free"], changes
         for held, expected in zip(scores["held"], scores["given"], strict=True):
             assert held == pytest.approx(expected, abs=1e-3), changes
 
 
 def test_more_mini_batches_than_responses_are_as_many_as_responses(lora_learner: Any) -> None:
-    data = batch_of(group(n=3))
+    data = [group(n=3)]
     with forked(lora_learner) as name:
         assert lora_learner.update(name, data, replace(OPEN, mini_batches=32)).optimizer_steps == 3
     with forked(lora_learner) as name:
-        several = batch_of(group(n=3), group(OTHER_PROMPT_T, n=5))
+        several = [group(n=3), group(OTHER_PROMPT_T, n=5)]
         assert lora_learner.update(name, several, replace(OPEN, mini_batches=32, ppo_epochs=2)).optimizer_steps == 4

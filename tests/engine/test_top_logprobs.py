@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine
+from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, sampled
 from tiny_model import VOCABULARY
 from transformers import AutoModelForCausalLM
 
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.slow
 SEEDS = tuple(range(8))
 
 
-def sampled(live: LiveEngine, prompt_T: Sequence[int], sampling_G: Sequence[Sampling]) -> Group:
+def of_base(live: LiveEngine, prompt_T: Sequence[int], sampling_G: Sequence[Sampling]) -> Group:
     """One response for each way of sampling, from the base."""
 
     async def ask() -> Group:
         async with live.engine.fork("base", DeltaSpec(kind="none")) as base:
-            return await base.sample(prompt_T, sampling_G, SEEDS[: len(sampling_G)])
+            return await sampled(base, prompt_T, sampling_G, SEEDS[: len(sampling_G)])
 
     return live.run(ask())
 
@@ -48,7 +48,7 @@ def ways(top: int) -> list[Sampling]:
 @pytest.mark.parametrize("prompt_T", [PROMPT_T, OTHER_PROMPT_T], ids=["long", "short"])
 def test_they_are_transformers_own_at_every_temperature(lora_engine: LiveEngine, tiny_model: Path, prompt_T: Any, top: int) -> None:
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    for sampling, rollout in zip(ways(top), sampled(lora_engine, prompt_T, ways(top)).rollout_G, strict=True):
+    for sampling, rollout in zip(ways(top), of_base(lora_engine, prompt_T, ways(top)).rollout_G, strict=True):
         expected_T = likeliest(network, prompt_T, rollout, sampling.temperature or 1.0, top)
         assert len(rollout.top_T) == len(rollout.token_T) == len(expected_T)
         for found, expected in zip(rollout.top_T, expected_T, strict=True):
@@ -58,8 +58,8 @@ def test_they_are_transformers_own_at_every_temperature(lora_engine: LiveEngine,
 
 
 def test_asking_for_them_changes_no_token_and_no_other_response(lora_engine: LiveEngine) -> None:
-    plain, asked = sampled(lora_engine, PROMPT_T, ways(0)), sampled(lora_engine, PROMPT_T, ways(6))
-    mixed = sampled(lora_engine, PROMPT_T, [*ways(6)[:2], *ways(0)[2:]])
+    plain, asked = of_base(lora_engine, PROMPT_T, ways(0)), of_base(lora_engine, PROMPT_T, ways(6))
+    mixed = of_base(lora_engine, PROMPT_T, [*ways(6)[:2], *ways(0)[2:]])
     assert all(not r.top_T for r in plain.rollout_G) and [bool(r.top_T) for r in mixed.rollout_G] == [True, True, False, False]
     for other in (asked, mixed):
         for before, after in zip(plain.rollout_G, other.rollout_G, strict=True):

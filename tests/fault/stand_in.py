@@ -33,14 +33,14 @@ from sttrl.types import (
     Ballots,
     DeltaSpec,
     FinishReason,
-    Group,
     Measure,
     Objective,
     Problem,
+    Request,
     Rollout,
-    Sampling,
+    Row,
     TokenStats,
-    TrainBatch,
+    TrainGroup,
     UpdateStats,
 )  # fmt: skip
 
@@ -100,56 +100,48 @@ class StandInPolicy:
         total = math.fsum(math.exp(x - top) for x in logit)
         return [math.exp(x - top) / total for x in logit]
 
-    async def sample(self, prompt_T: Sequence[int], sampling: Sampling | Sequence[Sampling], seeds_G: Sequence[int]) -> Group:
-        """One response per seed."""
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """One response to each request."""
         await asyncio.sleep(0)
         self.engine.faults.at("sample")
-        sampling_G = [sampling] * len(seeds_G) if isinstance(sampling, Sampling) else sampling
-        return Group(
-            prompt_T=tuple(prompt_T),
-            rollout_G=tuple(self._rollout(tuple(prompt_T), s, seed) for s, seed in zip(sampling_G, seeds_G, strict=True)),
-        )
+        return tuple(self._rollout(request) for request in requests)
 
     async def score(
-        self,
-        prompt_T: Sequence[int],
-        rollout_G: Sequence[Rollout],
-        temperature: float,
-        measure: Measure = JUST_LOGPROBS,
-        at: Literal["policy", "base"] = "policy",
-    ) -> tuple[TokenStats, ...]:
+        self, groups: Sequence[TrainGroup], measure: Measure = JUST_LOGPROBS, at: Literal["policy", "base"] = "policy"
+    ) -> tuple[tuple[TokenStats, ...], ...]:
         """Every statistic is the log-probability of the answer, spread over the tokens, or its opposite."""
         self.engine.faults.at("score")
-        p = self.probabilities(prompt_T, temperature, base=at == "base")
-        mean_G = [math.log(p[r.token_T[0]]) / len(r.token_T) for r in rollout_G]
         signs = {"logprob": 1.0, "entropy": -1.0, "top_confidence": -1.0, "self_certainty": -1.0, "sum_pi_squared": -0.1}
-        return tuple(
-            TokenStats(**{f"{stat}_T": (signs.get(stat, 1.0) * mean,) * len(r.token_T) for stat in measure.want})
-            for mean, r in zip(mean_G, rollout_G, strict=True)
-        )
 
-    async def values(self, prompt_T: Sequence[int], rollout_G: Sequence[Rollout]) -> tuple[tuple[float, ...], ...]:
+        def stats(group: TrainGroup, row: Row) -> TokenStats:
+            p = self.probabilities(group.prefix_T, measure.temperature, base=at == "base")
+            mean, count = math.log(p[row.token_T[0]]) / len(row.token_T), len(row.token_T)
+            return TokenStats(**{f"{stat}_T": (signs.get(stat, 1.0) * mean,) * count for stat in measure.want})
+
+        return tuple(tuple(stats(group, row) for row in group.row_G) for group in groups)
+
+    async def values(self, groups: Sequence[TrainGroup]) -> tuple[tuple[tuple[float, ...], ...], ...]:
         """A critic that expects a half."""
-        return tuple((0.5,) * len(r.token_T) for r in rollout_G)
+        return tuple(tuple((0.5,) * len(row.token_T) for row in group.row_G) for group in groups)
 
-    async def update(self, batch: TrainBatch, objective: Objective) -> UpdateStats:
-        """Add the advantages to the logits of the answers that earned them; without advantages, every response is good."""
+    async def update(self, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        """Add the advantages to the logits of the answers that earned them; without advantages, every row is good."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
         await asyncio.sleep(0)
         self.engine.faults.at("update")
         loss = 0.0
-        for group in batch.group_P:
-            for i, rollout in enumerate(group.rollout_G):
-                advantage = group.advantage_GT[i][0] if group.advantage_GT else 1.0
-                self.delta_C[rollout.token_T[0] % CHOICES] += 0.5 * advantage / len(group.rollout_G)
+        for group in groups:
+            for row in group.row_G:
+                advantage = row.advantage_T[0] if row.advantage_T else 1.0
+                self.delta_C[row.token_T[0] % CHOICES] += 0.5 * advantage / len(group.row_G)
                 loss -= advantage
         self.version += 1
-        prompt_T = batch.group_P[0].prompt_T
+        prompt_T = groups[0].prefix_T
         p, q = self.probabilities(prompt_T), self.probabilities(prompt_T, base=True)
         kl = math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
         return UpdateStats(
             loss=loss, grad_norm=1.0, lr=self.spec.lr, kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
-            logprob_correlation=1.0, tokens=batch.n_tokens, micro_batches=1, seconds=0.0,
+            logprob_correlation=1.0, tokens=sum(group.n_tokens for group in groups), micro_batches=1, seconds=0.0,
         )  # fmt: skip
 
     async def save(self, folder: Path) -> None:
@@ -170,7 +162,8 @@ class StandInPolicy:
         self.delta_C = json.loads((folder / "delta.json").read_text())
         self.version = int((folder / "version").read_text())
 
-    def _rollout(self, prompt_T: tuple[int, ...], sampling: Sampling, seed: int) -> Rollout:
+    def _rollout(self, request: Request) -> Rollout:
+        prompt_T, sampling, seed = request.prompt_T, request.sampling, request.seed
         p = self.probabilities(prompt_T, sampling.temperature or 1.0)
         answer = p.index(max(p)) if sampling.temperature == 0 else drawn(p, share("draw", seed))
         text, finish = self.engine.texts(prompt_T, seed, answer)

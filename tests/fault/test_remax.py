@@ -15,7 +15,7 @@ from sttrl.ledger.seeds import seed_source
 from sttrl.methods import Tools
 from sttrl.objectives.rewards import REWARDS
 from sttrl.questions.answers import Judge
-from sttrl.types import DeltaSpec, Group, HeldVote, Measure, Problem
+from sttrl.types import DeltaSpec, Group, HeldVote, Measure, Problem, Row, TrainGroup
 
 PROBLEM = Problem(id="q", index=0, kind="math", prompt_T=(1, 2, 3))
 ANSWERS = ("7", r"\frac{1}{2}", "0.5", "3", "0")
@@ -73,7 +73,8 @@ def test_a_greedy_response_is_measured_at_the_samples_temperature(judge: Judge, 
     """The sampler scores it at temperature 1."""
     vote, policy = a_vote(judge, "7", reward=reward, adv_estimator="remax")
     assert vote.greedy is not None
-    measure = Measure(want=frozenset({stat}))
-    (at_half,), (at_one,) = (asyncio.run(policy.score(PROBLEM.prompt_T, (vote.greedy,), t, measure)) for t in (0.5, 1.0))
+    alone = TrainGroup(prefix_T=PROBLEM.prompt_T, row_G=(Row.of(vote.greedy),))
+    measures = [Measure(want=frozenset({stat}), temperature=t) for t in (0.5, 1.0)]
+    ((at_half,),), ((at_one,),) = (asyncio.run(policy.score([alone], measure)) for measure in measures)
     expected, other = (fmean(getattr(stats, f"{stat}_T")) * (-1 if stat == "entropy" else 1) for stats in (at_half, at_one))
     assert vote.baseline == pytest.approx(expected) and abs(expected - other) > 1e-3

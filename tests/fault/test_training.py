@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sttrl.errors import DivergedError, EngineError, JournalError, OutOfMemoryEr
 from sttrl.ledger.journal import Journal, read_finished, read_journal, read_lines
 from sttrl.questions.answers import Judge
 from sttrl.questions.records import poll_from_json
-from sttrl.types import Objective, TrainBatch, UpdateStats
+from sttrl.types import Objective, TrainGroup, UpdateStats
 
 SMALL = {"adaptation_method": "ttrl", "steps": None, "epochs": 3, "train_batch_size": 2, "eval_every": 2, "checkpoint_every": 1}
 EVALUATIONS = 4
@@ -28,10 +29,10 @@ class Killed(BaseException):
 def diverging(monkeypatch: pytest.MonkeyPatch) -> None:
     update = StandInPolicy.update
 
-    async def diverge(policy: StandInPolicy, batch: TrainBatch, objective: Objective) -> UpdateStats:
+    async def diverge(policy: StandInPolicy, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         if policy.version == 2:
             raise DivergedError("The loss is nan; the update was not applied.", "Lower --lr.")
-        return await update(policy, batch, objective)
+        return await update(policy, groups, objective)
 
     monkeypatch.setattr(StandInPolicy, "update", diverge)
 

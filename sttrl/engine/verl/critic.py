@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,7 @@ from sttrl.engine.verl.slots import Slot
 from sttrl.engine.verl.training_engine import PromptOnceCritic
 from sttrl.engine.verl.worker import SlottedWorker
 from sttrl.objectives.losses import value_loss
-from sttrl.types import Objective, TrainBatch, TrainGroup
+from sttrl.types import Objective, TrainGroup
 
 VALUE_CLIP = 0.5
 """verl's ``cliprange_value``."""
@@ -32,19 +33,18 @@ class Critic(SlottedWorker):
         super().__init__(settings)
         self.before: Slot | None = None
 
-    def values(self, name: str, group: TrainGroup) -> list[list[float]]:
-        """Values before each response token of this rank's share."""
+    def values(self, name: str, groups: Sequence[TrainGroup]) -> list[list[tuple[float, ...]]]:
+        """Values before each token of this rank's rows."""
         self.slots.load(name)
-        (data,) = self.rows(TrainBatch(group_P=(group,), temperature=1.0))
-        return [row.tolist() for row in self.forward(data)["values"].unbind()]
+        return [[tuple(row.tolist()) for row in self.forward(data)["values"].unbind()] for data in self.rows(groups, 1.0)]
 
-    def update(self, name: str, batch: TrainBatch, objective: Objective) -> float:
+    def update(self, name: str, groups: Sequence[TrainGroup], objective: Objective) -> float:
         """As many passes and steps as the policy's; returns the mean value loss. `take_back` undoes it.
 
         Raises `DivergedError` and `OutOfMemoryError`, nothing applied.
         """
         slot = self.slots.load(name)
-        parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
+        parts = [(self.rows(part, objective.temperature), total_of(part)) for part in mini_batches(groups, objective.mini_batches)]
         self.before = None  # its memory is free before the next copy is made
         self.before = self.slots.snapshot(name)
         results = self.steps(name, self.before, parts, objective, self._loss, fresh=False)
@@ -59,4 +59,4 @@ class Critic(SlottedWorker):
 
     def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
         """The loss function of one optimiser step."""
-        return partial(value_loss, total.rows, total.tokens, VALUE_CLIP)
+        return partial(value_loss, total.rows, total.weight, VALUE_CLIP)

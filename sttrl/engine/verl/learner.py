@@ -1,8 +1,9 @@
-"""The learner: the policy's worker. Each rank trains its share of the responses."""
+"""The learner: the policy's worker. Each rank trains its part of the rows."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceE
 from sttrl.engine.verl.vectors import Vectors
 from sttrl.engine.verl.worker import SlottedWorker, StepResult
 from sttrl.objectives.losses import KL, agreement, carries_loss, marginal_entropy_loss, nll_loss, policy_loss
-from sttrl.types import DeltaSpec, Measure, Objective, Stat, TrainBatch, TrainGroup, UpdateStats
+from sttrl.types import DeltaSpec, Measure, Objective, TokenStats, TrainGroup, UpdateStats
 
 
 class Learner(SlottedWorker):
@@ -50,13 +51,14 @@ class Learner(SlottedWorker):
         else:
             self.slots.close(name)
 
-    def update(self, name: str, batch: TrainBatch, objective: Objective) -> UpdateStats:
+    def update(self, name: str, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """The optimiser steps of one update of a fork. Raises `DivergedError` and `OutOfMemoryError`, nothing applied."""
         started = time.perf_counter()
         if name in self.vectors:
-            return replace(self.vectors.update(name, batch), seconds=time.perf_counter() - started)
+            return replace(self.vectors.update(name, groups, objective), seconds=time.perf_counter() - started)
+        check_weights(groups, objective)
         slot = self.slots.load(name)
-        parts = [(self.rows(part), total_of(part)) for part in mini_batches(batch, objective.mini_batches)]
+        parts = [(self.rows(part, objective.temperature), total_of(part)) for part in mini_batches(groups, objective.mini_batches)]
         several = len(parts) * objective.ppo_epochs > 1
         if several:
             self._add_logprobs(name, [data for rows_P, _ in parts for data in rows_P], "old_log_probs")
@@ -66,25 +68,28 @@ class Learner(SlottedWorker):
             self.slots.load(name)
         # An adapter is small; a copy of all weights is made where it is sure to be needed.
         before = self.slots.snapshot(name) if several or self.slots.lora else None
-        results = self.steps(name, before, parts, objective, self._loss, batch.fresh)
+        results = self.steps(name, before, parts, objective, self._loss, fresh(groups))
         slot.updates += 1
-        return replace(self._stats(results, batch, objective), seconds=time.perf_counter() - started)
+        return replace(self._stats(results, groups, objective), seconds=time.perf_counter() - started)
 
-    def score(self, name: str | None, group: TrainGroup, temperature: float, measure: Measure) -> dict[Stat, list[list[float]]]:
-        """Statistics of this rank's share of the responses under a fork, or under the base where ``name`` is None."""
+    def score(self, name: str | None, groups: Sequence[TrainGroup], measure: Measure) -> list[list[TokenStats]]:
+        """Statistics of this rank's rows under a fork, or under the base where ``name`` is None."""
         if name is not None and name in self.vectors:
             self.slots.load_base()
             self.engine.logit_bias = self.vectors.logit_bias(name)
         else:
             self.load(name)
-        (data,) = self.rows(TrainBatch(group_P=(group,), temperature=temperature))
-        tu.assign_non_tensor_data(data, MEASURE, measure)
         try:
-            found = self.forward(data)
+            return [self._measured(data, measure) for data in self.rows(groups, measure.temperature)]
         finally:
             self.engine.logit_bias = None
+
+    def _measured(self, data: TensorDict, measure: Measure) -> list[TokenStats]:
+        tu.assign_non_tensor_data(data, MEASURE, measure)
+        found = self.forward(data)
         found["logprob"] = found.pop("log_probs")
-        return {stat: [row.tolist() for row in found[stat].unbind()] for stat in measure.want}
+        columns = {f"{stat}_T": [tuple(row.tolist()) for row in found[stat].unbind()] for stat in measure.want}
+        return [TokenStats(**{name: rows[i] for name, rows in columns.items()}) for i in range(len(data))]
 
     def export(self, name: str, folder: str, dtype: str) -> None:
         """Write a fork for vLLM or a user: PEFT's layout, all weights as safetensors, or the vector and its logit bias."""
@@ -133,9 +138,9 @@ class Learner(SlottedWorker):
     def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
         """The loss function of one optimiser step."""
         if objective.loss == "nll":
-            return partial(nll_loss, total.rows, total.tokens)
+            return partial(nll_loss, total.rows, total.weight)
         if objective.loss == "policy":
-            return partial(policy_loss, objective, total.rows, total.tokens)
+            return partial(policy_loss, objective, total.rows, total.weight)
         assert objective.loss == "marginal_entropy", f"weights have no loss {objective.loss!r}"
         log_marginal_V = self._log_marginal(rows_P, total)
 
@@ -161,10 +166,9 @@ class Learner(SlottedWorker):
         torch.distributed.all_reduce(marginal_V)
         return (marginal_V / total.rows).log()
 
-    def _stats(self, results: list[StepResult], batch: TrainBatch, objective: Objective) -> UpdateStats:
+    def _stats(self, results: list[StepResult], groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         first, steps = results[0], len(results)
-        compared = batch.fresh and objective.loss != "marginal_entropy"
-        gap_mean, gap_max, correlation = agreement(first.sums) if compared else (None, None, None)
+        gap_mean, gap_max, correlation = agreement(first.sums) if fresh(groups) else (None, None, None)
         clipped = [r.clip_fraction for r in results if r.clip_fraction is not None]
         return UpdateStats(
             loss=sum(r.loss for r in results) / steps,
@@ -174,12 +178,24 @@ class Learner(SlottedWorker):
             logprob_gap_mean=gap_mean,
             logprob_gap_max=gap_max,
             logprob_correlation=correlation,
-            tokens=batch.n_tokens * objective.ppo_epochs,
+            tokens=sum(group.n_tokens for group in groups) * objective.ppo_epochs,
             micro_batches=sum(r.micro_batches for r in results),
             seconds=0.0,
             optimizer_steps=steps,
             clip_fraction=sum(clipped) / len(clipped) if clipped else None,
         )
+
+
+def fresh(groups: Sequence[TrainGroup]) -> bool:
+    """Whether all rows were sampled from the weights that are updated: the learner's log-probs must then be the sampler's."""
+    return all(row.sampler_logprob_T is not None for group in groups for row in group.row_G)
+
+
+def check_weights(groups: Sequence[TrainGroup], objective: Objective) -> None:
+    """verl's policy losses take tokens or leave them."""
+    weights = {weight for group in groups for row in group.row_G for weight in row.weight_T}
+    assert min(weights) >= 0 and max(weights) > 0, "weights are not negative, and some token carries loss"
+    assert objective.loss == "nll" or weights <= {0.0, 1.0}, f"the loss {objective.loss!r} takes weights of 0 and 1"
 
 
 def _checkpoint_name(parameter_name: str) -> str:

@@ -1,4 +1,4 @@
-"""SLOT's forks: a vector added to the last hidden state, tuned on the prompt (arXiv 2505.12392).
+"""SLOT's forks: a vector added to the last hidden state (arXiv 2505.12392).
 
 Added there, it is a constant bias ``lm_head @ delta`` on the logits: the base's weights are never touched, and vLLM adds the
 bias to the requests of its fork alone.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sttrl.engine.names import BIAS, BIAS_FILE
 from sttrl.engine.verl.slots import Slots, learning_rate
 from sttrl.engine.verl.training_engine import PromptOnceEngine
 from sttrl.errors import DivergedError, EngineError
-from sttrl.types import DeltaSpec, TrainBatch, UpdateStats
+from sttrl.types import DeltaSpec, Objective, Row, TrainGroup, UpdateStats
 
 DELTA = "delta"
 SOFTCAPPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -63,10 +64,12 @@ class Vectors:
         del self.open_slots[name]
         self.hidden = None
 
-    def update(self, name: str, batch: TrainBatch) -> UpdateStats:
-        """One AdamW step on the mean next-token cross-entropy of each group's prompt. Raises `DivergedError`, nothing applied."""
+    def update(self, name: str, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        """One AdamW step on the weighted mean of the tokens' negative log-likelihood. Raises `DivergedError`, nothing applied."""
+        assert objective.loss == "nll", f"a vector has no loss {objective.loss!r}"
         slot = self.open_slots[name]
-        loss = torch.stack([self._prompt_nll(slot.delta_D, g.prompt_T) for g in batch.group_P]).mean()
+        nll_R = [self._nll(slot.delta_D, g.prefix_T, row, objective.temperature) for g in groups for row in g.row_G]
+        loss = torch.stack(nll_R).sum() / sum(weight for g in groups for row in g.row_G for weight in row.weight_T)
         (gradient,) = torch.autograd.grad(loss, slot.delta_D)
         norm = float(gradient.norm())
         if not (math.isfinite(float(loss)) and math.isfinite(norm)):
@@ -84,8 +87,8 @@ class Vectors:
             logprob_gap_mean=None,
             logprob_gap_max=None,
             logprob_correlation=None,
-            tokens=sum(len(g.prompt_T) - 1 for g in batch.group_P),
-            micro_batches=len(batch.group_P),
+            tokens=sum(g.n_tokens for g in groups),
+            micro_batches=len(nll_R),
             seconds=0.0,
         )
 
@@ -119,15 +122,16 @@ class Vectors:
         if not tensors:
             slot.optimizer.state.clear()
 
-    def _prompt_nll(self, delta_D: torch.Tensor, prompt_T: tuple[int, ...]) -> torch.Tensor:
-        """Mean over the prompt's tokens but the first of -log p under the base with delta added to every hidden state."""
-        hidden_TD = self._hidden(prompt_T)
-        logits = (hidden_TD[:-1] + delta_D) @ self._head_weight().T
-        return torch.nn.functional.cross_entropy(logits, torch.tensor(prompt_T[1:], device=logits.device))
+    def _nll(self, delta_D: torch.Tensor, prefix_T: tuple[int, ...], row: Row, temperature: float) -> torch.Tensor:
+        """Sum over a row's tokens of weight times -log p, under the base with delta added to every hidden state."""
+        hidden_TD = self._hidden((*prefix_T, *row.token_T))[len(prefix_T) - 1 : -1]
+        logits = (hidden_TD + delta_D) @ self._head_weight().T / temperature
+        label_T, weight_T = torch.tensor(row.token_T, device=logits.device), torch.tensor(row.weight_T, device=logits.device)
+        return (weight_T * torch.nn.functional.cross_entropy(logits, label_T, reduction="none")).sum()
 
-    def _hidden(self, prompt_T: tuple[int, ...]) -> torch.Tensor:
-        """The base's last hidden states ``[T, D]`` in float32, what goes into the head; the last prompt's are kept."""
-        if self.hidden is None or self.hidden[0] != prompt_T:
+    def _hidden(self, token_T: tuple[int, ...]) -> torch.Tensor:
+        """The base's last hidden states ``[T, D]`` in float32, what goes into the head; those of the last tokens asked for are kept."""
+        if self.hidden is None or self.hidden[0] != token_T:
             self.slots.load_base()
             seen: list[torch.Tensor] = []
 
@@ -136,16 +140,16 @@ class Vectors:
 
             hook = self._head().register_forward_pre_hook(look)
             device, dtype = self._head().weight.device, self.engine._autocast_dtype
-            tokens = torch.tensor([prompt_T], device=device)
+            tokens = torch.tensor([token_T], device=device)
             try:
                 with (
                     torch.no_grad(),
                     torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
                 ):
-                    self.engine.module(input_ids=tokens, position_ids=torch.arange(len(prompt_T), device=device)[None], use_cache=False)
+                    self.engine.module(input_ids=tokens, position_ids=torch.arange(len(token_T), device=device)[None], use_cache=False)
             finally:
                 hook.remove()
-            self.hidden = (prompt_T, seen[0][0].float())
+            self.hidden = (token_T, seen[0][0].float())
         return self.hidden[1]
 
     def _head(self) -> torch.nn.Module:

@@ -24,12 +24,12 @@ from verl.workers.engine_workers import TrainingWorker
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.model_checks import for_verl, load_config
 from sttrl.engine.verl.packing import distinct_inputs
-from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of, share_of_rank
+from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of_rank, tensors_of
 from sttrl.engine.verl.slots import Slot, Slots, local
 from sttrl.engine.verl.training_engine import PromptOnce
 from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
 from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement
-from sttrl.types import DeltaSpec, Objective, Rollout, TrainBatch, TrainGroup
+from sttrl.types import DeltaSpec, Objective, Row, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -160,9 +160,9 @@ class SlottedWorker(TrainingWorker):
         else:
             self.slots.load(name)
 
-    def rows(self, batch: TrainBatch) -> list[TensorDict]:
-        """This rank's share of every group, as verl wants it."""
-        return [self._rows(group, batch.temperature) for group in batch.group_P]
+    def rows(self, groups: Sequence[TrainGroup], temperature: float) -> list[TensorDict]:
+        """This rank's rows of every group, as verl wants them."""
+        return [self._rows(group, temperature) for group in groups]
 
     def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
         """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
@@ -225,21 +225,21 @@ class SlottedWorker(TrainingWorker):
         )
 
     def _rows(self, group: TrainGroup, temperature: float) -> TensorDict:
-        mine, padding = share_of_rank(group, self.rank, self.world_size)
-        return rows_of(mine, temperature, self._row_budget(group), longest_row(group), padding)
+        mine, padding = rows_of_rank(group, self.rank, self.world_size)
+        return tensors_of(mine, temperature, self._row_budget(group), longest_row(group), padding)
 
     def _row_budget(self, group: TrainGroup) -> int:
         """Row tokens of one micro-batch, never less than the longest row of any rank; a packed prompt comes on top, once.
 
-        Where this rank's responses fit with shared beginnings counted once, all stay together: verl counts whole rows and would split them.
+        Where this rank's rows fit with shared beginnings counted once, all stay together: verl counts whole rows and would split them.
         """
-        longest, (mine, _) = longest_row(group), share_of_rank(group, self.rank, self.world_size)
+        longest, (mine, _) = longest_row(group), rows_of_rank(group, self.rank, self.world_size)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
         if self.engine.packs:
-            if distinct_inputs([torch.tensor(r.token_T) for r in mine.rollout_G]) <= most:
-                most = max(most, sum(1 + len(r.token_T) for r in mine.rollout_G))
+            if distinct_inputs([torch.tensor(row.token_T) for row in mine.row_G]) <= most:
+                most = max(most, sum(1 + len(row.token_T) for row in mine.row_G))
             return max(longest, most)
-        return longest * max(1, most // (len(group.prompt_T) + longest))
+        return longest * max(1, most // (len(group.prefix_T) + longest))
 
     def _step(self, rows_P: list[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
         with self.engine.train_mode():
@@ -324,9 +324,9 @@ class SlottedWorker(TrainingWorker):
         """
         half = PROBE // 2
         tokens_G = [words[:half] + (neighbour,) * half] * self.world_size + [words] * self.world_size
-        rollout_G = tuple(Rollout(seed=0, version=0, token_T=t, logprob_T=(0.0,) * len(t), finish="stop", text="") for t in tokens_G)
-        batch = TrainBatch(group_P=(TrainGroup(prompt_T=words, rollout_G=rollout_G),), temperature=1.0)
-        return torch.stack(self.forward(self.rows(batch)[0])[self.OUTPUT].unbind())
+        row_G = tuple(Row(token_T=t, weight_T=(1.0,) * len(t)) for t in tokens_G)
+        (data,) = self.rows([TrainGroup(prefix_T=words, row_G=row_G)], temperature=1.0)
+        return torch.stack(self.forward(data)[self.OUTPUT].unbind())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,20 +5,26 @@ The program's own process only asks; what trains is imported in the workers.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 import ray
 
+from sttrl.engine.asking import answer
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.failures import starting, traceback_to_log
 from sttrl.engine.processes import on_cpu
+from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
 
 SHARE_A_GPU = 2
 """Processes on one GPU: the sampler, and the learner's rank."""
 Role = Literal["learner", "reference", "critic"]
+W = TypeVar("W", bound=ForkWorker)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def alone(meeting: Path) -> dict[str, str]:
@@ -40,30 +46,42 @@ class TrainingRank:
     def load(self) -> dict[str, Any]:
         """Build the worker and load the model; returns what `SlottedWorker.describe` says. Raises `EngineError`."""
         with starting(self.role):
-            from sttrl.engine.verl.critic import Critic
-            from sttrl.engine.verl.learner import Learner
-
-            self.worker = Critic(self.settings) if self.role == "critic" else Learner(self.settings)
+            self.worker = new_worker(self.settings, self.role)
             return self.worker.describe()
 
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the worker."""
+    def ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Call a method of the worker, which `Workers.call` has named."""
         try:
-            return getattr(self.worker, method)(*arguments)
+            return getattr(self.worker, method)(*arguments, **named)
         except Exception as error:
             traceback_to_log(error)
             raise
 
 
-class Workers(Protocol):
-    """verl's worker group of `TrainingRank`."""
+def new_worker(settings: EngineSettings, role: Role) -> PolicyWorker | CriticWorker:
+    """The worker of a role. Imported here: only a rank's own process loads what trains."""
+    from sttrl.engine.verl.critic import Critic
+    from sttrl.engine.verl.learner import Learner
 
-    def execute_all(self, method_name: str, *arguments: Any) -> Sequence[Awaitable[Any]]:
-        """Call a method on every rank; what each returns."""
-        ...
+    return Critic(settings) if role == "critic" else Learner(settings)
 
 
-def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers:
+class Workers(Generic[W]):
+    """The ranks of a role; ``group`` is verl's worker group of `TrainingRank`."""
+
+    def __init__(self, role: Role, group: Any) -> None:
+        self.role, self.group = role, group
+
+    async def call(self, method: Callable[Concatenate[W, P], T], *arguments: P.args, **named: P.kwargs) -> list[T]:
+        """What a method of the worker returns on each rank. Raises what `answer` raises."""
+        return await self.each(TrainingRank.ask, method.__name__, *arguments, **named)
+
+    async def each(self, method: Callable[Concatenate[TrainingRank, P], T], *arguments: P.args, **named: P.kwargs) -> list[T]:
+        """The same for a method of the rank itself."""
+        return await answer(asyncio.gather(*self.group.execute_all(method.__name__, *arguments, **named)), self.role)
+
+
+def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers[Any]:
     """Start the ranks of one role, which load their models when they are asked to.
 
     ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU. ``meeting`` is a file that does not exist
@@ -82,10 +100,10 @@ def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any,
         pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
     threads = max(1, threads // ranks)
     environment = {"OMP_NUM_THREADS": str(threads)} if on_gpu else {"VERL_PLATFORM": "cpu", **on_cpu(threads)}
-    group: Workers = RayWorkerGroup(
+    group = RayWorkerGroup(
         resource_pool=pool,
         ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
         device_name=settings.device,
         worker_env=environment | {"TOKENIZERS_PARALLELISM": "false", "DIST_INIT_METHOD": meeting.as_uri()},
     )
-    return group
+    return Workers(role, group)

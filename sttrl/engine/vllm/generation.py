@@ -17,7 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.names import BIAS_FILE, EXTRA_KEY, TOP
 from sttrl.engine.vllm.records import Adapter, Sampled
-from sttrl.types import MOST_TOP_LOGPROBS, Sampling
+from sttrl.types import MOST_TOP_LOGPROBS, Request
 
 if TYPE_CHECKING:
     from sttrl.engine.cpu.engine_thread import EngineThread
@@ -44,18 +44,12 @@ class Generation:
             self.llm = AsyncLLM.from_engine_args(arguments)
         self.vocabulary = int(self.llm.model_config.get_vocab_size())
 
-    async def generate(
-        self,
-        prompt_T: Sequence[int],
-        sampling_G: Sequence[Sampling],
-        seeds_G: Sequence[int],
-        adapter: Adapter | None,
-        bias_file: str | None,
-        alone: bool,
-    ) -> list[Sampled]:
-        """One response per seed; ``bias_file`` holds what is added to the logits, if anything is. ``alone``: nothing else is in
-        flight, so the group enters while the scheduler stands still; one batch composition, and so one result to the bit, for one
-        request."""
+    async def generate(self, requests: Sequence[Request], adapter: Adapter | None, bias_file: str | None, alone: bool) -> list[Sampled]:
+        """One response to each request. ``bias_file`` holds what is added to the logits, if anything is.
+
+        ``alone``: nothing else is in flight. Then all requests enter while the scheduler is paused, so that they are in the same batches
+        each time, and the result is the same to the bit.
+        """
         lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
         if alone:
             await self.llm.pause_generation(mode="keep", clear_cache=False)
@@ -63,16 +57,16 @@ class Generation:
             queues = [
                 await self.llm.add_request(
                     f"{next(self.request_ids)}",
-                    {"prompt_token_ids": list(prompt_T)},
-                    self._parameters(seed, sampling, bias_file),
+                    {"prompt_token_ids": list(request.prompt_T)},
+                    self._parameters(request, bias_file),
                     lora_request=lora,
                 )
-                for seed, sampling in zip(seeds_G, sampling_G, strict=True)
+                for request in requests
             ]
         finally:
             if alone:
                 await self.llm.resume_generation()
-        return [_sampled(await queue.get(), sampling.top_logprobs) for queue, sampling in zip(queues, sampling_G, strict=True)]
+        return [_sampled(await queue.get(), request.sampling.top_logprobs) for queue, request in zip(queues, requests, strict=True)]
 
     async def load_policy(self, folder: str | None) -> None:
         """Other weights. The prefix cache belongs to the old ones, so it goes with them."""
@@ -89,9 +83,9 @@ class Generation:
             self.thread.shutdown()
         self.llm.shutdown()
 
-    def _parameters(self, seed: int, sampling: Sampling, bias_file: str | None) -> SamplingParams:
-        top = sampling.top_logprobs
-        extra = {"seed": seed, "temperature": sampling.temperature, "top_p": sampling.top_p, TOP: top, BIAS_FILE: bias_file}
+    def _parameters(self, request: Request, bias_file: str | None) -> SamplingParams:
+        sampling, top = request.sampling, request.sampling.top_logprobs
+        extra = {"seed": request.seed, "temperature": sampling.temperature, "top_p": sampling.top_p, TOP: top, BIAS_FILE: bias_file}
         return SamplingParams(
             temperature=0.0,
             max_tokens=sampling.max_tokens,

@@ -18,7 +18,7 @@ from sttrl.engine.failures import cause, log_name, starting, traceback_to_log
 from sttrl.engine.processes import HOST_ALLOCATOR, on_cpu
 from sttrl.engine.vllm.records import BASE, Adapter, PolicyKey, Sampled
 from sttrl.errors import EngineError
-from sttrl.types import Sampling
+from sttrl.types import Request
 
 FATAL = "EngineDeadError"
 """vLLM's error for an engine that will answer no more; any other error of a living process costs one question."""
@@ -49,13 +49,11 @@ class Sampler:
 
             self.vllm = Generation(self.settings)
 
-    async def sample(
-        self, key: PolicyKey, prompt_T: Sequence[int], sampling_G: Sequence[Sampling], seeds_G: Sequence[int]
-    ) -> list[Sampled]:
-        """One response per seed from the policy ``key``, in the order of the seeds. Raises `EngineError` when vLLM's engine has died."""
+    async def sample(self, key: PolicyKey, requests: Sequence[Request]) -> list[Sampled]:
+        """One response to each request from the policy ``key``, in their order. Raises `EngineError` when vLLM's engine has died."""
         with asking_vllm():
             async with self._holding(key) as lora:
-                return await self.vllm.generate(prompt_T, sampling_G, seeds_G, lora, key.bias_file, alone=self.in_flight <= 1)
+                return await self.vllm.generate(requests, lora, key.bias_file, alone=self.in_flight <= 1)
 
     async def forget(self, fork: str) -> None:
         """Drop every adapter of a fork that has ended. Raises `EngineError` when vLLM's engine has died."""

@@ -1,0 +1,49 @@
+"""Calls to other processes, named by the method itself, so that a reader and mypy can follow them to where they run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from ray.exceptions import RayActorError, RayTaskError
+
+from sttrl.engine.failures import LONGEST, one_line, short_of_memory
+from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
+
+A = TypeVar("A")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Actor(Generic[A]):
+    """A Ray actor of class ``A``; ``who`` names it in errors."""
+
+    def __init__(self, handle: Any, who: str) -> None:
+        self.handle, self.who = handle, who
+
+    async def call(self, method: Callable[Concatenate[A, P], Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T:
+        """What an async method of the actor returns. Raises what `answer` raises."""
+        found: T = await answer(getattr(self.handle, method.__name__).remote(*arguments, **named), self.who)
+        return found
+
+
+async def answer(request: Awaitable[T], who: str) -> T:
+    """Await a remote call; errors come back as the project's own, without Ray's wrapping, and a disk's fault as an OSError."""
+    try:
+        return await request
+    except RayTaskError as error:
+        if isinstance(error.cause, SttrlError):
+            raise error.cause from None
+        if short_of_memory(error.cause):
+            raise OutOfMemoryError(f"The {who} ran out of memory.", "Use fewer or shorter samples, or a smaller model.") from error
+        if (fault := disk_fault(error.cause)) is not None:
+            raise OSError(fault.errno, fault.strerror, fault.filename) from error
+        raise StepError(f"The {who} failed: {one_line(error.cause)}.") from error
+    except RayActorError as error:
+        raise EngineError(f"The {who} died: {last_line(error)}", "Run the same command again: finished questions are kept.") from error
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where Ray puts the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:LONGEST] if lines else type(error).__name__
