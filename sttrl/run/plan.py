@@ -10,7 +10,7 @@ from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig, to_plain
 from sttrl.config.template import template_settings
-from sttrl.data import Table, questions, read_table
+from sttrl.data import SourceSpec, Table, questions, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
@@ -30,6 +30,26 @@ MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
 MOST_KV_CACHE_MIB = 256
 KV_CACHE_SLACK = 64
 """Tokens a sequence may take in the key-value cache beyond its own: blocks are not filled."""
+
+
+class Shared:
+    """What the plans of several runs have in common: data sets and tokenizers, each read once."""
+
+    def __init__(self) -> None:
+        self.tables: dict[SourceSpec, Table] = {}
+        self.tokenizers: dict[Path, Any] = {}
+
+    def table(self, source: SourceSpec) -> Table:
+        """A data set. Raises `DataError`."""
+        if source not in self.tables:
+            self.tables[source] = read_table(source)
+        return self.tables[source]
+
+    def tokenizer(self, model: Path, read: Callable[[], Any]) -> Any:
+        """The tokenizer of a model's folder; ``read`` reads it."""
+        if model not in self.tokenizers:
+            self.tokenizers[model] = read()
+        return self.tokenizers[model]
 
 
 @dataclass(frozen=True)
@@ -68,16 +88,16 @@ class Plan:
         return replace(self, problems=left, done=self.done + len(self.problems) - len(left))
 
 
-def make_plan(config: RunConfig, say: Callable[[str], None]) -> Plan:
+def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | None = None) -> Plan:
     """What is left of a run. Raises `SttrlError` for a run that cannot be made; nothing is written."""
-    folder = run_folder(config)
+    folder, shared = run_folder(config), shared or Shared()
     check_owner(folder, config)
-    table = read_table(source_of(to_plain(config) | begun_revisions(folder)))
+    table = shared.table(source_of(to_plain(config) | begun_revisions(folder)))
     chosen = questions(table, config.data.ids or None, config.data.limit)
     finished = finished_ids(folder)
     if all(question.id in finished for question in chosen):
         return Plan(config, table, done=len(chosen))
-    built, parts = prepare(config, table, chosen)
+    built, parts = prepare(config, table, chosen, shared)
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
     left = tuple(problem for problem in built.problems if problem.id not in finished)
@@ -89,7 +109,7 @@ def finished_ids(folder: Path) -> set[str]:
     return {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
 
 
-def prepare(config: RunConfig, table: Table, chosen: Sequence[Question]) -> tuple[BuiltProblems, EngineParts]:
+def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], shared: Shared) -> tuple[BuiltProblems, EngineParts]:
     """The problems with their prompts, tokenised here, once, and what the engine is built from."""
     check_packages()
     device = choose_device(config.engine.device)
@@ -101,7 +121,7 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question]) -> tupl
 
     trust = config.engine.trust_remote_code
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
-    tokenizer = load_tokenizer(model, trust)
+    tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
     built = build_problems(
         chosen,
         tokenizer,
