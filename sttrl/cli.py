@@ -147,17 +147,14 @@ def run(config: RunConfig) -> None:
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
     from sttrl.run.plan import make_plan
+    from sttrl.run.screen import Screen
     from sttrl.run.workshop import Workshop
 
-    plan = make_plan(config, say)
-    with Workshop(say) as workshop:
-        carry_out(plan, workshop, say, started)
+    with Screen() as screen:
+        plan = make_plan(config, screen.say)
+        with Workshop(screen.say) as workshop:
+            carry_out(plan, workshop, screen, started)
     finish(report_run(plan.folder, table=plan.table), plan.folder)
-
-
-def say(line: str) -> None:
-    """Progress, for people; kept off standard output, which carries the table."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def finish(report: RunReport, folder: Path) -> None:
@@ -328,9 +325,11 @@ def sweep_command(arguments: Sequence[str]) -> None:
         )
     sweep = read_sweep(Path(arguments[1]))
     configs = configs_of(sweep, arguments[2:])
+    from sttrl.run.screen import Screen
     from sttrl.sweep.runs import run_sweep
 
-    report = run_sweep(sweep.name, configs, Path(arguments[1]), say)
+    with Screen() as screen:
+        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen)
     print(f"{report.table}\n\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 

@@ -115,6 +115,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("STTRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sttrl")
 
 
+def first_use(name: str) -> str | None:
+    """What the first use of a model takes time for, in one line; None for a model that is there."""
+    builtin = name.removeprefix("builtin/")
+    if name == builtin or builtin not in BUILTIN or (_converted(builtin) / "config.json").exists():
+        return None
+    return f"converting the weights of {name}, once; they are kept in {_converted(builtin)}"
+
+
 def _checked(folder: Path, trust_remote_code: bool) -> Path:
     if not (folder / "config.json").exists():
         raise UsageError(f"{folder} is no model: it has no config.json.", "Give a folder saved by save_pretrained.")
@@ -169,10 +177,14 @@ def _from_cache(name: str, files: tuple[str, ...], revision: str | None) -> Path
 def _builtin(name: str) -> Path:
     if name not in BUILTIN:
         raise UsageError(f"There is no builtin model {name!r}.", f"There is {_builtins()}.")
-    target = cache_folder() / "models" / f"{name}-{BUILTIN[name].sha256[:12]}"
+    target = _converted(name)
     if not (target / "config.json").exists():
         _convert(BUILTIN[name], _gguf(BUILTIN[name]), target)
     return target
+
+
+def _converted(name: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{BUILTIN[name].sha256[:12]}"
 
 
 def _gguf(model: BuiltinModel) -> Path:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +19,15 @@ from sttrl.ledger.step_metrics import step_metrics
 from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Questions
 from sttrl.run.plan import EngineParts, Plan
+from sttrl.run.screen import Screen
 from sttrl.run.workshop import Workshop
 from sttrl.track import Tracker
 
 if TYPE_CHECKING:
     from sttrl.run.runner import Runner
 
-Say = Callable[[str], None]
 
-
-def carry_out(plan: Plan, workshop: Workshop, say: Say, started: float | None = None) -> None:
+def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | None = None) -> None:
     """Do what is left of one run. A start that is refused writes nothing; after one whose engine fails the folder stays, with its logs.
 
     ``started``: when the run started, in seconds of `time.perf_counter`; None: now.
@@ -46,14 +44,14 @@ def carry_out(plan: Plan, workshop: Workshop, say: Say, started: float | None = 
                 return
             engine = {"device": parts.settings.device, "dtype": parts.settings.dtype}
             write_json(folder / ENVIRONMENT, describe_environment() | engine)
-            say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
-            workshop.do(attempt_run(plan, parts, journal, workshop, say, started))
+            screen.say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
+            workshop.do(attempt_run(plan, parts, journal, workshop, screen, started))
         except BaseException:
             withdraw(folder)
             raise
 
 
-async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop: Workshop, say: Say, started: float) -> None:
+async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop: Workshop, screen: Screen, started: float) -> None:
     """An engine and a judge, the problems, and the seconds."""
     folder = plan.folder
     attempt = attempts(folder)[0] + 1
@@ -66,7 +64,7 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
                 lanes = await workshop.ready(parts, logs)
                 make_runner = await imported
                 start_up = time.perf_counter() - started
-                say(f"engine ready after {start_up:.1f} s")
+                screen.say(f"engine ready after {start_up:.1f} s")
                 runner = make_runner(
                     plan.config,
                     kind=partial(Questions, plan.config, judge),
@@ -74,8 +72,9 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
                     journal=journal,
                     folder=folder,
                     attempt=attempt,
-                    progress=say,
+                    progress=screen.say,
                     track=lambda record: tracker.log(step_metrics(record)),
+                    show=screen.show,
                 )
                 await runner.run(plan.problems, plan.done)
             except BaseException as error:
@@ -85,6 +84,7 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
                 raise
         journal.append("attempt", attempt=attempt, seconds={"start_up": start_up, "total": time.perf_counter() - started})
     finally:
+        screen.clear()
         try:
             tracker.close()
         except OSError as error:

@@ -97,7 +97,7 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
     finished = finished_ids(folder)
     if all(question.id in finished for question in chosen):
         return Plan(config, table, done=len(chosen))
-    built, parts = prepare(config, table, chosen, shared)
+    built, parts = prepare(config, table, chosen, shared, say)
     for row in (*table.skipped, *built.skipped):
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
     left = tuple(problem for problem in built.problems if problem.id not in finished)
@@ -109,7 +109,9 @@ def finished_ids(folder: Path) -> set[str]:
     return {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
 
 
-def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], shared: Shared) -> tuple[BuiltProblems, EngineParts]:
+def prepare(
+    config: RunConfig, table: Table, chosen: Sequence[Question], shared: Shared, say: Callable[[str], None]
+) -> tuple[BuiltProblems, EngineParts]:
     """The problems with their prompts, tokenised here, once, and what the engine is built from."""
     check_packages()
     device = choose_device(config.engine.device)
@@ -117,9 +119,11 @@ def prepare(config: RunConfig, table: Table, chosen: Sequence[Question], shared:
     be_quiet()
     # Imported here: transformers takes a second, which a wrong data set or a finished run need not wait for.
     from sttrl.engine.model_checks import check_fit
-    from sttrl.engine.models import cached_numbers, commit_of, context_length, load_tokenizer, model_folder, stop_token_ids
+    from sttrl.engine.models import cached_numbers, commit_of, context_length, first_use, load_tokenizer, model_folder, stop_token_ids
 
     trust = config.engine.trust_remote_code
+    if (remark := first_use(config.engine.model)) is not None:
+        say(remark)
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
     built = build_problems(

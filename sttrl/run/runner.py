@@ -24,6 +24,7 @@ from sttrl.ledger.seeds import seed_source
 from sttrl.methods import METHODS, DatasetMethod, Tools
 from sttrl.run.boundary import Boundary, Failure
 from sttrl.run.kind import BASELINE, MakeKind, Stage
+from sttrl.run.screen import State
 from sttrl.run.seats import Seats
 from sttrl.run.states import States
 from sttrl.run.timing import Stopwatch, TimedPolicy
@@ -96,9 +97,10 @@ class Runner:
         attempt: int,
         progress: Progress,
         track: Track,
+        show: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.config, self.journal, self.folder, self.attempt = config, journal, folder, attempt
-        self.progress, self.track = progress, track
+        self.progress, self.track, self.show = progress, track, show
         self.seats, self.states, self.boundary = Seats(engines, config.in_flight), States(folder), Boundary(folder, attempt)
         self.work: dict[str, Work] = {}
         self.observed: list[tuple[Work, Step]] = []
@@ -106,11 +108,12 @@ class Runner:
         self.kind = kind(seeds, self.clock)
         tools = Tools(config=config, ballots=self.kind.ballots, seeds=seeds, observe=self.observe)
         self.method = METHODS[config.method.adaptation_method](tools)
-        self.total = self.done = 0
+        self.total = self.done = self.before = 0
+        self.doing: dict[str, str] = {}
 
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
         """Work through ``problems``, the ones not finished yet; ``finished`` are done. Raises `EngineError` when the engine is lost."""
-        self.total, self.done = len(problems) + finished, finished
+        self.total, self.done, self.before = len(problems) + finished, finished, finished
         self.states.tidy()
         await self.each(self.scopes(problems), self._scope)
 
@@ -160,6 +163,14 @@ class Runner:
             self.journal.step(work.problem.id, record)
             self.track(record)
             self.progress(f"    {work.problem.id}, step {step.index + 1}: {step_line(step)}")
+            self._now(work, f"step {step.index + 2}")
+
+    def _now(self, work: Work, doing: str | None) -> None:
+        """Show what is done for a problem; None: it is finished."""
+        self.doing.pop(work.problem.id, None)
+        if doing is not None:
+            self.doing[work.problem.id] = doing
+        self.show(State(self.done, self.total, self.before, dict(self.doing)))
 
     async def _scope(self, scope: Scope) -> None:
         """A scope from its first round to its last. Where its lane dies it is done again on another, unless its fork lasts."""
@@ -176,6 +187,7 @@ class Runner:
                     raise lost.__cause__ from lost.__cause__.__cause__
                 for problem in (problem for problems in scope.rounds for problem in problems):
                     self.work.pop(problem.id, None)
+                    self.doing.pop(problem.id, None)
                     self.progress(f"    {problem.id} goes to another lane. {lost}")
 
     async def _rounds(self, scope: OpenScope) -> None:
@@ -232,6 +244,8 @@ class Runner:
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """The base's evaluation, or a problem that ends here. Before a training it is journalled at once."""
 
+        self._now(work, "evaluating the base")
+
         async def evaluated() -> None:
             work.add_evaluation("base", await self._evaluate("base", work, await scope.base()))
 
@@ -248,6 +262,7 @@ class Runner:
     async def _adapt(self, work: Work, scope: OpenScope) -> None:
         """Adapt the scope's policy to one problem."""
         assert not isinstance(self.method, DatasetMethod)
+        self._now(work, "step 1")
         work.stop = (await self.method.adapt(work.problem, TimedPolicy(await scope.policy(), work.watch))).stop
 
     async def _train(self, works: Sequence[Work], scope: OpenScope, training: Training) -> Failure | None:
@@ -287,11 +302,13 @@ class Runner:
         policy = await scope.policy()
         if work.stop != "no_adaptation":
             # A policy that was never updated is the base, whose seeds are the same.
+            self._now(work, "evaluating the adapted policy")
             known = work.evaluations.get("base") if policy.version == 0 else None
             work.add_evaluation("adapted", known or await self._evaluate("adapted", work, policy))
             if training is None and work.steps and policy.version:
                 await self._save(TimedPolicy(policy, work.watch), folder_name(work.problem.id))
         if work.taken and self.config.evaluation.vote_same_tokens:
+            self._now(work, "the base votes with the same tokens")
             base, reused = TimedPolicy(await scope.base(), work.watch), () if training else work.samples_of_base
             found = await self.kind.baseline(work.problem, base, work.spent, reused)
             if found is not None:
@@ -320,3 +337,4 @@ class Runner:
         if scope.scope.lasts and training is None:
             self.states.forget(ROUND, self.done)
         del self.work[work.problem.id]
+        self._now(work, None)

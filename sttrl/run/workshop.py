@@ -52,6 +52,7 @@ class Workshop:
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
+            self.say(starting(settings))
             self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, self.say) for _ in range(settings.lanes)]
             await all_started(lane.start() for lane in self.lanes)
         self._heed_sigterm()
@@ -74,6 +75,13 @@ class Workshop:
         lanes, self.lanes = self.lanes, []
         for lane in lanes:
             await lane.close()
+
+
+def starting(settings: EngineSettings) -> str:
+    """What starts now, in one line."""
+    learner = "; the learner loads beside it" if settings.trains else ""
+    lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
+    return f"starting {lanes}Ray and vLLM with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}"
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -17,8 +17,8 @@ from method_runs import METHODS, TTRL, settled, steps_of, summary_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sttrl.cli import say
 from sttrl.engine.base import EngineSettings
+from sttrl.run.screen import Screen
 from sttrl.sweep.runs import run_sweep
 from sttrl.types import DeltaSpec, Objective, Row, Sampling, TrainGroup
 
@@ -104,11 +104,11 @@ def test_a_sweep_keeps_its_engine_and_ends_on_a_table(
                 run_name=f"lr{lr}-seed{seed}")
         for lr in (0.0, 0.01) for seed in (0, 1)
     ]  # fmt: skip
-    table = run_sweep("sweep", configs, None, say).table
+    table = run_sweep("sweep", configs, None, Screen()).table
     first = capsys.readouterr()
     assert first.err.count("engine ready") == 4 and "0.01" in table
     assert {"sweep.md", "sweep.json", "sweep.csv", "sweep.png", "sweep.svg"} <= {f.name for f in (tmp_path / "sweep").iterdir()}
-    assert run_sweep("sweep", configs, None, say).table == table
+    assert run_sweep("sweep", configs, None, Screen()).table == table
     second = capsys.readouterr()
     assert "engine ready" not in second.err, "what is done is not done again"
 

@@ -37,6 +37,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         cached_numbers=lambda folder: None,
         commit_of=lambda folder: folder.name if folder.parent.name == "snapshots" else None,
         context_length=lambda folder: state.context,
+        first_use=lambda name: None,
         load_tokenizer=lambda folder, trust: ByteTokenizer(),
         model_folder=model_folder,
         stop_token_ids=lambda folder, tokenizer: (0,),
