@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -18,7 +18,7 @@ import sttrl
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
-from sttrl.config.yaml_settings import flags_from, flags_of
+from sttrl.config.yaml_settings import FileSettings, read_yaml
 from sttrl.errors import JournalError, QuestionsFailedError, SttrlError, UsageError, disk_fault
 from sttrl.sweep.axes import Sweep, SweepRun, read_sweep
 
@@ -177,7 +177,12 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
     if not {"--help", "-h"}.isdisjoint(arguments):
         return parse(short_view(), ["--help"], description=f"{DESCRIPTION}\n{SHORT}")
     file = config_file(arguments)
-    return parse(RunConfig, [*(flags_of(file) if file is not None else ()), *arguments], description=DESCRIPTION)
+    return flags_over({} if file is None else read_yaml(file), arguments)
+
+
+def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
+    """The configuration that flags make of a file's settings. Raises `UsageError`."""
+    return RunConfig(**vars(parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**settings))))
 
 
 def config_file(arguments: Sequence[str]) -> Path | None:
@@ -204,7 +209,7 @@ def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
 def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
     """The configuration of one run of a sweep: its folder is <output_dir>/<sweep>/<run>."""
     try:
-        config = parse(RunConfig, [*flags_from(run.settings, sweep), *arguments], description=DESCRIPTION)
+        config = flags_over(run.settings, arguments)
     except UsageError as error:
         raise UsageError(f"run {run.name}: {error.message}", error.hint) from error
     return config.changed(output_dir=config.run.output_dir / sweep, run_name=run.name)

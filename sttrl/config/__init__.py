@@ -16,7 +16,7 @@ from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
-from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, to_plain
+from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, to_plain, type_of
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.ttrl import TtrlSettings
@@ -52,4 +52,5 @@ __all__ = [
     "fields_of",
     "has_effect",
     "to_plain",
+    "type_of",
 ]

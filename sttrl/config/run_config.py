@@ -157,6 +157,13 @@ GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunC
 
 
 @functools.cache
+def type_of(name: str) -> Any:
+    """The type of a setting, by its flat name."""
+    group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF[name] else RunConfig
+    return typing.get_type_hints(type(group) if isinstance(group, Group) else group)[name]
+
+
+@functools.cache
 def field_names() -> tuple[str, ...]:
     """Every setting, in the order of the command line."""
     return tuple(GROUP_OF)

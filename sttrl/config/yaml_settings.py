@@ -1,4 +1,4 @@
-"""Settings from YAML: read, checked for names, and written as flags, so that there is one parser for values."""
+"""Settings from YAML: read, names checked, and values converted to the types of the settings."""
 
 from __future__ import annotations
 
@@ -8,38 +8,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import RunConfig, field_names, fields_of
+from sttrl.config import RunConfig, field_names, type_of
 from sttrl.errors import UsageError
 
 
-def flags_of(file: Path) -> list[str]:
-    """The settings of a YAML file as flags, so that a wrong type is an error there and on the command line alike."""
-    return flags_from(read_yaml(file), f"--config {file}")
+class FileSettings(RunConfig):
+    """Settings of a file, which tyro takes as defaults. What must hold between groups is checked after the flags are added."""
 
-
-def flags_from(settings: Mapping[str, object], where: str) -> list[str]:
-    """Settings as flags. Raises `UsageError`, which begins with ``where``, for a value whose shape no flag has."""
-    defaults, flags = {field.name: field.default for _, field in fields_of(RunConfig)}, list[str]()
-    for name, value in settings.items():
-        default = defaults[name]
-        if name == "chat_template_kwargs" and isinstance(value, dict):
-            value = json.dumps(value)
-        is_list = isinstance(value, list | tuple)
-        if isinstance(value, dict) or isinstance(value, bool) != isinstance(default, bool) or (is_list and not isinstance(default, tuple)):
-            raise UsageError(f"{where}: {name} cannot be {value!r}.", f"An example is {name}: {yaml_text(default)}; see --help.")
-        if isinstance(value, bool):
-            flags.append(f"--{name}" if value else f"--no_{name}")
-        elif isinstance(value, list | tuple):
-            flags += [f"--{name}", *map(str, value)]
-        else:
-            flags.append(f"--{name}={value}")
-    return flags
+    def __post_init__(self) -> None:
+        """Check nothing."""
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Settings of a YAML file that are not null; an unknown name is answered by the nearest known one."""
-    settings = known_settings(read_mapping(file, f"--config {file}"), f"--config {file}")
+    """Settings of a YAML file that are not null, each with a value of its type. Raises `UsageError`."""
+    where = f"--config {file}"
+    settings = typed(known_settings(read_mapping(file, where), where), where)
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def typed(settings: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Settings with values of their types; null stays None. Raises `UsageError`, which begins with ``where``."""
+    return {name: None if value is None else _typed(name, value, where) for name, value in settings.items()}
+
+
+def _typed(name: str, value: object, where: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    default, problem = RunConfig().setting(name), f"{where}: {name} cannot be {value!r}."
+    if isinstance(value, bool) != isinstance(default, bool):
+        raise UsageError(problem, f"An example is {name}: {yaml_text(default)}; see --help.")
+    if name == "chat_template_kwargs" and isinstance(value, dict):
+        value = json.dumps(value)
+    # As text, so that numbers and dates can be names, and 1e-3, which YAML reads as text, a number.
+    parts = [part if isinstance(part, bool | dict | list) else str(part) for part in (value if isinstance(value, list) else [value])]
+    try:
+        adapter = TypeAdapter[Any](type_of(name))
+        return adapter.validate_python(parts if isinstance(value, list) or isinstance(default, tuple) else parts[0])
+    except ValidationError as error:
+        raise UsageError(problem, f"{error.errors()[0]['msg']}; see --help.") from error
 
 
 def read_mapping(file: Path, where: str) -> dict[Any, Any]:

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sttrl.config import RunConfig, field_names, to_plain
-from sttrl.config.yaml_settings import flags_from, known_settings, nearest, read_mapping
+from sttrl.config import RunConfig, field_names
+from sttrl.config.yaml_settings import known_settings, nearest, read_mapping, typed
 from sttrl.errors import UsageError
 
 PARTS = ("name", "base", "axes", "runs", "skip")
@@ -38,7 +38,7 @@ Values = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRun:
-    """One run. ``values``: its settings from axes and runs; ``settings``: these and those of base, without nulls."""
+    """One run. ``values``: its settings from axes and runs, null as None; ``settings``: these and those of base, without None."""
 
     name: str
     values: dict[str, object]
@@ -59,7 +59,7 @@ def read_sweep(file: Path) -> Sweep:
     where = f"sweep {file}"
     content = read_mapping(file, where)
     _check_parts(content, where)
-    base = _settings(content.get("base"), f"{where}: base")
+    base = typed(_settings(content.get("base"), f"{where}: base"), f"{where}: base")
     axes = _axes(content.get("axes"), f"{where}: axes")
     rows = _rows(content.get("runs"), f"{where}: runs")
     _check_rows(rows, axes, where)
@@ -69,8 +69,6 @@ def read_sweep(file: Path) -> Sweep:
         SweepRun(name=name, values=values, settings={key: value for key, value in {**base, **values}.items() if value is not None})
         for name, values in zip(_names(chosen), chosen, strict=True)
     )
-    for run in runs:
-        flags_from(run.settings, f"{where}: run {run.name}")
     return Sweep(name=_sweep_name(content.get("name"), file, where), axes=axes, runs=runs)
 
 
@@ -83,7 +81,7 @@ def _check_parts(content: Mapping[object, object], where: str) -> None:
 
 
 def _settings(section: object, where: str) -> Values:
-    """The settings of a section. Their names are checked, their values are not."""
+    """The settings of a section, with their names checked."""
     if not isinstance(section, dict | None):
         raise UsageError(f"{where} is {section!r}.", "Write one `name: value` a line.")
     named = known_settings(section or {}, where)
@@ -99,7 +97,7 @@ def _axes(section: object, where: str) -> dict[str, tuple[object, ...]]:
     for name, values in _settings(section, where).items():
         if not isinstance(values, list) or not values:
             raise UsageError(f"{where}: {name} is {values!r}.", f"Give a list of at least one value: {name}: [...].")
-        axes[name] = tuple(values)
+        axes[name] = tuple(typed({name: value}, where)[name] for value in values)
     return axes
 
 
@@ -108,7 +106,8 @@ def _rows(section: object, where: str) -> list[Values]:
         return []
     if not isinstance(section, list) or not section:
         raise UsageError(f"{where} is {section!r}.", "Give a list of settings: [{name: value}, ...].")
-    return [_settings(row, f"{where}, entry {number}") for number, row in enumerate(section, start=1)]
+    places = [f"{where}, entry {number}" for number in range(1, len(section) + 1)]
+    return [typed(_settings(row, place), place) for row, place in zip(section, places, strict=True)]
 
 
 def _check_rows(rows: Iterable[Values], axes: Mapping[str, object], where: str) -> None:
@@ -131,7 +130,7 @@ def _kept(combinations: list[Values], base: Values, skip: list[Values], where: s
     resolved = [_resolved(base, values) for values in combinations]
     kept = [True] * len(combinations)
     for number, entry in enumerate(skip, start=1):
-        hits = [all(full[name] == _canonical(value) for name, value in entry.items()) for full in resolved]
+        hits = [all(full[name] == value for name, value in entry.items()) for full in resolved]
         if not entry or not any(hits):
             raise UsageError(f"{where}: skip, entry {number} describes {'no' if entry else 'every'} run.", "Correct it or leave it out.")
         kept = [keep and not hit for keep, hit in zip(kept, hits, strict=True)]
@@ -141,38 +140,18 @@ def _kept(combinations: list[Values], base: Values, skip: list[Values], where: s
 
 
 def _check_different(combinations: list[Values], base: Values, where: str) -> None:
-    seen: set[str] = set()
+    seen: list[Values] = []
     for values in combinations:
-        key = json.dumps(_resolved(base, values), sort_keys=True)
-        if key in seen:
+        if (resolved := _resolved(base, values)) in seen:
             shown = ", ".join(f"{name}: {value}" for name, value in values.items()) or "base alone"
             raise UsageError(f"{where}: two runs are the same: {shown}.", "Ask for each once; what is not set has its default.")
-        seen.add(key)
+        seen.append(resolved)
 
 
 def _resolved(base: Values, values: Values) -> Values:
-    """All settings of a run, in a form in which equal values compare equal; null is replaced by the default."""
+    """All settings of a run; null is replaced by the default."""
     given = {name: value for name, value in {**base, **values}.items() if value is not None}
-    return {name: _canonical(value) for name, value in {**to_plain(RunConfig()), **given}.items()}
-
-
-def _canonical(value: object) -> object:
-    """A value in one form for all its spellings: YAML reads 1e-3 as text, and it must equal 0.001."""
-    if isinstance(value, list | tuple):
-        return [_canonical(part) for part in value]
-    number = _number(value)
-    return value if isinstance(value, bool | None) else str(value) if number is None else float(number)
-
-
-def _number(value: object) -> int | float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
-    try:
-        return float(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    return {**{name: RunConfig().setting(name) for name in field_names()}, **given}
 
 
 def _names(combinations: list[Values]) -> list[str]:
@@ -187,21 +166,20 @@ def _names(combinations: list[Values]) -> list[str]:
 
 def _word(name: str, value: object) -> str:
     """A value as a part of a name: a text alone (sttrl), a number with its setting (seed0)."""
-    number = _number(value)
     if value is None:
         return f"default_{name}"
     if isinstance(value, bool):
         return name if value else f"no_{name}"
-    if isinstance(value, list):
-        return name + "+".join(map(str, value))
-    if number is not None:
-        return f"{name}{number:g}" if isinstance(number, float) else f"{name}{number}"
-    return str(value).rstrip("/").split("/")[-1]
+    if isinstance(value, int | float):
+        return f"{name}{value:g}" if isinstance(value, float) else f"{name}{value}"
+    if isinstance(value, tuple) and len(value) != 1:
+        return name + "+".join(value)
+    return str(value[0] if isinstance(value, tuple) else value).rstrip("/").split("/")[-1]
 
 
 def _digest(values: Values) -> str:
-    canonical = {name: _canonical(value) for name, value in values.items()}
-    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:8]
+    floats = {name: float(value) if type(value) is int else value for name, value in values.items()}
+    return hashlib.sha256(json.dumps(floats, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _sweep_name(name: object, file: Path, where: str) -> str:
