@@ -10,6 +10,10 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """No space, quota exceeded, read-only, broken: faults that the next question would meet too."""
 
 
+LONGEST_TEXT = 300
+"""Most characters of another library's error in a message."""
+
+
 class SttrlError(Exception):
     """Base of every error a user can see.
 
@@ -83,6 +87,13 @@ class QuestionsFailedError(SttrlError):
     """The run ended, and some questions failed or diverged."""
 
     exit_code = 5
+
+
+def error_text(error: BaseException, first_line: bool = False) -> str:
+    """The text of an error, or its first line, as one line for a message: cut, without a full stop; the error's type if it has no text."""
+    text = str(error).strip().partition("\n")[0] if first_line else str(error)
+    text = " ".join(text.split()).rstrip(".")
+    return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}...") or type(error).__name__
 
 
 def disk_fault(error: BaseException) -> OSError | None:

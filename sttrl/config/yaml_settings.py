@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import RunConfig, field_names, type_of
-from sttrl.errors import UsageError
+from sttrl.errors import UsageError, error_text
 
 
 class FileSettings(RunConfig):
@@ -57,7 +57,7 @@ def read_mapping(file: Path, where: str) -> dict[Any, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{where} cannot be read: {error}.", "Give an existing YAML file.") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{where} is not YAML: {' '.join(str(error).split())}.", "Write one `name: value` a line.") from error
+        raise UsageError(f"{where} is not YAML: {error_text(error)}.", "Write one `name: value` a line.") from error
     if not isinstance(content, dict):
         raise UsageError(f"{where} holds no settings.", "Write one `name: value` a line.")
     return content

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from sttrl.data.rows import RawRow, Unreadable
-from sttrl.errors import DataError
+from sttrl.errors import DataError, error_text
 
 MAX_FILE_BYTES = 2**30
 """Bytes of a JSON file, once decompressed."""
@@ -33,11 +33,6 @@ def read_file(path: Path) -> list[RawRow]:
     if kind in ("csv", "tsv"):
         return _table_rows(path, data, kind)
     return _json_rows(path, data) if kind == "json" or _is_list(data) else _line_rows(data)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's own message, for a message of one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -132,5 +127,5 @@ def _parquet_rows(path: Path) -> list[RawRow]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as parquet: {first_line(error)}.", "Is the file whole?") from error
+        raise DataError(f"{path} cannot be read as parquet: {error_text(error, first_line=True)}.", "Is the file whole?") from error
     return [RawRow(row=number, value=value) for number, value in enumerate(rows, start=1)]

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sttrl.data.files import first_line
 from sttrl.data.registry import HubSource
 from sttrl.data.rows import RawRow
-from sttrl.errors import DataError, UsageError
+from sttrl.errors import DataError, UsageError, error_text
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
@@ -74,8 +73,8 @@ def _load(source: HubSource, remedy: str) -> Any:
     try:
         found = datasets.load_dataset(source.repo, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        line = first_line(error).rstrip(".")
-        raise DataError(f"{source.repo} did not come from the hub: {line}.", _gated(source, line) + remedy) from error
+        text = error_text(error, first_line=True)
+        raise DataError(f"{source.repo} did not come from the hub: {text}.", _gated(source, text) + remedy) from error
     return found if source.split is not None else _only_split(source, found)
 
 
@@ -91,9 +90,9 @@ def _check_reachable(source: HubSource, remedy: str) -> None:
         raise DataError(f"{source.repo} did not come from the hub: {host} cannot be reached.", hint) from error
 
 
-def _gated(source: HubSource, line: str) -> str:
+def _gated(source: HubSource, text: str) -> str:
     page = f"https://huggingface.co/datasets/{source.repo}"
-    return f"Accept its terms at {page} and log in with `hf auth login`, or: " if "gated" in line else ""
+    return f"Accept its terms at {page} and log in with `hf auth login`, or: " if "gated" in text else ""
 
 
 def _only_split(source: HubSource, splits: Any) -> Any:

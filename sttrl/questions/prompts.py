@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sttrl.data.files import first_line
 from sttrl.data.table import OnBadRow, SkippedRow
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
-from sttrl.errors import DataError, DataRowError, UsageError
+from sttrl.errors import DataError, DataRowError, UsageError, error_text
 from sttrl.types import Problem, Question
 
 PLACEHOLDER = "{question}"
@@ -190,7 +189,7 @@ class _Writer:
             return self.tokenizer.apply_chat_template(messages, **how, **options, **self.settings)
         except TemplateError as error:
             remedy = "Leave the system message out with --system_prompt '', or give --prompt_format." if system else "Give --prompt_format."
-            raise UsageError(f"The model's chat template fails: {first_line(error)}.", remedy) from error
+            raise UsageError(f"The model's chat template fails: {error_text(error, first_line=True)}.", remedy) from error
 
 
 def _views(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:

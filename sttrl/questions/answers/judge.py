@@ -1,4 +1,4 @@
-"""The judge: from the responses of a group to ballots, in bounded time and memory whatever they contain."""
+"""The judge: makes ballots of a group's responses. Its time and memory are bounded, whatever the responses contain."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ from sttrl.questions.answers.shapes import is_plain
 from sttrl.types import Answer, AnswerKind, Ballots, FinishReason, Invalid
 
 _REMEMBERED: Final = 10_000
+"""Most forms whose examination is remembered."""
 _FREE_S: Final = 0.04
+"""CPU seconds of a comparison that are not charged to its forms."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """How many workers, and what one answer may cost: CPU seconds per comparison and in all per answer and group, and memory.
+    """The number of worker processes and their limits.
 
-    ``backstop_s``: wall seconds after which a worker without a verdict is given up, busy or not; an answer pays nothing for it.
+    ``comparison_s``: CPU seconds for one comparison. ``answer_s``: CPU seconds for all comparisons of one answer in one group.
+    ``memory_mib``: memory of a worker. ``backstop_s``: wall seconds after which a worker that has not replied is replaced, even if
+    it still has CPU time left; this time is not charged to the answer.
     """
 
     workers: int = 1
@@ -38,9 +42,11 @@ class JudgeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeStatistics:
-    """Counts since the judge was made: questions put to the workers, answers lost and why, processes replaced, CPU seconds.
+    """Counts since the judge was made.
 
-    ``timeouts``: CPU time used up. ``errors``: the worker failed. ``late``: no verdict at the backstop, not held against the answer.
+    ``comparisons``: requests to the workers. ``timeouts``: forms that used up their CPU time. ``errors``: forms on which a worker
+    failed. ``late``: forms without a verdict after ``backstop_s``. ``kills``: worker processes replaced. ``cpu_s``: CPU seconds of all
+    requests.
     """
 
     comparisons: int
@@ -52,11 +58,11 @@ class JudgeStatistics:
 
 
 class NoVerdict(Exception):
-    """Two answers could not be compared because the machine was too busy; asking again may succeed."""
+    """Two answers could not be compared because the machine was too busy. Asking again may succeed."""
 
 
-class _Hostile(Exception):
-    """A form that cannot be compared; it abstains, and the others are compared without it."""
+class _Costly(Exception):
+    """A form that cannot be compared within the limits. It abstains, and the other forms are compared without it."""
 
     def __init__(self, form: str, reason: Loss) -> None:
         super().__init__(form, reason)
@@ -64,11 +70,11 @@ class _Hostile(Exception):
 
 
 class Judge:
-    """Extracts, normalises and compares answers; safe from any thread and in a Ray actor.
+    """Extracts, normalises and compares answers. It may be used from any thread and in a Ray actor.
 
-    What exact rules cannot decide goes to a pool of worker processes. A form that uses up its CPU time abstains from then on, with
-    the reason ``timeout`` (``error`` where the worker died or ran out of memory), and is not compared again. Where the machine was
-    too busy for a verdict, the form abstains from this group only.
+    A form is the normal form of an answer. Exact rules compare most forms; worker processes compare the others. A form that uses up
+    its CPU time abstains in this and in all later groups, with the reason ``timeout``; so does a form on which a worker died or ran
+    out of memory, with the reason ``error``. If the machine was too busy for a verdict, the form abstains in this group only.
     """
 
     def __init__(self, config: JudgeConfig | None = None) -> None:
@@ -95,19 +101,19 @@ class Judge:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the workers that serve now, for whoever watches over processes."""
+        """Process ids of the current workers."""
         return tuple(w.pid for w in self._pool.workers)
 
     async def ballots(
         self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]], option_count: int | None = None
     ) -> Ballots:
-        """The answers of a group and their classes, in a thread of their own; ``option_count`` as in `extract`."""
+        """The answers of a group and their classes, computed in another thread. ``option_count``: see `extract`."""
         return await asyncio.to_thread(self.ballots_sync, kind, texts_and_finishes, option_count)
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
-        """Whether two bare answers are equal, None when one is too much; a label is normalised by the same rules.
+        """Whether two answers are equal; None if one of them cannot be compared within the limits. Either may be a label.
 
-        Raises `NoVerdict` when the machine was too busy.
+        Raises `NoVerdict` if the machine was too busy.
         """
         return await asyncio.to_thread(self.equal_sync, kind, a, b)
 
@@ -118,10 +124,7 @@ class Judge:
     def ballots_sync(
         self, kind: AnswerKind, texts_and_finishes: Sequence[tuple[str, FinishReason]], option_count: int | None = None
     ) -> Ballots:
-        """`ballots` for threads.
-
-        Raises `EngineError` when no worker starts or the judge is closed.
-        """
+        """`ballots`, in the caller's thread. Raises `EngineError` if no worker starts or the judge is closed."""
         limits = self._config.limits
         answer_G = tuple(read_answer(text, kind, finish, limits, option_count) for text, finish in texts_and_finishes)
         forms = list(dict.fromkeys(a.text for a in answer_G if a.text is not None))
@@ -131,7 +134,7 @@ class Judge:
         return _ballots(answer_G, class_of, lost)
 
     def equal_sync(self, kind: AnswerKind, a: str, b: str) -> bool | None:
-        """`equal` for threads; an answer beyond the limits, or without a normal form, equals nothing."""
+        """`equal`, in the caller's thread. An answer without a normal form equals no other answer."""
         form_a, form_b = (read_label(x, kind, self._config.limits).text for x in (a, b))
         if form_a is None or form_b is None:
             return False
@@ -144,7 +147,7 @@ class Judge:
         return None if lost else class_of[form_a] == class_of[form_b]
 
     def close_sync(self) -> None:
-        """`close` for threads."""
+        """`close`, in the caller's thread."""
         self._pool.close()
 
     async def __aenter__(self) -> Judge:
@@ -154,23 +157,23 @@ class Judge:
         await self.close()
 
     def _classify(self, forms: Sequence[str]) -> tuple[dict[str, int], dict[str, Loss]]:
-        """Class of each form that can be compared, and why the others cannot."""
-        bench = _Bench(self._pool, self._config, self._count)
+        """The class of each form that can be compared, and for each other form the reason why it cannot."""
+        group = _Comparisons(self._pool, self._config, self._count)
         lost: dict[str, Loss] = {}
         for form in forms:
-            reason = self._examined(form, bench)
+            reason = self._examined(form, group)
             if reason:
                 lost[form] = reason
         while True:
             standing = [form for form in forms if form not in lost]
             try:
-                return dict(zip(standing, classes(standing, bench.same, bench.apart), strict=True)), lost
-            except _Hostile as hostile:
-                lost[hostile.form] = hostile.reason
-                self._remember(hostile.form, hostile.reason)
+                return dict(zip(standing, classes(standing, group.same, group.apart), strict=True)), lost
+            except _Costly as costly:
+                lost[costly.form] = costly.reason
+                self._remember(costly.form, costly.reason)
 
-    def _examined(self, form: str, bench: _Bench) -> Loss | None:
-        """Why a form cannot stand comparison even alone, found out once."""
+    def _examined(self, form: str, group: _Comparisons) -> Loss | None:
+        """Why a form cannot be read within the limits, None if it can. The result is remembered."""
         if is_plain(form):
             return None
         with self._lock:
@@ -178,14 +181,14 @@ class Judge:
                 return self._known[form]
         reason: Loss | None = None
         try:
-            bench.examine(form)
-        except _Hostile as hostile:
-            reason = hostile.reason
+            group.examine(form)
+        except _Costly as costly:
+            reason = costly.reason
         self._remember(form, reason)
         return reason
 
     def _remember(self, form: str, reason: Loss | None) -> None:
-        """Keep what is true of the form itself; that the machine was busy is not."""
+        """Count the result and remember it, except ``late``, which says something about the machine and not about the form."""
         with self._lock:
             if reason:
                 self._counts[reason] += 1
@@ -200,8 +203,8 @@ class Judge:
             self._cpu_s += cpu_s
 
 
-class _Bench:
-    """The comparisons of one group: verdicts so far, and the CPU seconds each form has cost."""
+class _Comparisons:
+    """The comparisons of one group: the verdicts so far, and the CPU seconds that each form has used."""
 
     def __init__(self, pool: Pool, config: JudgeConfig, count: Callable[[float], None]) -> None:
         self._pool, self._config, self._count = pool, config, count
@@ -210,15 +213,15 @@ class _Bench:
         self._spent_s: defaultdict[str, float] = defaultdict(float)
 
     def examine(self, form: str) -> None:
-        """Raises `_Hostile` when the form alone is too much."""
+        """Let a worker read a form. Raises `_Costly` if that takes too much time or memory."""
         self._ask({"do": "examine", "a": form}, (form,))
 
     def apart(self, a: str, b: str) -> bool:
-        """Whether exact rules tell two forms apart."""
+        """Whether exact rules say that two forms differ."""
         return self._decision(a, b) is False
 
     def same(self, a: str, b: str) -> bool:
-        """Whether two forms are equal; raises `_Hostile` for the one to blame when there is no verdict."""
+        """Whether two forms are equal. Raises `_Costly`, which names the form to blame, if there is no verdict."""
         verdict = self._decision(a, b)
         if verdict is None:
             verdict = self._verdicts.get((a, b))
@@ -235,7 +238,7 @@ class _Bench:
     def _ask(self, request: dict[str, str], forms: tuple[str, ...]) -> bool | None:
         cpu_s = min(self._config.comparison_s, *(self._config.answer_s - self._spent_s[f] for f in forms))
         if cpu_s <= 0:
-            raise self._hostile(forms, "timeout")
+            raise self._costly(forms, "timeout")
         spent_s = 0.0
         try:
             with self._pool.worker() as worker:
@@ -244,16 +247,16 @@ class _Bench:
             return reply.equal
         except Lost as lost:
             spent_s = cpu_s if lost.reason == "timeout" else 0.0
-            raise self._hostile(forms, lost.reason) from None
+            raise self._costly(forms, lost.reason) from None
         finally:
             self._count(spent_s)
-            # A quick comparison is free, so that an honest answer among many different ones is not charged for them.
+            # Quick comparisons are free: an ordinary answer in a group of many different ones must not use up its time on them.
             for form in forms:
                 self._spent_s[form] += max(0.0, spent_s - _FREE_S)
 
-    def _hostile(self, forms: tuple[str, ...], reason: Loss) -> _Hostile:
-        """Blame the form that has taken the most time so far (in half seconds), then the longest."""
-        return _Hostile(max(forms, key=lambda form: (int(self._spent_s[form] / 0.5), len(form), form)), reason)
+    def _costly(self, forms: tuple[str, ...], reason: Loss) -> _Costly:
+        """Blame the form that has used the most CPU time so far, counted in half seconds; among equals, the longest."""
+        return _Costly(max(forms, key=lambda form: (int(self._spent_s[form] / 0.5), len(form), form)), reason)
 
 
 def _ballots(answer_G: Sequence[Answer], class_of: dict[str, int], lost: dict[str, Loss]) -> Ballots:
