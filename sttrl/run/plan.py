@@ -12,6 +12,7 @@ from sttrl.config import ReinforcementSettings, RunConfig, to_plain
 from sttrl.config.template import template_settings
 from sttrl.data import SourceSpec, Table, questions, read_table
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
 from sttrl.ledger.folder import begun_dtype, begun_revisions, check_owner, run_folder, source_of
@@ -114,6 +115,7 @@ def prepare(
 ) -> tuple[BuiltProblems, EngineParts]:
     """The problems with their prompts, tokenised here, once, and what the engine is built from."""
     check_packages()
+    switched_off()
     device = choose_device(config.engine.device)
     check_names(config, device)
     be_quiet()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from live_engine import settings_for
 from vllm.config import CompilationConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
@@ -15,7 +17,10 @@ from vllm.platforms import current_platform
 
 from sttrl.engine.cpu import kernels as cpu_kernels
 from sttrl.engine.cpu.kernels import CpuPolicyWeights, FusedRMSNorm, SiluAndMulInPlace
+from sttrl.engine.cpu.parts import VARIABLE, switched_off
 from sttrl.engine.vllm.generation import engine_args
+from sttrl.engine.vllm.sampler import environment
+from sttrl.errors import UsageError
 
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="vLLM is not built for CPU here")
 WIDTH = 576
@@ -100,3 +105,16 @@ def test_the_head_sizes_that_are_let_through_are_those_of_vllm_s_attention() -> 
     from sttrl.engine.model_checks import CPU_HEAD_SIZES
 
     assert list(CPU_HEAD_SIZES) == CPUAttentionBackend.get_supported_head_sizes()
+
+
+def test_each_part_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(Path("model"))
+    monkeypatch.setenv(VARIABLE, "kernels, shared_prompts")
+    without = engine_args(settings)
+    assert without.worker_extension_cls == "sttrl.engine.merge.PolicyWeights" and without.kv_transfer_config is None
+    assert environment(settings, 2)[VARIABLE] == "kernels,shared_prompts"
+    monkeypatch.setenv(VARIABLE, "engine_thread")
+    assert environment(settings, 2)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1" and engine_args(settings).kv_transfer_config is not None
+    monkeypatch.setenv(VARIABLE, "kernel")
+    with pytest.raises(UsageError, match=r"STTRL_CPU_WITHOUT names 'kernel', which is no part. The parts are kernels, shared_prompts"):
+        switched_off()

@@ -43,7 +43,7 @@ def test_an_engine_that_cannot_start_says_why_in_one_line(tiny_model: Path, tmp_
     """Sampler and learner both fail; the rest of what they say is in the log that the line names."""
     done = command(odd_models.misshapen(tiny_model, tmp_path / "misshapen"), tmp_path)
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 4 and len(done.stderr.splitlines()) == 2, done.stderr
+    assert done.returncode == 4 and len(done.stderr.splitlines()) == 3, done.stderr
     assert last.startswith("error: The ") and " did not start: RuntimeError: " in last
     log = tmp_path / "run" / "logs" / "attempt_1" / last.removesuffix(".").rpartition(" ")[2]
     assert "Traceback" in log.read_text() and last.split("RuntimeError: ")[1].split(".")[0] in log.read_text()

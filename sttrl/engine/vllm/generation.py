@@ -15,6 +15,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.cpu.parts import is_on
 from sttrl.engine.names import BIAS_FILE, EXTRA_KEY, TOP
 from sttrl.engine.vllm.records import Adapter, Sampled
 from sttrl.types import MOST_TOP_LOGPROBS, Request
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 CPU_BLOCK_SIZE = 32
+SHARED_PROMPTS = KVTransferConfig(
+    kv_connector="SharedPrompts", kv_connector_module_path="sttrl.engine.cpu.shared_prompts", kv_role="kv_both"
+)
 
 
 class Generation:
@@ -34,7 +38,7 @@ class Generation:
         self.request_ids = itertools.count()
         arguments = engine_args(settings)
         self.thread: EngineThread | None = None
-        if settings.device == "cpu":
+        if settings.device == "cpu" and is_on("engine_thread"):
             # Imported here: it uses parts that vLLM keeps to itself, and only CPUs need it.
             from sttrl.engine.cpu.engine_thread import EngineThread
 
@@ -128,16 +132,14 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
     )
     if settings.device == "cpu":
         return arguments(
-            worker_extension_cls="sttrl.engine.cpu.kernels.CpuPolicyWeights",
+            worker_extension_cls=("sttrl.engine.cpu.kernels.CpuPolicyWeights" if is_on("kernels") else "sttrl.engine.merge.PolicyWeights"),
             enforce_eager=True,  # compiling takes longer than a short run
             distributed_executor_backend="uni",
             enable_chunked_prefill=False,
             block_size=CPU_BLOCK_SIZE,
             max_num_batched_tokens=max(2048, settings.max_model_len),
             kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
-            kv_transfer_config=KVTransferConfig(
-                kv_connector="SharedPrompts", kv_connector_module_path="sttrl.engine.cpu.shared_prompts", kv_role="kv_both"
-            ),
+            kv_transfer_config=SHARED_PROMPTS if is_on("shared_prompts") else None,
         )
     arguments = partial(
         arguments,

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.cpu.parts import VARIABLE, is_on, switched_off
 from sttrl.engine.failures import cause, log_name, starting, traceback_to_log
 from sttrl.engine.processes import HOST_ALLOCATOR, on_cpu
 from sttrl.engine.vllm.records import BASE, Adapter, PolicyKey, Sampled
@@ -121,9 +122,10 @@ def environment(settings: EngineSettings, threads: int) -> dict[str, str]:
     common = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TOKENIZERS_PARALLELISM": "false"}
     if settings.device == "cpu":
         common |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if is_on("engine_thread") else "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             **on_cpu(threads),
             **HOST_ALLOCATOR,
+            VARIABLE: ",".join(switched_off()),
         }
     return common
