@@ -18,6 +18,9 @@ from sttrl.types import Group, Measure, Request, Rollout, Row, Sampling, TokenSt
 
 T = TypeVar("T")
 
+LONG_S = 300
+"""Nothing that will end takes so long, on however busy a machine."""
+
 PROMPT_T = (1, 13, 15, 16, 7, 20, 6, 21, 22, 23, 24, 25, 26, 27, 2, 1, 14)
 """The tiny model's tokens of "What is 4 * 3 ? Reply with only the number ." as a chat."""
 OTHER_PROMPT_T = (1, 13, 15, 16, 5, 19, 9, 21, 2, 1, 14)
@@ -63,9 +66,9 @@ def logprobs_of(stats_G: Sequence[TokenStats]) -> list[tuple[float, ...]]:
     return [stats.logprob_T for stats in stats_G if stats.logprob_T is not None]
 
 
-def living(processes: Sequence[psutil.Process], most_seconds: float) -> list[psutil.Process]:
-    """Those that have not ended after ``most_seconds``. Where nobody collects orphans, a dead one stays in the table as a zombie."""
-    deadline = time.monotonic() + most_seconds
+def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that do not end. Where nobody collects orphans, a dead one stays in the table as a zombie."""
+    deadline = time.monotonic() + LONG_S
     while (left := [p for p in processes if lives(p)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left

@@ -18,12 +18,11 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "STTRL_TEST_RUN"
-MOST_SECONDS = 240
-ORPHANS_GONE_S = 100
-"""Ray's agents try for a minute to tell the rest of a killed cluster that it was killed."""
+LONG_S = 500
+"""Nothing that will end takes so long, on however busy a machine. Ray's agents try for a minute to tell a killed cluster."""
 FLAGS = [
     *("--dataset", "arithmetic-demo", "--limit", "3", "--steps", "2", "--n_votes", "8", "--n_train", "8", "--val_samples", "4"),
     *("--max_response_tokens", "8", "--ties", "first", "--lr", "0.01", "--deterministic", "--run_name", "run"),
@@ -52,7 +51,7 @@ class Command:
         return found
 
     def finish(self) -> int:
-        code = self.process.wait(MOST_SECONDS)
+        code = self.process.wait(LONG_S)
         return code
 
     def said(self) -> str:
@@ -131,7 +130,7 @@ def test_metrics_hold_sampler_and_learner_together(whole: Command) -> None:
 
 
 def test_nothing_outlives_a_run(whole: Command) -> None:
-    assert not gone(whole, time.monotonic() + 15)
+    assert not gone(whole, time.monotonic() + LONG_S)
     assert not list(Path("/dev/shm").glob(f"sttrl-{whole.process.pid}-*"))
 
 
@@ -142,7 +141,7 @@ def test_killed_and_run_again_it_is_the_run_that_nothing_interrupted(
     delay = random.Random(seed).uniform(0.0, 1.5)
     killed = start(tiny_model, tmp_path / "out", f"killed-{os.getpid()}")
     started = time.monotonic()
-    while not question_lines(killed.run_folder) and killed.process.poll() is None and time.monotonic() - started < MOST_SECONDS:
+    while not question_lines(killed.run_folder) and killed.process.poll() is None and time.monotonic() - started < LONG_S:
         time.sleep(0.02)
     time.sleep(delay)
     family = killed.family()
@@ -161,8 +160,8 @@ def test_killed_and_run_again_it_is_the_run_that_nothing_interrupted(
     assert len(question_lines(again.run_folder)) == 3
     assert everything(again.run_folder) == everything(whole.run_folder)
     assert not [process for process in killed.family() if "Agent" not in process], "Ray's agents hold no model and no core"
-    at_last.append(lambda: check_orphans(killed, at + ORPHANS_GONE_S))
-    assert not gone(again, time.monotonic() + 15)
+    at_last.append(lambda: check_orphans(killed, at + LONG_S))
+    assert not gone(again, time.monotonic() + LONG_S)
 
 
 def test_a_finished_run_is_only_reported_again(whole: Command, tiny_model: Path) -> None:
