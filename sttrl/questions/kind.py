@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from sttrl.config import RunConfig
@@ -19,6 +20,13 @@ from sttrl.voting import VoteConfig, confidence_vote, majority
 
 MOST_AT_ONCE = 512
 Clock = Callable[[str, str], AbstractContextManager[None]]
+
+
+@asynccontextmanager
+async def opened_questions(config: RunConfig) -> AsyncIterator[Callable[[SeedSource, Clock], Questions]]:
+    """A judge, and what makes the kind of a runner with it."""
+    async with Judge() as judge:
+        yield partial(Questions, config, judge)
 
 
 class Questions:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from sttrl.ledger.files import unwritable, write_json, write_text
 from sttrl.ledger.folder import CONFIG, ENVIRONMENT, attempts, claim, withdraw
 from sttrl.ledger.journal import Journal
 from sttrl.ledger.step_metrics import step_metrics
-from sttrl.questions.answers import Judge
-from sttrl.questions.kind import Questions
+from sttrl.run.kind import kind_of
 from sttrl.run.plan import EngineParts, Plan
 from sttrl.run.screen import Screen
 from sttrl.run.workshop import Workshop
@@ -52,13 +50,13 @@ def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | N
 
 
 async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop: Workshop, screen: Screen, started: float) -> None:
-    """An engine and a judge, the problems, and the seconds."""
+    """An engine and the kind of problem, the problems, and the seconds."""
     folder = plan.folder
     attempt = attempts(folder)[0] + 1
     logs = folder / "logs" / f"attempt_{attempt}"
     tracker = Tracker(plan.config.run.track, folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     try:
-        async with Judge() as judge:
+        async with kind_of(plan.config).opened(plan.config) as kind:
             try:
                 imported = asyncio.create_task(asyncio.to_thread(import_runner))
                 lanes = await workshop.ready(parts, logs)
@@ -67,7 +65,7 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
                 screen.say(f"engine ready after {start_up:.1f} s")
                 runner = make_runner(
                     plan.config,
-                    kind=partial(Questions, plan.config, judge),
+                    kind=kind,
                     engines=lanes,
                     journal=journal,
                     folder=folder,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
+from sttrl.config import RunConfig
+from sttrl.data import SourceSpec, Table
 from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.seeds import SeedSource
+from sttrl.questions import BuiltProblems
+from sttrl.questions.kind import opened_questions
+from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout
 
 Stage = Literal["base", "adapted"]
@@ -54,5 +60,45 @@ class Kind(Protocol[E]):
         ...
 
 
+class Chosen(Protocol):
+    """The problems of a run, chosen from a data set and not built yet."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The chosen problems."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit of the data set; None for one that is not from the hub."""
+        ...
+
+    @property
+    def table(self) -> Table:
+        """The data set, for the report."""
+        ...
+
+    def build(self, tokenizer: Any) -> BuiltProblems:
+        """The problems with their prompts, and the rows that were left out."""
+        ...
+
+
 MakeKind = Callable[[SeedSource, Clock], Kind[Any]]
 """Makes the kind for one runner."""
+
+
+@dataclass(frozen=True)
+class KindEntry:
+    """A kind of problem as a run finds it: how problems are chosen, and a context in which they can be evaluated."""
+
+    choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
+    opened: Callable[[RunConfig], AbstractAsyncContextManager[MakeKind]]
+
+
+KINDS: dict[str, KindEntry] = {"questions": KindEntry(ChosenQuestions, opened_questions)}
+"""Every kind of problem, a line an entry."""
+
+
+def kind_of(config: RunConfig) -> KindEntry:
+    """The kind of a run's data set. Every data set so far holds text questions."""
+    return KINDS["questions"]

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import ReinforcementSettings, RunConfig, to_plain
-from sttrl.config.template import template_settings
-from sttrl.data import SourceSpec, Table, questions, read_table
+from sttrl.config import ReinforcementSettings, RunConfig
+from sttrl.data import SourceSpec, Table, read_table
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
-from sttrl.ledger.folder import begun_dtype, begun_revisions, check_owner, run_folder, source_of
+from sttrl.ledger.folder import begun_dtype, begun_revisions, check_owner, run_folder
 from sttrl.ledger.journal import JOURNAL, read_finished
-from sttrl.questions import BuiltProblems, build_problems
-from sttrl.types import Problem, Question
+from sttrl.questions import BuiltProblems
+from sttrl.run.kind import Chosen, kind_of
+from sttrl.types import Problem
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -64,10 +64,10 @@ class EngineParts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: the problems left, how many are done, the engine they need (None where nothing is left), and the data set."""
+    """What is to be done: the problems left, how many are done, the engine they need (None where nothing is left), and what was chosen."""
 
     config: RunConfig
-    table: Table
+    chosen: Chosen
     problems: tuple[Problem, ...] = ()
     done: int = 0
     parts: EngineParts | None = None
@@ -80,7 +80,7 @@ class Plan:
     @property
     def revisions(self) -> dict[str, str | None]:
         """The hub's commits that the run is made of."""
-        return {"model_revision": self.parts.revision if self.parts else None, "dataset_revision": self.table.revision}
+        return {"model_revision": self.parts.revision if self.parts else None, "dataset_revision": self.chosen.revision}
 
     def still_left(self) -> Plan:
         """The plan without what another process finished while this one prepared; the caller holds the journal."""
@@ -93,16 +93,14 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
     """What is left of a run. Raises `SttrlError` for a run that cannot be made; nothing is written."""
     folder, shared = run_folder(config), shared or Shared()
     check_owner(folder, config)
-    table = shared.table(source_of(to_plain(config) | begun_revisions(folder)))
-    chosen = questions(table, config.data.ids or None, config.data.limit)
-    finished = finished_ids(folder)
-    if all(question.id in finished for question in chosen):
-        return Plan(config, table, done=len(chosen))
-    built, parts = prepare(config, table, chosen, shared, say)
-    for row in (*table.skipped, *built.skipped):
+    chosen, finished = kind_of(config).choose(config, shared.table), finished_ids(folder)
+    if finished.issuperset(chosen.ids):
+        return Plan(config, chosen, done=len(chosen.ids))
+    built, parts = prepare(config, chosen, shared, say)
+    for row in built.skipped:
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
     left = tuple(problem for problem in built.problems if problem.id not in finished)
-    return Plan(config, table, left, len(built.problems) - len(left), parts)
+    return Plan(config, chosen, left, len(built.problems) - len(left), parts)
 
 
 def finished_ids(folder: Path) -> set[str]:
@@ -110,9 +108,7 @@ def finished_ids(folder: Path) -> set[str]:
     return {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
 
 
-def prepare(
-    config: RunConfig, table: Table, chosen: Sequence[Question], shared: Shared, say: Callable[[str], None]
-) -> tuple[BuiltProblems, EngineParts]:
+def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[str], None]) -> tuple[BuiltProblems, EngineParts]:
     """The problems with their prompts, tokenised here, once, and what the engine is built from."""
     check_packages()
     switched_off()
@@ -128,18 +124,7 @@ def prepare(
         say(remark)
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
-    built = build_problems(
-        chosen,
-        tokenizer,
-        instruction=table.dataset.instruction,
-        prompt_format=config.data.prompt_format,
-        system=config.data.system_prompt,
-        template_settings=template_settings(config.data.chat_template_kwargs),
-        max_prompt_tokens=config.data.max_prompt_tokens or table.dataset.max_prompt_tokens,
-        on_bad_row=config.data.on_bad_row,
-        file=table.source,
-        views=config.memo.memo_views if config.memo.memo_form == "token" else 0,
-    )
+    built = chosen.build(tokenizer)
     longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.sampling.max_response_tokens
     check_length(config, built.problems, context_length(model))
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))

@@ -19,7 +19,7 @@ from sttrl.engine import model_checks
 from sttrl.errors import DivergedError, EngineError
 from sttrl.ledger.folder import CONFIG
 from sttrl.ledger.journal import JOURNAL
-from sttrl.run import attempt
+from sttrl.questions import kind
 from sttrl.run.workshop import Workshop
 
 
@@ -45,7 +45,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     monkeypatch.setitem(sys.modules, "sttrl.engine.models", models)
     monkeypatch.setattr(model_checks, "check_fit", lambda *_: None)
     monkeypatch.setitem(sys.modules, "sttrl.engine.lanes", SimpleNamespace(RayEngine=lambda *settings: state.engine))
-    monkeypatch.setattr(attempt, "Judge", InlineJudge)
+    monkeypatch.setattr(kind, "Judge", InlineJudge)
     monkeypatch.chdir(tmp_path)
 
     def run(*flags: str, engine: StandIn | None = None) -> int:

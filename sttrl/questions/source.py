@@ -1,0 +1,49 @@
+"""The questions of a run: chosen from a data set, and made into problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sttrl.config import RunConfig, to_plain
+from sttrl.config.template import template_settings
+from sttrl.data import SourceSpec, Table, questions
+from sttrl.ledger.folder import begun_revisions, run_folder, source_of
+from sttrl.questions.prompts import BuiltProblems, build_problems
+
+
+class ChosenQuestions:
+    """See `sttrl.run.kind.Chosen`."""
+
+    def __init__(self, config: RunConfig, read: Callable[[SourceSpec], Table]) -> None:
+        """Reads the data set. Raises `DataError`."""
+        self.config = config
+        self.table = read(source_of(to_plain(config) | begun_revisions(run_folder(config))))
+        self.chosen = questions(self.table, config.data.ids or None, config.data.limit)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The chosen questions."""
+        return tuple(question.id for question in self.chosen)
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit of the data set; None for one that is not from the hub."""
+        return self.table.revision
+
+    def build(self, tokenizer: Any) -> BuiltProblems:
+        """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
+        data, dataset = self.config.data, self.table.dataset
+        built = build_problems(
+            self.chosen,
+            tokenizer,
+            instruction=dataset.instruction,
+            prompt_format=data.prompt_format,
+            system=data.system_prompt,
+            template_settings=template_settings(data.chat_template_kwargs),
+            max_prompt_tokens=data.max_prompt_tokens or dataset.max_prompt_tokens,
+            on_bad_row=data.on_bad_row,
+            file=self.table.source,
+            views=self.config.memo.memo_views if self.config.memo.memo_form == "token" else 0,
+        )
+        return BuiltProblems(problems=built.problems, skipped=(*self.table.skipped, *built.skipped))
