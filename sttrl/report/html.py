@@ -40,13 +40,15 @@ def report_page(
 ) -> str:
     """The page of a run. ``name``: the run's; ``config``: its settings as plain values; ``texts``: what its questions say."""
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
-    k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"]["all"] if rows else []
+    k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": ""}
     steps = evaluated(summary)
     return _templates().get_template("page.html").render(
         name=name,
         config=config,
-        metric_names=[metric.replace("@k", f"@{k}") for metric in metrics],
-        metric_rows=[(label, [metric_cell(summary, key, metric) for metric in metrics], summary[key]) for label, key in rows],
+        k=k,
+        headline=metrics["headline"],
+        metric_names=[metric.replace("@k", f"@{k}") for metric in metrics["all"]],
+        metric_rows=[(label, [metric_cell(summary, key, metric) for metric in metrics["all"]], summary[key]) for label, key in rows],
         remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
         summary_facts=facts(summary),
         time_names=[label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS],
