@@ -1,10 +1,10 @@
-"""The prompt once, at the sampler: a group's samples take their prompt's keys and values from the first of them.
+"""Lets requests with the same prompt share the keys and values of the prompt's last, partly filled block.
 
-vLLM's prefix cache shares full blocks. What a prompt has behind its last full block, half a block on average, every sample computes for
-itself; here only the first does, and the others, which wait a step for it, copy that block. To vLLM this is its interface for keys and
-values from elsewhere (``KVConnectorBase_V1``), where elsewhere is a block of another request in flight.
+vLLM's prefix cache shares full blocks only, so every sample of a group computes the tokens after the last full block again: half a block
+on average. Here the first request computes them. The others wait one step and then copy that block. This uses vLLM's interface for keys and
+values that come from outside (``KVConnectorBase_V1``); here they come from another request that is running.
 
-On CPU only: on GPU these tokens cost next to nothing.
+Used on CPU only. On GPU these few tokens cost almost nothing.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import Request, RequestStatus
 
 WORTH_A_STEP = 64
-"""Tokens computed again by the others for which they rather wait: a step of the first one alone takes about as long as these."""
+"""The others wait if together they would compute more tokens than this: one step of the first request alone takes about as long."""
 
 
 @dataclass(frozen=True)
 class Copies(KVConnectorMetadata):
-    """Blocks that a step begins by copying: (from, to)."""
+    """The blocks to copy before a step: (from, to)."""
 
     blocks: tuple[tuple[int, int], ...]
 
 
 class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
-    """One instance at vLLM's scheduler, which decides, and one at its worker, which copies."""
+    """vLLM makes two instances: the one at its scheduler decides what is copied, the one at its worker copies."""
 
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
         self.block_size = int(vllm_config.cache_config.block_size)
-        # Models whose layers have several kinds of cache (sliding windows, states) keep to vLLM's own way.
+        # Nothing is shared for models whose layers have several kinds of cache, such as sliding windows.
         self.shares = len(kv_cache_config.kv_cache_groups) == 1
         self.in_flight: dict[Hashable, dict[str, Request]] = {}
         self.blocks: dict[str, list[int]] = {}
@@ -50,17 +50,17 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
 
     @property
     def requires_kv_delivery(self) -> bool:
-        """Nobody waits for what is copied here: a request that is taken out of the batch computes again."""
+        """No copy has to arrive: a request that is taken out of the batch computes its prompt again."""
         return False
 
     def on_new_request(self, request: Request) -> None:
-        """A request has come."""
+        """Remember a new request."""
         self.in_flight.setdefault(prompt_of(request), {})[request.request_id] = request
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
-        """Tokens of the prompt behind the first ``num_computed_tokens`` that another request has; None: one will have them after this step.
+        """How many prompt tokens after the first ``num_computed_tokens`` can be copied; None: wait, another request computes them now.
 
-        The prompt's last token is always computed: its logits are wanted.
+        The prompt's last token is never copied, because its logits are needed.
         """
         left = request.num_prompt_tokens - 1 - num_computed_tokens
         if left <= 0 or not self.shares:
@@ -73,11 +73,11 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
                 return left, False
         if request.request_id in self.waited or not at_work or left * (len(group) - len(at_work)) <= WORTH_A_STEP:
             return 0, False
-        self.waited.add(request.request_id)  # once: the one it waits for may end with its first token
+        self.waited.add(request.request_id)  # once only: the request it waits for may end with its first token
         return None, False
 
     def update_state_after_alloc(self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int) -> None:
-        """The request has its blocks; those with what it found elsewhere are to be copied."""
+        """Note the blocks of a request, and which of them have to be copied from another request."""
         mine = self.blocks[request.request_id] = blocks.get_block_ids()[0]
         if num_external_tokens:
             end = request.num_prompt_tokens - 1
@@ -86,12 +86,12 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
             self.copies.extend(zip(theirs[wanted], mine[wanted], strict=True))
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> Copies:
-        """What the worker does before this step."""
+        """The copies that the worker makes before this step."""
         copies, self.copies = Copies(tuple(self.copies)), []
         return copies
 
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, None]:
-        """A request has ended, and its blocks may go."""
+        """Forget a request that has ended. Its blocks may be reused."""
         prompt, name = prompt_of(request), request.request_id
         group = self.in_flight.get(prompt, {})
         group.pop(name, None)
@@ -103,15 +103,15 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
         return False, None
 
     def request_finished_all_groups(self, request: Request, block_ids: tuple[list[int], ...]) -> tuple[bool, None]:
-        """The same, of a model with several kinds of cache."""
+        """The same for a model with several kinds of cache."""
         return self.request_finished(request, [])
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        """The worker's caches, a layer each: ``[blocks, ...]``."""
+        """Keep the worker's caches, one for each layer: ``[blocks, ...]``."""
         self.caches = list(kv_caches.values())
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
-        """Copy, whole blocks: what they hold behind the prompt is written again before it is read."""
+        """Copy whole blocks. What they hold after the prompt is overwritten before it is read."""
         copies = self._get_connector_metadata()
         assert isinstance(copies, Copies)
         if copies.blocks:
@@ -120,16 +120,16 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
                 cache[targets] = cache[sources]
 
     def wait_for_layer_load(self, layer_name: str) -> None:
-        """Nothing is under way."""
+        """Nothing to wait for: copies are made at once."""
 
     def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any) -> None:
-        """Nothing is kept elsewhere."""
+        """Nothing is saved outside."""
 
     def wait_for_save(self) -> None:
-        """Nothing is under way."""
+        """Nothing to wait for: copies are made at once."""
 
 
 def prompt_of(request: Request) -> Hashable:
-    """What two requests have in common whose prompts have the same keys and values."""
+    """Equal for two requests whose prompts have the same keys and values."""
     adapter = request.lora_request.lora_int_id if request.lora_request else None
     return tuple(request.prompt_token_ids or ()), adapter

@@ -1,8 +1,8 @@
-"""Attention over a packed micro-batch: the prompt once, and each response over the prompt and itself.
+"""Attention over a packed micro-batch: the prefix attends to itself, and each row attends to the prefix and to itself.
 
-A dense tree mask over ``[prompt | response 0 | response 1 | ...]`` costs the square of the whole sequence, and nearly all of it
-is masked. Here the prompt attends to itself in one causal call, and the responses, as a batch padded to the longest, attend
-to the prompt's keys and values and their own. What responses share is looked up for each of them; the first one's result counts.
+A dense mask over ``[prefix | row 0 | row 1 | ...]`` would cost the square of the whole sequence, and nearly all of it would be masked. Here
+the prefix is one causal call. The rows are a batch, padded to the longest, that attends to the prefix's keys and values and to its own. An
+input that several rows share is computed in each of them, and the result of the first one is used.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from sttrl.engine.verl.packing import Layout, up_to
 
 NAME = "sttrl_prompt_once"
 LAYOUT = "packed_layout"
-"""Keyword by which a model passes the layout on to its layers; without it attention is transformers' own ``sdpa``."""
+"""The keyword argument by which the layout reaches every layer. Without it attention is transformers' own ``sdpa``."""
 UNABLE = ("sliding_window", "softcap", "s_aux")
-"""What some models ask of their attention and is not done here."""
+"""Keyword arguments of attentions that are not implemented here."""
 SHORT = 256
-"""Responses up to so many tokens take `ByProducts` on CPU. torch's kernel there, which never holds the scores, has slow backward
-products in bfloat16: 32 responses of 24 tokens behind 45 took 41 ms a layer, forward and backward, by it and 20 by products; 4 of 160
-took 25 and 21; one of 640, whose masked half the products compute, 48 and 72."""
+"""Rows up to this length use `ByProducts` on CPU, longer ones torch's kernel, whose backward pass is slow there in bfloat16.
+
+Milliseconds a layer, forward and backward, behind a prefix of 45 tokens, by torch's kernel and by products: 32 rows of 24 tokens 41 and 20;
+4 rows of 160 tokens 25 and 21; one row of 640 tokens, of which products also compute the masked half, 48 and 72."""
 
 
 def attend(
@@ -62,7 +63,7 @@ def attend(
 
 
 def _by_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float | None) -> torch.Tensor:
-    """Attention behind the prompt, ``[H, R, D]``, by torch's own kernel. ``query`` ``[H, N, D]``; ``key``, ``value`` ``[K, N, D]``."""
+    """Attention of the rows, ``[H, R, D]``, by torch's own kernel. ``query`` ``[H, N, D]``; ``key``, ``value`` ``[K, N, D]``."""
     groups, (count, longest), prompt = len(query) // len(key), layout.own_GT.shape, layout.prompt_length
     filling = up_to(longest, layout.multiple) - longest
     own_GT = torch.cat([layout.own_GT, layout.own_GT[:, -1:].expand(-1, filling)], 1)
@@ -79,9 +80,9 @@ def _by_kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layo
 
 
 class ByProducts(torch.autograd.Function):
-    """The same by batched matrix products in float32 (float64 stays), the query heads of a key as rows of one product.
+    """The same by batched matrix products in float32, or float64 where the inputs are. The query heads of a key are one product.
 
-    Scores are computed again backward (Dao 2022, algorithm 4, with one block), so a layer keeps no more than went in and came out.
+    The backward pass computes the scores again (Dao 2022, algorithm 4, with one block), so a layer keeps only its inputs and its output.
     """
 
     @staticmethod
@@ -99,7 +100,7 @@ class ByProducts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
-        """Gradients of query, key and value; inputs that fill up get none."""
+        """Gradients of query, key and value; padding gets none."""
         query, key, value, own, normaliser = ctx.saved_tensors
         layout: Layout = ctx.layout
         rows, keys, values = _rows(query, layout, len(key)), _seen(key, layout), _seen(value, layout)
@@ -116,7 +117,7 @@ class ByProducts(torch.autograd.Function):
 
 
 def _rows(x_HND: torch.Tensor, layout: Layout, keys: int, skipped: int = 0) -> torch.Tensor:
-    """The responses' inputs, those of the query heads that share a key's head together: ``[K G, H/K T, D]``; ``skipped`` come before."""
+    """The rows' inputs with the query heads of each key side by side, ``[K G, H/K T, D]``; ``x_HND`` lacks the first ``skipped`` inputs."""
     heads, _, size = x_HND.shape
     count, longest = layout.own_GT.shape
     picked = x_HND.index_select(1, (layout.own_GT - skipped).flatten()).view(keys, heads // keys, count, longest, size)
@@ -125,7 +126,7 @@ def _rows(x_HND: torch.Tensor, layout: Layout, keys: int, skipped: int = 0) -> t
 
 
 def _seen(x_KND: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """What each response sees of the keys or values: ``[K G, S + T, D]``."""
+    """The keys or values that each row attends to: ``[K G, S + T, D]``."""
     heads, _, size = x_KND.shape
     count, longest = layout.own_GT.shape
     seen = x_KND.new_empty(heads, count, layout.seen + longest, size, dtype=torch.promote_types(x_KND.dtype, torch.float32))
@@ -141,12 +142,12 @@ def _scores(rows: torch.Tensor, keys: torch.Tensor, layout: Layout, scale: float
 
 
 def _real(layout: Layout) -> torch.Tensor:
-    """Which of ``own_GT`` are no padding."""
+    """1 where ``own_GT`` is an input's first position, else 0."""
     return torch.zeros_like(layout.own_GT, dtype=torch.float32).flatten().index_fill_(0, layout.place_R, 1).view_as(layout.own_GT)
 
 
 def _behind(rows: torch.Tensor, layout: Layout, like_HND: torch.Tensor) -> torch.Tensor:
-    """Back from ``[K G, H/K T, D]`` to the inputs behind the prompt ``[H, R, D]``; those that fill up get zeros."""
+    """From ``[K G, H/K T, D]`` to the inputs after the prefix ``[H, R, D]``; padding gets zeros."""
     count, longest = layout.own_GT.shape
     heads, size = len(like_HND), rows.shape[2]
     apart = rows.view(len(rows) // count, count, -1, longest, size).transpose(1, 2)
@@ -155,7 +156,7 @@ def _behind(rows: torch.Tensor, layout: Layout, like_HND: torch.Tensor) -> torch
 
 
 def _gathered(seen: torch.Tensor, layout: Layout, like_KND: torch.Tensor) -> torch.Tensor:
-    """The gradient of keys or values ``[K, N, D]`` from that of what each response saw."""
+    """The gradient of keys or values ``[K, N, D]``, added up over the rows that attended to them."""
     apart = seen.view(len(like_KND), len(layout.own_GT), -1, seen.shape[2])
     prompt = pad(apart[:, :, : layout.seen].sum(1), (0, 0, 0, layout.prompt_length - layout.seen))
     rows = apart[:, :, layout.seen :].flatten(1, 2)

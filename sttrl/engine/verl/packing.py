@@ -1,9 +1,9 @@
-"""What responses share once: a group packed behind one copy of its prompt, as one sequence, in which no beginning comes twice.
+"""Packs the rows of a group behind one copy of their prefix into one sequence, in which shared beginnings appear once.
 
-``[prompt | response 0 | what response 1 does not share | ...]``: an input is a distinct beginning of a response. It sees the prompt,
-the beginnings of itself and itself (`sttrl.engine.verl.attention`), its position is its length behind the prompt, and logits are
-computed only where a token is scored. So equal responses cost one, as those of a policy that has come to agree do. Padding, which
-nobody sees and nothing is scored by, follows the prompt and the last response, where few different shapes are wanted. Pure tensors.
+The sequence is ``[prefix | row 0 | the part of row 1 that row 0 does not have | ...]``: a tree of the rows' tokens. Each token attends to
+the prefix, to the tokens before it in its own row, and to itself (`sttrl.engine.verl.attention`). Its position is the one it has in its own
+row. Equal rows are computed once. Logits are computed only where they score a token of a row. Padding after the prefix and at the end keeps
+the number of different shapes small; no token attends to it. This file computes with indices only, and knows no model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Layout:
-    """Who sees whom in ``N`` packed inputs, ``R`` of them behind the prompt.
+    """Which inputs attend to which. ``R`` inputs follow the prefix.
 
-    ``prompt_length``: inputs of the prompt and its padding, of which responses see the first ``seen``; ``own_GT``: the inputs of each
-    response that has any and is not the beginning of another, the last again where others are longer; ``mask_TK`` True where one
-    of them may look at the prompt (its first columns) and at itself; ``place_R``: where in ``own_GT``, flattened, each input is
-    first; ``again_A``: where an input is that came before, and ``shared_A`` which of the ``R`` it is; ``filling``: inputs behind
-    them that nobody asked for; ``multiple``: what few shapes are multiples of.
+    - ``prompt_length``: length of the prefix with its padding; the first ``seen`` of these inputs are real.
+    - ``own_GT``: indices of each row's inputs. Rows without inputs, and rows that begin a longer row, are left out. Shorter rows are filled
+      up with their last index.
+    - ``mask_TK``: True where a row's input may attend: first the columns of the real prefix, then those of the row itself.
+    - ``place_R``: the first position of each input in ``own_GT``, flattened.
+    - ``again_A``, ``shared_A``: further positions in ``own_GT``, flattened, of inputs that several rows share, and which input each is.
+    - ``filling``: padding appended at the end, up to a multiple of ``multiple``.
     """
 
     prompt_length: int
@@ -44,11 +46,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Packed:
-    """One packed micro-batch of ``N`` inputs that scores ``S`` tokens.
+    """One packed micro-batch of ``N`` inputs, which scores ``S`` tokens.
 
-    ``input_N``, ``position_N``; ``layout``: who sees whom; ``logit_L`` the inputs whose logits are needed (padding: the first
-    again); ``row_S`` index into ``logit_L`` and ``label_S`` token for each scored token; ``lengths_G`` tokens of each response;
-    ``prompt_length`` tokens of the prompt.
+    ``input_N``, ``position_N``: token and position of each input. ``layout``: which inputs attend to which. ``logit_L``: indices of the
+    inputs whose logits are needed, padded with the first of them. For each scored token ``row_S`` is the index into ``logit_L`` of the
+    logits that score it, and ``label_S`` the token itself. ``lengths_G``: tokens of each row. ``prompt_length``: tokens of the prefix.
     """
 
     input_N: torch.Tensor
@@ -63,9 +65,9 @@ class Packed:
 
 @dataclass(frozen=True)
 class Tree:
-    """The ``R`` distinct beginnings of responses, numbered as they first come.
+    """The rows of a micro-batch as a tree with ``R`` nodes, numbered in the order in which the rows first reach them.
 
-    ``token_R`` the last token and ``before_R`` how many come before it; ``path_G``: each response's beginnings, the shortest first.
+    ``token_R``: the token of each node. ``before_R``: how many tokens of its row come before it. ``path_G``: the nodes of each row.
     """
 
     token_R: torch.Tensor
@@ -74,7 +76,7 @@ class Tree:
 
 
 def tree_of(inputs_G: Sequence[torch.Tensor]) -> Tree:
-    """The tree of responses of so many inputs each. In the order of a dictionary a response shares most with its neighbour."""
+    """The tree of these rows. They are sorted, so that each row shares its longest prefix with the one before it."""
     lists = [inputs.tolist() for inputs in inputs_G]
     path_G = [torch.empty(0, dtype=torch.long)] * len(lists)
     last, count = -1, 0
@@ -95,20 +97,20 @@ def tree_of(inputs_G: Sequence[torch.Tensor]) -> Tree:
 
 
 def _first(value_F: torch.Tensor, count: int) -> torch.Tensor:
-    """Where each of ``0 .. count - 1`` is first in ``value_F``, which has them all."""
+    """The first position of each of ``0 .. count - 1`` in ``value_F``, which contains them all."""
     return torch.zeros(count, dtype=torch.long).scatter_reduce(0, value_F, torch.arange(len(value_F)), "amin", include_self=False)
 
 
 def distinct_inputs(response_G: Sequence[torch.Tensor]) -> int:
-    """Inputs behind the prompt of a micro-batch of these responses; a last token is none."""
+    """How many inputs follow the prefix when these rows are packed. A row's last token is scored and never an input."""
     return len(tree_of([r[:-1] for r in response_G]).token_R)
 
 
 def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: int = 1) -> Packed:
-    """Pack responses (each at least one token) behind their prompt (at least one token).
+    """Pack rows of at least one token behind their prefix of at least one token.
 
-    A response's last token is scored but never an input. The prompt's last input scores every first token. Prompt, responses and
-    logits are each padded to a ``multiple``.
+    A row's last token is scored but is never an input. The last input of the prefix scores the first token of every row. Prefix, rows and
+    logits are each padded to a multiple of ``multiple``.
     """
     prompt, tree = len(prompt_T), tree_of([r[:-1] for r in response_G])
     layout = layout_of(prompt, tree, multiple)
@@ -127,7 +129,7 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: i
 
 
 def layout_of(prompt: int, tree: Tree, multiple: int) -> Layout:
-    """The layout of a tree behind a prompt."""
+    """The layout of a tree behind a prefix of ``prompt`` tokens."""
     count, padded = len(tree.token_R), up_to(prompt, multiple)
     goes_on_R = torch.zeros(count, dtype=torch.bool)
     for path in tree.path_G:
@@ -156,5 +158,5 @@ def layout_of(prompt: int, tree: Tree, multiple: int) -> Layout:
 
 
 def up_to(count: int, multiple: int) -> int:
-    """The next multiple."""
+    """``count`` rounded up to a multiple of ``multiple``."""
     return -(-count // multiple) * multiple

@@ -1,8 +1,8 @@
-"""Seeded sampling inside vLLM: uniform numbers for each token from a counter-based generator per request.
+"""Seeded sampling inside vLLM: every request has random numbers of its own, so its response does not depend on other requests.
 
-vLLM's own per-request seeds cost one generator call per row and step. Here a request carries its seed, temperature
-and top-p in ``extra_args``; the uniforms come from Philox keyed by that seed, and the token is the inverse of the
-cumulative distribution. A response then depends on its seed, its prompt and the weights, on nothing else.
+A request carries its seed, temperature and top-p in ``extra_args``. The generator Philox, keyed by the seed, makes uniform numbers for
+every token, and a token is drawn by inverting the cumulative distribution. vLLM's own seeds are slower: they call a generator for each
+request at every step.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirection
 from sttrl.engine.names import BIAS, BIAS_FILE, EXTRA_KEY, TOP
 
 DRAWS = 5
-"""Uniforms per token: top-p may reject a draw."""
+"""Uniform numbers for each token: more than one, because top-p may reject a draw."""
 BLOCK = 256
-"""Tokens whose weights are summed before the cumulative sum: that is computed one by one, and over blocks it is short."""
+"""Tokens of a block. The cumulative sum runs over the sums of blocks and then inside one block, which is faster than over all tokens."""
 
 
 class _Row:
-    """One request in the batch: its uniforms, its temperature and top-p, its logit bias, and vLLM's live list of its tokens."""
+    """One request in the batch. ``output``: vLLM's own list of its tokens, which grows."""
 
     def __init__(self, extra: dict[str, Any], max_tokens: int, output: list[int]) -> None:
         self.uniform_T = np.random.Generator(np.random.Philox(key=extra["seed"])).random((max_tokens, DRAWS), dtype=np.float32)
@@ -39,11 +39,11 @@ class _Row:
 
 
 class SeededSampling(LogitsProcessor):
-    """Chooses the token itself and leaves it as the only finite logit, whose value is its log-probability.
+    """Draws the token of every request, and sets all other logits to minus infinity. The logit of the drawn token is its log-probability.
 
-    vLLM then runs greedily (``temperature=0``) with ``logprobs_mode="processed_logits"``, so what it reports for the
-    sampled token is log p at the request's temperature, before top-p. A row that must show its likeliest tokens keeps all
-    log-probabilities; its chosen token gets minus its own, which is above every other, and whoever reads it turns the sign.
+    vLLM runs greedily (``temperature=0``), so it takes the drawn token, and with ``logprobs_mode="processed_logits"`` it reports that
+    logit: log p at the request's temperature, before top-p. A request that asks for its likeliest tokens keeps the log-probabilities of all
+    tokens instead. There the drawn token gets minus its log-probability, which is the greatest value; the reader changes the sign back.
     """
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
@@ -51,11 +51,11 @@ class SeededSampling(LogitsProcessor):
         self.bias_of: dict[str, torch.Tensor] = {}
 
     def is_argmax_invariant(self) -> bool:
-        """The choice is made here, so never skip it on greedy requests."""
+        """vLLM must call `apply` for greedy requests too."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow vLLM's persistent batch: requests removed, added, moved, in this order."""
+        """Follow the changes of vLLM's batch: first requests that were removed, then added, then moved."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -74,7 +74,7 @@ class SeededSampling(LogitsProcessor):
         self._keep_biases()
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Replace each seeded row by its choice, in place. ``logits``: ``[rows, V]`` in float32."""
+        """Draw a token for each request of ours and rewrite its row, in place. ``logits``: ``[rows, V]`` in float32."""
         indices = sorted(i for i in self.rows if i < logits.shape[0])
         if not indices:
             return logits
@@ -98,12 +98,12 @@ class SeededSampling(LogitsProcessor):
         return logits
 
     def _keep_biases(self) -> None:
-        """The biases of the requests in the batch and no others. Each is read when its first request comes."""
+        """Keep the logit biases of the requests in the batch only. A bias is read from its file when its first request comes."""
         files = {row.bias_file for row in self.rows.values() if row.bias_file is not None}
         self.bias_of = {file: self.bias_of[file] if file in self.bias_of else read_bias(file) for file in files}
 
     def _biased(self, logits: torch.Tensor, rows: list[_Row]) -> torch.Tensor:
-        """Each row's logits with its own bias. ``logits``: ``[rows, V]``; never changed in place."""
+        """Each row's logits with its own bias added, as a new tensor. ``logits``: ``[rows, V]``."""
         if not self.bias_of:
             return logits
         zero = torch.zeros(logits.shape[1])
@@ -112,7 +112,7 @@ class SeededSampling(LogitsProcessor):
 
 
 def read_bias(file: str) -> torch.Tensor:
-    """The logit bias ``[V]`` that a vector fork has written."""
+    """The logit bias ``[V]`` in a file that a vector fork has written."""
     with safe_open(file, framework="pt") as tensors:
         return torch.as_tensor(tensors.get_tensor(BIAS))
 
@@ -120,7 +120,7 @@ def read_bias(file: str) -> torch.Tensor:
 def choose(
     logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample a token per row by inverting the cumulative distribution.
+    """Draw a token for each row by inverting the cumulative distribution.
 
     ``logits`` ``[R, V]``; ``temperature`` (0 is greedy) and ``top_p`` ``[R]``; ``uniform`` ``[R, DRAWS]``. Returns the
     tokens ``[R]`` and their log-probabilities ``[R]`` at the temperature, before top-p; a greedy row is scored at
@@ -133,7 +133,7 @@ def choose(
         token = _nucleus(probability, top_p, uniform, token)
     if bool(greedy.any()):
         token = torch.where(greedy, logits.argmax(dim=-1), token)
-    token = token.clamp(max=logits.shape[1] - 1)  # a row of NaN logits may end in its last block's padding
+    token = token.clamp(max=logits.shape[1] - 1)  # NaN logits may lead into the padding of the last block
     return token, probability.gather(1, token[:, None])[:, 0].log()
 
 
@@ -143,7 +143,7 @@ def logprobs(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
 
 
 def _probability(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-    """Softmax at a temperature for each row, with zeros up to a whole number of blocks; on CPU as many rows at a time as a cache holds."""
+    """Softmax at each row's temperature, padded with zeros to whole blocks. On CPU a few rows at a time, so that they stay in the cache."""
     width = logits.shape[1]
     probability = logits.new_zeros(len(logits), -(-width // BLOCK) * BLOCK)
     at_once = len(logits) if logits.is_cuda else max(1, (1 << 18) // width)
@@ -154,7 +154,7 @@ def _probability(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tenso
 
 
 def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The first token at which the cumulative sum of ``weight`` exceeds ``uniform`` times its whole: first the block, then in it."""
+    """The first token where the cumulative sum of ``weight`` exceeds ``uniform`` times the total: first its block, then its place there."""
     blocks = weight.unflatten(1, (-1, BLOCK))
     upto = blocks.sum(dim=-1).cumsum(dim=-1)
     block, rest = _first_above(upto, uniform * upto[:, -1])
@@ -163,9 +163,9 @@ def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index of the first sum above the target ``[R]``, which rounding may have put at the end, and what is left of the target there.
+    """Index of the first sum above the target ``[R]``, and the target less the sum before it.
 
-    Where the sums are no numbers, any index.
+    Rounding may have made the target as large as the last sum: it is then lowered a little. Where the sums are NaN, the index is any.
     """
     below = torch.minimum(target, torch.nextafter(cumulative[:, -1], cumulative.new_zeros(())))[:, None]
     found = torch.searchsorted(cumulative, below, right=True).clamp_(max=cumulative.shape[1] - 1)
@@ -174,9 +174,9 @@ def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> tuple[torch.
 
 
 def _nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """Top-p (Holtzman 2020) by rejection: draw again while the token is outside the smallest set of mass ``top_p``.
+    """Top-p (Holtzman 2020) by rejection: draw again while the token is outside the smallest set of tokens with mass ``top_p``.
 
-    A draw costs one pass over the vocabulary, sorting it twenty; the last draw of a stubborn row does sort.
+    Sorting the vocabulary takes about twenty times as long as a draw. Only rows whose every draw was rejected are sorted.
     """
     outside = _outside(probability, top_p, token).nonzero()[:, 0]
     for draw in range(1, DRAWS - 1):
@@ -192,6 +192,6 @@ def _nucleus(probability: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tens
 
 
 def _outside(probability: torch.Tensor, top_p: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """Whether more likely tokens alone already have the mass ``top_p``."""
+    """Whether the tokens that are more likely than this one already have the mass ``top_p``."""
     own = probability.gather(1, token[:, None])
     return (probability * (probability > own)).sum(dim=-1) >= top_p
