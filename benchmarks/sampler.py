@@ -94,11 +94,11 @@ def answer(engine: subprocess.Popen[str]) -> float:
 
 def settings_of(model: str, dtype: Any, counts: list[int]) -> EngineSettings:
     """An engine's settings for that many samples."""
-    from sttrl.engine.base import EngineSettings
+    from sttrl.engine.base import AdapterShape, EngineSettings
     from sttrl.engine.models import model_folder
 
     return EngineSettings(
-        model_folder=str(model_folder(model, False)), device="cpu", dtype=dtype, lora_rank=16, lora_alpha=32, learner_ranks=1,
+        model_folder=str(model_folder(model, False)), device="cpu", dtype=dtype, adapter=AdapterShape(rank=16, alpha=32), learner_ranks=1,
         max_model_len=512, max_num_seqs=max(counts), kv_cache_mib=256, gpu_memory_utilization=0.4, micro_batch_tokens=None, max_forks=1,
         separate_reference=False, trust_remote_code=False, stop_token_ids=(), trains=True,
     )  # fmt: skip

@@ -76,15 +76,16 @@ def main() -> None:
 
 def learner(name: str, dtype: Any, rank: int) -> Any:
     """A learner in this process."""
-    from sttrl.engine.base import EngineSettings
+    from sttrl.engine.base import AdapterShape, EngineSettings
     from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
     from sttrl.engine.verl.learner import Learner
 
     folder = model_folder(name, False)
     settings = EngineSettings(
-        model_folder=str(folder), device="cpu", dtype=dtype, lora_rank=rank, lora_alpha=32, learner_ranks=1, max_model_len=2048,
-        max_num_seqs=64, kv_cache_mib=64, gpu_memory_utilization=0.4, micro_batch_tokens=None, max_forks=1, separate_reference=False,
-        trust_remote_code=False, stop_token_ids=stop_token_ids(folder, load_tokenizer(folder)), trains=True,
+        model_folder=str(folder), device="cpu", dtype=dtype, adapter=AdapterShape(rank=rank, alpha=32) if rank else None,
+        learner_ranks=1, max_model_len=2048, max_num_seqs=64, kv_cache_mib=64, gpu_memory_utilization=0.4, micro_batch_tokens=None,
+        max_forks=1, separate_reference=False, trust_remote_code=False, trains=True,
+        stop_token_ids=stop_token_ids(folder, load_tokenizer(folder)),
     )  # fmt: skip
     return Learner(settings)
 
@@ -109,7 +110,7 @@ def seconds(worker: Any, prompt: int, count: int, length: int, different: int | 
     from sttrl.types import DeltaSpec, Objective
 
     data, objective = [group(prompt, count, length, different)], replace(Objective(kl_coef=0.0, max_logprob_gap=1e9), **changes)
-    worker.open_fork("timed", DeltaSpec(kind="lora", lr=1e-4, total_steps=10))
+    worker.open_fork("timed", DeltaSpec(kind="lora", lr={"main": 1e-4}, total_steps=10))
     try:
         return typical(lambda: worker.update("timed", data, objective))
     finally:
@@ -123,7 +124,7 @@ def fork(worker: Any, kind: Any) -> float:
     small, parts = [group(45, 4, 8)], list[float]()
 
     def one() -> None:
-        opened = timed_once(lambda: worker.open_fork("timed", DeltaSpec(kind=kind, lr=1e-4, total_steps=10)))
+        opened = timed_once(lambda: worker.open_fork("timed", DeltaSpec(kind=kind, lr={"main": 1e-4}, total_steps=10)))
         worker.update("timed", small, Objective(kl_coef=0.0, max_logprob_gap=1e9))
         parts.append(opened + timed_once(lambda: worker.close_fork("timed")))
 

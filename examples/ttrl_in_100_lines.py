@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 
 from sttrl.data import SourceSpec, questions, read_table
-from sttrl.engine.base import EngineSettings, Policy
+from sttrl.engine.base import AdapterShape, EngineSettings, Policy
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer, model_folder, stop_token_ids
 from sttrl.ledger.seeds import seed_of
@@ -32,7 +32,7 @@ def settings(votes: int, tokens: int, folder: str, stop_ids: tuple[int, ...]) ->
     """A small engine: one learner, a LoRA adapter of rank 16."""
     return EngineSettings(
         model_folder=folder, stop_token_ids=stop_ids, device="cpu", dtype="bfloat16", trust_remote_code=False,
-        lora_rank=16, lora_alpha=32, learner_ranks=1, micro_batch_tokens=512, trains=True, separate_reference=False,
+        adapter=AdapterShape(rank=16, alpha=32), learner_ranks=1, micro_batch_tokens=512, trains=True, separate_reference=False,
         max_model_len=64 + tokens, max_num_seqs=votes, kv_cache_mib=128, gpu_memory_utilization=0.4, max_forks=1,
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ async def run(epochs: int, votes: int, tokens: int) -> None:
     engine = RayEngine(settings(votes, tokens, str(folder), stop_token_ids(folder, tokenizer)), tokenizer)
     try:
         await engine.start()
-        async with Judge() as judge, engine.fork("ttrl", DeltaSpec(kind="lora", lr=1e-3, weight_decay=0.01)) as policy:
+        async with Judge() as judge, engine.fork("ttrl", DeltaSpec(kind="lora", lr={"main": 1e-3}, weight_decay=0.01)) as policy:
             ttrl = Ttrl(policy, judge, votes, tokens)
             before_P = [(await ttrl.ask(problem, "evaluate"))[1] for problem in problems]
             for epoch in range(epochs):

@@ -6,8 +6,8 @@ Axis suffixes of nested collections: ``_P`` problem (question), ``_G`` sample in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 AnswerKind = Literal["math", "number", "choice"]
@@ -211,6 +211,12 @@ class Election:
         return self.winner is not None and all(a == 1.0 for a in self.agreement_G)
 
 
+TrainableModule = Literal["embed_tokens", "lm_head"]
+"""What can be trained whole beside an adapter: the embeddings of the tokens, and the head that makes logits of the last hidden state."""
+
+ParameterGroup = Literal["main", "embedding"]
+"""Parameters that have a learning rate of their own: what a `TrainableModule` holds is ``embedding``, everything else is ``main``."""
+
 DeltaKind = Literal["none", "lora", "full", "vector"]
 """Nothing, a LoRA adapter, all weights, or a vector added to the last hidden state (SLOT)."""
 
@@ -219,12 +225,12 @@ DeltaKind = Literal["none", "lora", "full", "vector"]
 class DeltaSpec:
     """What a fork may change, and how its optimiser, AdamW, steps.
 
-    ``total_steps`` is the horizon of the learning-rate schedule. ``seed`` seeds LoRA's A matrices. ``critic_lr`` is the
-    learning rate of the fork's critic, where the engine has one.
+    ``lr``: the learning rate of each group of parameters that the fork has. ``total_steps`` is the horizon of its schedule. ``seed`` seeds
+    LoRA's A matrices. ``critic_lr`` is the learning rate of the fork's critic, where the engine has one.
     """
 
     kind: DeltaKind
-    lr: float = 0.0
+    lr: Mapping[ParameterGroup, float] = field(default_factory=dict)
     total_steps: int = 1
     warmup_ratio: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
@@ -315,9 +321,9 @@ class UpdateStats:
     """What one update measured. Log-probs are natural logarithms per token.
 
     ``loss`` and ``grad_norm`` are means over the optimiser steps, ``kl_to_base`` and the comparison with the sampler are the
-    first step's. ``logprob_gap_mean``, ``logprob_gap_max``, ``logprob_correlation``: learner against sampler on the sampled
-    tokens; None where the rows have no log-probs of the sampler. ``value_loss``: the critic's. ``tokens`` that carried loss,
-    counted at every pass.
+    first step's. ``lr``, ``embedding_lr``: the learning rate of each group of parameters. ``logprob_gap_mean``, ``logprob_gap_max``,
+    ``logprob_correlation``: learner against sampler on the sampled tokens; None where the rows have no log-probs of the sampler.
+    ``value_loss``: the critic's. ``tokens`` that carried loss, counted at every pass.
     """
 
     loss: float
@@ -333,6 +339,7 @@ class UpdateStats:
     optimizer_steps: int = 1
     clip_fraction: float | None = None
     value_loss: float | None = None
+    embedding_lr: float | None = None
 
 
 StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "no_adaptation"]

@@ -1,4 +1,4 @@
-"""What tests of the learner share: batches, open slots, gradients and everything that a fork holds."""
+"""What tests of the learner share: batches, open forks, gradients and everything that a fork holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 def spec(kind: str = "lora", lr: float = 0.003, seed: int = 1, **changes: Any) -> DeltaSpec:
-    return DeltaSpec(kind=kind, lr=lr, seed=seed, weight_decay=0.01, **changes)  # type: ignore[arg-type]
+    return DeltaSpec(kind=kind, lr={"main": lr, "embedding": lr}, seed=seed, weight_decay=0.01, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def batch(n: int = 12, seed: int = 0, longest: int = 9) -> Flat:
 
 @contextmanager
 def forked(learner: Any, name: str = "fork", **changes: Any) -> Iterator[str]:
-    """An open slot."""
-    learner.open_fork(name, spec("lora" if learner.settings.lora_rank else "full", **changes))
+    """An open fork."""
+    learner.open_fork(name, spec("lora" if learner.settings.adapter else "full", **changes))
     try:
         yield name
     finally:
@@ -104,7 +104,7 @@ def gradients(learner: Any, name: str, data: Flat, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(learner.engine, "optimizer_step", look)
         learner.update(name, [data.group], OPEN)
-    learner.slots.slots[name].updates -= 1
+    learner.forks.states[name].updates -= 1
     return seen
 
 
@@ -114,12 +114,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 def state(learner: Any, name: str) -> Tensors:
     """Everything a fork holds: weights, moments, number of updates."""
-    learner.slots._store()
-    slot = learner.slots.slots[name]
-    tensors = {f"weight/{n}": w.clone() for n, w in slot.weights.items()}
-    for n, moments in slot.moments.items():
+    learner.forks._store()
+    fork = learner.forks.states[name]
+    tensors = {f"weight/{n}": w.clone() for n, w in fork.weights.items()}
+    for n, moments in fork.moments.items():
         tensors |= {f"{key}/{n}": whole(value).clone() for key, value in moments.items()}
-    return tensors | {"updates": torch.tensor(slot.updates)}
+    return tensors | {"updates": torch.tensor(fork.updates)}
 
 
 def same(a: Tensors, b: Tensors) -> bool:

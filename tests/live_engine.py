@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psutil
 from tiny_model import STOP_IDS
 
-from sttrl.engine.base import EngineSettings, Policy
+from sttrl.engine.base import AdapterShape, EngineSettings, Policy
 from sttrl.engine.lanes import RayEngine
 from sttrl.engine.models import load_tokenizer
 from sttrl.types import Group, Measure, Request, Rollout, Row, Sampling, TokenStats, TrainGroup
@@ -29,7 +29,7 @@ OTHER_PROMPT_T = (1, 13, 15, 16, 5, 19, 9, 21, 2, 1, 14)
 def settings_for(model: Path, **changes: Any) -> EngineSettings:
     """Settings of a small engine on CPU."""
     values: dict[str, Any] = {
-        "model_folder": str(model), "device": "cpu", "dtype": "float32", "lora_rank": 8, "lora_alpha": 16, "learner_ranks": 1,
+        "model_folder": str(model), "device": "cpu", "dtype": "float32", "adapter": AdapterShape(rank=8, alpha=16), "learner_ranks": 1,
         "max_model_len": 96, "max_num_seqs": 32, "kv_cache_mib": 64, "gpu_memory_utilization": 0.4, "micro_batch_tokens": 256,
         "max_forks": 1, "separate_reference": False, "trust_remote_code": False, "stop_token_ids": STOP_IDS, "trains": True,
     }  # fmt: skip

@@ -104,6 +104,11 @@ class RunConfig:
         return default.lora_lr if self.update.lora_rank else default.full_lr
 
     @property
+    def embedding_rate(self) -> float:
+        """``embedding_lr``, or the rate of everything else."""
+        return self.learning_rate if self.update.embedding_lr is None else self.update.embedding_lr
+
+    @property
     def decay(self) -> float:
         """``weight_decay``, or the method's default."""
         own = self.update.weight_decay

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from sttrl.config.rules import NOT_NEGATIVE, Group, Rule, at_least
+from sttrl.errors import UsageError
+from sttrl.types import TrainableModule
 
 GAP = Rule(lambda value: value > 0, "Use nats a token, above 0; inf opens the gate.")
 WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a share of the steps: at most 1.")
@@ -32,3 +34,24 @@ class UpdateSettings(Group):
     """Rank of the LoRA adapter; 0 trains full weights (derived; TTRL trains full weights)."""
     lora_alpha: Annotated[int, at_least(1)] = 32
     """LoRA's scale is alpha / rank."""
+    lora_rank_stabilised: bool = False
+    """Scale LoRA by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732)."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the linear layers that LoRA changes, such as q_proj v_proj; unset: all of them but the head."""
+    lora_trainable_modules: tuple[TrainableModule, ...] = ()
+    """Train these whole beside LoRA: embed_tokens, lm_head. Where the model ties the two, embed_tokens trains both."""
+    embedding_lr: Annotated[float | None, NOT_NEGATIVE] = None
+    """Learning rate of --lora_trainable_modules; unset: as --lr."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lora_rank_stabilised", "lora_targets", "lora_trainable_modules") if self.lora_rank == 0 else ():
+            if value := getattr(self, name):
+                raise UsageError(
+                    f"--{name} {value} with --lora_rank 0: there is no adapter.", f"Leave out --{name}, or use --lora_rank 16."
+                )
+        if self.embedding_lr is not None and not self.lora_trainable_modules:
+            raise UsageError(
+                f"--embedding_lr {self.embedding_lr} does nothing: no embeddings are trained apart from the rest.",
+                "Leave it out, or add --lora_trainable_modules embed_tokens.",
+            )

@@ -1,4 +1,4 @@
-"""What a method may ask of an engine: the protocols of DESIGN.md, without a heavy import."""
+"""What a method may ask of an engine, as protocols, and the settings of an engine. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainGroup, UpdateStats
+from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainableModule, TrainGroup, UpdateStats
 
 JUST_LOGPROBS = Measure()
 
 
 class Policy(Protocol):
-    """A fork of the base model: it starts exactly at the base and holds a delta that ends with the fork."""
+    """A fork of the base model. It starts exactly at the base; what it learns is its delta, which is discarded when the fork ends."""
 
     @property
     def version(self) -> int:
-        """0 is the base; one more after every update."""
+        """0 at the base, and one more after every update."""
         ...
 
     async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
@@ -47,11 +47,11 @@ class Policy(Protocol):
         ...
 
     async def restore(self, folder: Path) -> None:
-        """Go back to a state that `checkpoint` wrote: delta, moments, schedule and version."""
+        """Go back to the state that `checkpoint` wrote."""
         ...
 
     async def checkpoint(self, folder: Path) -> None:
-        """Write everything the next update depends on: delta, both Adam moments, schedule position, version."""
+        """Write everything that the next update depends on: delta, both Adam moments, position in the schedule, and version."""
         ...
 
 
@@ -59,7 +59,7 @@ class Engine(Protocol):
     """Makes forks of one base model."""
 
     def fork(self, name: str, delta: DeltaSpec) -> AbstractAsyncContextManager[Policy]:
-        """A policy equal to the base; leaving the context discards its delta."""
+        """A policy that equals the base. Leaving the context discards its delta."""
         ...
 
     async def close(self) -> None:
@@ -68,19 +68,34 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """Everything an engine is built from. ``model_folder`` is a local Hugging Face folder.
+class AdapterShape:
+    """The LoRA adapter that every fork gets (arXiv 2106.09685).
 
-    ``kv_cache_mib`` bounds the sampler's key-value cache on CPU; on GPU ``gpu_memory_utilization`` does. ``lanes`` share the
-    machine; on GPU one of them has ``gpus_per_lane``. ``trains`` False starts no learner; ``critic`` starts one more worker, for
-    PPO. ``micro_batch_tokens`` bounds the response tokens of one forward and backward pass; None leaves it to the learner.
+    Its scale is alpha / rank, or alpha / sqrt(rank) where ``rank_stabilised`` (arXiv 2312.03732). ``targets``: names of the linear layers
+    that it changes; none: all but the head. ``trainable_modules`` are trained whole beside it.
+    """
+
+    rank: int
+    alpha: int
+    rank_stabilised: bool = False
+    targets: tuple[str, ...] = ()
+    trainable_modules: tuple[TrainableModule, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Everything an engine is built from. ``model_folder`` is a local Hugging Face folder; ``adapter`` None trains full weights.
+
+    ``kv_cache_mib`` bounds the sampler's key-value cache on CPU, ``gpu_memory_utilization`` on GPU. ``lanes``: how many lanes share the
+    machine; on GPU each has ``gpus_per_lane``. ``max_forks``: forks that are open at once. ``separate_reference``: another worker computes
+    the base's log-probs. ``trains``: whether there is a learner. ``critic``: whether there is a critic, for PPO. ``micro_batch_tokens``
+    bounds the row tokens of one forward and backward pass; None: the learner chooses.
     """
 
     model_folder: str
     device: Literal["cpu", "cuda"]
     dtype: Literal["bfloat16", "float32"]
-    lora_rank: int
-    lora_alpha: int
+    adapter: AdapterShape | None
     learner_ranks: int
     max_model_len: int
     max_num_seqs: int
@@ -96,19 +111,27 @@ class EngineSettings:
     lanes: int = 1
     gpus_per_lane: int = 1
 
+    @property
+    def samples_adapters(self) -> bool:
+        """Whether the sampler holds the adapters of many forks at once. If not, it holds the merged weights of one policy at a time.
+
+        vLLM's adapters are slow on CPU, and cannot change embeddings or the head.
+        """
+        return self.device == "cuda" and self.adapter is not None and not self.adapter.trainable_modules
+
     def is_like(self, other: EngineSettings) -> bool:
-        """Whether one engine could do what both ask for: they differ in how much, not in what."""
-        return replace(self, **{name: getattr(other, name) for name in AMOUNTS}) == other
+        """Whether one engine could serve both: they differ only in capacities."""
+        return replace(self, **{name: getattr(other, name) for name in CAPACITIES}) == other
 
     def together(self, other: EngineSettings) -> EngineSettings:
-        """What an engine must be to do what both ask for."""
-        assert self.is_like(other), "two engines"
-        return replace(self, **{name: max(getattr(self, name), getattr(other, name)) for name in AMOUNTS})
+        """The settings of an engine that serves both."""
+        assert self.is_like(other), "they need two engines"
+        return replace(self, **{name: max(getattr(self, name), getattr(other, name)) for name in CAPACITIES})
 
     def covers(self, other: EngineSettings) -> bool:
-        """Whether an engine with these settings can do what the other asks for."""
+        """Whether an engine with these settings serves the other ones too."""
         return self.is_like(other) and self.together(other) == self
 
 
-AMOUNTS = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic")
-"""Settings of which more serves those who want less."""
+CAPACITIES = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic")
+"""The settings where a larger value also serves whoever asks for a smaller one."""

@@ -75,6 +75,9 @@ class Lane:
             options |= {"num_gpus": 1 if apart else 1 / SHARE_A_GPU, "scheduling_strategy": place}
         variables = {"env_vars": environment(settings, self.threads)}
         handle = ray.remote(Sampler).options(**options, runtime_env=variables).remote(settings)
+        if settings.adapter and settings.device == "cuda" and not settings.samples_adapters and CLUSTER.users == 1:
+            trained = " and ".join(settings.adapter.trainable_modules)
+            self.say(f"the sampler holds one policy at a time, its weights merged: vLLM serves no adapter that trains {trained}")
         self.sampler: Actor[Sampler] = Actor(handle, "sampler")
         if self.settings.trains:
             self.learner_ready = asyncio.create_task(self._start_workers("learner"))
@@ -153,7 +156,7 @@ class Lane:
 
 @dataclass
 class Fork:
-    """A policy on a lane: a slot in the learner, and the folder of its last exported version for the sampler."""
+    """A policy on a lane: its state in the learner, and the folder of its last exported version for the sampler."""
 
     lane: Lane
     name: str
@@ -230,13 +233,13 @@ class Fork:
         self._forget_exports()
 
     async def open(self) -> None:
-        """Make the slot."""
+        """Make the fork in the learner and the critic."""
         if self.spec.kind != "none":
             await self._ask(PolicyWorker.open_fork, self.spec)
-            await self._ask_critic(CriticWorker.open_fork, replace(self.spec, lr=self.spec.critic_lr))
+            await self._ask_critic(CriticWorker.open_fork, replace(self.spec, lr={"main": self.spec.critic_lr}))
 
     async def close(self) -> None:
-        """Discard the slot and what the sampler holds of it."""
+        """Discard the fork, and what the sampler holds of it."""
         self._forget_exports()
         if self.spec.kind != "none":
             await self._ask(PolicyWorker.close_fork)
@@ -264,7 +267,7 @@ class Fork:
     async def _hand_over(self, folder: Path) -> None:
         """Write the delta for the sampler. Raises `EngineError` where the lane's folder has no room."""
         try:
-            await self._ask(PolicyWorker.export, str(folder), "float32" if self.lane.settings.lora_rank else self.lane.settings.dtype)
+            await self._ask(PolicyWorker.export, str(folder), "float32" if self.lane.settings.adapter else self.lane.settings.dtype)
         except OSError as error:
             raise EngineError(
                 f"Cannot write {folder.parent}: {error.strerror}.", "Make room there: it hands each version of a policy to the sampler."

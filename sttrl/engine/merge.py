@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+HEAD = "lm_head.weight"
 PEFT_PREFIX = "base_model.model."
 OPEN_AT_ONCE = 16
 """Tensors read before a file is closed and opened again: what has been read of an open one counts as this process's memory."""
@@ -33,23 +35,42 @@ class PolicyWeights:
     def load_policy(self, base_folder: str, delta_folder: str | None) -> None:
         """Load the base, or the base with the delta in ``delta_folder`` (PEFT layout, or full safetensors)."""
         self.model_runner.reload_weights(weights_iterator=policy_weights(Path(base_folder), delta_folder and Path(delta_folder) or None))
+        pack_tied_weights(self.model_runner.get_model())
         release_freed_memory()
 
 
 def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight of a policy by checkpoint name: the base, a full replacement, or the base with LoRA merged in."""
+    """Every weight of a policy by checkpoint name: the base, a full replacement, or the base with an adapter merged in."""
     if delta is None:
         yield from _stored(base)
     elif not (delta / ADAPTER_CONFIG).exists():
         yield from _stored(delta)
     else:
-        adapter = _adapter(delta)
+        adapter, whole = _adapter(delta)
         body = next(iter(adapter), "").partition(".")[0]
         for name, weight in _stored(base):
             # A checkpoint of the body alone, as GPT-2's on the hub, does not name it.
-            low_rank = adapter.pop(name, None) or adapter.pop(f"{body}.{name}", None)
-            yield name, weight if low_rank is None else _merged(weight, *low_rank)
-        assert not adapter, f"adapter weights without a base weight: {sorted(adapter)[:3]}"
+            key = name if name in adapter or name in whole else f"{body}.{name}"
+            low_rank = adapter.pop(key, None)
+            yield name, whole.pop(key, weight) if low_rank is None else _merged(weight, *low_rank)
+        # A head that is tied to trained embeddings is in the adapter and not in the base; vLLM ties it by itself.
+        left = {*adapter, *whole} - {HEAD}
+        assert not left, f"adapter weights without a base weight: {sorted(left)[:3]}"
+
+
+def pack_tied_weights(model: Any) -> None:
+    """Pack the weights that two layers share again, such as those of a head that is tied to the embeddings.
+
+    On CPU a layer of vLLM computes with a packed copy of its weight. `reload_weights` renews the copies of the layers that load a weight,
+    and a tied head loads none.
+    """
+    packed: dict[int, list[Any]] = {}
+    for layer in model.modules():
+        if hasattr(layer, "cpu_linear") and layer.weight.numel():
+            packed.setdefault(layer.weight.data_ptr(), []).append(layer)
+    for layers in packed.values():
+        for layer in layers if len(layers) > 1 else ():
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 def release_freed_memory() -> None:
@@ -68,18 +89,21 @@ def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, weights.get_tensor(name)
 
 
-def _adapter(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """LoRA factors by the name of the base weight they change: (``[out, r]``, ``[r, in]``, scale), or for a transposed weight
-    (``[in, r]``, ``[r, out]``, scale)."""
+LowRank = tuple[torch.Tensor, torch.Tensor, float]
+"""LoRA factors and their scale: (``[out, r]``, ``[r, in]``, scale), or for a transposed weight (``[in, r]``, ``[r, out]``, scale)."""
+
+
+def _adapter(folder: Path) -> tuple[dict[str, LowRank], dict[str, torch.Tensor]]:
+    """By the name of the base weight: the factors that are added to it, and the weights that are trained whole and replace it."""
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    scale = settings["lora_alpha"] / settings["r"]
+    scale = settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
-        tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
-    names = {name.removeprefix(PEFT_PREFIX).split(".lora_")[0] for name in tensors}
-    factors = {name: tuple(tensors[f"{PEFT_PREFIX}{name}.lora_{factor}.weight"] for factor in "BA") for name in names}
+        tensors = {name.removeprefix(PEFT_PREFIX): weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
+    names = {name.split(".lora_")[0] for name in tensors if ".lora_" in name}
+    factors = {name: tuple(tensors.pop(f"{name}.lora_{factor}.weight") for factor in "BA") for name in names}
     if settings.get("fan_in_fan_out"):  # transformers' Conv1D, of GPT-2: its weight is [in, out]
         factors = {name: (a.T, b.T) for name, (b, a) in factors.items()}
-    return {f"{name}.weight": (left, right, scale) for name, (left, right) in factors.items()}
+    return {f"{name}.weight": (left, right, scale) for name, (left, right) in factors.items()}, tensors
 
 
 def _merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:

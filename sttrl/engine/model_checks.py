@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 
-from sttrl.engine.base import EngineSettings
-from sttrl.errors import EngineError
+from sttrl.engine.base import AdapterShape, EngineSettings
+from sttrl.errors import EngineError, UsageError
+from sttrl.types import TrainableModule
 
 GENERATES = ("CausalLM", "LMHead", "ConditionalGeneration")
 """Parts of the names of architectures that put out text; others are encoders, classifiers or bare networks."""
@@ -87,7 +88,10 @@ def check_kind(folder: Path, trust_remote_code: bool) -> None:
 
 
 def check_fit(settings: EngineSettings, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises `EngineError` where this engine cannot load the weights or compute the model, or a prompt has tokens that it does not know."""
+    """Raises `EngineError` where this engine cannot load the weights or compute the model, or a prompt has tokens that it does not know.
+
+    Raises `UsageError` where the model has not what the adapter is to change.
+    """
     folder = Path(settings.model_folder)
     check_weights(folder)
     text = text_config(folder)
@@ -97,12 +101,45 @@ def check_fit(settings: EngineSettings, prompts: Sequence[Sequence[int]]) -> Non
             f"{folder} has attention heads of size {size}; on CPU vLLM computes {', '.join(map(str, CPU_HEAD_SIZES))}.",
             "Choose another model, or use --device cuda.",
         )
+    if settings.adapter is not None:
+        check_adapter(folder, settings.adapter, text)
     highest = max((token for prompt in prompts for token in prompt), default=0)
     if vocabulary is not None and highest >= vocabulary:
         raise EngineError(
             f"The tokenizer of {folder} is larger than the model: a prompt has token {highest}, and the model has {vocabulary} of them.",
             "Use the tokenizer the model was trained with, or resize the model's embeddings (resize_token_embeddings) and save it.",
         )
+
+
+def check_adapter(folder: Path, shape: AdapterShape, text: Any) -> None:
+    """Raises `UsageError` where the model has no such modules, or ties the head that is to be trained to its embeddings."""
+    modules = module_names(folder)
+    layers = modules - set(get_args(TrainableModule))
+    for name in shape.targets:
+        if name in get_args(TrainableModule):
+            raise UsageError(f"--lora_targets {name}: it is no layer of the model's body.", f"Use --lora_trainable_modules {name}.")
+        if name not in layers:
+            raise UsageError(f"--lora_targets {name}: {folder} has no such layer.", f"It has {', '.join(sorted(layers))}.")
+    if "lm_head" in shape.trainable_modules and getattr(text, "tie_word_embeddings", False):
+        raise UsageError(
+            f"--lora_trainable_modules lm_head: {folder} ties its head to the embeddings.",
+            "Use --lora_trainable_modules embed_tokens, which trains both as one.",
+        )
+    for missing in sorted(set(shape.trainable_modules) - modules):
+        raise UsageError(
+            f"--lora_trainable_modules {missing}: {folder} has no module of that name.",
+            "Leave it out, or train all weights with --lora_rank 0.",
+        )
+
+
+def module_names(folder: Path) -> set[str]:
+    """The last part of the names of the modules whose weight is a matrix."""
+    found = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="numpy") as weights:
+            names = [name for name in weights.keys() if name.endswith(".weight")]  # noqa: SIM118 - not a dict
+            found |= {name.split(".")[-2] for name in names if len(weights.get_slice(name).get_shape()) == 2}
+    return found
 
 
 def check_weights(folder: Path) -> None:

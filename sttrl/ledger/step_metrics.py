@@ -11,6 +11,7 @@ UPDATE_METRICS: Final = {
     "loss": "update/loss",
     "grad_norm": "update/grad_norm",
     "lr": "update/lr",
+    "embedding_lr": "update/embedding_lr",
     "kl_to_base": "update/kl_to_base_nats",
     "logprob_gap_mean": "update/logprob_gap_mean_nats",
     "logprob_gap_max": "update/logprob_gap_max_nats",

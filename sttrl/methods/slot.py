@@ -25,7 +25,7 @@ class Slot:
         config = self.config
         return DeltaSpec(
             kind="vector",
-            lr=config.learning_rate,
+            lr={"main": config.learning_rate},
             total_steps=max(1, config.method_steps * questions),
             warmup_ratio=config.update.warmup_ratio,
             schedule=config.update.lr_schedule,

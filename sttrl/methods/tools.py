@@ -78,7 +78,7 @@ class Tools:
         config = self.config
         return DeltaSpec(
             kind="lora" if config.update.lora_rank else "full",
-            lr=config.learning_rate,
+            lr={"main": config.learning_rate, "embedding": config.embedding_rate},
             total_steps=max(1, total_steps),
             warmup_ratio=config.update.warmup_ratio,
             schedule=config.update.lr_schedule,

@@ -63,7 +63,7 @@ def policy_loss(objective: Objective, rows: int, weight: float, model_output: Ou
 
     Without reference log-probs the policy was the base when the update began, so its old log-probs are the reference.
     ``rows``, ``weight``: how many rows and the sum of their weights, of the whole step. Metrics also carry the sums of `GAP_SUMS` over
-    the tokens that carry loss, from which `agreement` compares the learner's log-probs with the sampler's. Whatever ``objective``
+    the tokens that carry loss, from which `log_prob_gap` compares the learner's log-probs with the sampler's. Whatever ``objective``
     aggregates the loss by, the KL divergence and the share of clipped ratios are reported as means over tokens.
     """
     learner_G = _response_rows(model_output["log_probs"], data)
@@ -168,7 +168,7 @@ def gap_sums(learner_S: torch.Tensor, sampler_S: torch.Tensor) -> dict[str, floa
     return dict(zip(GAP_SUMS, (float(v) for v in values), strict=True))
 
 
-def agreement(sums: dict[str, float]) -> tuple[float, float, float | None]:
+def log_prob_gap(sums: dict[str, float]) -> tuple[float, float, float | None]:
     """Mean and maximal absolute log-prob difference per token, and the correlation (None where it is undefined)."""
     n = sums["count"]
     covariance = sums["xy"] / n - sums["x"] / n * (sums["y"] / n)

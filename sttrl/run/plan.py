@@ -10,7 +10,7 @@ from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
 from sttrl.data import SourceSpec, Table, read_table
-from sttrl.engine.base import EngineSettings
+from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
@@ -173,8 +173,7 @@ def engine_settings(
         model_folder=model,
         device="cuda" if device == "cuda" else "cpu",
         dtype=dtype,
-        lora_rank=config.update.lora_rank,
-        lora_alpha=config.update.lora_alpha,
+        adapter=adapter_shape(config),
         learner_ranks=config.engine.learner_ranks,
         max_model_len=longest,
         max_num_seqs=sequences,
@@ -189,6 +188,20 @@ def engine_settings(
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,
         gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,
+    )
+
+
+def adapter_shape(config: RunConfig) -> AdapterShape | None:
+    """The adapter that a run trains; None with full weights."""
+    chosen = config.update
+    if chosen.lora_rank == 0:
+        return None
+    return AdapterShape(
+        rank=chosen.lora_rank,
+        alpha=chosen.lora_alpha,
+        rank_stabilised=chosen.lora_rank_stabilised,
+        targets=chosen.lora_targets,
+        trainable_modules=chosen.lora_trainable_modules,
     )
 
 

@@ -31,6 +31,8 @@ SEED_FLAGS = [
 ISSUE_FLAGS: dict[str, tuple[str, Any]] = {
     "steps": ("3", 3), "n_votes": ("48", 48), "n_train": ("16", 16), "temp": ("0.7", 0.7), "top_p": ("0.9", 0.9), "val_samples": ("4", 4),
     "max_prompt_tokens": ("512", 512), "max_response_tokens": ("64", 64), "lora_rank": ("8", 8), "lora_alpha": ("64", 64),
+    "lora_rank_stabilised": ("", True), "lora_targets": ("q_proj", ("q_proj",)),
+    "lora_trainable_modules": ("embed_tokens", ("embed_tokens",)),
     "kl_coef": ("0.01", 0.01), "limit": ("2", 2), "ids": ("60", ("60",)), "seed": ("7", 7), "output_dir": ("/tmp/o", Path("/tmp/o")),
     "run_name": ("mine", "mine"), "data_dir": ("/data", Path("/data")), "on_bad_row": ("skip", "skip"),
     "prompt_format": ("Q: {question} A:", "Q: {question} A:"), "system_prompt": ("Be brief.", "Be brief."),

@@ -48,7 +48,7 @@ def test_ttrl_in_100_lines_finds_all_it_imports_and_its_questions() -> None:
 
     module = loaded(TTRL)
     assert len(questions(read_table(SourceSpec(dataset=module.DATA)), module.QUESTIONS)) == 3
-    assert module.settings(8, 8, "folder", (0,)).lora_rank == 16
+    assert module.settings(8, 8, "folder", (0,)).adapter.rank == 16
 
 
 @pytest.mark.slow

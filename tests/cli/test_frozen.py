@@ -59,8 +59,8 @@ def test_the_nouns_are_frozen() -> None:
     }
     assert public - {"Literal"} == {
         "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
-        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "Poll", "Problem", "Question", "QuestionStatus",
-        "Request", "Rollout", "Row", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "UpdateStats",
+        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Poll", "Problem", "Question", "QuestionStatus",
+        "Request", "Rollout", "Row", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule", "UpdateStats",
     }  # fmt: skip
 
 

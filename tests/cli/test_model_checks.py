@@ -13,9 +13,10 @@ import ray
 from live_engine import settings_for
 from saying import Said, complaint
 
+from sttrl.engine.base import AdapterShape
 from sttrl.engine.model_checks import check_fit, for_verl, load_config
 from sttrl.engine.models import cached_numbers, context_length, stop_token_ids
-from sttrl.errors import EngineError
+from sttrl.errors import EngineError, UsageError
 
 Make = Callable[[Path, Path], Path]
 GPTQ = {"quant_method": "gptq", "bits": 4}
@@ -68,6 +69,34 @@ def test_a_model_that_cannot_work_is_refused_before_anything_starts(what: str, t
     said = complaint(capsys, *flags, "--model", str(model), code=4)
     assert all(message in said for message in messages), said
     assert ray.is_initialized() == running
+
+
+ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "no such layer": (("--lora_targets", "q_proj", "wqkv"), ("--lora_targets wqkv", "has no such layer", "down_proj, gate_proj, k_proj")),
+    "the embeddings as a layer": (
+        ("--lora_targets", "embed_tokens"),
+        ("--lora_targets embed_tokens", "--lora_trainable_modules embed_tokens"),
+    ),
+    "a tied head": (
+        ("--lora_trainable_modules", "lm_head"),
+        ("ties its head to the embeddings", "Use --lora_trainable_modules embed_tokens"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ADAPTERS)
+def test_an_adapter_that_does_not_fit_the_model_is_refused_before_anything_starts(what: str, tiny_model: Path, capsys: Said) -> None:
+    flags, messages = ADAPTERS[what]
+    running = ray.is_initialized()
+    said = complaint(capsys, "--dataset", "arithmetic-demo", "--device", "cpu", "--model", str(tiny_model), *flags, code=2)
+    assert all(message in said for message in messages), said
+    assert ray.is_initialized() == running
+
+
+def test_embeddings_that_have_another_name_are_refused(tmp_path: Path) -> None:
+    settings = settings_for(odd_models.gpt2(tmp_path / "gpt2"), adapter=AdapterShape(rank=4, alpha=8, trainable_modules=("embed_tokens",)))
+    with pytest.raises(UsageError, match="embed_tokens: .* has no module of that name"):
+        check_fit(settings, [(1,)])
 
 
 def test_a_tokenizer_with_tokens_that_no_prompt_has_is_used(tmp_path: Path) -> None:

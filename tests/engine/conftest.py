@@ -51,7 +51,7 @@ def lora_learner(local_learner: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session")
 def full_learner(local_learner: Callable[..., Any]) -> Any:
     """A learner of forks with full weights."""
-    return local_learner(lora_rank=0)
+    return local_learner(adapter=None)
 
 
 @pytest.fixture(scope="session", params=["lora", "full"])
@@ -59,7 +59,7 @@ def critic(local_learner: Callable[..., Any], request: pytest.FixtureRequest) ->
     """A critic of each kind of fork."""
     from sttrl.engine.verl.critic import Critic
 
-    return local_learner(Critic, lora_rank=8 if request.param == "lora" else 0)
+    return local_learner(Critic, **({} if request.param == "lora" else {"adapter": None}))
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_the_activation_is_that_of_double_precision(dtype: torch.dtype, toleranc
 def test_vllm_on_cpu_is_told_of_them() -> None:
     """The worker imports its extension before it builds the model."""
     settings: Any = SimpleNamespace(
-        device="cpu", lora_rank=16, model_folder="here", dtype="bfloat16", max_model_len=64, max_num_seqs=8, trust_remote_code=False,
+        device="cpu", adapter=None, model_folder="here", dtype="bfloat16", max_model_len=64, max_num_seqs=8, trust_remote_code=False,
         kv_cache_mib=16,
     )  # fmt: skip
     assert engine_args(settings).worker_extension_cls == f"{CpuPolicyWeights.__module__}.{CpuPolicyWeights.__qualname__}"

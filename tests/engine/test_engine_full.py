@@ -26,14 +26,14 @@ from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainGroup
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
 SEEDS = tuple(range(12))
-FULL = DeltaSpec(kind="full", lr=1e-3, weight_decay=0.01)
+FULL = DeltaSpec(kind="full", lr={"main": 1e-3}, weight_decay=0.01)
 GROUP = Group(prompt_T=PROMPT_T, rollout_G=(rollout((5, 6)), rollout((7, 8))))
 
 
 @pytest.fixture
 def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
     """Full weights in bfloat16, as a run has them, with a reference worker and a critic."""
-    return engine_house.get(settings_for(tiny_model, lora_rank=0, dtype="bfloat16", separate_reference=True, critic=True))
+    return engine_house.get(settings_for(tiny_model, adapter=None, dtype="bfloat16", separate_reference=True, critic=True))
 
 
 def test_a_fork_of_full_weights_leaves_the_base_as_it_was(engine: LiveEngine, tiny_model: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_full_weights_ppo_and_every_method(
 
 def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine) -> None:
     async def look() -> None:
-        async with engine.engine.fork("fork", DeltaSpec(kind="full", lr=0.001)) as policy:
+        async with engine.engine.fork("fork", DeltaSpec(kind="full", lr={"main": 0.001})) as policy:
             group = await sampled(policy, PROMPT_T, Sampling(temperature=1.0, max_tokens=8), range(8))
             (known,) = await engine.engine.lane.with_reference([TrainGroup.of(group)], 0.7)
             own = await scores(policy, group, 0.7, at="base")

@@ -29,7 +29,7 @@ OBJECTIVE = Objective(kl_coef=0.01)
 
 
 def lora(lr: float = 0.02, seed: int = 1) -> DeltaSpec:
-    return DeltaSpec(kind="lora", lr=lr, seed=seed, weight_decay=0.01)
+    return DeltaSpec(kind="lora", lr={"main": lr}, seed=seed, weight_decay=0.01)
 
 
 def tokens(group: Group) -> list[tuple[int, ...]]:

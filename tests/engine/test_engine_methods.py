@@ -121,10 +121,10 @@ def test_settings_that_one_engine_covers() -> None:
     both = small.together(large)
     assert (both.max_model_len, both.max_num_seqs, both.trains, both.critic) == (96, 32, True, True)
     assert both.covers(small) and both.covers(large) and not small.covers(large) and not large.covers(small)
-    assert not both.covers(settings(lora_rank=4)) and not small.is_like(settings(dtype="bfloat16"))
+    assert not both.covers(settings(adapter=None)) and not small.is_like(settings(dtype="bfloat16"))
 
 
-VECTOR = DeltaSpec(kind="vector", lr=0.5, weight_decay=1e-8, adam_eps=1e-5)
+VECTOR = DeltaSpec(kind="vector", lr={"main": 0.5}, weight_decay=1e-8, adam_eps=1e-5)
 
 
 async def tuned(policy: Any, prompt_T: tuple[int, ...]) -> None:

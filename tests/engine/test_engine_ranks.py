@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
 SEEDS = tuple(range(11))
 """An odd number, so that the ranks' shares differ."""
-SPEC = DeltaSpec(kind="lora", lr=0.003, seed=4, weight_decay=0.01)
+SPEC = DeltaSpec(kind="lora", lr={"main": 0.003}, seed=4, weight_decay=0.01)
 OBJECTIVE = Objective(kl_coef=0.1)
 
 

@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from sttrl.config import ReinforcementSettings
-from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement, gap_sums, policy_loss
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, gap_sums, log_prob_gap, policy_loss
 from sttrl.objectives.registry import policy_loss_names
 from sttrl.types import Objective
 
@@ -141,7 +141,7 @@ def test_agreement_is_numpys_whatever_the_split(pairs: list[tuple[float, float]]
     parts = [gap_sums(learner[a:b], sampler[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
     sums = {k: sum(p[k] for p in parts) for k in GAP_SUMS if k not in ("gap_max", "finite")}
     sums |= {"gap_max": max(p["gap_max"] for p in parts), "finite": min(p["finite"] for p in parts)}
-    mean, largest, correlation = agreement(sums)
+    mean, largest, correlation = log_prob_gap(sums)
     x, y = learner.double().numpy(), sampler.double().numpy()
     assert mean == pytest.approx(np.abs(x - y).mean()) and largest == pytest.approx(np.abs(x - y).max())
     assert correlation == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-6)
@@ -149,8 +149,8 @@ def test_agreement_is_numpys_whatever_the_split(pairs: list[tuple[float, float]]
 
 def test_agreement_of_equals() -> None:
     x = torch.tensor([-1.0, -2.0, -4.0])
-    assert agreement(gap_sums(x, x)) == (0.0, 0.0, pytest.approx(1.0))
-    assert agreement(gap_sums(x, torch.full((3,), -1.0)))[2] is None, "a constant correlates with nothing"
+    assert log_prob_gap(gap_sums(x, x)) == (0.0, 0.0, pytest.approx(1.0))
+    assert log_prob_gap(gap_sums(x, torch.full((3,), -1.0)))[2] is None, "a constant correlates with nothing"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

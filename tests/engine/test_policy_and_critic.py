@@ -41,7 +41,7 @@ def workers(request: pytest.FixtureRequest, local_learner: Callable[..., Any]) -
     from sttrl.engine.verl.critic import Critic
 
     learner = request.getfixturevalue(f"{request.param}_learner")
-    critic = local_learner(Critic, lora_rank=learner.settings.lora_rank)
+    critic = local_learner(Critic, adapter=learner.settings.adapter)
     for worker in (learner, critic):
         worker.open_fork("fork", spec(request.param, lr=0.01))
     yield learner, critic

@@ -24,7 +24,7 @@ from sttrl.types import DeltaSpec, Measure, Objective, Row, TrainGroup
 
 TEMPERATURE = 0.8
 OPEN = Objective(kl_coef=0.0, max_logprob_gap=math.inf, temperature=TEMPERATURE)
-SPEC = DeltaSpec(kind="lora", lr=0.003, seed=1)
+SPEC = DeltaSpec(kind="lora", lr={"main": 0.003}, seed=1)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -45,9 +45,9 @@ def group(prompt_T: tuple[int, ...] = PROMPT_T, n: int = 8, seed: int = 0) -> Tr
 
 
 @contextmanager
-def forked(learner: Any, name: str = "fork", **changes: Any) -> Iterator[str]:
-    """An open slot."""
-    learner.open_fork(name, replace(SPEC, kind="lora" if learner.settings.lora_rank else "full", **changes))
+def forked(learner: Any, name: str = "fork", lr: float = 0.003) -> Iterator[str]:
+    """An open fork."""
+    learner.open_fork(name, replace(SPEC, kind="lora" if learner.settings.adapter else "full", lr={"main": lr}))
     try:
         yield name
     finally:
@@ -67,7 +67,7 @@ def gradients(learner: Any, name: str, groups: Sequence[TrainGroup], objective: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learner.engine, "optimizer_step", look)
         learner.update(name, groups, objective)
-    learner.slots.slots[name].updates -= 1
+    learner.forks.states[name].updates -= 1
     return seen
 
 
@@ -238,7 +238,7 @@ def test_mini_batches_are_single_steps_with_the_first_log_probs(lora_learner: An
         stats = lora_learner.update(a, [data], objective)
         (whole,) = lora_learner.rows([data], TEMPERATURE)
         halves = [[replace(data, row_G=data.row_G[i::2])] for i in range(2)]
-        lora_learner.slots.load(b)
+        lora_learner.forks.load(b)
         old = [lora_learner.forward(lora_learner.rows(half, TEMPERATURE)[0])["log_probs"] for half in halves]
         fractions = []
         for i in (0, 1, 0, 1):
@@ -276,14 +276,14 @@ def test_a_later_step_that_is_refused_takes_the_earlier_ones_back(request: pytes
         with pytest.MonkeyPatch.context() as patch, pytest.raises(DivergedError):
             patch.setattr(learner.engine, "forward_backward_batch", spoiled)
             learner.update(name, data, replace(OPEN, mini_batches=2, ppo_epochs=2))
-        assert len(calls) == 3 and learner.slots.slots[name].updates == 1
+        assert len(calls) == 3 and learner.forks.states[name].updates == 1
         assert scored(learner, name, data[0]) == before
         learner.update(name, data, OPEN)
-        assert learner.slots.slots[name].updates == 2
+        assert learner.forks.states[name].updates == 2
 
 
 def vector_spec(lr: float = 0.1) -> DeltaSpec:
-    return DeltaSpec(kind="vector", lr=lr, weight_decay=1e-8, adam_eps=1e-5)
+    return DeltaSpec(kind="vector", lr={"main": lr}, weight_decay=1e-8, adam_eps=1e-5)
 
 
 def prompts(*prompt_P: tuple[int, ...]) -> list[TrainGroup]:
@@ -377,9 +377,9 @@ def with_returns(data: TrainGroup, value: float) -> TrainGroup:
 def test_a_critic_begins_at_zero_and_learns_what_came(critic: Any) -> None:
     data = with_returns(group(), 0.4)
     assert critic.describe()["packs"]
-    kind = "lora" if critic.settings.lora_rank else "full"
+    kind = "lora" if critic.settings.adapter else "full"
     for name in ("one", "other"):
-        critic.open_fork(name, replace(SPEC, kind=kind, lr=0.01))
+        critic.open_fork(name, replace(SPEC, kind=kind, lr={"main": 0.01}))
     assert all(v == 0.0 for row in critic.values("one", [data])[0] for v in row)
     losses = [critic.update("one", [data], OPEN) for _ in range(8)]
     after = [v for row in critic.values("one", [data])[0] for v in row]
@@ -393,8 +393,8 @@ def test_a_critic_begins_at_zero_and_learns_what_came(critic: Any) -> None:
 def test_a_critics_gradient_is_that_of_plain_autograd(critic: Any, tiny_model: Path) -> None:
     """The value before token t is the head on the state of token t - 1."""
     data = with_returns(group(), 0.4)
-    kind = "lora" if critic.settings.lora_rank else "full"
-    critic.open_fork("one", replace(SPEC, kind=kind, lr=0.01))
+    kind = "lora" if critic.settings.adapter else "full"
+    critic.open_fork("one", replace(SPEC, kind=kind, lr={"main": 0.01}))
     found = gradients(critic, "one", [data], OPEN)
     critic.close_fork("one")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).model
@@ -406,7 +406,7 @@ def test_a_critics_gradient_is_that_of_plain_autograd(critic: Any, tiny_model: P
 
 def test_a_critics_packed_values_are_the_spelled_out_ones(critic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = with_returns(group(), 0.4)
-    critic.open_fork("one", replace(SPEC, kind="lora" if critic.settings.lora_rank else "full", lr=0.01))
+    critic.open_fork("one", replace(SPEC, kind="lora" if critic.settings.adapter else "full", lr={"main": 0.01}))
     for _ in range(3):
         critic.update("one", [data], OPEN)
     packed = critic.values("one", [data])[0]

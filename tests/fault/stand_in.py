@@ -140,7 +140,7 @@ class StandInPolicy:
         p, q = self.probabilities(prompt_T), self.probabilities(prompt_T, base=True)
         kl = math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
         return UpdateStats(
-            loss=loss, grad_norm=1.0, lr=self.spec.lr, kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
+            loss=loss, grad_norm=1.0, lr=self.spec.lr["main"], kl_to_base=kl, logprob_gap_mean=0.0, logprob_gap_max=0.0,
             logprob_correlation=1.0, tokens=sum(group.n_tokens for group in groups), micro_batches=1, seconds=0.0,
         )  # fmt: skip
 

@@ -20,13 +20,13 @@ from sttrl.engine.merge import ADAPTER_WEIGHTS
 from sttrl.engine.verl.rows import Total, mini_batches, total_of
 from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.verl.vectors import Vectors
-from sttrl.engine.verl.worker import SlottedWorker, StepResult
-from sttrl.objectives.losses import KL, agreement, carries_loss, marginal_entropy_loss, nll_loss, policy_loss
+from sttrl.engine.verl.worker import ForkTrainer, StepResult
+from sttrl.objectives.losses import KL, carries_loss, log_prob_gap, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, TokenStats, TrainGroup, UpdateStats
 
 
-class Learner(SlottedWorker):
-    """The policy. Forks are slots of weights, or vectors on the base's last hidden state."""
+class Learner(ForkTrainer):
+    """The policy. A fork holds trainable weights, or a vector that is added to the base's last hidden state."""
 
     MODEL_TYPE = "language_model"
     OUTPUT = "log_probs"
@@ -35,21 +35,21 @@ class Learner(SlottedWorker):
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
-        self.vectors = Vectors(self.engine, self.slots)
+        self.vectors = Vectors(self.engine, self.forks)
 
     def open_fork(self, name: str, spec: DeltaSpec) -> None:
         """A new fork, equal to the base."""
         if spec.kind == "vector":
             self.vectors.open(name, spec)
         else:
-            self.slots.open(name, spec)
+            self.forks.open(name, spec)
 
     def close_fork(self, name: str) -> None:
         """Discard a fork."""
         if name in self.vectors:
             self.vectors.close(name)
         else:
-            self.slots.close(name)
+            self.forks.close(name)
 
     def update(self, name: str, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """The optimiser steps of one update of a fork. Raises `DivergedError` and `OutOfMemoryError`, nothing applied."""
@@ -57,25 +57,25 @@ class Learner(SlottedWorker):
         if name in self.vectors:
             return replace(self.vectors.update(name, groups, objective), seconds=time.perf_counter() - started)
         check_weights(groups, objective)
-        slot = self.slots.load(name)
+        state = self.forks.load(name)
         parts = [(self.rows(part, objective.temperature), total_of(part)) for part in mini_batches(groups, objective.mini_batches)]
         several = len(parts) * objective.ppo_epochs > 1
         if several:
             self._add_logprobs(name, [data for rows_P, _ in parts for data in rows_P], "old_log_probs")
-        if objective.loss == "policy" and objective.kl_coef > 0 and slot.updates > 0:
+        if objective.loss == "policy" and objective.kl_coef > 0 and state.updates > 0:
             rows = [data for rows_P, _ in parts for data in rows_P if "ref_log_prob" not in data.keys()]
             self._add_logprobs(None, rows, "ref_log_prob")
-            self.slots.load(name)
+            self.forks.load(name)
         # An adapter is small; a copy of all weights is made where it is sure to be needed.
-        before = self.slots.snapshot(name) if several or self.slots.lora else None
+        before = self.forks.snapshot(name) if several or self.settings.adapter else None
         results = self.steps(name, before, parts, objective, self._loss, fresh(groups))
-        slot.updates += 1
+        state.updates += 1
         return replace(self._stats(results, groups, objective), seconds=time.perf_counter() - started)
 
     def score(self, name: str | None, groups: Sequence[TrainGroup], measure: Measure) -> list[list[TokenStats]]:
         """Statistics of this rank's rows under a fork, or under the base where ``name`` is None."""
         if name is not None and name in self.vectors:
-            self.slots.load_base()
+            self.forks.load_base()
             self.engine.logit_bias = self.vectors.logit_bias(name)
         else:
             self.load(name)
@@ -97,7 +97,7 @@ class Learner(SlottedWorker):
         if name in self.vectors:
             self.vectors.export(name, target, self.rank)
         else:
-            tensors = {_checkpoint_name(n): w.to("cpu", getattr(torch, dtype)).contiguous() for n, w in self.slots.full_weights(name)}
+            tensors = {_checkpoint_name(n): w.to("cpu", getattr(torch, dtype)).contiguous() for n, w in self.forks.full_weights(name)}
             if self.rank == 0:
                 self._write(tensors, target)
         torch.distributed.barrier()
@@ -107,19 +107,23 @@ class Learner(SlottedWorker):
         if name in self.vectors:
             self.vectors.save(name, Path(folder), self.rank)
         else:
-            self.slots.save(name, Path(folder), self.rank)
+            self.forks.save(name, Path(folder), self.rank)
 
     def restore_fork(self, name: str, folder: str) -> None:
         """Read what `save_fork` wrote."""
         if name in self.vectors:
             self.vectors.restore(name, Path(folder), self.rank)
         else:
-            self.slots.restore(name, Path(folder), self.rank)
+            self.forks.restore(name, Path(folder), self.rank)
 
     def _write(self, tensors: dict[str, torch.Tensor], target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
-        if self.settings.lora_rank:
+        if self.settings.adapter:
             self.engine.module.peft_config["default"].save_pretrained(str(target))
+            # PEFT reads a head that is tied to trained embeddings by its own name too.
+            tensors |= {
+                _checkpoint_name(n): tensors[_checkpoint_name(first)].clone() for n, first in tied_names(self.engine.module).items()
+            }
             save_file(tensors, target / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         else:
             save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
@@ -168,12 +172,14 @@ class Learner(SlottedWorker):
 
     def _stats(self, results: list[StepResult], groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         first, steps = results[0], len(results)
-        gap_mean, gap_max, correlation = agreement(first.sums) if fresh(groups) else (None, None, None)
+        rates = {group["name"]: group["lr"] for group in self.engine.optimizer.param_groups}
+        gap_mean, gap_max, correlation = log_prob_gap(first.sums) if fresh(groups) else (None, None, None)
         clipped = [r.clip_fraction for r in results if r.clip_fraction is not None]
         return UpdateStats(
             loss=sum(r.loss for r in results) / steps,
             grad_norm=sum(r.grad_norm for r in results) / steps,
-            lr=self.engine.optimizer.param_groups[0]["lr"],
+            lr=rates["main"],
+            embedding_lr=rates.get("embedding"),
             kl_to_base=first.sums.get(KL),
             logprob_gap_mean=gap_mean,
             logprob_gap_max=gap_max,
@@ -198,6 +204,13 @@ def check_weights(groups: Sequence[TrainGroup], objective: Objective) -> None:
     assert objective.loss == "nll" or weights <= {0.0, 1.0}, f"the loss {objective.loss!r} takes weights of 0 and 1"
 
 
+def tied_names(module: torch.nn.Module) -> dict[str, str]:
+    """Further names of trained parameters that the model uses in two places, each with the first name."""
+    first = {id(parameter): name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    everywhere = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in everywhere if first.get(id(p), name) != name}
+
+
 def _checkpoint_name(parameter_name: str) -> str:
-    """A parameter's name in PEFT's files: without the adapter's name."""
-    return parameter_name.replace(".default.weight", ".weight")
+    """A parameter's name in PEFT's files: without the adapter's name, and without its wrapper where it is trained whole."""
+    return parameter_name.replace(".modules_to_save.default.", ".").replace(".default.weight", ".weight")

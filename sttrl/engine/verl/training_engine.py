@@ -7,6 +7,8 @@ cannot take a tree mask, spells every row out and lets verl's own code run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,13 +20,15 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_name
 from verl.utils.fsdp_utils import apply_fsdp2
 from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
+from sttrl.engine.base import AdapterShape
 from sttrl.engine.verl.attention import LAYOUT
 from sttrl.engine.verl.packing import Packed, pack
 from sttrl.objectives.token_statistics import STATISTICS, Scores
-from sttrl.types import Measure, Stat
+from sttrl.types import Measure, ParameterGroup, Stat
 
 SHARED_PROMPT = "shared_prompt"
 MEASURE = "measure"
@@ -46,8 +50,12 @@ class PromptOnce(FSDPEngineWithLMHead):
     takes_logits_to_keep = True
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """A lone rank holds the frozen base whole: to gather it would be to copy it, twice in every pass."""
-        if not self.model_config.lora_rank or torch.distributed.get_world_size() > 1:
+        """Shard what is trained. A lone rank keeps the frozen base unsharded: to gather it would copy it twice in every pass."""
+        with one_unit(module) if self.model_config.lora.get("trainable_modules") else nullcontext():
+            return self._sharded(module)
+
+    def _sharded(self, module: torch.nn.Module) -> torch.nn.Module:
+        if not self.model_config.lora or torch.distributed.get_world_size() > 1:
             return super()._build_fsdp_module(module)
         self._autocast_dtype = PrecisionType.to_dtype(self.engine_config.dtype)
         kwargs = {
@@ -58,6 +66,14 @@ class PromptOnce(FSDPEngineWithLMHead):
         }
         apply_fsdp2(module.to(get_device_name()), kwargs, self.engine_config)
         return module
+
+    def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        """verl's, with a named group for each `ParameterGroup` that the model has."""
+        trained = tuple(f".{name}.modules_to_save." for name in self.model_config.lora.get("trainable_modules", ()))
+        groups: dict[ParameterGroup, list[torch.nn.Parameter]] = {"main": [], "embedding": []}
+        for name, parameter in module.named_parameters():
+            groups["embedding" if any(part in name for part in trained) else "main"].append(parameter)
+        return build_optimizer([{"params": found, "name": name} for name, found in groups.items() if found], self.optimizer_config)
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         """Pack the micro-batch behind its prompt, or spell its rows out."""
@@ -97,8 +113,11 @@ class PromptOnceEngine(PromptOnce):
     logit_bias: torch.Tensor | None = None
 
     def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Keep the adapter in float32: verl casts it to the frozen base's dtype, where small steps round away."""
-        return in_float32(super()._build_lora_module(module))
+        """The adapter, and the modules that are trained whole beside it; where the model ties the two, they stay tied."""
+        shape = AdapterShape(**self.model_config.lora)
+        whole = list(shape.trainable_modules)
+        tied = bool(whole) and bool(module.config.get_text_config().tie_word_embeddings)
+        return adapted(module, shape, task_type=TaskType.CAUSAL_LM, modules_to_save=whole or None, ensure_weight_tying=tied)
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -152,17 +171,8 @@ class PromptOnceCritic(PromptOnce, FSDPEngineWithValueHead):
 
     def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
         """LoRA, and the whole value head: verl's own way wants a language model's head."""
-        module.enable_input_require_grads()
-        settings = LoraConfig(
-            task_type=TaskType.TOKEN_CLS,
-            r=self.model_config.lora_rank,
-            lora_alpha=self.model_config.lora_alpha,
-            target_modules=self.model_config.target_modules,
-            exclude_modules=[VALUE_HEAD],
-            modules_to_save=[VALUE_HEAD],
-            bias="none",
-        )
-        return in_float32(get_peft_model(module, settings))
+        shape = AdapterShape(**self.model_config.lora)
+        return adapted(module, shape, task_type=TaskType.TOKEN_CLS, exclude_modules=[VALUE_HEAD], modules_to_save=[VALUE_HEAD])
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -175,12 +185,39 @@ class PromptOnceCritic(PromptOnce, FSDPEngineWithValueHead):
         return {"values": torch.nested.nested_tensor_from_jagged(_as_rows(value_S, packed.lengths_G), offsets)}
 
 
-def in_float32(module: torch.nn.Module) -> torch.nn.Module:
-    """Every trainable parameter in float32."""
-    for parameter in module.parameters():
+@contextmanager
+def one_unit(module: torch.nn.Module) -> Iterator[None]:
+    """Have verl shard embeddings and head with the root of the model, as it does where they are tied.
+
+    Otherwise it would shard an embedding that is trained whole and PEFT's wrapper around it, in an order that FSDP2 does not allow.
+    """
+    config, tied = module.config, module.config.tie_word_embeddings
+    config.tie_word_embeddings = True
+    try:
+        yield
+    finally:
+        config.tie_word_embeddings = tied
+
+
+def adapted(module: torch.nn.Module, shape: AdapterShape, **own: Any) -> torch.nn.Module:
+    """The model with an adapter of this shape; ``own`` goes to PEFT's configuration.
+
+    What is trained is kept in float32: verl would cast it to the frozen base's dtype, where small steps round away.
+    """
+    module.enable_input_require_grads()
+    settings = LoraConfig(
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        use_rslora=shape.rank_stabilised,
+        target_modules=list(shape.targets) or "all-linear",
+        bias="none",
+        **own,
+    )
+    with_adapter = get_peft_model(module, settings)
+    for parameter in with_adapter.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    return module
+    return with_adapter
 
 
 def _as_rows(scores_S: torch.Tensor, lengths_G: tuple[int, ...]) -> torch.Tensor:

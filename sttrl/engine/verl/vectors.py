@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from sttrl.engine.names import BIAS, BIAS_FILE
-from sttrl.engine.verl.slots import Slots, learning_rate
+from sttrl.engine.verl.forks import Forks, learning_rate
 from sttrl.engine.verl.training_engine import PromptOnceEngine
 from sttrl.errors import DivergedError, EngineError
 from sttrl.types import DeltaSpec, Objective, Row, TrainGroup, UpdateStats
@@ -29,7 +29,7 @@ SOFTCAPPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass
-class VectorSlot:
+class VectorState:
     """One fork: delta ``[D]`` in float32, its optimiser, updates taken; the same on every rank."""
 
     spec: DeltaSpec
@@ -41,13 +41,13 @@ class VectorSlot:
 class Vectors:
     """The vector forks of one learner rank."""
 
-    def __init__(self, engine: PromptOnceEngine, slots: Slots) -> None:
-        self.engine, self.slots = engine, slots
-        self.open_slots: dict[str, VectorSlot] = {}
+    def __init__(self, engine: PromptOnceEngine, forks: Forks) -> None:
+        self.engine, self.forks = engine, forks
+        self.states: dict[str, VectorState] = {}
         self.hidden: tuple[tuple[int, ...], torch.Tensor] | None = None
 
     def __contains__(self, name: str) -> bool:
-        return name in self.open_slots
+        return name in self.states
 
     def open(self, name: str, spec: DeltaSpec) -> None:
         """A new fork: delta is zero. Raises `EngineError` for a model whose logits a bias cannot stand for."""
@@ -56,29 +56,29 @@ class Vectors:
             if getattr(config, setting, None) not in (None, 1.0):
                 raise EngineError(f"slot cannot adapt this model: its {setting} changes the logits.", "Use another --adaptation_method.")
         delta = torch.zeros(config.hidden_size, device=self._head().weight.device, requires_grad=True)
-        optimizer = torch.optim.AdamW([delta], lr=spec.lr, weight_decay=spec.weight_decay, eps=spec.adam_eps)
-        self.open_slots[name] = VectorSlot(spec, delta, optimizer)
+        optimizer = torch.optim.AdamW([delta], lr=spec.lr["main"], weight_decay=spec.weight_decay, eps=spec.adam_eps)
+        self.states[name] = VectorState(spec, delta, optimizer)
 
     def close(self, name: str) -> None:
         """Discard a fork."""
-        del self.open_slots[name]
+        del self.states[name]
         self.hidden = None
 
     def update(self, name: str, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """One AdamW step on the weighted mean of the tokens' negative log-likelihood. Raises `DivergedError`, nothing applied."""
         assert objective.loss == "nll", f"a vector has no loss {objective.loss!r}"
-        slot = self.open_slots[name]
-        nll_R = [self._nll(slot.delta_D, g.prefix_T, row, objective.temperature) for g in groups for row in g.row_G]
+        state = self.states[name]
+        nll_R = [self._nll(state.delta_D, g.prefix_T, row, objective.temperature) for g in groups for row in g.row_G]
         loss = torch.stack(nll_R).sum() / sum(weight for g in groups for row in g.row_G for weight in row.weight_T)
-        (gradient,) = torch.autograd.grad(loss, slot.delta_D)
+        (gradient,) = torch.autograd.grad(loss, state.delta_D)
         norm = float(gradient.norm())
         if not (math.isfinite(float(loss)) and math.isfinite(norm)):
             raise DivergedError(f"The loss is {float(loss)}; the update was not applied.", "Lower --lr.")
-        lr = learning_rate(slot.spec, slot.updates)
-        slot.optimizer.param_groups[0]["lr"] = lr
-        slot.delta_D.grad = gradient
-        slot.optimizer.step()
-        slot.updates += 1
+        lr = learning_rate(state.spec, "main", state.updates)
+        state.optimizer.param_groups[0]["lr"] = lr
+        state.delta_D.grad = gradient
+        state.optimizer.step()
+        state.updates += 1
         return UpdateStats(
             loss=float(loss),
             grad_norm=norm,
@@ -95,32 +95,32 @@ class Vectors:
     @torch.no_grad()
     def logit_bias(self, name: str) -> torch.Tensor:
         """``lm_head @ delta``, ``[V]`` in float32."""
-        return self._head_weight() @ self.open_slots[name].delta_D
+        return self._head_weight() @ self.states[name].delta_D
 
     def export(self, name: str, folder: Path, rank: int) -> None:
         """Write the vector, and the logit bias for the sampler."""
         bias = self.logit_bias(name)
         if rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({DELTA: self.open_slots[name].delta_D.detach().cpu(), BIAS: bias.cpu()}, folder / BIAS_FILE)
+            save_file({DELTA: self.states[name].delta_D.detach().cpu(), BIAS: bias.cpu()}, folder / BIAS_FILE)
 
     def save(self, name: str, folder: Path, rank: int) -> None:
         """Write everything the next update depends on."""
-        slot = self.open_slots[name]
-        moments = {key: value.cpu() for key, value in slot.optimizer.state.get(slot.delta_D, {}).items()}
+        state = self.states[name]
+        moments = {key: value.cpu() for key, value in state.optimizer.state.get(state.delta_D, {}).items()}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({DELTA: slot.delta_D.detach().cpu(), **moments}, folder / f"vector{rank}.safetensors")
-        (folder / f"vector{rank}.json").write_text(json.dumps({"updates": slot.updates}), encoding="utf-8")
+        save_file({DELTA: state.delta_D.detach().cpu(), **moments}, folder / f"vector{rank}.safetensors")
+        (folder / f"vector{rank}.json").write_text(json.dumps({"updates": state.updates}), encoding="utf-8")
 
     @torch.no_grad()
     def restore(self, name: str, folder: Path, rank: int) -> None:
         """Read what `save` wrote."""
-        slot, tensors = self.open_slots[name], load_file(folder / f"vector{rank}.safetensors")
-        slot.delta_D.copy_(tensors.pop(DELTA))
-        slot.optimizer.state[slot.delta_D] = {k: v if k == "step" else v.to(slot.delta_D.device) for k, v in tensors.items()}
-        slot.updates = int(json.loads((folder / f"vector{rank}.json").read_text(encoding="utf-8"))["updates"])
+        state, tensors = self.states[name], load_file(folder / f"vector{rank}.safetensors")
+        state.delta_D.copy_(tensors.pop(DELTA))
+        state.optimizer.state[state.delta_D] = {k: v if k == "step" else v.to(state.delta_D.device) for k, v in tensors.items()}
+        state.updates = int(json.loads((folder / f"vector{rank}.json").read_text(encoding="utf-8"))["updates"])
         if not tensors:
-            slot.optimizer.state.clear()
+            state.optimizer.state.clear()
 
     def _nll(self, delta_D: torch.Tensor, prefix_T: tuple[int, ...], row: Row, temperature: float) -> torch.Tensor:
         """Sum over a row's tokens of weight times -log p, under the base with delta added to every hidden state."""
@@ -132,7 +132,7 @@ class Vectors:
     def _hidden(self, token_T: tuple[int, ...]) -> torch.Tensor:
         """The base's last hidden states ``[T, D]`` in float32, what goes into the head; those of the last tokens asked for are kept."""
         if self.hidden is None or self.hidden[0] != token_T:
-            self.slots.load_base()
+            self.forks.load_base()
             seen: list[torch.Tensor] = []
 
             def look(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What policy and critic share: verl's TrainingWorker (FSDP2) with a slot for every fork, and one optimiser step done safely."""
+"""What the policy and the critic share: verl's TrainingWorker (FSDP2), extended by forks and by optimiser steps that can be undone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,38 +23,41 @@ from verl.workers.engine_workers import TrainingWorker
 
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.model_checks import for_verl, load_config
+from sttrl.engine.verl.forks import Forks, ForkState, local
 from sttrl.engine.verl.packing import distinct_inputs
 from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of_rank, tensors_of
-from sttrl.engine.verl.slots import Slot, Slots, local
 from sttrl.engine.verl.training_engine import PromptOnce
 from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
-from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, agreement
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, log_prob_gap
 from sttrl.types import DeltaSpec, Objective, Row, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
-"""Response tokens of a pass where the user leaves them to us. On CPU passes of 448 took 1.2 times as long as one of 1024 for 32 responses
-of 24 tokens, or 9 of 69, which that holds whole. A token of a pass takes 1.3 MiB of SmolLM2-135M's learner, 2.6 in float32: there
-passes of 512 took 1.2 times as long as of 1024 for 32 responses of 24 tokens or of 69."""
+"""Row tokens of one pass where the user does not set them, chosen by measuring on CPU.
+
+32 rows of 24 tokens, or 9 of 69, fit into one pass of 1024; passes of 448 took 1.2 times as long. In float32 passes of 512 took 1.2
+times as long as passes of 1024. A token of a pass takes 1.3 MiB of memory with SmolLM2-135M, 2.6 MiB in float32."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
-"""Nats a token by which packed and spelled-out log-probs may differ. Seen with SmolLM2 in bfloat16: 0.04 under the right layout, 3 and 8
-where responses see each other or not their prompt; in float32 rounding is 3e-5."""
+"""How many nats a token the log-probs of packed rows may differ from those of separate rows.
+
+Measured with SmolLM2 in bfloat16: 0.04 with a correct layout, 3 to 8 where rows see each other or do not see their prefix. In float32
+rounding alone gives 3e-5."""
 MAXIMA = ("gap_max", "finite")
 ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
 MEANS = (KL, CLIPPED)
-"""Metrics of a micro-batch that add up to a mean over the step's tokens."""
+"""Metrics whose values of all micro-batches add up to the mean over the step's tokens."""
 MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError, RuntimeError)
 """Errors that `is_out_of_memory` looks at."""
 
 
 class HalfStepError(Exception):
-    """Memory ran out inside the optimiser's own step: some tensors may have moved."""
+    """Memory ran out inside the optimiser's step, so that some tensors may have changed already."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """One optimiser step: `GAP_SUMS` and `KL` over all ranks, loss, micro-batches, norm of the gradient, share of clipped ratios."""
+    """What one optimiser step measured on all ranks. ``sums``: `GAP_SUMS`, `KL` and `CLIPPED`; ``clip_fraction``: of the ratios."""
 
     sums: dict[str, float]
     loss: float
@@ -71,13 +74,13 @@ def training_worker_config(settings: EngineSettings, model_type: Literal["langua
     model = HFModelConfig(
         path=settings.model_folder,
         load_tokenizer=False,
-        lora_rank=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
+        lora_rank=settings.adapter.rank if settings.adapter else 0,
+        lora=asdict(settings.adapter) if settings.adapter else {},
         trust_remote_code=settings.trust_remote_code,
         **verl["model"],
     )
     engine = FSDPEngineConfig(
-        model_dtype=short if settings.lora_rank else "fp32",
+        model_dtype=short if settings.adapter else "fp32",
         dtype=settings.dtype,
         max_token_len_per_gpu=most,  # every batch brings its own
         infer_max_token_len_per_gpu=most,
@@ -93,8 +96,8 @@ def training_worker_config(settings: EngineSettings, model_type: Literal["langua
     )
 
 
-class SlottedWorker(TrainingWorker):
-    """One rank. Every method is called on all ranks at once; what it returns is the same on each, unless it says so."""
+class ForkTrainer(TrainingWorker):
+    """One rank. Every method is called on all ranks at once, and returns the same on each of them unless its docstring says otherwise."""
 
     MODEL_TYPE: Literal["language_model", "value_model"]
     OUTPUT: str
@@ -105,13 +108,13 @@ class SlottedWorker(TrainingWorker):
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         if self.settings.device == "cpu" and not torch.distributed.is_initialized():
-            # As verl does it, which would ask for "cpu:gloo,cpu:gloo", and torch rejects that.
+            # verl itself would ask for the backend "cpu:gloo,cpu:gloo", which torch rejects.
             rank, ranks = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
             torch.distributed.init_process_group("gloo", os.environ["DIST_INIT_METHOD"], rank=rank, world_size=ranks)
         super().__init__(training_worker_config(settings, self.MODEL_TYPE))
         self.engine.initialize()
-        self.slots = Slots(self.engine.module, self.engine.optimizer, lora=self.settings.lora_rank > 0)
-        self.slots.load_base()
+        self.forks = Forks(self.engine.module, self.engine.optimizer)
+        self.forks.load_base()
         self.engine.packs = self._packing_agrees()
 
     def describe(self) -> dict[str, Any]:
@@ -126,46 +129,46 @@ class SlottedWorker(TrainingWorker):
         }
 
     def open_fork(self, name: str, spec: DeltaSpec) -> None:
-        """A new slot, equal to the base."""
-        self.slots.open(name, spec)
+        """A new state, equal to the base."""
+        self.forks.open(name, spec)
 
     def close_fork(self, name: str) -> None:
-        """Discard a slot."""
-        self.slots.close(name)
+        """Discard a state."""
+        self.forks.close(name)
 
     def save_fork(self, name: str, folder: str) -> None:
         """Write everything the fork's next update depends on."""
-        self.slots.save(name, Path(folder), self.rank)
+        self.forks.save(name, Path(folder), self.rank)
 
     def restore_fork(self, name: str, folder: str) -> None:
         """Read what `save_fork` wrote."""
-        self.slots.restore(name, Path(folder), self.rank)
+        self.forks.restore(name, Path(folder), self.rank)
 
     def fingerprint(self) -> str:
         """SHA-256 of this rank's base weights, as they are in the model when no fork is loaded."""
-        self.slots.load_base()
-        self.slots.reshard()
+        self.forks.load_base()
+        self.forks.reshard()
         digest = hashlib.sha256()
         for name, parameter in self.engine.module.named_parameters():
-            if not (self.settings.lora_rank and parameter.requires_grad):
+            if not (self.settings.adapter and parameter.requires_grad):
                 digest.update(name.encode())
-                # A copy: numpy() would pin a storage that FSDP2 must be free to resize.
+                # Copied, because numpy() would keep FSDP2 from resizing the storage.
                 digest.update(local(parameter).to("cpu", copy=True).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def load(self, name: str | None) -> None:
         """Put a fork into the model, or the base where ``name`` is None."""
         if name is None:
-            self.slots.load_base()
+            self.forks.load_base()
         else:
-            self.slots.load(name)
+            self.forks.load(name)
 
     def rows(self, groups: Sequence[TrainGroup], temperature: float) -> list[TensorDict]:
         """This rank's rows of every group, as verl wants them."""
         return [self._rows(group, temperature) for group in groups]
 
     def forward(self, data: TensorDict) -> dict[str, torch.Tensor]:
-        """What the engine computes under what is in the model now, by name: nested ``[_G][_T]`` for the responses."""
+        """What the engine computes for every row's tokens with the weights now in the model, by name: nested ``[_G][_T]``."""
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data)["model_output"]
         return {
@@ -176,24 +179,25 @@ class SlottedWorker(TrainingWorker):
     def steps(
         self,
         name: str,
-        before: Slot | None,
+        before: ForkState | None,
         parts: list[tuple[list[TensorDict], Total]],
         objective: Objective,
         loss_of: Callable[..., Any],
         fresh: bool,
     ) -> list[StepResult]:
-        """Every optimiser step of an update: all passes, all mini-batches. Any error makes the fork what it was ``before``.
+        """Every optimiser step of an update: all passes over all mini-batches. After an error the fork is again what it was ``before``.
 
-        ``before`` may be None for an update of one step, which is refused before it is taken. ``loss_of(rows, total, objective)`` is the
-        loss of one step; ``fresh``: the first step's samples come from these very weights.
+        ``before`` may be None where the update is a single step: such a step is checked before it changes anything.
+        ``loss_of(rows, total, objective)`` makes the loss function of one step. ``fresh``: the rows were sampled from the present weights,
+        so the first step compares log-probs with the sampler's.
 
         Raises:
-            EngineError: memory ran out inside the optimiser's own step, and there is no copy to go back to.
+            EngineError: memory ran out inside the optimiser's step, and there is no copy of the fork to restore.
         """
         results: list[StepResult] = []
         with ExitStack() as undo:
             if before is not None:
-                undo.callback(self.slots.roll_back, name, before)
+                undo.callback(self.forks.roll_back, name, before)
             for _ in range(objective.ppo_epochs):
                 for rows_P, total in parts:
                     try:
@@ -204,7 +208,7 @@ class SlottedWorker(TrainingWorker):
         return results
 
     def optimise(self, rows_P: Sequence[TensorDict], loss: Callable[..., Any], objective: Objective, fresh: bool) -> StepResult:
-        """Gradients and one step; out of memory halves the micro-batches, never the batch (at most twice).
+        """Compute gradients and take one step. Where memory runs out, try again with micro-batches of half the size, at most twice.
 
         Raises `DivergedError` (nothing applied) and `OutOfMemoryError`.
         """
@@ -229,9 +233,9 @@ class SlottedWorker(TrainingWorker):
         return tensors_of(mine, temperature, self._row_budget(group), longest_row(group), padding)
 
     def _row_budget(self, group: TrainGroup) -> int:
-        """Row tokens of one micro-batch, never less than the longest row of any rank; a packed prompt comes on top, once.
+        """Row tokens of one micro-batch, at least those of the longest row of any rank. A packed prefix is not counted.
 
-        Where this rank's rows fit with shared beginnings counted once, all stay together: verl counts whole rows and would split them.
+        If this rank's rows fit with shared prefixes counted once, keep them together; verl counts whole rows and would split them.
         """
         longest, (mine, _) = longest_row(group), rows_of_rank(group, self.rank, self.world_size)
         most = self.settings.micro_batch_tokens or PASS_TOKENS[self.settings.device]
@@ -259,7 +263,7 @@ class SlottedWorker(TrainingWorker):
         )
 
     def _apply(self) -> float:
-        """Clip the gradient and step; returns its norm."""
+        """Clip the gradient and take the step; returns the gradient's norm before clipping."""
         try:
             return float(self.engine.optimizer_step())
         except MEMORY_ERRORS as error:
@@ -268,18 +272,18 @@ class SlottedWorker(TrainingWorker):
             raise
 
     def _gate(self, sums: dict[str, float], loss: float, max_gap: float | None) -> None:
-        """Refuse a step before it is taken: nothing that is not finite, and no learner that disagrees with the sampler."""
+        """Refuse the step if its loss or log-probs are not finite, or if they differ too much from the sampler's."""
         if not math.isfinite(loss) or sums["finite"] < 1:
             raise DivergedError(f"The loss is {loss}; the update was not applied.", "Lower --lr or --temp.")
-        gap = agreement(sums)[0]
-        if max_gap is not None and not gap <= max_gap:  # NaN, too: a sampler's log-prob that is no number
+        gap = log_prob_gap(sums)[0]
+        if max_gap is not None and not gap <= max_gap:  # also refuses NaN, where a log-prob of the sampler is NaN
             raise DivergedError(
                 f"Learner and sampler differ by {gap:.3f} nats a token on average; the update was not applied.",
                 f"The gate is --max_logprob_gap {max_gap}; a gap this large means they do not hold the same weights.",
             )
 
     def _reduce(self, outputs: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
-        """Sums over micro-batches and ranks. The loss of a micro-batch is scaled by the number of ranks (verl)."""
+        """Sums over micro-batches and ranks, and the loss. verl multiplies each micro-batch's loss by the number of ranks."""
         parts = [part for o in outputs for part in o["metrics"]["sums"]]
         means = {name: [float(o["metrics"][name].aggregate()) for o in outputs if name in o["metrics"]] for name in MEANS}
         scaled = {"loss": math.fsum(x for o in outputs for x in o["loss"])} | {name: math.fsum(x) for name, x in means.items() if x}
@@ -294,9 +298,10 @@ class SlottedWorker(TrainingWorker):
         return sums | mean, mean["loss"]
 
     def _packing_agrees(self) -> bool:
-        """Try packing once: a response must not feel what it does not share (to the bit), and must score as it does spelled out.
+        """Whether the model computes packed rows correctly, found out by one trial.
 
-        Raises torch's error where memory does not suffice for it: then it does not suffice for an update either.
+        A row's log-probs must not change by one bit when the row beside it changes, and must be close to those of the row computed alone.
+        Raises torch's error where memory runs out: an update would need more.
         """
         self.engine.packs = True
         words = self._words()
@@ -304,7 +309,7 @@ class SlottedWorker(TrainingWorker):
             first, second = (self._probe(words, neighbour) for neighbour in words[-2:])
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             if is_out_of_memory(error):
-                raise  # spelled out it would need more
+                raise  # separate rows would need more memory
             return False
         self.engine.packs = False
         plain = self._probe(words, words[-2])
@@ -312,15 +317,15 @@ class SlottedWorker(TrainingWorker):
         return alone and bool((first - plain).abs().mean() < PACKING_TOLERANCE[self.settings.dtype])
 
     def _words(self) -> tuple[int, ...]:
-        """Tokens from all over the first half of the vocabulary."""
+        """Tokens spread evenly over the first half of the vocabulary."""
         stride = max(1, int(self.engine.module.config.get_text_config().vocab_size) // (2 * PROBE))
         return tuple(stride * i for i in range(1, PROBE + 1))
 
     def _probe(self, words: tuple[int, ...], neighbour: int) -> torch.Tensor:
-        """What the engine computes ``[2, _T]`` of two responses on this rank: half the prompt and then one token, and the prompt again.
+        """What the engine computes ``[2, _T]`` for two rows behind a prefix of ``words``.
 
-        A copy is likely to a model that sees what it copies, so it scores far worse under a wrong layout (by whole nats) and is
-        hardly touched by rounding.
+        The first row is half of ``words`` and then ``neighbour`` repeated, the second is ``words`` again. A model that sees its prefix
+        finds the repetition likely. With a wrong layout its log-probs are worse by whole nats, far more than rounding changes.
         """
         half = PROBE // 2
         tokens_G = [words[:half] + (neighbour,) * half] * self.world_size + [words] * self.world_size
@@ -335,7 +340,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def half_step(undone: bool) -> EngineError:
-    """The error of a step that ended half taken; ``undone``: the fork was put back."""
+    """The error of a step that ended half taken; ``undone``: the fork was restored from its copy."""
     if undone:
         return OutOfMemoryError("Memory ran out in the optimiser's step.", "Use a smaller --lora_rank or more --learner_ranks.")
     return EngineError(
@@ -345,6 +350,6 @@ def half_step(undone: bool) -> EngineError:
 
 
 def verl_section(device: Literal["cpu", "cuda"]) -> dict[str, dict[str, Any]]:
-    """The verl side of the configuration: ``model``, ``engine`` and ``optimizer``."""
+    """verl's part of the configuration: ``model``, ``engine`` and ``optimizer``."""
     file = importlib.resources.files("sttrl.engine.verl") / "config" / ("gpu.yaml" if device == "cuda" else "cpu.yaml")
     return dict(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -44,7 +44,7 @@ class TrainingRank:
         return os.getpid()
 
     def load(self) -> dict[str, Any]:
-        """Build the worker and load the model; returns what `SlottedWorker.describe` says. Raises `EngineError`."""
+        """Build the worker and load the model; returns what `ForkTrainer.describe` says. Raises `EngineError`."""
         with starting(self.role):
             self.worker = new_worker(self.settings, self.role)
             return self.worker.describe()

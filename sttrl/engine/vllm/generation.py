@@ -146,6 +146,6 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
         worker_extension_cls="sttrl.engine.merge.PolicyWeights",
         gpu_memory_utilization=settings.gpu_memory_utilization,
     )
-    if settings.lora_rank == 0:
+    if settings.adapter is None or not settings.samples_adapters:
         return arguments()
-    return arguments(enable_lora=True, max_loras=settings.max_forks, max_lora_rank=max(8, settings.lora_rank))
+    return arguments(enable_lora=True, max_loras=settings.max_forks, max_lora_rank=max(8, settings.adapter.rank))

@@ -1,8 +1,8 @@
 """The sampler: an async Ray actor around vLLM's AsyncLLM. Token ids in, token ids and their log-probs out.
 
-How a fork reaches vLLM is a property of the platform. On GPU each version is a LoRA adapter of its own and forks are
-sampled side by side. On CPU, whose LoRA kernels are slow, and with full weights everywhere, the merged weights of one
-fork are resident at a time: requests of another fork wait until the batch is empty, then the weights are swapped.
+`EngineSettings.samples_adapters` says how a fork reaches vLLM. Where it holds, each version is a LoRA adapter of its own, and forks are
+sampled side by side. Where not, the merged weights of one fork are resident at a time: requests of another fork wait until the batch is
+empty, then the weights are swapped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sampler:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-        self.adapters = settings.device == "cuda" and settings.lora_rank > 0
+        self.adapters = settings.samples_adapters
         self.resident = BASE
         self.waiting: list[str] = []
         self.in_flight = 0

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sttrl.engine.verl.slots import Slots, learning_rate
+from sttrl.engine.verl.forks import Forks, learning_rate
 from sttrl.types import DeltaSpec
 
 
 def rates(**settings: object) -> list[float]:
-    spec = DeltaSpec(kind="lora", lr=2.0, total_steps=10, **settings)  # type: ignore[arg-type]
-    return [learning_rate(spec, update) for update in range(12)]
+    spec = DeltaSpec(kind="lora", lr={"main": 2.0}, total_steps=10, **settings)  # type: ignore[arg-type]
+    return [learning_rate(spec, "main", update) for update in range(12)]
 
 
 def test_constant() -> None:
@@ -37,6 +37,9 @@ def test_cosine_after_warm_up() -> None:
     assert rate[6] == pytest.approx(1.0) and rate[10] == pytest.approx(0.0)
 
 
+A, B = "layer.lora_A.weight", "layer.lora_B.weight"
+
+
 class Net(torch.nn.Module):
     """A frozen layer with an adapter, under PEFT's names."""
 
@@ -44,11 +47,10 @@ class Net(torch.nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.base = torch.nn.Parameter(torch.randn(6, 5, generator=generator), requires_grad=False)
-        self.lora_A = torch.nn.Parameter(torch.ones(2, 5))
-        self.lora_B = torch.nn.Parameter(torch.ones(6, 2))
+        self.layer = torch.nn.ModuleDict({"lora_A": torch.nn.Linear(5, 2, bias=False), "lora_B": torch.nn.Linear(2, 6, bias=False)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x @ (self.base + self.lora_B @ self.lora_A).T
+        return x @ self.base.T + self.layer["lora_B"](self.layer["lora_A"](x))
 
 
 class Full(torch.nn.Module):
@@ -63,51 +65,51 @@ class Full(torch.nn.Module):
 
 
 class Trainer:
-    """A model, its optimiser and its slots."""
+    """A model, its optimiser and its forks."""
 
     def __init__(self, lora: bool) -> None:
         self.module = Net() if lora else Full()
         trainable = [p for p in self.module.parameters() if p.requires_grad]
-        self.slots = Slots(self.module, torch.optim.AdamW(trainable, lr=9.0), lora=lora)
-        self.slots.load_base()
+        self.forks = Forks(self.module, torch.optim.AdamW([{"params": trainable, "name": "main"}], lr=9.0))
+        self.forks.load_base()
 
     def update(self, name: str, target: float) -> None:
-        slot = self.slots.load(name)
-        self.slots.optimizer.zero_grad()
+        state = self.forks.load(name)
+        self.forks.optimizer.zero_grad()
         (self.module(torch.eye(5)) - target).square().sum().backward()
-        self.slots.optimizer.step()
-        slot.updates += 1
+        self.forks.optimizer.step()
+        state.updates += 1
 
     def output(self, name: str | None) -> torch.Tensor:
-        self.slots.load_base() if name is None else self.slots.load(name)
+        self.forks.load_base() if name is None else self.forks.load(name)
         return self.module(torch.eye(5)).detach().clone()
 
 
 def spec(seed: int = 0, lr: float = 0.1) -> DeltaSpec:
-    return DeltaSpec(kind="lora", lr=lr, seed=seed, weight_decay=0.01, schedule="cosine", total_steps=9)
+    return DeltaSpec(kind="lora", lr={"main": lr}, seed=seed, weight_decay=0.01, schedule="cosine", total_steps=9)
 
 
 @pytest.mark.parametrize("lora", [True, False])
 def test_interleaved_forks_give_what_each_gives_alone(lora: bool) -> None:
     def alone(seed: int, target: float, lr: float) -> torch.Tensor:
         trainer = Trainer(lora)
-        trainer.slots.open("only", spec(seed, lr))
+        trainer.forks.open("only", spec(seed, lr))
         for _ in range(4):
             trainer.update("only", target)
         return trainer.output("only")
 
     both = Trainer(lora)
-    both.slots.open("a", spec(1, 0.1))
+    both.forks.open("a", spec(1, 0.1))
     base = both.output(None)
     both.update("a", 3.0)
-    both.slots.open("b", spec(2, 0.03))
+    both.forks.open("b", spec(2, 0.03))
     for fork, target in [("b", -2.0), ("b", -2.0), ("a", 3.0), ("b", -2.0), ("a", 3.0), ("a", 3.0), ("b", -2.0)]:
         both.update(fork, target)
         both.output(None)
     assert torch.equal(both.output("a"), alone(1, 3.0, 0.1))
     assert torch.equal(both.output("b"), alone(2, -2.0, 0.03))
     assert not torch.equal(both.output("a"), both.output("b"))
-    both.slots.close("a")
+    both.forks.close("a")
     assert torch.equal(both.output(None), base) and torch.equal(both.output("b"), alone(2, -2.0, 0.03))
 
 
@@ -115,36 +117,36 @@ def test_interleaved_forks_give_what_each_gives_alone(lora: bool) -> None:
 def test_a_new_fork_is_the_base_to_the_bit(lora: bool) -> None:
     trainer = Trainer(lora)
     base = trainer.output(None)
-    trainer.slots.open("old", spec())
+    trainer.forks.open("old", spec())
     trainer.update("old", 5.0)
     assert not torch.equal(trainer.output("old"), base)
-    trainer.slots.open("new", spec(4))
+    trainer.forks.open("new", spec(4))
     assert torch.equal(trainer.output("new"), base)
 
 
 def test_lora_starts_at_random_a_from_its_seed_and_zero_b() -> None:
     trainer = Trainer(lora=True)
     for name, seed in (("a", 7), ("same", 7), ("other", 8)):
-        trainer.slots.open(name, spec(seed))
-    a, same, other = (trainer.slots.slots[name].weights for name in ("a", "same", "other"))
-    assert torch.equal(a["lora_A"], same["lora_A"]) and not torch.equal(a["lora_A"], other["lora_A"])
-    assert not a["lora_B"].any() and a["lora_A"].abs().max() <= 1 / math.sqrt(5) and a["lora_A"].std() > 0.1
+        trainer.forks.open(name, spec(seed))
+    a, same, other = (trainer.forks.states[name].weights for name in ("a", "same", "other"))
+    assert torch.equal(a[A], same[A]) and not torch.equal(a[A], other[A])
+    assert not a[B].any() and a[A].abs().max() <= 1 / math.sqrt(5) and a[A].std() > 0.1
 
 
 @pytest.mark.parametrize("lora", [True, False])
 def test_a_restored_fork_goes_on_to_the_bit(lora: bool, tmp_path: Path) -> None:
     trainer, later = Trainer(lora), Trainer(lora)
-    trainer.slots.open("a", spec(1))
+    trainer.forks.open("a", spec(1))
     for _ in range(3):
         trainer.update("a", 3.0)
-    trainer.slots.save("a", tmp_path / "fork", rank=0)
-    later.slots.open("b", spec(1))
-    later.slots.open("c", spec(2))
+    trainer.forks.save("a", tmp_path / "fork", rank=0)
+    later.forks.open("b", spec(1))
+    later.forks.open("c", spec(2))
     later.update("c", 1.0)
-    later.slots.restore("b", tmp_path / "fork", rank=0)
+    later.forks.restore("b", tmp_path / "fork", rank=0)
     assert torch.equal(later.output("b"), trainer.output("a"))
     for _ in range(3):
         trainer.update("a", 3.0)
         later.update("b", 3.0)
     assert torch.equal(later.output("b"), trainer.output("a"))
-    assert later.slots.slots["b"].updates == 6
+    assert later.forks.states["b"].updates == 6

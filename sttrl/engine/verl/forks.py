@@ -1,7 +1,7 @@
-"""LoRA slots: the trainable tensors, both Adam moments and the schedule of each fork, swapped in before its update.
+"""The state of every fork on a learner rank. One model serves all forks: before its update a fork's tensors are copied into the model.
 
-With full weights the same slots hold every parameter. A new fork costs its own tensors and nothing else: A from the
-seeded initialisation, B zero (LoRA), or the base (full weights); moments start at zero inside Adam.
+A fork holds every trainable parameter: LoRA's A and B, the modules trained whole beside them, or all weights. A new one has A from the
+seeded initialisation, B zero, and of everything else the base's own values; moments start at zero inside Adam.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sttrl.types import DeltaSpec
+from sttrl.types import DeltaSpec, ParameterGroup
 
+LORA_A, LORA_B = ".lora_A.", ".lora_B."
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass
-class Slot:
-    """One fork on this rank: local shards by parameter name, optimiser state by parameter name, updates taken."""
+class ForkState:
+    """One fork on this rank: its shards of weights and its optimiser state, both by parameter name, and how many updates it took."""
 
     spec: DeltaSpec
     weights: dict[str, torch.Tensor]
@@ -33,83 +34,82 @@ class Slot:
     updates: int = 0
 
 
-def learning_rate(spec: DeltaSpec, update: int) -> float:
-    """Learning rate of the update with 0-based index ``update``: linear warm-up, then constant or half a cosine to 0."""
-    warmup = int(spec.warmup_ratio * spec.total_steps)
+def learning_rate(spec: DeltaSpec, group: ParameterGroup, update: int) -> float:
+    """Rate of a group at the update with 0-based index ``update``: linear warm-up, then constant or half a cosine to 0."""
+    rate, warmup = spec.lr[group], int(spec.warmup_ratio * spec.total_steps)
     if update < warmup:
-        return spec.lr * (update + 1) / (warmup + 1)
+        return rate * (update + 1) / (warmup + 1)
     if spec.schedule == "constant":
-        return spec.lr
+        return rate
     done = (update - warmup) / max(1, spec.total_steps - warmup)
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-class Slots:
+class Forks:
     """The forks of one learner rank, and which of them is in the model."""
 
-    def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, lora: bool) -> None:
-        self.module, self.optimizer, self.lora = module, optimizer, lora
+    def __init__(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.module, self.optimizer = module, optimizer
         self.names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
-        # Walking through all modules takes longer than copying an adapter.
+        # Found once, because walking through all modules takes longer than copying an adapter.
         self.parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
         self.places = [(name, module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in self.names]
-        self.slots: dict[str, Slot] = {}
+        self.states: dict[str, ForkState] = {}
         self.loaded: str | None = None
-        self.base = {} if lora else {name: local(p).clone() for name, p in self._trainable()}
+        self.base = {name: local(p).clone() for name, p in self._trainable() if not (LORA_A in name or LORA_B in name)}
 
     def open(self, name: str, spec: DeltaSpec) -> None:
         """A new fork, equal to the base."""
-        assert name not in self.slots, f"fork {name!r} is open already"
-        weights = self._seeded(spec.seed) if self.lora else {n: w.clone() for n, w in self.base.items()}
-        self.slots[name] = Slot(spec, weights)
+        assert name not in self.states, f"fork {name!r} is open already"
+        weights = self._seeded(spec.seed) | {n: w.clone() for n, w in self.base.items()}
+        self.states[name] = ForkState(spec, weights)
 
     def close(self, name: str) -> None:
         """Discard a fork and put the base back into the model."""
-        del self.slots[name]  # first, so that nothing is copied back to it
+        del self.states[name]  # first, so that nothing is copied back to it
         if self.loaded == name:
             self.load_base()
 
-    def load(self, name: str) -> Slot:
-        """Put a fork into the model and the optimiser; what another fork left there goes back to its slot first."""
-        slot = self.slots[name]
+    def load(self, name: str) -> ForkState:
+        """Put a fork into the model and the optimiser; what another fork left there goes back to its state first."""
+        state = self.states[name]
         if self.loaded != name:
             self._store()
-            self._write(slot.weights)
+            self._write(state.weights)
             for parameter_name, parameter in self._trainable():
-                if parameter_name in slot.moments:
-                    self.optimizer.state[parameter] = slot.moments[parameter_name]
+                if parameter_name in state.moments:
+                    self.optimizer.state[parameter] = state.moments[parameter_name]
             self.loaded = name
         for group in self.optimizer.param_groups:
-            group["lr"], group["weight_decay"] = learning_rate(slot.spec, slot.updates), slot.spec.weight_decay
-            group["eps"] = slot.spec.adam_eps
-        return slot
+            group["lr"], group["weight_decay"] = learning_rate(state.spec, group["name"], state.updates), state.spec.weight_decay
+            group["eps"] = state.spec.adam_eps
+        return state
 
-    def snapshot(self, name: str) -> Slot:
+    def snapshot(self, name: str) -> ForkState:
         """A copy of the fork that is in the model, as it is now."""
         assert self.loaded == name, f"fork {name!r} is not in the model"
-        slot = self.slots[name]
+        state = self.states[name]
         weights, moments = {}, {}
         for n, parameter in self._trainable():
             weights[n] = local(parameter).clone()
-            if state := self.optimizer.state.get(parameter):
-                moments[n] = {key: value.clone() for key, value in state.items()}
-        return Slot(slot.spec, weights, moments, slot.updates)
+            if own := self.optimizer.state.get(parameter):
+                moments[n] = {key: value.clone() for key, value in own.items()}
+        return ForkState(state.spec, weights, moments, state.updates)
 
-    def roll_back(self, name: str, before: Slot) -> None:
+    def roll_back(self, name: str, before: ForkState) -> None:
         """Make a fork what it was when `snapshot` copied it."""
         if self.loaded == name:
             self.load_base()
-        self.slots[name] = before
+        self.states[name] = before
 
     def load_base(self) -> None:
-        """Put the base into the model: all but the A matrices zero (LoRA), or the base's own bits (full weights)."""
+        """Put the base into the model: LoRA's B matrices zero, everything else the base's own bits."""
         self._store()
-        if self.lora:
-            for name, parameter in self._trainable():
-                if "lora_A" not in name:
-                    local(parameter).zero_()
-        else:
-            self._write(self.base)
+        for name, parameter in self._trainable():
+            if LORA_B in name:
+                local(parameter).zero_()
+            elif name in self.base:
+                local(parameter).copy_(self.base[name])
         self.loaded = None
 
     def full_weights(self, name: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -121,23 +121,23 @@ class Slots:
     def save(self, name: str, folder: Path, rank: int) -> None:
         """Write this rank's part of a fork: weights, moments, number of updates."""
         self._store()
-        slot = self.slots[name]
-        tensors = {f"weight/{n}": w for n, w in slot.weights.items()}
-        for n, state in slot.moments.items():
-            tensors |= {f"{key}/{n}": _plain(state[key]) for key in MOMENTS}
+        state = self.states[name]
+        tensors = {f"weight/{n}": w for n, w in state.weights.items()}
+        for n, own in state.moments.items():
+            tensors |= {f"{key}/{n}": _plain(own[key]) for key in MOMENTS}
         folder.mkdir(parents=True, exist_ok=True)
         save_file({n: t.contiguous().clone() for n, t in tensors.items()}, folder / f"rank{rank}.safetensors")
-        (folder / f"rank{rank}.json").write_text(json.dumps({"updates": slot.updates}), encoding="utf-8")
+        (folder / f"rank{rank}.json").write_text(json.dumps({"updates": state.updates}), encoding="utf-8")
 
     def restore(self, name: str, folder: Path, rank: int) -> None:
         """Read what `save` wrote into an open fork."""
         if self.loaded == name:
             self.load_base()
-        slot, tensors = self.slots[name], load_file(folder / f"rank{rank}.safetensors")
-        slot.updates = int(json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))["updates"])
+        state, tensors = self.states[name], load_file(folder / f"rank{rank}.safetensors")
+        state.updates = int(json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))["updates"])
         parameters = dict(self._trainable())
-        slot.weights = {n: tensors[f"weight/{n}"].to(local(p).device) for n, p in parameters.items()}
-        slot.moments = {
+        state.weights = {n: tensors[f"weight/{n}"].to(local(p).device) for n, p in parameters.items()}
+        state.moments = {
             n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS} for n, p in parameters.items() if f"exp_avg/{n}" in tensors
         }
 
@@ -157,26 +157,26 @@ class Slots:
 
     @torch.no_grad()
     def _store(self) -> None:
-        """Copy the loaded fork's weights back to its slot; its moments are the optimiser's own tensors."""
-        if self.loaded is not None and self.loaded in self.slots:
-            slot = self.slots[self.loaded]
+        """Copy the loaded fork's weights back to its state; its moments are the optimiser's own tensors."""
+        if self.loaded is not None and self.loaded in self.states:
+            state = self.states[self.loaded]
             for name, parameter in self._trainable():
-                slot.weights[name].copy_(local(parameter))
+                state.weights[name].copy_(local(parameter))
                 if self.optimizer.state.get(parameter):
-                    slot.moments[name] = dict(self.optimizer.state[parameter])
+                    state.moments[name] = dict(self.optimizer.state[parameter])
         self.optimizer.state.clear()
         self.loaded = None
 
     def _seeded(self, seed: int) -> dict[str, torch.Tensor]:
-        """PEFT's default initialisation from a seed: A uniform as ``kaiming_uniform_(a=sqrt(5))``, B zero."""
+        """LoRA's matrices as PEFT begins with them: A uniform as ``kaiming_uniform_(a=sqrt(5))``, from a seed, B zero."""
         generator = torch.Generator().manual_seed(seed)
         weights = {}
         for name, parameter in self._trainable():
-            if "lora_A" in name:
+            if LORA_A in name:
                 bound = 1 / math.sqrt(parameter.shape[1])
                 whole = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
                 weights[name] = _shard(whole, parameter)
-            else:
+            elif LORA_B in name:
                 weights[name] = torch.zeros_like(local(parameter))
         return weights
 
