@@ -88,7 +88,8 @@ ADAPTERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_an_adapter_that_does_not_fit_the_model_is_refused_before_anything_starts(what: str, tiny_model: Path, capsys: Said) -> None:
     flags, messages = ADAPTERS[what]
     running = ray.is_initialized()
-    said = complaint(capsys, "--dataset", "arithmetic-demo", "--device", "cpu", "--model", str(tiny_model), *flags, code=2)
+    usual = ("--dataset", "arithmetic-demo", "--limit", "1", "--device", "cpu", "--max_response_tokens", "16")
+    said = complaint(capsys, *usual, "--model", str(tiny_model), *flags, code=2)
     assert all(message in said for message in messages), said
     assert ray.is_initialized() == running
 
