@@ -26,6 +26,11 @@ class Actor(Generic[A]):
         found: T = await answer(getattr(self.handle, method.__name__).remote(*arguments, **named), self.who)
         return found
 
+    async def ask(self, method: Callable[Concatenate[A, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        """The same for a method that is not async."""
+        found: T = await answer(getattr(self.handle, method.__name__).remote(*arguments, **named), self.who)
+        return found
+
 
 async def answer(request: Awaitable[T], who: str) -> T:
     """Await a remote call; errors come back as the project's own, without Ray's wrapping, and a disk's fault as an OSError."""

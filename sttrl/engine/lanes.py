@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-import psutil
 import ray
-from ray.util.placement_group import placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import RayError
 
-from sttrl.engine.asking import Actor, answer
+from sttrl.engine.asking import Actor, last_line
 from sttrl.engine.base import JUST_LOGPROBS, EngineSettings, Policy
+from sttrl.engine.cluster import first_bundle
 from sttrl.engine.failures import starting
+from sttrl.engine.home import Home
 from sttrl.engine.names import BIAS_FILE
-from sttrl.engine.processes import CLUSTER, end_processes, family, keep_logs, shared_folder
 from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
 from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, TrainingRank, Workers, start_workers
 from sttrl.engine.vllm.records import PolicyKey
-from sttrl.engine.vllm.sampler import Sampler, environment
-from sttrl.errors import EngineError
+from sttrl.engine.vllm.sampler import Sampler
 from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainGroup, UpdateStats
 
 MOST_REQUESTS = 1000
@@ -42,17 +37,9 @@ class Lane:
 
     def __init__(self, settings: EngineSettings, tokenizer: Any, say: Callable[[str], None] = print) -> None:
         self.settings, self.tokenizer, self.say = settings, tokenizer, say
-        self.threads = max(1, cores() // settings.lanes)
-        self.shared = shared_folder()
-        self.deltas = self.shared / "deltas"
-        self.deltas.mkdir()
+        self.home = Home(settings)
         self.turn = asyncio.Lock()
-        self.exports = itertools.count(1)
-        self.in_cluster = False
-        self.gpus: Any = None
         self.pids: list[int] = []
-        self.members: list[psutil.Process] = []
-        self.logged: dict[str, int] = {}
         self.learner_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.reference_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.critic_ready: asyncio.Task[Workers[CriticWorker]] | None = None
@@ -63,33 +50,23 @@ class Lane:
             await self._start()
 
     async def _start(self) -> None:
-        settings = self.settings
-        workers = 2 + settings.learner_ranks * (1 + settings.separate_reference + settings.critic)
-        await asyncio.to_thread(CLUSTER.join, workers * settings.lanes)
-        self.in_cluster = True
-        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "max_concurrency": MOST_REQUESTS}
-        if settings.device == "cuda":
-            self.gpus = await self._placed()
-            apart = settings.gpus_per_lane > settings.learner_ranks
-            place = PlacementGroupSchedulingStrategy(self.gpus, settings.gpus_per_lane - 1 if apart else 0)
-            options |= {"num_gpus": 1 if apart else 1 / SHARE_A_GPU, "scheduling_strategy": place}
-        variables = {"env_vars": environment(settings, self.threads)}
-        handle = ray.remote(Sampler).options(**options, runtime_env=variables).remote(settings)
-        if settings.adapter and settings.device == "cuda" and not settings.samples_adapters and CLUSTER.users == 1:
-            trained = " and ".join(settings.adapter.trainable_modules)
-            self.say(f"the sampler holds one policy at a time, its weights merged: vLLM serves no adapter that trains {trained}")
-        self.sampler: Actor[Sampler] = Actor(handle, "sampler")
-        if self.settings.trains:
+        settings, home = self.settings, self.home
+        await home.open()
+        gpus = 0.0 if settings.device == "cpu" else 1.0 if settings.gpus_per_lane > settings.learner_ranks else 1 / SHARE_A_GPU
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "max_concurrency": MOST_REQUESTS}
+        options |= {"scheduling_strategy": home.place("sampler"), "runtime_env": {"env_vars": dict(home.room.sampler)}}
+        self.sampler: Actor[Sampler] = Actor(ray.remote(Sampler).options(**options).remote(settings), "sampler")
+        if settings.trains:
             self.learner_ready = asyncio.create_task(self._start_workers("learner"))
-            if self.settings.separate_reference:
+            if settings.separate_reference:
                 self.reference_ready = asyncio.create_task(self._start_workers("reference"))
-            if self.settings.critic:
+            if settings.critic:
                 self.critic_ready = asyncio.create_task(self._start_workers("critic"))
         # Its children are vLLM's, and must end with the run even when it ends while they start.
-        self.pids.append(await self.sampler.call(Sampler.pid))
+        pid = await self.sampler.call(Sampler.pid)
+        await self._watch([pid])
         await self.sampler.call(Sampler.load)
-        # Once the sampler has died, its children are no longer found by its id.
-        self.members = family(self.pids)
+        await home.watch([pid])
 
     async def learner(self) -> Workers[PolicyWorker]:
         """The learner's worker group, once every rank is ready."""
@@ -118,36 +95,34 @@ class Lane:
             task.cancel()
         # What kept one from starting has been told, or the run ends for another reason.
         await asyncio.gather(*waiting, return_exceptions=True)
-        self.keep_logs(log_folder)
-        started = [*self.members, *family(self.pids)]
-        if self.in_cluster:
-            self.in_cluster = False
-            await asyncio.to_thread(CLUSTER.leave)
-        await asyncio.to_thread(end_processes, started)
-        shutil.rmtree(self.shared, ignore_errors=True)
+        await asyncio.to_thread(self.keep_logs, log_folder)
+        await self.home.close()
 
     def keep_logs(self, folder: Path | None) -> None:
-        """Copy what the processes wrote since the last time. A run does not depend on it: where it cannot be done, that is said."""
-        if folder is None or not ray.is_initialized():
+        """Add to the logs what the processes wrote since the last time. A run does not depend on it: where it cannot be, that is said."""
+        if folder is None:
             return
         try:
-            self.logged = keep_logs(folder, self.logged)
+            for name, text in self.home.new_output().items():
+                folder.mkdir(parents=True, exist_ok=True)
+                with (folder / name).open("ab") as log:
+                    log.write(text)
         except OSError as error:
             self.say(f"the engine's output cannot be kept in {folder}: {error.strerror or error}")
+        except RayError as error:
+            self.say(f"the output of a lane cannot be kept, its node does not answer: {last_line(error)}")
 
-    async def _placed(self) -> Any:
-        """The lane's GPUs, on one node: the learner's ranks have the first; the sampler has the last, or shares the first."""
-        check_gpus(self.settings, int(ray.cluster_resources().get("GPU", 0)))
-        gpus = placement_group([{"CPU": SHARE_A_GPU, "GPU": 1}] * self.settings.gpus_per_lane, strategy="STRICT_PACK")
-        await answer(gpus.ready(), "lane")
-        return gpus
+    async def _watch(self, pids: Sequence[int]) -> None:
+        self.pids += pids
+        await self.home.watch(pids)
 
     async def _start_workers(self, role: Role) -> Workers[Any]:
         with starting(role):
-            meeting = self.shared / f"{role}.meeting"
-            workers = await asyncio.to_thread(start_workers, self.settings, role, self.threads, self.gpus, meeting)
+            home = self.home
+            place = (home.group, first_bundle(self.settings, role), home.room.ranks, home.meeting(role))
+            workers = await asyncio.to_thread(start_workers, self.settings, role, *place)
             # Known before they load, so that they end with the run even when it ends meanwhile.
-            self.pids += await workers.each(TrainingRank.pid)
+            await self._watch(await workers.each(TrainingRank.pid))
             described = await workers.each(TrainingRank.load)
         if not all(d["packs"] for d in described):
             self.say(f"the {role} computes the prompt again for every response: packed behind one, they score differently")
@@ -216,21 +191,33 @@ class Fork:
 
     async def save(self, folder: Path) -> None:
         """See `Policy.save`."""
-        if self.spec.kind != "none":
-            await self._ask(PolicyWorker.export, str(folder), "float32")
+        if self.spec.kind == "none":
+            return
+        home = self.lane.home
+        async with home.passage() as there:
+            with home.no_room(there):
+                await self._ask(PolicyWorker.export, there, "float32")
+            await home.fetch(there, folder)
 
     async def checkpoint(self, folder: Path) -> None:
         """See `Policy.checkpoint`."""
-        await self._ask(PolicyWorker.save_fork, str(folder))
-        await self._ask_critic(CriticWorker.save_fork, str(folder / CRITIC_STATE))
+        home = self.lane.home
+        async with home.passage() as there:
+            with home.no_room(there):
+                await self._ask(PolicyWorker.save_fork, there)
+                await self._ask_critic(CriticWorker.save_fork, f"{there}/{CRITIC_STATE}")
+            await home.fetch(there, folder)
         (folder / "version").write_text(str(self.version), encoding="utf-8")
 
     async def restore(self, folder: Path) -> None:
         """See `Policy.restore`."""
-        await self._ask(PolicyWorker.restore_fork, str(folder))
-        await self._ask_critic(CriticWorker.restore_fork, str(folder / CRITIC_STATE))
+        home = self.lane.home
+        async with home.passage() as there:
+            await home.send(folder, there)
+            await self._ask(PolicyWorker.restore_fork, there)
+            await self._ask_critic(CriticWorker.restore_fork, f"{there}/{CRITIC_STATE}")
         self.version = int((folder / "version").read_text(encoding="utf-8"))
-        self._forget_exports()
+        await self._forget_exports()
 
     async def open(self) -> None:
         """Make the fork in the learner and the critic."""
@@ -240,7 +227,7 @@ class Fork:
 
     async def close(self) -> None:
         """Discard the fork, and what the sampler holds of it."""
-        self._forget_exports()
+        await self._forget_exports()
         if self.spec.kind != "none":
             await self._ask(PolicyWorker.close_fork)
             await self._ask_critic(CriticWorker.close_fork)
@@ -258,25 +245,17 @@ class Fork:
             return None
         async with self.export_turn:  # who asks at once shares one: a second would remove the first while the sampler reads it
             if self.version not in self.exported:
-                folder = self.lane.deltas / f"{self.name}@{self.version}.{next(self.lane.exports)}"
-                await self._hand_over(folder)
-                self._forget_exports()
-                self.exported = {self.version: str(folder)}
+                folder = self.lane.home.delta_folder(f"{self.name}@{self.version}")
+                dtype = "float32" if self.lane.settings.adapter else self.lane.settings.dtype
+                with self.lane.home.no_room(folder):
+                    await self._ask(PolicyWorker.export, folder, dtype)
+                await self._forget_exports()
+                self.exported = {self.version: folder}
             return self.exported[self.version]
 
-    async def _hand_over(self, folder: Path) -> None:
-        """Write the delta for the sampler. Raises `EngineError` where the lane's folder has no room."""
-        try:
-            await self._ask(PolicyWorker.export, str(folder), "float32" if self.lane.settings.adapter else self.lane.settings.dtype)
-        except OSError as error:
-            raise EngineError(
-                f"Cannot write {folder.parent}: {error.strerror}.", "Make room there: it hands each version of a policy to the sampler."
-            ) from error
-
-    def _forget_exports(self) -> None:
-        for folder in self.exported.values():
-            shutil.rmtree(folder, ignore_errors=True)
-        self.exported = {}
+    async def _forget_exports(self) -> None:
+        folders, self.exported = list(self.exported.values()), {}
+        await self.lane.home.remove(folders)
 
     async def _ask(self, method: Callable[Concatenate[PolicyWorker, str, P], object], *arguments: P.args, **named: P.kwargs) -> None:
         workers = await self.lane.learner()
@@ -343,18 +322,3 @@ def in_order(found: Sequence[Sequence[Sequence[T]]], groups: Sequence[TrainGroup
     """What all ranks found ``[rank][_P][rows of the rank]`` in the order of the groups' rows: rank r of n has every n-th from r on."""
     ranks = len(found)
     return tuple(tuple(found[i % ranks][p][i // ranks] for i in range(len(group.row_G))) for p, group in enumerate(groups))
-
-
-def check_gpus(settings: EngineSettings, found: int) -> None:
-    """Raises `EngineError` where Ray has fewer GPUs than all lanes reserve: it would wait for the others for ever."""
-    needed = settings.lanes * (settings.gpus_per_lane + settings.learner_ranks * (settings.separate_reference + settings.critic))
-    if needed > found:
-        raise EngineError(
-            f"{settings.lanes} lanes of {needed // settings.lanes} GPUs need {needed}, and Ray has {found}.",
-            "Use fewer --lanes or --learner_ranks, or leave out --separate_ref_gpu and gae.",
-        )
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))

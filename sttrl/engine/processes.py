@@ -1,4 +1,4 @@
-"""Ray: one short-lived local cluster per run, or the cluster that RAY_ADDRESS names; and whatever it leaves behind."""
+"""What runs on one node: Ray as it starts or is joined there, a process's environment, folders, output and end."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import importlib.util
 import logging
 import os
 import shutil
-import signal
 import tempfile
-import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 
+from sttrl.engine.reaper import end_processes
 from sttrl.errors import EngineError
 
 SHARED_MEMORY = Path("/dev/shm")
-SHARED_PREFIX = "sttrl-"
+FOLDER_PREFIX = "sttrl-"
 SHARED_CORES = {"GOMP_SPINCOUNT": "2000"}
 """A thread spins for microseconds before it sleeps. One that spins for milliseconds waits for cores that another process has: on a
 busy machine a group took many times as long. One that sleeps at once is woken for every operation: a step of 9 samples took 1.3
 times as long."""
 RAY_TRIES = 2
+NO_JOB = "ffffffff"
+"""The job in the log's name of a worker that Ray started in advance."""
 SOCKET_BYTES = 107
 """The longest path of a socket on Linux."""
 VLLM_SOCKET_BYTES = len("/") + 36
@@ -45,40 +46,6 @@ def on_cpu(threads: int) -> dict[str, str]:
     openmp = sorted(Path(torch.origin).parent.glob("lib/libgomp*.so*"))
     preload = {"LD_PRELOAD": " ".join([str(openmp[0]), *os.environ.get("LD_PRELOAD", "").split()])} if openmp else {}
     return {"OMP_NUM_THREADS": str(threads), **SHARED_CORES, **preload}
-
-
-class Cluster:
-    """Ray for the lanes of this process: its own cluster begins with the first of them and ends with the last."""
-
-    def __init__(self) -> None:
-        self.users, self.own, self.turn = 0, False, threading.Lock()
-        self.failure: EngineError | None = None
-
-    def join(self, cpus: int) -> None:
-        """One lane more. ``cpus`` are logical: actors share the cores, so a local cluster offers at least that many for all lanes.
-
-        Raises `EngineError` where Ray does not start.
-        """
-        with self.turn:
-            if self.failure is not None:
-                raise self.failure
-            if not ray.is_initialized():
-                try:
-                    self.own = start_ray(cpus)
-                except EngineError as failure:
-                    self.failure = failure  # the other lanes need not try
-                    raise
-            self.users += 1
-
-    def leave(self) -> None:
-        """One lane less."""
-        with self.turn:
-            self.users -= 1
-            if self.users == 0 and self.own and ray.is_initialized():
-                ray.shutdown()
-
-
-CLUSTER = Cluster()
 
 
 def start_ray(cpus: int) -> bool:
@@ -133,16 +100,23 @@ def ray_folder() -> Path:
 def check_socket_paths() -> None:
     """Raises `EngineError` where the folder for temporary files is too long for the names of Ray's and vLLM's sockets in it."""
     from_ray = len(os.fsencode(f"/ray/session_2000-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"))
-    for variable, folder, needed in (
-        ("RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR", ray_folder().parent, from_ray),
-        ("TMPDIR", Path(tempfile.gettempdir()), VLLM_SOCKET_BYTES),
-    ):
-        length, most = len(os.fsencode(folder)), SOCKET_BYTES - needed
-        if length > most:
-            raise EngineError(
-                f"The folder for temporary files, {folder}, has a path of {length} bytes, and sockets in it need one of at most {most}.",
-                f"Set {variable} to a shorter one, such as {variable}=/tmp.",
-            )
+    check_length("RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR", ray_folder().parent, from_ray)
+    check_vllm_sockets()
+
+
+def check_vllm_sockets() -> None:
+    """Raises `EngineError` where this node's folder for temporary files is too long for the names of vLLM's sockets in it."""
+    check_length("TMPDIR", Path(tempfile.gettempdir()), VLLM_SOCKET_BYTES)
+
+
+def check_length(variable: str, folder: Path, needed: int) -> None:
+    """Raises `EngineError` where a folder's path leaves less than ``needed`` bytes for the name of a socket."""
+    length, most = len(os.fsencode(folder)), SOCKET_BYTES - needed
+    if length > most:
+        raise EngineError(
+            f"The folder for temporary files, {folder}, has a path of {length} bytes, and sockets in it need one of at most {most}.",
+            f"Set {variable} to a shorter one, such as {variable}=/tmp.",
+        )
 
 
 def session_logs() -> Path | None:
@@ -151,40 +125,33 @@ def session_logs() -> Path | None:
     return Path(node.get_logs_dir_path()) if node is not None else None
 
 
-def keep_logs(target: Path, kept: Mapping[str, int]) -> dict[str, int]:
-    """Copy the workers' output of this session to the run folder, from where it was ``kept`` on; how far each file is kept then."""
-    source, ends = session_logs(), dict(kept)
+def new_output(kept: Mapping[str, int], job: str, pids: Collection[int]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """What the workers on this node wrote behind where it was ``kept``, by the name of the log; and how far each log is kept then.
+
+    ``job`` and ``pids``: whose workers. A log's name has both, but for a worker that Ray started before the job.
+    """
+    source, found, ends = session_logs(), dict[str, bytes](), dict(kept)
     for file in sorted(source.glob("worker-*")) if source is not None else ():
+        _, of_job, pid = file.stem.rsplit("-", 2)
+        if of_job not in (job, NO_JOB) or not (pid.isdigit() and int(pid) in pids):
+            continue
         with file.open("rb") as log:
             log.seek(kept.get(file.name, 0))
             if text := log.read():
-                target.mkdir(parents=True, exist_ok=True)
-                (target / file.name).write_bytes(text)
+                found[file.name] = text
             ends[file.name] = log.tell()
-    return ends
+    return found, ends
 
 
-def shared_folder() -> Path:
-    """A folder in memory for what the processes of a lane hand each other; those of dead runs are removed."""
-    parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    for old in parent.glob(f"{SHARED_PREFIX}*"):
-        owner = old.name.removeprefix(SHARED_PREFIX).split("-")[0]
+def memory_folder() -> Path:
+    """Where this node keeps files in memory; the folder for temporary files where it cannot."""
+    return SHARED_MEMORY if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def own_folder(parent: Path) -> Path:
+    """A new folder of this process; those of dead processes are removed."""
+    for old in parent.glob(f"{FOLDER_PREFIX}*"):
+        owner = old.name.removeprefix(FOLDER_PREFIX).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{SHARED_PREFIX}{os.getpid()}-", dir=parent))
-
-
-def family(pids: list[int]) -> list[psutil.Process]:
-    """The processes with these ids and everything they have started."""
-    found: list[psutil.Process] = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
-    return found
-
-
-def end_processes(processes: list[psutil.Process]) -> None:
-    """Kill those that still live; a process id that has passed to another process is left alone."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sttrl import cli
-from sttrl.engine.processes import family
+from sttrl.engine.reaper import family
 from sttrl.engine.verl.interface import ForkWorker
 from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError

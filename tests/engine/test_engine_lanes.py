@@ -16,9 +16,11 @@ import pytest
 from live_engine import EngineHouse, living, settings_for
 from method_runs import settled
 
-from sttrl.engine.lanes import Lane, RayEngine, check_gpus
+from sttrl.engine.cluster import spread
+from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
-from sttrl.engine.processes import family
+from sttrl.engine.node import Room
+from sttrl.engine.reaper import family
 from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
 from sttrl.ledger.journal import Journal, read_finished
@@ -28,6 +30,11 @@ from sttrl.run.plan import make_plan
 from sttrl.run.runner import Runner
 
 LIMIT = 6
+
+
+def nodes(*resources: int, kind: str = "GPU") -> list[dict[str, Any]]:
+    """Nodes as Ray lists them."""
+    return [{"NodeID": str(i), "NodeManagerAddress": f"10.0.0.{i}", "Alive": True, "Resources": {kind: n}} for i, n in enumerate(resources)]
 
 
 @pytest.mark.parametrize(
@@ -42,19 +49,47 @@ LIMIT = 6
 )
 def test_too_few_gpus_are_an_error_and_no_wait(settings: dict[str, Any], needed: int, tmp_path: Path) -> None:
     wanted = settings_for(tmp_path, device="cuda", **settings)
-    check_gpus(wanted, needed)
-    with pytest.raises(EngineError, match=f"need {needed}, and Ray has {needed - 1}"):
-        check_gpus(wanted, needed - 1)
+    assert len(spread(wanted, nodes(needed))) == wanted.lanes
+    with pytest.raises(EngineError, match=f"need {needed}, each lane on one node, and Ray has {needed - 1}"):
+        spread(wanted, nodes(needed - 1))
 
 
+def test_a_lane_is_on_one_node_and_lanes_share_a_node_no_more_than_they_must(tmp_path: Path) -> None:
+    def used(lanes: int, *resources: int, **settings: Any) -> list[tuple[str, int]]:
+        kind = "GPU" if settings.get("device") == "cuda" else "CPU"
+        return [(seat.node, seat.lanes) for seat in spread(settings_for(tmp_path, lanes=lanes, **settings), nodes(*resources, kind=kind))]
+
+    assert used(2, 4, 4) == [("0", 1), ("1", 1)]
+    assert used(3, 2, 8) == [("1", 3)] * 3
+    assert used(2, 1, 3, 2, device="cuda", gpus_per_lane=2) == [("1", 1), ("2", 1)]
+    with pytest.raises(EngineError, match="2 lanes of 2 GPUs need 4, each lane on one node, and Ray has 1 \\+ 3"):
+        used(2, 1, 3, device="cuda", gpus_per_lane=2)
+
+
+def lane_at_home(folder: Path, say: Any = print) -> Lane:
+    """A lane that has a home without Ray."""
+    lane = Lane(settings_for(folder), None, say)
+    lane.home.group = SimpleNamespace(bundle_count=2)
+    lane.home.room = Room(str(folder), str(folder), {}, {})
+    return lane
+
+
+@pytest.fixture
+def no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None:
+        """What the keeper would be asked."""
+
+    monkeypatch.setattr("sttrl.engine.home.Home.watch", nothing)
+
+
+@pytest.mark.usefixtures("no_keeper")
 @pytest.mark.parametrize("packs", [True, False])
 def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def described() -> dict[str, Any]:
         return {"pid": os.getpid(), "packs": packs}
 
     said = list[str]()
-    monkeypatch.setattr("sttrl.engine.processes.SHARED_MEMORY", tmp_path)
-    lane = Lane(settings_for(tmp_path), None, said.append)
+    lane = lane_at_home(tmp_path, said.append)
     monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: SimpleNamespace(execute_all=lambda *_: [described()]))
     asyncio.run(lane._start_workers("learner"))
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
@@ -69,7 +104,7 @@ def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
         raise RuntimeError("size mismatch:\n  [12, 64]\n  [128, 64]") from KeyError("shape")
 
     async def end() -> EngineError:
-        lane = Lane(settings_for(tmp_path), None)
+        lane = lane_at_home(tmp_path)
         lane.learner_ready = asyncio.create_task(lane._start_workers("learner"))
         lane.critic_ready = asyncio.create_task(lane._start_workers("critic"))
         await asyncio.wait([lane.critic_ready])
@@ -80,7 +115,6 @@ def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
         gc.collect()
         return caught.value
 
-    monkeypatch.setattr("sttrl.engine.processes.SHARED_MEMORY", tmp_path)
     monkeypatch.setattr("sttrl.engine.lanes.start_workers", fail)
     error = asyncio.run(end())
     assert str(error) == (
@@ -94,15 +128,12 @@ def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.
     groups = list[dict[str, Any]]()
     monkeypatch.setattr("verl.single_controller.ray.RayWorkerGroup", lambda **given: groups.append(given))
     monkeypatch.setattr("ray.remote", lambda kind: kind)
-    lanes = [Lane(settings_for(tmp_path), None) for _ in range(2)]
-    for lane in lanes:
+    for name in ("a", "b"):
         for role in ("learner", "critic"):
             with pytest.raises(EngineError, match="execute_all"):  # of no group
-                asyncio.run(lane._start_workers(role))
-        asyncio.run(lane.close())
+                asyncio.run(lane_at_home(tmp_path / name)._start_workers(role))
     places = [group["worker_env"]["DIST_INIT_METHOD"] for group in groups]
-    assert len(set(places)) == 4 and all(place.startswith("file://") for place in places)
-    assert {Path(place.removeprefix("file://")).parent for place in places} == {lane.shared for lane in lanes}
+    assert places == [f"file://{tmp_path}/{name}/{role}.meeting" for name in ("a", "b") for role in ("learner", "critic")]
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_who_samples_a_new_version_at_once_shares_its_export(lora_engine: LiveEn
     async def look() -> tuple[list[Group], int]:
         async with lora_engine.engine.fork("fork", lora()) as policy:
             await policy.update([group_of(await sampled(policy, PROMPT_T, SAMPLING, SEEDS))], Objective())
-            asked, exports = (PROMPT_T, PROMPT_T, OTHER_PROMPT_T), lora_engine.engine.lane.exports
+            asked, exports = (PROMPT_T, PROMPT_T, OTHER_PROMPT_T), lora_engine.engine.lane.home.numbers
             before = next(exports)
             groups = await asyncio.gather(*(sampled(policy, p, SAMPLING, SEEDS) for p in asked))
             return groups, next(exports) - before - 1
@@ -358,10 +358,12 @@ def test_a_saved_policy_is_a_peft_adapter(lora_engine: LiveEngine, tiny_model: P
 
 
 def test_a_fork_leaves_nothing_in_shared_memory(lora_engine: LiveEngine) -> None:
+    room = lora_engine.engine.lane.home.room
+
     async def look() -> None:
         async with lora_engine.engine.fork("fork", lora()) as policy:
             await adapted(policy, 3)
-            assert len(list(lora_engine.engine.lane.deltas.iterdir())) == 1, "old versions are gone"
-        assert not list(lora_engine.engine.lane.deltas.iterdir())
+            assert len(list(Path(room.memory, "deltas").iterdir())) == 1, "old versions are gone"
+        assert not list(Path(room.memory, "deltas").iterdir()) and not list(Path(room.disk).iterdir())
 
     lora_engine.run(look())

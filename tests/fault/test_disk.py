@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from live_engine import settings_for
 from ray.exceptions import RayTaskError
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -88,33 +89,30 @@ def test_an_error_of_a_step_names_the_file_that_holds_its_story(tmp_path: Path, 
 def test_output_that_cannot_be_kept_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk ends the run, and then the engine's output does not fit either: that is said beside the error."""
 
-    def full(folder: Path, kept: dict[str, int]) -> dict[str, int]:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     said: list[str] = []
-    lane = lanes.Lane.__new__(lanes.Lane)
-    lane.say, lane.logged = said.append, {}
-    monkeypatch.setattr(lanes, "keep_logs", full)
-    monkeypatch.setattr(lanes.ray, "is_initialized", lambda: True)
+    lane = lanes.Lane(settings_for(tmp_path), None, said.append)
+    monkeypatch.setattr(lane.home, "new_output", lambda: {"worker-1.err": b"text"})
+    (tmp_path / "logs").write_text("no folder")
     lane.keep_logs(tmp_path / "logs")
-    assert said == [f"the engine's output cannot be kept in {tmp_path}/logs: No space left on device"]
+    assert said == [f"the engine's output cannot be kept in {tmp_path}/logs: File exists"]
 
 
 def test_each_run_of_a_sweep_keeps_what_was_written_during_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none of what another program's workers wrote on the same cluster."""
     from sttrl.engine import processes
 
-    session = tmp_path / "session"
-    session.mkdir()
-    monkeypatch.setattr(processes, "session_logs", lambda: session)
-    (session / "worker-1.err").write_text("first\n")
-    (session / "worker-2.err").write_text("")
-    kept = processes.keep_logs(tmp_path / "a", {})
-    (session / "worker-1.err").write_text("first\nsecond\n")
-    (session / "worker-3.out").write_text("new\n")
-    kept = processes.keep_logs(tmp_path / "b", kept)
-    processes.keep_logs(tmp_path / "c", kept)
-    found = {f"{file.parent.name}/{file.name}": file.read_text() for file in tmp_path.glob("[abc]/*")}
-    assert found == {"a/worker-1.err": "first\n", "b/worker-1.err": "second\n", "b/worker-3.out": "new\n"}
+    monkeypatch.setattr(processes, "session_logs", lambda: tmp_path)
+    (tmp_path / "worker-a-02000000-1.err").write_text("first\n")
+    (tmp_path / "worker-b-ffffffff-2.err").write_text("started in advance\n")
+    (tmp_path / "worker-c-01000000-1.err").write_text("another program's\n")
+    (tmp_path / "worker-d-ffffffff-4.err").write_text("another program's\n")
+    first, kept = processes.new_output({}, "02000000", [1, 2])
+    (tmp_path / "worker-a-02000000-1.err").write_text("first\nsecond\n")
+    (tmp_path / "worker-e-02000000-5.out").write_text("new\n")
+    second, kept = processes.new_output(kept, "02000000", [1, 2, 5])
+    assert first == {"worker-a-02000000-1.err": b"first\n", "worker-b-ffffffff-2.err": b"started in advance\n"}
+    assert second == {"worker-a-02000000-1.err": b"second\n", "worker-e-02000000-5.out": b"new\n"}
+    assert processes.new_output(kept, "02000000", [1, 2, 5])[0] == {}
 
 
 def test_the_lanes_of_a_sweep_are_told_whose_run_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

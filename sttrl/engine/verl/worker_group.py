@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from sttrl.engine.asking import answer
 from sttrl.engine.base import EngineSettings
@@ -81,29 +82,39 @@ class Workers(Generic[W]):
         return await answer(asyncio.gather(*self.group.execute_all(method.__name__, *arguments, **named)), self.role)
 
 
-def start_workers(settings: EngineSettings, role: Role, threads: int, gpus: Any, meeting: Path) -> Workers[Any]:
+def ranks_environment(settings: EngineSettings, threads: int) -> dict[str, str]:
+    """Environment of each rank of a role, on the node where this is called; ``threads`` are for all ranks of the role together."""
+    threads = max(1, threads // settings.learner_ranks)
+    own = {"OMP_NUM_THREADS": str(threads)} if settings.device == "cuda" else {"VERL_PLATFORM": "cpu", **on_cpu(threads)}
+    return own | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def start_workers(
+    settings: EngineSettings, role: Role, reserved: PlacementGroup, first: int, environment: Mapping[str, str], meeting: Path
+) -> Workers[Any]:
     """Start the ranks of one role, which load their models when they are asked to.
 
-    ``threads`` are for all ranks together; ``gpus`` is the lane's placement group, None on CPU. ``meeting`` is a file that does not exist
-    yet, where the ranks find each other: verl's own way is a port found free seconds before it is used, and two lanes may find the same.
+    ``reserved`` are the lane's resources, of which the ranks take one bundle each from the ``first`` on. ``meeting`` is a file on the
+    lane's node that does not exist yet, where the ranks find each other: verl's own way is a port found free seconds before it is used,
+    and two lanes may find the same.
     """
     if settings.device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
-    from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup, SubRayResourcePool
+    from verl.single_controller.ray import RayClassWithInitArgs, RayWorkerGroup, SubRayResourcePool
 
     on_gpu = settings.device == "cuda"
-    ranks, share = settings.learner_ranks, SHARE_A_GPU if on_gpu else 1
-    if gpus is not None and role == "learner":  # the others have GPUs of their own
-        in_lane = {"process_on_nodes": [settings.gpus_per_lane], "use_gpu": True, "max_colocate_count": share}
-        pool = SubRayResourcePool([gpus], start_bundle_index=0, subgroup_world_size=ranks, **in_lane)
-    else:
-        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=on_gpu, max_colocate_count=share)
-    threads = max(1, threads // ranks)
-    environment = {"OMP_NUM_THREADS": str(threads)} if on_gpu else {"VERL_PLATFORM": "cpu", **on_cpu(threads)}
+    pool = SubRayResourcePool(
+        [reserved],
+        start_bundle_index=first,
+        subgroup_world_size=settings.learner_ranks,
+        process_on_nodes=[reserved.bundle_count],
+        use_gpu=on_gpu,
+        max_colocate_count=SHARE_A_GPU if on_gpu else 1,
+    )
     group = RayWorkerGroup(
         resource_pool=pool,
         ray_cls_with_init=RayClassWithInitArgs(ray.remote(TrainingRank), settings=settings, role=role),
         device_name=settings.device,
-        worker_env=environment | {"TOKENIZERS_PARALLELISM": "false", "DIST_INIT_METHOD": meeting.as_uri()},
+        worker_env={**environment, "DIST_INIT_METHOD": meeting.as_uri()},
     )
     return Workers(role, group)

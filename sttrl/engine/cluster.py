@@ -1,0 +1,120 @@
+"""Ray for the lanes of this process: one short-lived local cluster, or the cluster that RAY_ADDRESS names; and who works on which node."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group
+
+from sttrl.engine.base import EngineSettings
+from sttrl.engine.processes import start_ray
+from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role
+from sttrl.errors import EngineError
+
+NODE_LABEL = "ray.io/node-id"
+"""Ray's label of every node, with the node's id."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A lane's node: its id and address in Ray, and how many lanes of this run have it."""
+
+    node: str
+    address: str
+    lanes: int
+
+
+class Cluster:
+    """A cluster of this process's own begins with the first lane and ends with the last."""
+
+    def __init__(self) -> None:
+        self.users, self.own, self.turn = 0, False, threading.Lock()
+        self.seats: list[Seat] = []
+        self.failure: EngineError | None = None
+
+    def join(self, settings: EngineSettings) -> Seat:
+        """One lane more, and the node that it is to use. Raises `EngineError` where Ray does not start, or has no room for all lanes."""
+        with self.turn:
+            if self.failure is not None:
+                raise self.failure
+            if not ray.is_initialized():
+                try:
+                    # Logical CPUs: actors share the cores. One more a lane is for verl's own short task.
+                    self.own = start_ray((bundles(settings) + 1) * settings.lanes)
+                except EngineError as failure:
+                    self.failure = failure  # the other lanes need not try
+                    raise
+            if not self.seats:
+                here = ray.get_runtime_context().get_node_id()
+                self.seats = spread(settings, sorted(ray.nodes(), key=lambda node: bool(node["NodeID"] != here)))
+            self.users += 1
+            return self.seats.pop(0)
+
+    def leave(self) -> None:
+        """One lane less."""
+        with self.turn:
+            self.users -= 1
+            if self.users == 0:
+                self.seats = []
+                if self.own and ray.is_initialized():
+                    ray.shutdown()
+
+
+CLUSTER = Cluster()
+
+
+def spread(settings: EngineSettings, nodes: Sequence[Mapping[str, Any]]) -> list[Seat]:
+    """A node for each lane, so that lanes share a node no more than they must; the first of ``nodes``, as Ray lists them, come first.
+
+    Raises `EngineError` where the nodes have less than the lanes reserve: Ray would wait for ever.
+    """
+    resource = "GPU" if settings.device == "cuda" else "CPU"
+    needed = bundles(settings)
+    alive = {node["NodeID"]: node for node in nodes if node["Alive"]}
+    found = {name: int(node["Resources"].get(resource, 0)) for name, node in alive.items()}
+    taken = dict.fromkeys(found, 0)
+    for _ in range(settings.lanes):
+        free = [name for name in found if (taken[name] + 1) * needed <= found[name]]
+        if not free:
+            raise EngineError(
+                f"{settings.lanes} lanes of {needed} {resource}s need {settings.lanes * needed}, each lane on one node, and Ray has "
+                f"{' + '.join(map(str, found.values())) or 0}.",
+                "Use fewer --lanes or --learner_ranks, or leave out --separate_ref_gpu and gae.",
+            )
+        taken[min(free, key=lambda name: (taken[name] + 1) / found[name])] += 1
+    return [Seat(name, alive[name]["NodeManagerAddress"], lanes) for name, lanes in taken.items() for _ in range(lanes)]
+
+
+def bundles(settings: EngineSettings) -> int:
+    """Processes or GPUs that a lane reserves, all on one node; on GPU the sampler may share one with the learner."""
+    return own_bundles(settings) + settings.learner_ranks * (settings.separate_reference + settings.critic)
+
+
+def own_bundles(settings: EngineSettings) -> int:
+    """What sampler and learner reserve: the learner's ranks have the first, the sampler has the last, or shares the first."""
+    return settings.gpus_per_lane if settings.device == "cuda" else settings.learner_ranks * settings.trains + 1
+
+
+def first_bundle(settings: EngineSettings, role: Role | str) -> int:
+    """The bundle of a role's first rank, or of the sampler."""
+    own = own_bundles(settings)
+    places = {
+        "learner": 0,
+        "sampler": own - 1,
+        "reference": own,
+        "critic": own + settings.learner_ranks * settings.separate_reference,
+    }
+    if settings.device == "cuda" and settings.gpus_per_lane <= settings.learner_ranks:
+        places["sampler"] = 0
+    return places[role]
+
+
+def reserve(settings: EngineSettings, seat: Seat) -> PlacementGroup:
+    """The lane's resources on its node. Ray gives them as soon as they are free."""
+    bundle = {"CPU": SHARE_A_GPU, "GPU": 1} if settings.device == "cuda" else {"CPU": 1}
+    count = bundles(settings)
+    return placement_group([bundle] * count, strategy="STRICT_PACK", bundle_label_selector=[{NODE_LABEL: seat.node}] * count)

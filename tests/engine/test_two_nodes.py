@@ -1,0 +1,125 @@
+"""Two nodes of a Ray cluster that share no folder but the software and the model: each has mounts and processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from live_engine import everything
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+MOST_SECONDS = 500
+"""What takes longer hangs."""
+SWEEP = """
+name: nodes
+base:
+  {dataset: arithmetic-demo, limit: 6, steps: 2, n_votes: 8, n_train: 8, val_samples: 4, max_response_tokens: 8, ties: first, lr: 0.01,
+   dtype: float32, deterministic: true}
+axes: {seed: [1, 2]}
+"""
+RUNS = ("seed1", "seed2")
+START = "{ray} start --disable-usage-stats --num-cpus 2 --object-store-memory 100000000 --min-worker-port 0 --max-worker-port 0"
+OWN_FOLDERS = "set -e; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs {own}; export TMPDIR={own}"
+HEAD = f"""{OWN_FOLDERS}
+{START} --head --port 0 --node-ip-address 127.0.0.2 --include-dashboard false --dashboard-agent-listen-port 0 --temp-dir {{own}} >&2
+cp {{own}}/ray_current_cluster {{meeting}}/half; mv {{meeting}}/half {{meeting}}/address
+until [ -e {{meeting}}/joined ]; do sleep 0.2; done
+export RAY_ADDRESS=$(cat {{meeting}}/address)
+{{command}} --lanes 2
+"""
+NODE = f"""{OWN_FOLDERS}; mount -t tmpfs tmpfs {{output}}
+until [ -e {{meeting}}/address ]; do sleep 0.2; done
+{START} --address $(cat {{meeting}}/address) --node-ip-address 127.0.0.3 --dashboard-agent-listen-port 0 >&2
+touch {{meeting}}/joined
+sleep infinity
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folders of a test: a short one that each node covers with its own, one through which the nodes meet, and the command's output."""
+
+    own: Path
+    meeting: Path
+    output: Path
+    command: str
+
+    def start(self, script: str, core: int, log: Path) -> subprocess.Popen[str]:
+        """A shell script on a node of one core, whose processes all end with it."""
+        text = script.format(ray=Path(sys.executable).with_name("ray"), **vars(self))
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        return subprocess.Popen(
+            ["taskset", "-c", str(core), *APART, "bash", "-c", text],
+            env=environment,
+            stdout=log.with_suffix(".out").open("w"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def place(tiny_model: Path, tmp_path: Path) -> Iterator[Place]:
+    try:
+        tried = subprocess.run([*APART, "mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True, text=True)
+    except FileNotFoundError as error:
+        pytest.skip(f"nodes cannot be kept apart here: {error}")
+    if tried.returncode:
+        pytest.skip(f"nodes cannot be kept apart here: {tried.stderr.strip()}")
+    (tmp_path / "nodes.yaml").write_text(SWEEP)
+    for name in ("meeting", "apart", "alone"):
+        (tmp_path / name).mkdir()
+    own = Path(tempfile.mkdtemp(prefix="stn-", dir="/tmp"))  # the path of a socket has to be short
+    command = f"{sys.executable} {ROOT}/main.py sweep {tmp_path}/nodes.yaml --model {tiny_model} --output_dir"
+    yield Place(own, tmp_path / "meeting", tmp_path / "apart", f"{command} {tmp_path}/apart")
+    shutil.rmtree(own)
+
+
+def alone(place: Place) -> Path:
+    """The same sweep by one lane on one node; the folder of its runs."""
+    folder = place.output.with_name("alone")
+    command = place.command.replace(str(place.output), str(folder)).split()
+    done = subprocess.run(["taskset", "-c", str(cores()[0]), *command], capture_output=True, text=True, timeout=MOST_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return folder / "nodes"
+
+
+def cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def test_lanes_on_two_nodes_do_what_one_node_does_and_one_of_them_may_die(place: Place, tmp_path: Path) -> None:
+    """The second node dies in the second run, with a question of that run under way."""
+    node = place.start(NODE, cores()[-1], tmp_path / "node")
+    head = place.start(HEAD, cores()[0], tmp_path / "head")
+    said: list[str] = []
+    try:
+        assert head.stderr is not None
+        for line in head.stderr:
+            said.append(line)
+            if sum(one.startswith("[1/") for one in said) == len(RUNS) and node.poll() is None:
+                node.send_signal(signal.SIGKILL)
+                node.wait()
+        assert head.wait(MOST_SECONDS) == 0, "".join(said)
+    finally:
+        for process in (head, node):
+            process.kill()
+            process.wait()
+    whole, found = alone(place), place.output / "nodes"
+    for run in RUNS:
+        assert everything(found / run) == everything(whole / run) and len(list((found / run).glob("adapters/*"))) > 1
+    assert any("goes to another lane. Lane 2 of 2 is lost" in line for line in said), "".join(said)
+    logs = {run.parent.parent.name: list(run.iterdir()) for run in found.glob("*/logs/attempt_1")}
+    assert logs
+    config = json.loads((found / "seed1" / "config.json").read_text())
+    assert config["lanes"] == 2
