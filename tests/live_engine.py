@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import psutil
 from tiny_model import STOP_IDS
 
 from sttrl.engine.base import AdapterShape, EngineSettings, Policy
-from sttrl.engine.lanes import RayEngine
+from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
+from sttrl.engine.node import Keeper, Room
 from sttrl.types import Group, Measure, Request, Rollout, Row, Sampling, TokenStats, TrainGroup
 
 T = TypeVar("T")
@@ -79,6 +81,23 @@ def lives(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+class KeeperHere:
+    """A lane's keeper in the test's own process; it watches nobody."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.keeper = Keeper(settings, lanes=1)
+
+    async def ask(self, method: Callable[..., T], *arguments: Any) -> T | None:
+        return None if method == Keeper.watch else method(self.keeper, *arguments)
+
+
+def at_home(lane: Lane, folder: Path) -> Lane:
+    """The lane with a home in this process, without Ray."""
+    lane.home.keeper, lane.home.room = KeeperHere(lane.settings), Room(str(folder), str(folder), {}, {})  # type: ignore[assignment]
+    lane.home.group = SimpleNamespace(bundle_count=2)
+    return lane
 
 
 class LiveEngine:

@@ -55,10 +55,10 @@ def has_cuda() -> bool:
 
 
 def choose_device(wanted: str) -> str:
-    """The device that ``--device`` means here. Raises `EngineError` for a GPU that is not there."""
+    """The device that ``--device`` means here. Raises `EngineError` for a GPU that is not there; a cluster may have it on another node."""
     if wanted == "auto":
         return "cuda" if has_cuda() else "cpu"
-    if wanted == "cuda" and not has_cuda():
+    if wanted == "cuda" and not has_cuda() and not os.environ.get("RAY_ADDRESS"):
         raise EngineError("--device cuda, and no NVIDIA GPU is visible.", "Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu.")
     return wanted
 

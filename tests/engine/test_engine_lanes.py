@@ -13,13 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
-from live_engine import EngineHouse, living, settings_for
+from live_engine import EngineHouse, at_home, living, settings_for
 from method_runs import settled
 
 from sttrl.engine.cluster import spread
 from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
-from sttrl.engine.node import Room
 from sttrl.engine.reaper import family
 from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
@@ -66,30 +65,13 @@ def test_a_lane_is_on_one_node_and_lanes_share_a_node_no_more_than_they_must(tmp
         used(2, 1, 3, device="cuda", gpus_per_lane=2)
 
 
-def lane_at_home(folder: Path, say: Any = print) -> Lane:
-    """A lane that has a home without Ray."""
-    lane = Lane(settings_for(folder), None, say)
-    lane.home.group = SimpleNamespace(bundle_count=2)
-    lane.home.room = Room(str(folder), str(folder), {}, {})
-    return lane
-
-
-@pytest.fixture
-def no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing(*_: Any) -> None:
-        """What the keeper would be asked."""
-
-    monkeypatch.setattr("sttrl.engine.home.Home.watch", nothing)
-
-
-@pytest.mark.usefixtures("no_keeper")
 @pytest.mark.parametrize("packs", [True, False])
 def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def described() -> dict[str, Any]:
         return {"pid": os.getpid(), "packs": packs}
 
     said = list[str]()
-    lane = lane_at_home(tmp_path, said.append)
+    lane = at_home(Lane(settings_for(tmp_path), None, said.append), tmp_path)
     monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: SimpleNamespace(execute_all=lambda *_: [described()]))
     asyncio.run(lane._start_workers("learner"))
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
@@ -104,7 +86,7 @@ def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
         raise RuntimeError("size mismatch:\n  [12, 64]\n  [128, 64]") from KeyError("shape")
 
     async def end() -> EngineError:
-        lane = lane_at_home(tmp_path)
+        lane = at_home(Lane(settings_for(tmp_path), None), tmp_path)
         lane.learner_ready = asyncio.create_task(lane._start_workers("learner"))
         lane.critic_ready = asyncio.create_task(lane._start_workers("critic"))
         await asyncio.wait([lane.critic_ready])
@@ -131,7 +113,7 @@ def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.
     for name in ("a", "b"):
         for role in ("learner", "critic"):
             with pytest.raises(EngineError, match="execute_all"):  # of no group
-                asyncio.run(lane_at_home(tmp_path / name)._start_workers(role))
+                asyncio.run(at_home(Lane(settings_for(tmp_path), None), tmp_path / name)._start_workers(role))
     places = [group["worker_env"]["DIST_INIT_METHOD"] for group in groups]
     assert places == [f"file://{tmp_path}/{name}/{role}.meeting" for name in ("a", "b") for role in ("learner", "critic")]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from learner_tools import OPEN, batch, same, spec, state
-from live_engine import settings_for
+from live_engine import at_home, settings_for
 
 from sttrl.engine.lanes import Fork, Lane
 from sttrl.engine.verl.worker_group import Role, Workers
@@ -55,11 +55,11 @@ def ppo_group() -> TrainGroup:
     return replace(group, row_G=tuple(replace(r, value_T=(0.0,) * len(r.token_T), return_T=r.advantage_T) for r in group.row_G))
 
 
-def on_a_lane(model: Path, workers: tuple[Any, Any], work: Callable[[Fork], Awaitable[None]]) -> None:
+def on_a_lane(model: Path, folder: Path, workers: tuple[Any, Any], work: Callable[[Fork], Awaitable[None]]) -> None:
     """Do something with the fork on a lane of these workers."""
 
     async def run() -> None:
-        lane = Lane(settings_for(model, critic=True), tokenizer=None)
+        lane = at_home(Lane(settings_for(model, critic=True), tokenizer=None), folder)
 
         async def ready(role: Role, worker: Any) -> Workers[Any]:
             return Workers(role, InProcess(worker))
@@ -119,4 +119,4 @@ def test_where_one_is_refused_neither_has_stepped(
         assert fork.version == 2 and stats.value_loss is not None
         assert not any(same(state(worker, "fork"), was) for worker, was in zip(workers, before, strict=True))
 
-    on_a_lane(tiny_model, workers, work)
+    on_a_lane(tiny_model, tmp_path, workers, work)

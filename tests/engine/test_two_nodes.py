@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import signal
@@ -21,18 +21,24 @@ ROOT = Path(__file__).resolve().parents[2]
 APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 MOST_SECONDS = 500
 """What takes longer hangs."""
-SWEEP = """
+QUESTIONS = 6
+SWEEP = f"""
 name: nodes
 base:
-  {dataset: arithmetic-demo, limit: 6, steps: 2, n_votes: 8, n_train: 8, val_samples: 4, max_response_tokens: 8, ties: first, lr: 0.01,
-   dtype: float32, deterministic: true}
-axes: {seed: [1, 2]}
+  {{dataset: arithmetic-demo, limit: {QUESTIONS}, steps: 2, n_votes: 8, n_train: 8, val_samples: 4, max_response_tokens: 8, ties: first,
+   lr: 0.01, dtype: float32, deterministic: true}}
+axes: {{seed: [1, 2]}}
 """
 RUNS = ("seed1", "seed2")
-START = "{ray} start --disable-usage-stats --num-cpus 2 --object-store-memory 100000000 --min-worker-port 0 --max-worker-port 0"
+TOO_BUSY = 75
+"""Exit code of a node on which Ray did not start."""
+START = (
+    "{ray} start --disable-usage-stats --include-log-monitor false --num-cpus 2 --object-store-memory 100000000"
+    " --min-worker-port 0 --max-worker-port 0 --dashboard-agent-listen-port 0"
+)
 OWN_FOLDERS = "set -e; mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs tmpfs {own}; export TMPDIR={own}"
 HEAD = f"""{OWN_FOLDERS}
-{START} --head --port 0 --node-ip-address 127.0.0.2 --include-dashboard false --dashboard-agent-listen-port 0 --temp-dir {{own}} >&2
+{START} --head --port 0 --node-ip-address 127.0.0.2 --include-dashboard false --no-monitor --temp-dir {{own}} >&2 || exit {TOO_BUSY}
 cp {{own}}/ray_current_cluster {{meeting}}/half; mv {{meeting}}/half {{meeting}}/address
 until [ -e {{meeting}}/joined ]; do sleep 0.2; done
 export RAY_ADDRESS=$(cat {{meeting}}/address)
@@ -40,10 +46,12 @@ export RAY_ADDRESS=$(cat {{meeting}}/address)
 """
 NODE = f"""{OWN_FOLDERS}; mount -t tmpfs tmpfs {{output}}
 until [ -e {{meeting}}/address ]; do sleep 0.2; done
-{START} --address $(cat {{meeting}}/address) --node-ip-address 127.0.0.3 --dashboard-agent-listen-port 0 >&2
+{START} --address $(cat {{meeting}}/address) --node-ip-address 127.0.0.3 >&2 || exit {TOO_BUSY}
 touch {{meeting}}/joined
 sleep infinity
 """
+AGAIN = f"""for wait in 0 30 60; do sleep $wait; "$@"; code=$?; [ $code = {TOO_BUSY} ] || exit $code; done; exit {TOO_BUSY}"""
+"""On a busy machine Ray gives up before its processes have started; what is left of a try ends with its namespaces."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +63,13 @@ class Place:
     output: Path
     command: str
 
-    def start(self, script: str, core: int, log: Path) -> subprocess.Popen[str]:
-        """A shell script on a node of one core, whose processes all end with it."""
+    def start(self, script: str, stderr: int) -> subprocess.Popen[str]:
+        """A shell script on a node of its own."""
         text = script.format(ray=Path(sys.executable).with_name("ray"), **vars(self))
+        command = ["bash", "-c", AGAIN, "again", *APART, "bash", "-c", text]
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
         return subprocess.Popen(
-            ["taskset", "-c", str(core), *APART, "bash", "-c", text],
-            env=environment,
-            stdout=log.with_suffix(".out").open("w"),
-            stderr=subprocess.PIPE,
-            text=True,
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr, text=True, errors="replace", start_new_session=True
         )
 
 
@@ -89,37 +94,40 @@ def alone(place: Place) -> Path:
     """The same sweep by one lane on one node; the folder of its runs."""
     folder = place.output.with_name("alone")
     command = place.command.replace(str(place.output), str(folder)).split()
-    done = subprocess.run(["taskset", "-c", str(cores()[0]), *command], capture_output=True, text=True, timeout=MOST_SECONDS)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS)
     assert done.returncode == 0, done.stderr
     return folder / "nodes"
 
 
-def cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0))
+def pull_out(node: subprocess.Popen[str]) -> None:
+    """End all processes of a node at once."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
 
 
-def test_lanes_on_two_nodes_do_what_one_node_does_and_one_of_them_may_die(place: Place, tmp_path: Path) -> None:
+def samplers(run: Path) -> int:
+    """How many samplers a run has logs of."""
+    return sum(":actor_name:Sampler" in file.read_text() for file in (run / "logs" / "attempt_1").glob("*.err"))
+
+
+def test_lanes_on_two_nodes_do_what_one_node_does_and_one_of_them_may_die(place: Place) -> None:
     """The second node dies in the second run, with a question of that run under way."""
-    node = place.start(NODE, cores()[-1], tmp_path / "node")
-    head = place.start(HEAD, cores()[0], tmp_path / "head")
+    node, head = place.start(NODE, subprocess.DEVNULL), place.start(HEAD, subprocess.PIPE)
     said: list[str] = []
     try:
         assert head.stderr is not None
         for line in head.stderr:
             said.append(line)
             if sum(one.startswith("[1/") for one in said) == len(RUNS) and node.poll() is None:
-                node.send_signal(signal.SIGKILL)
-                node.wait()
+                pull_out(node)
         assert head.wait(MOST_SECONDS) == 0, "".join(said)
     finally:
-        for process in (head, node):
-            process.kill()
-            process.wait()
+        pull_out(head)
+        pull_out(node)
     whole, found = alone(place), place.output / "nodes"
     for run in RUNS:
-        assert everything(found / run) == everything(whole / run) and len(list((found / run).glob("adapters/*"))) > 1
+        assert everything(found / run) == everything(whole / run)
+        assert len(list((found / run).glob("adapters/*/*.safetensors"))) == QUESTIONS
     assert any("goes to another lane. Lane 2 of 2 is lost" in line for line in said), "".join(said)
-    logs = {run.parent.parent.name: list(run.iterdir()) for run in found.glob("*/logs/attempt_1")}
-    assert logs
-    config = json.loads((found / "seed1" / "config.json").read_text())
-    assert config["lanes"] == 2
+    assert (samplers(whole / "seed1"), samplers(found / "seed1")) == (1, 2), "logs come from both nodes"

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from stand_in import Faults, Planned, StandIn, StandInPolicy, attempt, config_for, results, rollouts
 
 from sttrl.engine import lanes
+from sttrl.engine.asking import answer
 from sttrl.errors import JournalError, StepError, disk_fault
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.questions.answers import Judge
@@ -66,7 +67,7 @@ def asked(cause: Exception) -> Any:
     async def request() -> None:
         raise RayTaskError("ask", "Traceback of the other process\nits last line", cause)
 
-    return asyncio.run(lanes.answer(request(), "learner"))
+    return asyncio.run(answer(request(), "learner"))
 
 
 @pytest.mark.parametrize("cause", [FULL, OSError(errno.EIO, "Input/output error", "/x"), OSError(errno.EDQUOT, "Disk quota exceeded")])
