@@ -125,20 +125,12 @@ def test_the_lanes_of_a_sweep_are_told_whose_run_it_is(tmp_path: Path, monkeypat
         def log_to(self, folder: Path) -> None:
             self.folders.append(folder)
 
-    class Settings:
-        lanes = 1
-
-        def covers(self, other: Any) -> bool:
-            return True
-
-        is_like = covers
-
     async def both() -> list[Path]:
         await workshop.ready(parts, tmp_path / "a")
         (lane,) = await workshop.ready(parts, tmp_path / "b")
         return list(lane.folders)
 
-    parts: Any = EngineParts(Settings(), None, None)  # type: ignore[arg-type]
+    parts: Any = EngineParts(settings_for(tmp_path), None, None)
     monkeypatch.setattr(lanes, "RayEngine", Lanes)
     workshop = Workshop(lambda line: None)
     assert asyncio.run(both()) == [tmp_path / "a", tmp_path / "b"]

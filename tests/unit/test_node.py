@@ -88,7 +88,7 @@ def test_a_lane_s_processes_and_folders_end_with_its_keeper(killed: bool, tmp_pa
     else:
         family = [child]
     keeper.wait(60)
-    assert not living(family, 60)
+    assert not living(family)
     deadline = time.monotonic() + 60
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
