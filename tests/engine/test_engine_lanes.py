@@ -20,6 +20,7 @@ from sttrl.engine.cluster import spread
 from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.reaper import family
+from sttrl.engine.verl.worker_group import Workers
 from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
 from sttrl.ledger.journal import Journal, read_finished
@@ -72,7 +73,8 @@ def test_a_model_that_cannot_be_packed_is_told(packs: bool, tmp_path: Path, monk
 
     said = list[str]()
     lane = at_home(Lane(settings_for(tmp_path), None, said.append), tmp_path)
-    monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: SimpleNamespace(execute_all=lambda *_: [described()]))
+    workers = Workers[Any]("learner", SimpleNamespace(execute_all=lambda *_: [described()]))
+    monkeypatch.setattr("sttrl.engine.lanes.start_workers", lambda *_: workers)
     asyncio.run(lane._start_workers("learner"))
     assert ["again for every response" in line for line in said] == ([] if packs else [True])
 
