@@ -22,8 +22,6 @@ from sttrl.engine.verl.worker_group import ranks_environment
 from sttrl.engine.vllm.sampler import environment
 from sttrl.errors import EngineError
 
-BYTES = {"bfloat16": 2, "float32": 4}
-
 
 @dataclass(frozen=True)
 class Expected:

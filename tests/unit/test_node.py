@@ -13,11 +13,13 @@ import psutil
 import pytest
 from live_engine import living, settings_for
 
+from sttrl.engine import environment
 from sttrl.engine.node import check_memory, check_model, check_versions, model_files
 from sttrl.errors import EngineError
 
 KEEPER = """
 import subprocess, sys
+from sttrl.engine import environment
 from sttrl.engine.node import start_reaper
 reaper = start_reaper(sys.argv[1])
 child = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '600'])"], start_new_session=True)
@@ -69,6 +71,15 @@ def test_a_node_that_cannot_hold_its_lanes_is_named(tmp_path: Path, monkeypatch:
     with pytest.raises(EngineError) as caught:
         check_memory("10.0.0.2", settings, 3, files)
     assert complaint(caught).startswith("Node 10.0.0.2 has 1000 MiB of memory; 3 lanes with 2 copies of the model need 1500 MiB.")
+
+
+def test_the_node_of_the_command_needs_no_gpu_where_others_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "has_cuda", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(EngineError, match="no NVIDIA GPU is visible"):
+        environment.choose_device("cuda")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert environment.choose_device("cuda") == "cuda"
 
 
 @pytest.mark.parametrize("killed", [True, False])
