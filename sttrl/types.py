@@ -396,25 +396,4 @@ class Outcome:
     stop: StopReason
 
 
-@dataclass(frozen=True, kw_only=True)
-class Poll:
-    """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
-
-    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is the majority vote over the samples
-    alone, ``confidence`` the vote that weighs each by its mean log-prob.
-    """
-
-    sampling: Sampling
-    group: Group
-    greedy: Rollout | None
-    ballots: Ballots
-    election: Election
-    confidence: Election
-
-    @property
-    def rollout_G(self) -> tuple[Rollout, ...]:
-        """The samples and, last, the greedy response."""
-        return (*self.group.rollout_G, *((self.greedy,) if self.greedy else ()))
-
-
 QuestionStatus = Literal["done", "failed", "diverged", "oom"]

@@ -14,8 +14,8 @@ from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
-from sttrl.questions.records import PollRecord, poll_from_json
-from sttrl.types import Ballots, Group, Poll, Problem, Rollout, Sampling, TokenStats
+from sttrl.questions.records import Poll, PollRecord, poll_from_json
+from sttrl.types import Ballots, Group, Problem, Rollout, Sampling, TokenStats
 from sttrl.voting import VoteConfig, confidence_vote, majority
 
 MOST_AT_ONCE = 512

@@ -1,4 +1,4 @@
-"""What the journal holds of an evaluation on a text question, and what a question answers by it."""
+"""A poll: the evaluation of a policy on a text question, what the journal holds of it, and how it scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,34 @@ from typing import Any, ClassVar, Literal
 
 from sttrl.ledger.evaluated import MetricNames, Score, Verdicts, is_right, right_samples
 from sttrl.ledger.records import BallotsRecord, ElectionRecord
-from sttrl.types import Poll
+from sttrl.types import Ballots, Election, Group, Rollout, Sampling
 
 PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
 
 METRICS = MetricNames(all=("greedy", "mean@k", "maj@k", "pass@k"), headline="mean@k", paired=("mean@k", "maj@k", "greedy"))
 """What is measured of a poll. docs/metrics.md is the glossary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poll:
+    """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
+
+    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is the majority vote over the samples
+    alone, ``confidence`` the vote that weighs each by its mean log-prob.
+    """
+
+    sampling: Sampling
+    group: Group
+    greedy: Rollout | None
+    ballots: Ballots
+    election: Election
+    confidence: Election
+
+    @property
+    def rollout_G(self) -> tuple[Rollout, ...]:
+        """The samples and, last, the greedy response."""
+        return (*self.group.rollout_G, *((self.greedy,) if self.greedy else ()))
 
 
 @dataclass(frozen=True, kw_only=True)

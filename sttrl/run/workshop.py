@@ -81,7 +81,10 @@ def starting(settings: EngineSettings) -> str:
     """What starts now, in one line."""
     learner = "; the learner loads beside it" if settings.trains else ""
     lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
-    return f"starting {lanes}Ray and vLLM with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}"
+    merged = settings.adapter if settings.device == "cuda" and not settings.samples_adapters else None
+    trained = " and ".join(merged.trainable_modules) if merged else ""
+    served = f"; the sampler holds one policy at a time, its weights merged: vLLM serves no adapter that trains {trained}" if merged else ""
+    return f"starting {lanes}Ray and vLLM with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}{served}"
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -59,7 +59,7 @@ def test_the_nouns_are_frozen() -> None:
     }
     assert public - {"Literal"} == {
         "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
-        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Poll", "Problem", "Question", "QuestionStatus",
+        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "Question", "QuestionStatus",
         "Request", "Rollout", "Row", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule", "UpdateStats",
     }  # fmt: skip
 
