@@ -1,4 +1,4 @@
-"""The command line: tyro over the dataclasses, subcommands beside the run, one line and an exit code for every error."""
+"""The command line: flags made by tyro from the dataclasses, the subcommands, and one line and an exit code for every error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverg
 SHORT = "These are the settings that most people need; --help_all shows all."
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
-"""Where, in a box of tyro's, the error ends and help begins."""
+"""tyro prints an error in a box, with help below it. The help begins with one of these."""
 
 T = TypeVar("T")
 
@@ -70,11 +70,11 @@ class DataArguments:
     answer_kind: Literal["math", "number", "choice"] | None = None
     """How answers are read, for data sets without a name."""
     on_bad_row: Literal["stop", "skip"] = "stop"
-    """A row that cannot be used: stop with its place, or skip and count it."""
+    """What a row that cannot be used does: stop and name the row, or skip and count it."""
     prompt_format: str | None = None
     """A template holding {question}, for models without a chat template."""
     system_prompt: str | None = None
-    """System message, in the place of one that a row has; an empty one leaves a row's out."""
+    """System message of the prompt; it replaces the row's own, and '' removes the row's own."""
     chat_template_kwargs: str | None = None
     """Settings of the model's chat template, as a JSON object."""
     trust_remote_code: bool = False
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; what is left to flush goes nowhere.
+        # The reader of the pipe (head, say) has closed it: discard the output that is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as end:
@@ -142,7 +142,7 @@ def run_command(arguments: Sequence[str]) -> None:
 
 
 def run(config: RunConfig) -> None:
-    """Do what is left of a run, then print its table. Raises `QuestionsFailedError` at the very end when questions failed."""
+    """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
@@ -158,16 +158,16 @@ def run(config: RunConfig) -> None:
 
 
 def finish(report: RunReport, folder: Path) -> None:
-    """Print the table of a run; complain when questions failed."""
+    """Print the table of a run. Raises `QuestionsFailedError` if questions failed."""
     print(f"{report.table}\n\nrun folder: {folder}", flush=True)
     counts = report.summary["questions"]
     complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
 
 
 def complain(bad: int, total: int, where: str) -> None:
-    """Raises `QuestionsFailedError` when questions failed."""
+    """Raises `QuestionsFailedError` if ``bad``, the number of failed questions, is not 0."""
     if bad:
-        raise QuestionsFailedError(f"{bad} of {total} questions failed or diverged; their base answers stand.", f"{where} say why.")
+        raise QuestionsFailedError(f"{bad} of {total} questions failed or diverged; they keep the base's answer.", f"{where} say why.")
 
 
 def parse_run(arguments: Sequence[str]) -> RunConfig:
@@ -181,12 +181,12 @@ def parse_run(arguments: Sequence[str]) -> RunConfig:
 
 
 def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
-    """The configuration that flags make of a file's settings. Raises `UsageError`."""
+    """The settings of a file, with the flags in place of its values. Raises `UsageError`."""
     return RunConfig(**vars(parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**settings))))
 
 
 def config_file(arguments: Sequence[str]) -> Path | None:
-    """The file after ``--config``, before anything else is parsed."""
+    """The file that ``--config`` names. It is needed before the other flags are parsed."""
     for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
         if flag == "--config" and value is not None:
             return Path(value)
@@ -197,9 +197,9 @@ def config_file(arguments: Sequence[str]) -> Path | None:
 
 def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
     """The configuration of every run of a sweep; flags win over its file. Raises `UsageError` naming the run or the flag."""
-    told_apart = {name for run in sweep.runs for name in run.values}
+    varied = {name for run in sweep.runs for name in run.values}
     for name in flag_names(arguments):
-        if name in told_apart:
+        if name in varied:
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
         if name in ("run_name", "config"):
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
@@ -216,13 +216,13 @@ def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
 
 
 def flag_names(arguments: Sequence[str]) -> list[str]:
-    """The settings that flags give, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
+    """The names of the settings that flags set, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
     names = [flag[2:].split("=")[0].replace("-", "_") for flag in arguments if flag.startswith("--")]
     return [name if name in field_names() else name.removeprefix("no_") for name in names]
 
 
 def parse(kind: type[T], arguments: Sequence[str], command: str = "", **options: Any) -> T:
-    """tyro, with the project's conventions. Raises `UsageError` with what tyro says, in one line."""
+    """Parse arguments with tyro. Raises `UsageError` with tyro's error on one line."""
     said, prog = io.StringIO(), f"{program()} {command}".strip()
     try:
         with contextlib.redirect_stderr(said):
@@ -242,7 +242,7 @@ def parse(kind: type[T], arguments: Sequence[str], command: str = "", **options:
 
 
 def complaint(box: str) -> UsageError:
-    """The box that tyro draws around an error, as one line: the error, and the flag that was meant or how to write it."""
+    """tyro's error box as one line: the error, then the flag that was probably meant, or how to write the flag."""
     rows = [row for line in box.splitlines() if (row := line.strip("│╭╮╰╯─ ")).strip("-")][1:]
     start = next((number for number, row in enumerate(rows) if row.startswith(BELOW_THE_ERROR)), len(rows))
     flags = [row.split(" (")[0] for row in rows[start:] if row.startswith("--")]

@@ -1,4 +1,4 @@
-"""The one tree of errors: each says what, where and the remedy, survives pickling, and knows its exit code."""
+"""The errors that users can see. Each says what is wrong, where, and what to do; it can be pickled and has an exit code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import ClassVar
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """No space, quota exceeded, read-only, broken: faults that the next question would meet too."""
 
-
 LONGEST_TEXT = 300
-"""Most characters of another library's error in a message."""
+"""How many characters of another library's error a message quotes at most."""
 
 
 class SttrlError(Exception):
@@ -66,13 +65,13 @@ class OutOfMemoryError(EngineError):
 
 
 class StepError(SttrlError):
-    """One step of one question failed in a process that lives on."""
+    """One step of one question failed; the process in which it failed keeps running."""
 
     exit_code = 5
 
 
 class DivergedError(SttrlError):
-    """A loss, gradient or log-prob is not finite, or sampler and learner disagree; nothing was applied."""
+    """A loss, gradient or log-prob is not finite, or the log-probs of sampler and learner differ too much. No update was applied."""
 
     exit_code = 5
 
@@ -90,16 +89,16 @@ class QuestionsFailedError(SttrlError):
 
 
 def error_text(error: BaseException, first_line: bool = False) -> str:
-    """The text of an error, or its first line, as one line for a message: cut, without a full stop; the error's type if it has no text."""
+    """The text of an error (or its first line) for a message: on one line, shortened, without a full stop. No text: the error's type."""
     text = str(error).strip().partition("\n")[0] if first_line else str(error)
     text = " ".join(text.split()).rstrip(".")
     return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}...") or type(error).__name__
 
 
 def disk_fault(error: BaseException) -> OSError | None:
-    """The fault of a disk that an error tells of, None where it tells of something else.
+    """The disk fault that an error reports, or None for any other error.
 
-    Libraries wrap such a fault in an error of their own, with the system's words in its text (safetensors' ``SafetensorError``).
+    Some libraries wrap a disk fault in their own error, whose text contains the system's message (``SafetensorError``).
     """
     if isinstance(error, OSError):
         return error if error.errno in DISK_FAULTS else None

@@ -1,4 +1,4 @@
-"""The nouns of the project, frozen, and the one legend of axis suffixes.
+"""The types that all packages share, and the list of axis suffixes.
 
 Axis suffixes of nested collections: ``_P`` problem (question), ``_G`` sample in a group, ``_T`` token,
 ``_C`` equivalence class of answers, ``_V`` vocabulary, ``_D`` hidden.
@@ -33,14 +33,14 @@ class Question:
     option_count: int | None = None
     """How many options a choice question has, lettered from A; None: not known."""
     system: str | None = None
-    """A system message that the row has of its own."""
+    """The row's own system message, if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """A question ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
 
-    ``view_V``: other wordings of the prompt, each up to where its answer would begin, for the method that wants them.
+    ``view_V``: other wordings of the prompt for memo, each ending where the answer would begin.
     ``option_count``: how many options a choice question has, lettered from A; None: not known.
     """
 
@@ -57,7 +57,7 @@ class Problem:
 
 
 MOST_TOP_LOGPROBS = 64
-"""The most tokens that a position can report: a token on a path of probability 1/64 is among them."""
+"""The largest ``top_logprobs``. A token with a probability above 1/64 is always among the 64 likeliest."""
 
 TopTokens = tuple[tuple[int, float], ...]
 """The likeliest tokens at one position with their log-probabilities, the likeliest first."""
@@ -183,10 +183,10 @@ class Election:
     """The result of a vote over equivalence classes.
 
     ``winner``: class index, or None when the vote abstains (nobody voted, or a tie under the abstaining policy).
-    ``share_C``: share of the vote weight of each class, summing to 1 where anybody voted.
-    ``margin``: share of the winner (or of the leaders of a tie) less the share of the runner-up; 0 in a tie.
-    ``agreement_G``: 1.0 where a sample is in the winning class, else 0.0: TTRL's pseudo-reward.
-    ``majority_ratio``: votes for the winner over all samples, the voteless included (arXiv 2504.16084).
+    ``share_C``: each class's share of the vote weight. The shares sum to 1, or are all 0 if nobody voted.
+    ``margin``: the winner's share minus the runner-up's; 0 in a tie.
+    ``in_winner_G``: 1.0 for a sample in the winning class, else 0.0.
+    ``majority_ratio``: samples in the winning class over all samples, including those without an answer (arXiv 2504.16084).
     """
 
     winner: int | None
@@ -197,7 +197,7 @@ class Election:
     tied_C: tuple[int, ...] = ()
     voters: int
     samples: int
-    agreement_G: tuple[float, ...]
+    in_winner_G: tuple[float, ...]
     majority_ratio: float
 
     @property
@@ -207,8 +207,8 @@ class Election:
 
     @property
     def unanimous(self) -> bool:
-        """Every sample, the voteless included, is in the winning class: no reward differs from another."""
-        return self.winner is not None and all(a == 1.0 for a in self.agreement_G)
+        """Every sample is in the winning class; a sample without an answer is not."""
+        return self.winner is not None and all(a == 1.0 for a in self.in_winner_G)
 
 
 TrainableModule = Literal["embed_tokens", "lm_head"]
@@ -223,7 +223,7 @@ DeltaKind = Literal["none", "lora", "full", "vector"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeltaSpec:
-    """What a fork may change, and how its optimiser, AdamW, steps.
+    """What a fork may change, and the settings of its optimiser, AdamW.
 
     ``lr``: the learning rate of each group of parameters that the fork has. ``total_steps`` is the horizon of its schedule. ``seed`` seeds
     LoRA's A matrices. ``critic_lr`` is the learning rate of the fork's critic, where the engine has one.
@@ -244,10 +244,10 @@ class DeltaSpec:
 class Row:
     """The tokens of one training row, and a number for each of them in every other field.
 
-    ``weight_T``: the token's weight in the loss; 0: it is read and not learned. ``nll`` takes any weights that are not negative, the
-    other losses 0 and 1. ``sampler_logprob_T``: what the sampler gave, where the row was sampled from the very weights that are
-    updated: the first step compares it with the learner's. ``advantage_T``: for ``policy``. ``value_T``, ``return_T``: what the critic
-    expected and what came. ``base_logprob_T``: the base's log-probs, where a reference worker has computed them.
+    ``weight_T``: the token's weight in the loss; a token with weight 0 is only input. The loss ``nll`` takes any weights that are not
+    negative, the other losses take 0 and 1. ``sampler_logprob_T``: the sampler's log-probs, if the row was sampled from the weights that
+    are updated now; the first step compares them with the learner's. ``advantage_T``: for the loss ``policy``. ``value_T``: the critic's
+    estimates. ``return_T``: the returns that the critic learns. ``base_logprob_T``: the base's log-probs, if a reference worker gave them.
     """
 
     token_T: tuple[int, ...]
@@ -263,7 +263,7 @@ class Row:
 
     @classmethod
     def of(cls, rollout: Rollout, advantage_T: tuple[float, ...] | None = None) -> Row:
-        """A response as it was sampled, every token with weight 1."""
+        """A sampled response, every token with weight 1."""
         weight_T = (1.0,) * len(rollout.token_T)
         return cls(token_T=rollout.token_T, weight_T=weight_T, sampler_logprob_T=rollout.logprob_T, advantage_T=advantage_T)
 
@@ -343,16 +343,18 @@ class UpdateStats:
 
 
 StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "no_adaptation"]
+"""Why adapting stopped; docs/run.md explains each. ``agreement``: ``--stop_agreement`` was reached."""
 
 GateReason = Literal["margin", "agreement"]
-"""Why a vote was not trusted, and no update followed."""
+"""The gate that prevented an update: ``--min_margin`` or ``--min_agreement``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldVote:
-    """The samples of a step, their answers, and what they elected; ``majority`` beside the run's own vote.
+    """The samples of a step, their answers, and the result of the vote.
 
-    ``greedy``: a greedy response whose reward is ``baseline``, where the advantage estimator wants one (ReMax).
+    ``election``: the result of the run's voting function. ``majority``: the result of the majority vote over the same answers.
+    ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward.
     """
 
     group: Group
@@ -365,12 +367,12 @@ class HeldVote:
 
     @property
     def n_tokens(self) -> int:
-        """Response tokens that were sampled for it."""
+        """Response tokens sampled for this vote."""
         return self.group.n_tokens + (len(self.greedy.token_T) if self.greedy is not None else 0)
 
     @property
     def elected(self) -> dict[str, Rollout]:
-        """The answers of the elected class, each as it is written, with a sample that gave it; empty where the vote abstains."""
+        """The different texts of the elected answer, each with a sample that gave it; empty if the vote abstains."""
         judged = zip(self.ballots.answer_G, self.ballots.class_G, self.group.rollout_G, strict=True)
         return {answer.text: r for answer, c, r in judged if answer.text is not None and c == self.election.winner}
 
@@ -379,7 +381,7 @@ class HeldVote:
 class Step:
     """One step of a method: the vote it held, if it held one, and the update that followed (None: none did).
 
-    ``gate`` says why a vote led to no update, where a gate did that.
+    ``gate``: the gate that prevented the update, if one did.
     """
 
     index: int
@@ -391,7 +393,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the adaptation to one question ended; its steps were observed as they happened."""
+    """Why the adaptation to one question stopped."""
 
     stop: StopReason
 

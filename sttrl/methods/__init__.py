@@ -1,6 +1,6 @@
 """The methods: one file each. To add one, write `adapt` in a file of its own and add a line to `METHODS`.
 
-The name becomes a choice of ``--adaptation_method`` in `sttrl.config` (a test holds the two together).
+The name is also a choice of ``--adaptation_method`` in `sttrl.config`; a test checks that the two agree.
 """
 
 from __future__ import annotations

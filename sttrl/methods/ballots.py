@@ -1,4 +1,4 @@
-"""Ballots with one response more, and two votes against each other. The judge decides, never a text."""
+"""Two comparisons that the judge makes: one more response with the classes of a vote, and the elected answers of two votes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ JudgeOf = Callable[[Group], Awaitable[Ballots]]
 """Judges responses to one question."""
 
 
-async def beside(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballots:
-    """The ballots of a vote with one more response, last: in the first class that the judge puts it into, or in one of its own."""
+async def ballots_with(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballots:
+    """The ballots of a vote with one more response at the end. It joins the first class that it is equal to, or makes a new class."""
     ballots = vote.ballots
     members = [vote.group.rollout_G[ballots.class_G.index(c)] for c in range(len(ballots.representative_C))]
     judged = await judge(replace(vote.group, rollout_G=(*members, other)))
@@ -27,7 +27,7 @@ async def beside(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballots:
 
 
 async def elect_the_same(judge: JudgeOf, before: HeldVote, after: HeldVote) -> bool:
-    """Whether two votes on one question elected equal answers, however they are written; to abstain is an answer of its own."""
+    """Whether two votes on one question elected equal answers, which may be written differently, or both abstained."""
     if not before.elected or not after.elected:
         return not before.elected and not after.elected
     if not before.elected.keys().isdisjoint(after.elected):

@@ -1,4 +1,4 @@
-"""What a method must be: `adapt(problem, policy)`, a page at most; or, for one policy on all questions, a plan of steps."""
+"""The two protocols of methods: one adapts a policy to each question, the other trains one policy on all questions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Method(Protocol):
     def __init__(self, tools: Tools) -> None: ...
 
     def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
-        """What a fork for this question may change; ``None``: the one fork of a continuous run over so many questions."""
+        """What a fork for this question may change. ``None``: what the single fork of a continuous run over ``questions`` may change."""
         ...
 
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
-        """Change the policy for the question. Knows nothing of Ray, verl, vLLM, files or labels."""
+        """Adapt the policy to the question. A method knows nothing of Ray, verl, vLLM, files or labels."""
         ...
 
 
@@ -31,11 +31,11 @@ class DatasetMethod(Protocol):
     def __init__(self, tools: Tools) -> None: ...
 
     def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
-        """What the one fork may change, over so many questions."""
+        """What the single fork may change, in a run over ``questions`` questions."""
         ...
 
     def plan(self, problems: Sequence[Problem]) -> Sequence[Sequence[Problem]]:
-        """The questions of every step, in order; the same for the same questions and seed."""
+        """The questions of each step, in order. The same questions and the same seed give the same plan."""
         ...
 
     async def step(self, index: int, problems: Sequence[Problem], policy: Policy) -> None:

@@ -1,8 +1,8 @@
-"""MEMO (NeurIPS 2022; zhangmarvin/memo), transposed from images to language models (derived): lower a marginal's entropy.
+"""MEMO (NeurIPS 2022; zhangmarvin/memo): lower the entropy of a marginal distribution. MEMO is for images; this form is derived.
 
-``answer``: the marginal of the sampled answers. Its entropy's gradient is a policy gradient with reward log p(own class)
-under the group's empirical marginal, less its mean. ``token``: the marginal of the next token over views of the prompt,
-each up to where its answer would begin; its entropy is differentiated exactly.
+``answer``: the marginal is the distribution of the sampled answers. The gradient of its entropy is a policy gradient whose reward is
+the log of the frequency of a sample's own class, minus the mean of these rewards. ``token``: the marginal is the mean distribution of
+the next token over views of the prompt, each of which ends where the answer would begin; its entropy is differentiated exactly.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Memo:
         return None if update else "unparsable" if vote.election.voters == 0 else "unanimous"
 
     def answer_group(self, vote: HeldVote) -> TrainGroup | None:
-        """The first samples with log p(own class) less its mean as advantage; None where all are the same."""
+        """The first samples; the advantage is the log frequency of the own class minus the mean. None if all rewards are equal."""
         rollout_G = vote.group.rollout_G[: self.config.sampling.n_train]
         reward_G = memo_answer_rewards(vote.ballots)[: len(rollout_G)]
         if len(set(reward_G)) == 1:
@@ -61,12 +61,12 @@ class Memo:
 
 
 def views_group(view_V: tuple[tuple[int, ...], ...]) -> TrainGroup:
-    """The views as rows behind what they all begin with; only the token that would follow each carries loss."""
+    """The views as rows after their common prefix. Each row has one more token, the only one that carries loss."""
     shared = min(len(view) for view in view_V) - 1
     while len({view[:shared] for view in view_V}) > 1:
         shared -= 1
     assert shared > 0, "views begin alike"
-    # The token after a view stands for any: its own probability plays no part in the loss.
+    # The token after a view is a placeholder: the loss reads the distribution at its position, not its own probability.
     rows = [(*view[shared:], view[0]) for view in view_V]
     row_G = tuple(Row(token_T=row, weight_T=(*(0.0,) * (len(row) - 1), 1.0)) for row in rows)
     return TrainGroup(prefix_T=view_V[0][:shared], row_G=row_G)

@@ -1,4 +1,4 @@
-"""No adaptation: the base model answers. The baseline of every method."""
+"""No adaptation: the base model answers. Every other method is compared with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reinforcing methods share: when a vote teaches something, and the rows that it becomes."""
+"""What sttrl and ttrl have in common: when a vote leads to an update, and the training rows that are made of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttrl.types import Election, GateReason, HeldVote, Measure, StopReason, Tra
 
 
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
-    """Why a vote leaves nothing to learn: nothing parsable, a tie, (near) unanimity, or rewards that are all the same."""
+    """Why there is nothing to learn from a vote: no answer, a tie, equal rewards, or ``--stop_agreement``; None if there is."""
     election, needs_winner = vote.election, REWARDS[config.reinforcement.reward].elects
     alike = len(set(vote.reward_G)) == 1
     if election.voters == 0 and (needs_winner or alike):
@@ -27,14 +27,14 @@ def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
 
 
 def distrust(config: RunConfig, election: Election) -> GateReason | None:
-    """Why an election is not trusted, if it is not."""
+    """The gate that does not trust an election; None if both do."""
     if election.margin < config.vote.min_margin:
         return "margin"
     return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
 def rewards_differ(config: RunConfig, vote: HeldVote) -> bool:
-    """Whether the samples that are trained on earned different rewards: else they have no advantages."""
+    """Whether the samples that are trained on have different rewards. If not, all advantages are 0."""
     return len(set(vote.reward_G[: config.sampling.n_train])) > 1
 
 
@@ -49,7 +49,7 @@ async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVo
 
 
 def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:
-    """The group with its advantages and, where a critic gave values, with these and the returns."""
+    """The group with its advantages and, if a critic gave values, with values and returns."""
     row_G = [replace(row, advantage_T=advantage_T) for row, advantage_T in zip(group.row_G, found.advantage_GT, strict=True)]
     if evidence.value_GT is not None:
         of_critic = zip(row_G, evidence.value_GT, found.return_GT, strict=True)
@@ -58,7 +58,7 @@ def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGrou
 
 
 async def _evidence(config: RunConfig, policy: Policy, vote: HeldVote, group: TrainGroup) -> Evidence:
-    """What the advantage estimator wants to know of a group."""
+    """What the advantage estimator needs to know of a group."""
     needs, length_G = estimator_needs(config.reinforcement.adv_estimator), tuple(len(row.token_T) for row in group.row_G)
     evidence = Evidence(reward_G=vote.reward_G[: len(length_G)], length_G=length_G, baseline=vote.baseline)
     if "values" in needs:

@@ -1,7 +1,7 @@
 """SLOT (arXiv 2505.12392; maple-research-lab/SLOT): a vector on the last hidden state, tuned on the prompt alone.
 
-delta, zero at the start, is added to the last hidden state at every position. ``steps`` AdamW steps minimise the prompt's
-mean next-token cross-entropy in delta; it stays while the answer is decoded. Nothing is sampled to adapt.
+The vector delta starts at zero and is added to the last hidden state at every position. ``steps`` AdamW steps on delta minimise the
+prompt's mean next-token cross-entropy. delta is also added while the answer is decoded. Adapting samples nothing.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Row, Step, TrainGroup
 
 ADAM_EPS = 1e-5
-"""The original's."""
+"""The value in SLOT's code."""
 
 
 class Slot:
-    """Gradient steps on the prompt, in one vector."""
+    """Gradient steps on one vector, with the prompt as training data."""
 
     def __init__(self, tools: Tools) -> None:
         self.tools, self.config = tools, tools.config
 
     def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
-        """A vector; LoRA and full weights have no part in it."""
+        """A vector; the settings of LoRA do not matter."""
         config = self.config
         return DeltaSpec(
             kind="vector",
@@ -37,7 +37,7 @@ class Slot:
         """Tune the vector on the prompt."""
         first, *rest = problem.prompt_T
         if not rest:
-            return Outcome(stop="steps")  # nothing follows the only token
+            return Outcome(stop="steps")  # no token to predict
         prompt = TrainGroup(prefix_T=(first,), row_G=(Row(token_T=tuple(rest), weight_T=(1.0,) * len(rest)),))
         for index in range(self.config.method_steps):
             version = policy.version

@@ -2,7 +2,7 @@
 
 Each step samples ``n_votes`` responses, elects an answer, rewards the samples that agree with it, and takes one
 policy-gradient update on the first ``n_train`` of them, with a KL term to the base. It stops when there is nothing left to
-learn. Vote, reward, gates, advantage estimator and policy loss are the run's.
+learn. The flags choose vote, reward, gates, advantage estimator and policy loss.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sttrl.types import DeltaSpec, HeldVote, Outcome, Problem, Step, StopReason,
 
 
 class Sttrl:
-    """One update per vote, on the vote's own samples."""
+    """One update after each vote, on the samples of that vote."""
 
     def __init__(self, tools: Tools) -> None:
         self.tools, self.config = tools, tools.config
@@ -45,17 +45,17 @@ class Sttrl:
         return Outcome(stop="steps")
 
     async def flips(self, problem: Problem, before: HeldVote | None, vote: HeldVote) -> bool:
-        """Whether the elected answer changed; not asked where any number of changes is allowed."""
+        """Whether the elected answer changed. False without a comparison if any number of changes is allowed."""
         if before is None or self.config.sttrl.max_flip_rate >= 1:
             return False
         return not await elect_the_same(partial(self.tools.ballots, problem), before, vote)
 
     def too_many(self, flips: int, pairs: int) -> StopReason | None:
-        """Whether the elected answer changed in more than the allowed share of the pairs of successive votes."""
+        """The stop, if the elected answer changed in more than the allowed fraction of the pairs of successive votes."""
         return "flip_rate" if pairs and flips / pairs > self.config.sttrl.max_flip_rate else None
 
     def budget_spent(self, update: UpdateStats | None) -> StopReason | None:
-        """Whether the policy is as far from the base as it may go."""
+        """The stop, if the KL divergence to the base is above the budget."""
         budget = self.config.sttrl.kl_budget
         spent = budget is not None and update is not None and update.kl_to_base is not None and update.kl_to_base > budget
         return "kl_budget" if spent else None

@@ -9,7 +9,7 @@ from functools import partial
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
 from sttrl.ledger.seeds import SeedSource
-from sttrl.methods.ballots import beside
+from sttrl.methods.ballots import ballots_with
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import REWARDS
 from sttrl.types import (
@@ -33,9 +33,9 @@ from sttrl.voting import VOTES, VoteConfig, stats_needed
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """Everything around a policy that a method may use.
+    """Everything except the policy that a method may use.
 
-    ``ballots`` extracts and judges a group's answers; ``observe`` is told of every finished step.
+    ``ballots`` extracts and judges the answers of a group. A method calls ``observe`` after every step.
     """
 
     config: RunConfig
@@ -45,7 +45,7 @@ class Tools:
 
     @property
     def sampling(self) -> Sampling:
-        """How the samples that vote are taken."""
+        """The sampling settings of votes."""
         return self.config.sampling_of_votes
 
     @property
@@ -70,11 +70,11 @@ class Tools:
         return VOTES[self.config.vote.voting_function](ballots, VoteConfig.of(self.config))
 
     def majority(self, ballots: Ballots) -> Election:
-        """The majority vote, logged beside every other."""
+        """The majority vote, which is recorded whatever the voting function is."""
         return VOTES["majority"](ballots, VoteConfig.of(self.config))
 
     def weights(self, problem: Problem | None, total_steps: int) -> DeltaSpec:
-        """A LoRA adapter or full weights, with the run's optimiser settings and a seed of its own."""
+        """A LoRA adapter or full weights, with the run's optimiser settings. Each problem has its own seed; None: the run's."""
         config = self.config
         return DeltaSpec(
             kind="lora" if config.update.lora_rank else "full",
@@ -105,7 +105,7 @@ class Tools:
         return replace(vote, baseline=await self.earned(problem, policy, vote, greedy)) if greedy else vote
 
     async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
-        """Judge a group. Log-probs come with the samples; what else a vote or a reward reads takes a pass of the learner."""
+        """Judge a group and add token statistics. Log-probs come with the samples; the learner computes the others that are ``wanted``."""
         ballots = await self.ballots(problem, group)
         stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
         if wanted - {"logprob"}:
@@ -113,20 +113,20 @@ class Tools:
         return replace(ballots, stats_G=tuple(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, group.rollout_G, strict=True)))
 
     def measure(self, wanted: frozenset[Stat]) -> Measure:
-        """What to ask of the learner, at the temperature of the samples."""
+        """What the learner measures, at the temperature of the samples."""
         top_k, energy = self.config.confidence_vote.confidence_top_k, self.config.energy_vote.energy_temp
         return Measure(want=wanted, temperature=self.config.sampling.temp, energy_temperature=energy, top_k=top_k)
 
     async def earned(self, problem: Problem, policy: Policy, vote: HeldVote, greedy: Rollout) -> float:
-        """What the greedy response would earn as one of the samples, whose votes and rewards it leaves as they are.
+        """The reward of the greedy response, as if it were one more sample. The vote and the samples' rewards do not change.
 
-        The sampler scores it at temperature 1; what a reward reads of its tokens is measured at the samples' temperature.
+        The learner measures the statistics of its tokens again: the sampler scores a greedy response at temperature 1.
         """
         reward = REWARDS[self.config.reinforcement.reward]
-        ballots = await beside(partial(self.ballots, problem), vote, greedy)
+        ballots = await ballots_with(partial(self.ballots, problem), vote, greedy)
         if reward.stats:
             (stats,) = await policy.score([TrainGroup.of(replace(vote.group, rollout_G=(greedy,)))], self.measure(reward.stats))
             ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats))
-        agrees = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
-        election = replace(vote.election, agreement_G=(*vote.election.agreement_G, agrees))
+        in_winner = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
+        election = replace(vote.election, in_winner_G=(*vote.election.in_winner_G, in_winner))
         return reward.function(ballots, election, [r.seed for r in (*vote.group.rollout_G, greedy)])[-1]

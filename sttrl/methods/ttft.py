@@ -35,7 +35,8 @@ class Ttft:
         for index in range(self.config.method_steps):
             update = await policy.update([group], self.objective())
             self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
-            group = replace(group, row_G=tuple(replace(row, sampler_logprob_T=None) for row in group.row_G))  # of older weights now
+            # From the second step on the sampler's log-probs are those of older weights: there is nothing to compare.
+            group = replace(group, row_G=tuple(replace(row, sampler_logprob_T=None) for row in group.row_G))
         return Outcome(stop="steps")
 
     def nothing_to_fit(self, vote: HeldVote) -> StopReason | None:
@@ -50,5 +51,5 @@ class Ttft:
 
     def agreeing(self, vote: HeldVote) -> TrainGroup:
         """The first samples that agree with the elected answer."""
-        agreeing = tuple(r for r, agrees in zip(vote.group.rollout_G, vote.election.agreement_G, strict=True) if agrees)
+        agreeing = tuple(r for r, in_winner in zip(vote.group.rollout_G, vote.election.in_winner_G, strict=True) if in_winner)
         return TrainGroup.of(replace(vote.group, rollout_G=agreeing[: self.config.sampling.n_train]))

@@ -1,7 +1,7 @@
 """TTRL (arXiv 2504.16084; PRIME-RL/TTRL): test-time reinforcement learning of one policy on a whole data set.
 
-Every epoch goes through all questions in batches, in a new order. For each question of a batch: sample, vote, reward what
-agrees; then one update on all of them. No question is dropped: the last batch of an epoch may be smaller.
+Every epoch goes through all questions in batches, in a new order. For each question of a batch: sample, vote, reward the samples;
+then one update on all of them. No question is dropped: the last batch of an epoch may be smaller.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Ttrl:
         return self.tools.weights(None, batches * self.config.ttrl_epochs)
 
     def plan(self, problems: Sequence[Problem]) -> list[list[Problem]]:
-        """Epochs of batches; a question's place in an epoch follows its seed, so each epoch has an order of its own."""
+        """The batches of all epochs. In each epoch the questions are sorted by a seed, so each epoch has a different order."""
         size, steps = self.config.ttrl_batch_size, []
         for epoch in range(self.config.ttrl_epochs):
             ordered = sorted(problems, key=lambda problem: self.tools.seeds(problem, "order", epoch, 1))
@@ -36,7 +36,7 @@ class Ttrl:
         return steps
 
     async def step(self, index: int, problems: Sequence[Problem], policy: Policy) -> None:
-        """Vote on every question of the batch, and update on those whose vote teaches something."""
+        """Vote on every question of the batch, and update on those from whose vote something can be learned."""
         tools, version = self.tools, policy.version
         votes = await asyncio.gather(*(tools.hold(problem, policy, index) for problem in problems))
         gates = [self.gate(vote) for vote in votes]
@@ -50,7 +50,7 @@ class Ttrl:
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
 
     def objective(self, questions: int) -> Objective:
-        """The run's, with at most one mini-batch a question: a question is never split."""
+        """The run's objective, with at most one mini-batch for each question: the samples of a question are never split."""
         whole = self.tools.objective
         return replace(whole, mini_batches=min(whole.mini_batches, questions))
 
@@ -59,5 +59,5 @@ class Ttrl:
         return not nothing_to_learn(self.config, vote) and rewards_differ(self.config, vote)
 
     def gate(self, vote: HeldVote) -> GateReason | None:
-        """Why a vote is not trusted; a vote that teaches nothing needs no gate."""
+        """The gate that does not trust a vote. None also if there is nothing to learn from the vote."""
         return None if nothing_to_learn(self.config, vote) else distrust(self.config, vote.election)

@@ -1,4 +1,4 @@
-"""Advantages of every token, by any outcome estimator of verl's, or by generalised advantage estimation."""
+"""The advantage of every token, by one of verl's estimators."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from sttrl.objectives.registry import estimator_needs
 
 _SINGLE_PRECISION: Final = frozenset({"grpo_vectorized"})
-"""verl computes their means in float32; less a wider reward, the rounding alone would be divided by 1e-6."""
+"""verl computes the group means of these in float32. A float64 reward minus such a mean would leave a rounding error, which is then
+divided by a standard deviation near 1e-6."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What advantages of one group are computed from; `estimator_needs` says which of the optional ones.
+    """What the advantages of one group are computed from. `estimator_needs` says which optional fields an estimator needs.
 
-    ``length_G``: response tokens, at least 1. ``value_GT``: what the critic expected at each token (needed: values).
+    ``length_G``: response tokens, at least 1. ``value_GT``: the critic's estimate at each token (needed: values).
     ``logprob_GT`` and ``sum_pi_squared_GT``: log-prob of each token, and the sum of the squared probabilities of the
     distribution it was sampled from (needed: token_stats). ``baseline``: reward of the greedy response (needed: baseline).
     """
@@ -47,15 +48,15 @@ class Advantages:
 
 
 def advantages(group_P: Sequence[Evidence], estimator: str = "grpo", gamma: float = 1.0, gae_lambda: float = 1.0) -> tuple[Advantages, ...]:
-    """Advantages by verl's ``estimator``, the groups as one batch: each reward comes with the last token of its response.
+    """Advantages by verl's ``estimator``, with all groups as one batch. The last token of a response has its reward.
 
-    Most estimators look at one group at a time: grpo (arXiv 2402.03300) takes the reward less the group's mean over its
-    standard deviation. gae, reinforce_plus_plus, reinforce_plus_plus_baseline and gdpo whiten over the whole batch, gpg counts
-    the rewarded samples of all of it. ``gamma`` matters to gae and reinforce_plus_plus, ``gae_lambda`` to gae.
+    Most estimators look at one group at a time: grpo (arXiv 2402.03300) divides the reward minus the group's mean by the group's
+    standard deviation. gae, reinforce_plus_plus, reinforce_plus_plus_baseline and gdpo whiten over the whole batch; gpg counts
+    the rewarded samples of the whole batch. gae and reinforce_plus_plus read ``gamma``; gae reads ``gae_lambda``.
 
     Raises:
-        ValueError: a reward or baseline that is not finite; or verl's, a batch of one token to whiten or a group of one
-            sample for grpo_passk.
+        ValueError: a reward or baseline is not finite; or verl refuses to whiten a batch of one token, or a group of one sample
+            with grpo_passk.
     """
     for group in group_P:
         _check(group, estimator)
@@ -86,7 +87,7 @@ def _check(group: Evidence, estimator: str) -> None:
 
 
 def _columns(group_P: Sequence[Evidence], dtype: torch.dtype) -> dict[str, Any]:
-    """The batch under the names of verl's arguments, one row a response, padded at the end with 0."""
+    """The batch as verl's arguments, by name. Each response is a row, padded at the end with 0."""
     length = [n for group in group_P for n in group.length_G]
     reward = [[0.0] * (n - 1) + [r] for group in group_P for n, r in zip(group.length_G, group.reward_G, strict=True)]
     columns: dict[str, Any] = {

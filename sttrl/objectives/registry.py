@@ -1,4 +1,4 @@
-"""What verl registers by name: advantage estimators, with what each needs, and policy losses."""
+"""The names of verl's advantage estimators and policy losses, and what each estimator needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def policy_loss_names() -> tuple[str, ...]:
 
 
 def estimator_needs(name: str) -> frozenset[Need]:
-    """What an estimator wants besides rewards and lengths, read from the arguments of verl's function."""
+    """What an estimator needs besides rewards and lengths. It is read from the arguments of verl's function."""
     arguments = inspect.signature(get_adv_estimator_fn(name)).parameters
     return frozenset(need for argument, need in _NEED_OF_ARGUMENT.items() if argument in arguments)
 

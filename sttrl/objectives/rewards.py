@@ -1,4 +1,4 @@
-"""Pseudo-rewards: what a sample earns where nobody knows the right answer. Pure functions, one reward a sample.
+"""Pseudo-rewards, which need no label. Pure functions that give one reward for each sample.
 
 To add a reward: write it here as ``(Ballots, Election, seeds) -> rewards`` and give it a line in `REWARDS`.
 """
@@ -15,16 +15,16 @@ from typing import Final
 from sttrl.types import Ballots, Election, Stat
 
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
-"""The answers of a group, what they elected, and the samples' seeds give one reward a sample.
+"""(ballots of a group, result of the vote, seeds of the samples) -> one reward for each sample.
 
-There may be more ballots than votes: the first ``election.samples`` voted; one behind them (the greedy response of remax) gets the reward
-that a sample would get, and changes no other reward.
+There may be one ballot more than votes: the first ``election.samples`` voted; the greedy response of remax may follow them. It gets the
+reward that a sample with its answer would get, and changes no other reward.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """A pseudo-reward: ``stats`` are the token statistics it reads; ``elects``: it means nothing without a winner."""
+    """A pseudo-reward. ``stats``: the token statistics that it reads. ``elects``: it needs a winner of the vote."""
 
     function: RewardFunction
     stats: frozenset[Stat] = frozenset()
@@ -33,13 +33,13 @@ class Reward:
 
 def agreement(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
     """1 for a sample of the winning class, else 0 (TTRL, arXiv 2504.16084)."""
-    return election.agreement_G
+    return election.in_winner_G
 
 
 def frequency(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
-    """Share of the sample's own class among all samples of the group (EMPO, arXiv 2504.05812).
+    """Samples in the sample's own class over all samples of the group (EMPO, arXiv 2504.05812).
 
-    0 for a sample without an answer, and for everyone where every class has one member.
+    0 for a sample without an answer, and for all samples if every class has one member.
     """
     count = Counter(c for c in ballots.class_G[: election.samples] if c is not None)
     if max(count.values(), default=0) <= 1:
@@ -73,8 +73,8 @@ def self_certainty(ballots: Ballots, election: Election, seeds_G: Sequence[int])
 def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
     """Mean log-prob of the sample's tokens (after RLSC, arXiv 2506.06395; the form is derived).
 
-    RLSC weighs a response by its probability, which for hundreds of tokens is 0 in floating point; this is its logarithm for
-    each token, which also does not favour short responses. A sample without an answer, unparsable or cut, earns the lowest
+    RLSC weighs a response by its probability, which for hundreds of tokens is 0 in floating point. This reward is the mean logarithm
+    over the tokens, which also does not favour short responses. A sample without an answer, unparsable or cut, earns the lowest
     reward of its group, not 0: 0 would be the best (derived).
 
     Raises:
@@ -84,13 +84,13 @@ def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tup
 
 
 def random(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
-    """0 or 1 by a fair coin that hangs on the sample's seed alone: a negative control (arXiv 2506.10947)."""
+    """0 or 1 at random, determined by the sample's seed alone: a negative control (arXiv 2506.10947)."""
     assert len(seeds_G) == len(ballots.class_G), "every sample has a seed"
     return tuple(float(hashlib.blake2b(f"{seed}\x1frandom reward".encode(), digest_size=1).digest()[0] & 1) for seed in seeds_G)
 
 
 def format_only(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
-    """1 for a sample with an answer, whichever, else 0: a negative control (arXiv 2506.10947)."""
+    """1 for a sample with any answer, else 0: a negative control (arXiv 2506.10947)."""
     return tuple(0.0 if c is None else 1.0 for c in ballots.class_G)
 
 
@@ -106,17 +106,17 @@ REWARDS: Final[dict[str, Reward]] = {
 
 
 def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:
-    """Log share of the sample's own class under the group's empirical marginal (MEMO, transposed: derived).
+    """Log of the fraction of samples in the sample's own class (derived from MEMO).
 
-    With a mean baseline, a policy gradient on it lowers the entropy of the marginal answer distribution. A sample without an
-    answer is a class of its own: it agrees with nobody, and earns log(1 / samples).
+    A policy gradient with this reward minus its mean lowers the entropy of the distribution of answers. A sample without an answer is a
+    class of its own and earns log(1 / samples).
     """
     count = Counter(ballots.class_G)
     return tuple(math.log((1 if c is None else count[c]) / len(ballots.class_G)) for c in ballots.class_G)
 
 
 def _token_means(ballots: Ballots, stat: Stat) -> list[float]:
-    """Mean of one token statistic, by sample."""
+    """Mean of one token statistic, for each sample."""
     if ballots.stats_G is None:
         raise ValueError(f"the reward needs the token statistic {stat!r}, and none was measured")
     return [_mean(getattr(stats, f"{stat}_T"), stat) for stats in ballots.stats_G]
@@ -131,6 +131,6 @@ def _mean(value_T: Sequence[float] | None, stat: Stat) -> float:
 
 
 def _lowest_without_answer(ballots: Ballots, election: Election, value_G: Sequence[float]) -> tuple[float, ...]:
-    """The values, but the group's lowest where a sample has no answer."""
+    """The values; for a sample without an answer the lowest value of the group."""
     lowest = min(value_G[: election.samples], default=0.0)
     return tuple(lowest if c is None else value for c, value in zip(ballots.class_G, value_G, strict=True))

@@ -1,4 +1,4 @@
-"""What votes and rewards want to know of a token's distribution: pure functions of the logits that scored it."""
+"""The token statistics that votes and rewards read: pure functions of the logits at a token's position."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sttrl.types import Measure, Stat
 
 @dataclass(frozen=True)
 class Scores:
-    """The logits that score ``S`` tokens: ``L`` of them, because responses share the one that scores their first tokens.
+    """The logits that score ``S`` tokens. There are ``L`` rows, fewer than ``S`` if several tokens follow the same context.
 
-    ``logit_LV`` in the model's dtype; ``temperature`` they were sampled at; ``row_S`` the row of each token, ``token_S`` the token.
+    ``logit_LV``: in the model's dtype. ``temperature``: of the samples. ``row_S``: the row of each token. ``token_S``: the token ids.
     """
 
     logit_LV: torch.Tensor
@@ -36,9 +36,9 @@ class Scores:
 
 
 class LogProb(torch.autograd.Function):
-    """Log-softmax of some entries, without a float32 copy of the logits.
+    """Log-softmax of some entries, without a float32 copy of all logits.
 
-    A few rows at a time, so that they stay in the cache: autograd's way goes some fifteen times over ``[L, V]`` in float32.
+    It works on a few rows at a time, which fit the cache. Autograd would read or write ``[L, V]`` in float32 about fifteen times.
     """
 
     @staticmethod
@@ -53,15 +53,15 @@ class LogProb(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         """(one-hot - p) times the gradient of each token, over the temperature; rounded to the logits' dtype once."""
         logit_LV, lse_L, row_S, token_S = ctx.saved_tensors
-        share_S = gradients[0].float() / ctx.temperature
-        share_L = torch.zeros_like(lse_L).index_put_((row_S,), share_S, accumulate=True)
+        gradient_S = gradients[0].float() / ctx.temperature
+        gradient_L = torch.zeros_like(lse_L).index_put_((row_S,), gradient_S, accumulate=True)
         gradient_LV = torch.empty_like(logit_LV)
         at_once = _rows_at_once(logit_LV)
         for start in range(0, len(logit_LV), at_once):
             rows = slice(start, start + at_once)
-            part = (logit_LV[rows].float() / ctx.temperature).sub_(lse_L[rows, None]).exp_().mul_(-share_L[rows, None])
+            part = (logit_LV[rows].float() / ctx.temperature).sub_(lse_L[rows, None]).exp_().mul_(-gradient_L[rows, None])
             mine = (row_S >= start) & (row_S < start + at_once)
-            part.index_put_((row_S[mine] - start, token_S[mine]), share_S[mine], accumulate=True)
+            part.index_put_((row_S[mine] - start, token_S[mine]), gradient_S[mine], accumulate=True)
             gradient_LV[rows] = part
         return gradient_LV, None, None, None
 
@@ -95,7 +95,7 @@ def self_certainty(of: Scores, measure: Measure) -> torch.Tensor:
 
 
 def sum_pi_squared(of: Scores, measure: Measure) -> torch.Tensor:
-    """Sum of squared probabilities, as verl's optimal token baseline wants it."""
+    """Sum of squared probabilities, which verl's optimal token baseline needs."""
     return of.scaled_LV.softmax(dim=-1).square().sum(dim=-1)[of.row_S]
 
 
@@ -119,4 +119,4 @@ STATISTICS: Final[dict[Stat, Callable[[Scores, Measure], torch.Tensor]]] = {
     "logit": logit,
     "logsumexp": logsumexp,
 }
-"""A number for each token ``[S]``."""
+"""The function of each statistic; it returns a number for each token, ``[S]``."""

@@ -1,4 +1,4 @@
-"""Experiment trackers: metrics.jsonl is always written; tensorboard, wandb and trackio go through verl's own tracking."""
+"""Experiment trackers: tensorboard, wandb and trackio, through verl's tracking. metrics.jsonl is written without them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sttrl.errors import EngineError
 
 
 class Tracker:
-    """Logs one row of metrics per finished step to the trackers that were asked for."""
+    """Logs the metrics of each finished step to the trackers that the user chose."""
 
     def __init__(self, names: Sequence[str], run_folder: Path, config: Mapping[str, Any]) -> None:
         self.step, self.tracking = 0, None
@@ -22,7 +22,7 @@ class Tracker:
             if importlib.util.find_spec(name) is None:
                 raise EngineError(f"--track {name} needs the package {name}.", f"pip install {name}")
         os.environ.setdefault("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
-        # Imported here: verl reads its platform from the environment when it is first imported.
+        # Imported late: verl reads its platform from the environment when it is first imported.
         from verl.utils.tracking import Tracking
 
         self.tracking = Tracking("sttrl", run_folder.name, list(names), {"trainer": {}, **config})

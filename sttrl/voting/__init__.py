@@ -16,7 +16,7 @@ from sttrl.voting.energy import ENERGIES, energy
 from sttrl.voting.majority import majority
 
 Vote = Callable[[Ballots, VoteConfig], Election]
-"""A voting function; a sample without an answer never has a say in it."""
+"""A voting function. A sample without an answer has no vote."""
 
 VOTES: Final[dict[str, Vote]] = {
     "majority": majority,
@@ -33,9 +33,9 @@ READS: Final[dict[str, Callable[[VoteConfig], frozenset[Stat]]]] = {
 
 
 def stats_needed(voting_function: str, config: VoteConfig) -> frozenset[Stat]:
-    """The token statistics that a vote reads, those that break its ties included.
+    """The token statistics that a vote reads, including those that break its ties.
 
-    Log-probs come with the samples; any other takes a pass of the learner over them.
+    Log-probs come with the samples; for any other statistic the learner runs a forward pass over the samples.
     """
     broken_by: frozenset[Stat] = frozenset({"logprob"}) if config.ties == "confidence" else frozenset()
     return READS[voting_function](config) | broken_by

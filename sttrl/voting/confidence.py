@@ -1,6 +1,6 @@
-"""Confidence vote: a sample counts as much as the model was sure of its tokens.
+"""Confidence vote: each sample is weighed by the model's confidence in its tokens.
 
-DeepConf: arXiv 2508.15260, its groups as facebookresearch/deepconf takes them; self-certainty: arXiv 2502.18581.
+DeepConf: arXiv 2508.15260, with the token groups of facebookresearch/deepconf; self-certainty: arXiv 2502.18581.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sttrl.types import Ballots, Election, Stat
 from sttrl.voting.elect import TiePolicy, VoteConfig, elect, measure_voters
 
 _ABOVE_ZERO: Final = 1e-3
-"""How far rounding may lift a mean log-prob above 0."""
+"""A mean log-prob may be this far above 0, because of rounding."""
 
 
 def confidence(ballots: Ballots, config: VoteConfig) -> Election:
@@ -29,7 +29,7 @@ def confidence(ballots: Ballots, config: VoteConfig) -> Election:
 
 
 def confidence_vote(ballots: Ballots, config: VoteConfig) -> Election:
-    """The confidence vote by `mean_logprob_confidence`, whatever ``config.confidence`` is: every evaluation reports it.
+    """The confidence vote with `mean_logprob_confidence`, whatever ``config.confidence`` is. Every evaluation reports it.
 
     Raises:
         ValueError: log-probs are missing or not finite.
@@ -57,7 +57,7 @@ def mean_logprob_confidence(ballots: Ballots) -> tuple[float, ...]:
 
 
 def tie_confidence(ballots: Ballots, ties: TiePolicy) -> tuple[float, ...] | None:
-    """What the tie policy "confidence" needs, `mean_logprob_confidence`; None for the other policies, which need nothing.
+    """`mean_logprob_confidence` if the tie policy is "confidence"; None for the other policies, which do not need it.
 
     Raises:
         ValueError: the policy is "confidence", and log-probs are missing, not finite, or above 0.
@@ -78,9 +78,9 @@ def mean_probability(logprob_T: Sequence[float]) -> float:
 
 
 def group_means(value_T: Sequence[float], window: int) -> list[float]:
-    """Mean of every run of ``window`` successive values; of all values where there are no more than that."""
+    """The means of all windows of ``window`` successive values; one mean of all values if there are no more than that."""
     width = min(window, len(value_T))
-    # The sum slides as two floats, what it rounds to and what that leaves over, so that no error builds up.
+    # The sliding sum is kept as two floats, the rounded sum and its rounding error, so that errors do not accumulate.
     total = math.fsum(value_T[:width])
     rest = math.fsum((*value_T[:width], -total))
     means = [total / width]
@@ -93,7 +93,7 @@ def group_means(value_T: Sequence[float], window: int) -> list[float]:
 
 
 def lowest_tenth(mean_of_groups: Sequence[float]) -> float:
-    """Mean of the lowest 10 % of the groups, rounded down to whole groups, and of one group at least."""
+    """Mean of the lowest 10 % of the groups. Their number is rounded down, and is at least 1."""
     return fmean(sorted(mean_of_groups)[: max(1, len(mean_of_groups) // 10)])
 
 
@@ -105,4 +105,4 @@ STATISTICS: Final[dict[ConfidenceKind, tuple[Stat, Callable[[Sequence[float], in
     "deepconf_lowest": ("top_confidence", lambda confidence_T, window: min(group_means(confidence_T, window))),
     "self_certainty": ("self_certainty", lambda certainty_T, _: fmean(certainty_T)),
 }
-"""What each statistic reads of the tokens, and makes of it and the window (tokens)."""
+"""For each statistic: the token statistic that it reads, and the function of its values and the window (in tokens)."""

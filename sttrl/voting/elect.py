@@ -1,4 +1,4 @@
-"""What every vote shares: its settings, what it may measure of a sample, and the election: weights in, sums over classes, argmax out."""
+"""What all votes use: their settings, the measure of a sample, and the election of the class with the greatest sum of weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TiePolicy = Literal["abstain", "first", "confidence"]
 """Nobody wins; the class seen first in seed order wins; or the class with the higher mean confidence wins."""
 
 ROUNDING: Final = 1e-12
-"""Numbers that differ by no more than this share of themselves are the same number."""
+"""Two numbers are equal if their relative difference is at most this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoteConfig:
-    """What the votes need to know; defaults are those of the command line.
+    """The settings of the votes; defaults are those of the command line.
 
-    ``ties``: what happens in a tie, in every vote. The energy vote's: ``energy``; ``energy_tau``, None for the standard
-    deviation of the voters' energies; ``energy_temperature``, T of the free energy. The confidence vote's: ``confidence``;
-    ``window``, tokens of a DeepConf group; ``top_k``, tokens of a DeepConf confidence. Temperature and top-k are what
-    `Measure` asks of the learner; the votes read the result.
+    All votes read ``ties``. The energy vote reads ``energy`` and ``energy_tau`` (None: the standard deviation of the voters'
+    energies); ``energy_temperature`` is T of the free energy. The confidence vote reads ``confidence`` and ``window``, the tokens of
+    a DeepConf group; ``top_k`` is the number of tokens in a DeepConf confidence. ``energy_temperature`` and ``top_k`` go to the
+    learner in a `Measure`.
 
     Raises:
         ValueError: a temperature or tau that is not a finite number above 0, a window or top-k below 1.
@@ -61,11 +61,11 @@ class VoteConfig:
 
 
 def measure_voters(ballots: Ballots, stat: Stat, of_tokens: Callable[[Sequence[float]], float]) -> tuple[float | None, ...]:
-    """One number for every sample, made by ``of_tokens`` from a statistic of its tokens (``_T``); None for one that does not vote.
+    """One number for each sample: ``of_tokens`` of the statistic ``stat`` of its tokens (``_T``). None for a sample that does not vote.
 
     Raises:
-        ValueError: the ballots come without the statistic, it is not finite somewhere (in a sample that does not vote either),
-            or a sample that votes has no tokens.
+        ValueError: the statistic is missing, or not finite somewhere (also in a sample that does not vote), or a sample that votes
+            has no tokens.
     """
     value_GT = _token_values(ballots, stat)
     for sample, (value_T, voted) in enumerate(zip(value_GT, ballots.class_G, strict=True)):
@@ -93,7 +93,7 @@ def _token_values(ballots: Ballots, stat: Stat) -> tuple[tuple[float, ...], ...]
 def elect(ballots: Ballots, weight_G: Sequence[float], ties: TiePolicy, confidence_G: Sequence[float] | None = None) -> Election:
     """The class with the greatest sum of weights; a sample without an answer never votes.
 
-    Sums within a relative 1e-12 are a tie. A tie in confidence too, or votes that all weigh nothing, elect nobody.
+    Sums whose relative difference is at most 1e-12 are a tie. If the confidences tie too, or all weights are 0, nobody is elected.
 
     Raises:
         ValueError: a weight or confidence that is not finite, a negative weight, a count that differs from the samples,
@@ -120,7 +120,7 @@ def _check(ballots: Ballots, weight_G: Sequence[float], ties: TiePolicy, confide
 
 
 def _sums(ballots: Ballots, value_G: Sequence[float]) -> tuple[float, ...]:
-    """Sum of the values of each class's samples, in units of the greatest one, so that it neither overflows nor depends on order."""
+    """Sum of the values of each class's samples. Dividing by the greatest value avoids overflow; fsum does not depend on the order."""
     unit = max((abs(v) for v, c in zip(value_G, ballots.class_G, strict=True) if c is not None), default=0.0) or 1.0
     value_CG: list[list[float]] = [[] for _ in ballots.representative_C]
     for value, c in zip(value_G, ballots.class_G, strict=True):
@@ -166,6 +166,6 @@ def _election(ballots: Ballots, winner: int | None, share_C: tuple[float, ...], 
         tied_C=leader_C if tied else (),
         voters=sum(count_C),
         samples=samples,
-        agreement_G=tuple(1.0 if winner is not None and c == winner else 0.0 for c in ballots.class_G),
+        in_winner_G=tuple(1.0 if winner is not None and c == winner else 0.0 for c in ballots.class_G),
         majority_ratio=0.0 if winner is None else count_C[winner] / samples,
     )

@@ -1,4 +1,4 @@
-"""Energy vote: a sample counts for more, the lower the energy that the model gives its tokens (a Boltzmann weight).
+"""Energy vote: the lower the energy of a sample's tokens, the more the sample weighs (a Boltzmann weight).
 
 Free energy: W. Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020; semantic energy: arXiv 2508.14496.
 """
@@ -19,7 +19,7 @@ ENERGIES: Final[dict[EnergyKind, Stat]] = {
     "free_energy": "logsumexp",
     "semantic": "logit",
 }
-"""The statistic of the raw logits whose negative is the energy of a token: T logsumexp(z / T), or the token's own logit."""
+"""For each kind of energy, the token statistic that is minus the energy of a token: T logsumexp(z / T), or the token's logit."""
 
 
 def energy(ballots: Ballots, config: VoteConfig) -> Election:
@@ -32,9 +32,9 @@ def energy(ballots: Ballots, config: VoteConfig) -> Election:
 
 
 def energy_weights(ballots: Ballots, config: VoteConfig) -> tuple[float, ...]:
-    """exp(-(E - E_min) / tau) of each sample, ``_G``, in [0, 1]: E is the mean energy of its tokens, E_min the least of the voters'.
+    """exp(-(E - E_min) / tau) of each sample, ``_G``, in [0, 1]: E is the mean energy of its tokens, E_min the lowest of the voters'.
 
-    Without ``energy_tau``, tau is the population standard deviation of the voters' energies, and equal energies weigh 1 each.
+    Without ``energy_tau``, tau is the population standard deviation of the voters' energies; if all are equal, each weight is 1.
     A sample that does not vote weighs 0 and counts neither for E_min nor for tau.
 
     Raises:
@@ -48,6 +48,6 @@ def energy_weights(ballots: Ballots, config: VoteConfig) -> tuple[float, ...]:
 
 
 def _deviation(energies: Sequence[float]) -> float:
-    """Standard deviation; infinite where there is none to speak of, so that rounding never becomes a weight."""
+    """Standard deviation; infinite if it is no more than rounding error, so that all weights are then 1."""
     deviation = pstdev(energies) if energies else 0.0
     return deviation if deviation > ROUNDING * max(map(abs, energies), default=0.0) else math.inf

@@ -64,7 +64,7 @@ def test_a_step_that_fails_in_a_process_that_lives_on_costs_one_question(tmp_pat
 
 def test_failed_questions_end_in_exit_code_5(tmp_path: Path, judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     attempt(config_for(tmp_path / "run"), StandIn(Faults({("update", 1): FAILURES["diverged"]})), judge)
-    with pytest.raises(QuestionsFailedError, match="1 of 4 questions failed or diverged; their base answers stand") as failed:
+    with pytest.raises(QuestionsFailedError, match="1 of 4 questions failed or diverged; they keep the base.s answer") as failed:
         finish(report_run(tmp_path / "run"), tmp_path / "run")
     assert failed.value.exit_code == 5
     assert "1 diverged" in capsys.readouterr().out

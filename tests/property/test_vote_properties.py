@@ -49,7 +49,7 @@ def measured(labels: list[str | None], value_GT: list[tuple[float, ...]]) -> Bal
 def test_equal_weights_are_a_majority(labels: list[str | None], weight: float, ties: str) -> None:
     votes = ballots(labels)
     weighted, plain = elect(votes, [weight] * len(labels), ties), majority(votes, VoteConfig(ties=ties))  # type: ignore[arg-type]
-    assert (weighted.winner, weighted.tied_C, weighted.agreement_G) == (plain.winner, plain.tied_C, plain.agreement_G)
+    assert (weighted.winner, weighted.tied_C, weighted.in_winner_G) == (plain.winner, plain.tied_C, plain.in_winner_G)
     assert weighted.share_C == pytest.approx(plain.share_C)
 
 
@@ -61,7 +61,7 @@ def test_the_order_of_the_samples_does_not_matter(data: st.DataObject, labels: l
     shuffled = elect(ballots([labels[i] for i in order]), [weights[i] for i in order], "abstain")
     assert shuffled.answer == straight.answer
     assert shuffled.margin == straight.margin
-    assert shuffled.agreement_G == tuple(straight.agreement_G[i] for i in order)
+    assert shuffled.in_winner_G == tuple(straight.in_winner_G[i] for i in order)
 
 
 @given(st.data(), LABELS)
@@ -73,8 +73,8 @@ def test_an_election_adds_up(data: st.DataObject, labels: list[str | None]) -> N
     assert math.fsum(election.share_C) == pytest.approx(1.0 if any(election.share_C) else 0.0)
     if election.winner is not None:
         assert election.share_C[election.winner] == pytest.approx(max(election.share_C))
-        assert sum(election.agreement_G) == election.count_C[election.winner]
-    assert all(a == 0.0 for a, x in zip(election.agreement_G, labels, strict=True) if x is None)
+        assert sum(election.in_winner_G) == election.count_C[election.winner]
+    assert all(a == 0.0 for a, x in zip(election.in_winner_G, labels, strict=True) if x is None)
     if election.tied_C:
         assert election.margin == 0.0 and len(election.tied_C) > 1
 
@@ -98,7 +98,7 @@ def test_one_token_repeated_weighs_the_same_at_any_length(
     config = dataclasses.replace(config, energy_tau=None)
     election = VOTES[name](measured(labels, [(value,) * n for n in lengths]), config)
     plain = majority(measured(labels, [(value,)] * len(labels)), config)
-    assert (election.winner, election.tied_C, election.agreement_G) == (plain.winner, plain.tied_C, plain.agreement_G)
+    assert (election.winner, election.tied_C, election.in_winner_G) == (plain.winner, plain.tied_C, plain.in_winner_G)
     assert election.share_C == pytest.approx(plain.share_C)
 
 
@@ -110,7 +110,7 @@ def test_no_vote_depends_on_the_order_of_the_samples(name: str, config: VoteConf
     straight = VOTES[name](measured(labels, values), config)
     shuffled = VOTES[name](measured([labels[i] for i in order], [values[i] for i in order]), config)
     assert (shuffled.answer, shuffled.margin, shuffled.voters) == (straight.answer, straight.margin, straight.voters)
-    assert shuffled.agreement_G == tuple(straight.agreement_G[i] for i in order)
+    assert shuffled.in_winner_G == tuple(straight.in_winner_G[i] for i in order)
 
 
 @given(VOTE_NAMES, CONFIGS, LABELS, st.data())
@@ -120,7 +120,7 @@ def test_the_voteless_move_no_vote(name: str, config: VoteConfig, labels: list[s
     everybody = VOTES[name](measured(labels, values), config)
     voters = VOTES[name](measured([labels[i] for i in voting], [values[i] for i in voting]), config)
     assert (everybody.winner, everybody.share_C, everybody.margin) == (voters.winner, voters.share_C, voters.margin)
-    assert all(a == 0.0 for a, label in zip(everybody.agreement_G, labels, strict=True) if label is None)
+    assert all(a == 0.0 for a, label in zip(everybody.in_winner_G, labels, strict=True) if label is None)
 
 
 @given(CONFIGS, LABELS, st.data())

@@ -164,19 +164,19 @@ def test_polynomials_roots_and_integers_in_brackets_are_compared_by_value(a: str
 async def test_an_unparsable_answer_does_not_become_a_winning_empty_string(judge: Judge) -> None:
     ballots = await judge.ballots("math", [("I do not know", "stop")] * 5 + boxed("7"))
     election = majority(ballots, VoteConfig())
-    assert election.answer == "7" and election.agreement_G == (0.0,) * 5 + (1.0,) and "" not in ballots.representative_C
+    assert election.answer == "7" and election.in_winner_G == (0.0,) * 5 + (1.0,) and "" not in ballots.representative_C
 
 
 async def test_the_elected_label_is_not_extracted_a_second_time(judge: Judge) -> None:
     election = majority(await judge.ballots("number", boxed(r"\frac{1}{2}", r"\frac{1}{2}", "2")), VoteConfig())
-    assert election.answer == r"\frac{1}{2}" and election.agreement_G == (1.0, 1.0, 0.0)
+    assert election.answer == r"\frac{1}{2}" and election.in_winner_G == (1.0, 1.0, 0.0)
     assert await judge.equal("number", election.answer, "0.5") is True and await judge.equal("number", election.answer, "2") is False
 
 
 async def test_a_text_cut_at_the_limit_does_not_vote(judge: Judge) -> None:
     cut: list[tuple[str, FinishReason]] = [("so far we have 9", "length")] * 5
     election = majority(await judge.ballots("number", [*cut, ("The answer is 4.", "stop")]), VoteConfig())
-    assert election.answer == "4" and election.voters == 1 and sum(election.agreement_G) == 1
+    assert election.answer == "4" and election.voters == 1 and sum(election.in_winner_G) == 1
 
 
 async def test_votes_are_counted_on_classes_and_not_on_strings(judge: Judge) -> None:

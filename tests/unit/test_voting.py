@@ -150,7 +150,7 @@ def test_the_voteless_have_no_say_whatever_their_statistics(name: str, config: V
     def election(voteless: tuple[float, ...]) -> tuple[object, ...]:
         given = {s: tuple(tuple(-v for v in v_T) if s == "logprob" else v_T for v_T in ((1.0,), (2.0,), (3.0,), voteless)) for s in STATS}
         result = VOTES[name](with_stats(ballots(0, 1, 1, None), **given), config)
-        assert result.voters == 3 and result.agreement_G[3] == 0.0
+        assert result.voters == 3 and result.in_winner_G[3] == 0.0
         return result.winner, result.share_C, result.margin
 
     assert election((1e-6,)) == election((700.0,)) == election((2.5, 2.5)) == election(())
@@ -217,26 +217,26 @@ def test_majority_counts_classes_and_records_the_margin() -> None:
     assert election.count_C == (2, 3) and election.share_C == (0.4, 0.6)
     assert election.margin == pytest.approx(0.2) and election.tied_C == ()
     assert (election.voters, election.samples, election.majority_ratio) == (5, 6, 0.5)
-    assert election.agreement_G == (0.0, 1.0, 1.0, 0.0, 1.0, 0.0)
+    assert election.in_winner_G == (0.0, 1.0, 1.0, 0.0, 1.0, 0.0)
     assert not election.unanimous and not election.abstains
 
 
 def test_the_voteless_never_win_however_many_they_are() -> None:
     election = majority(ballots(None, None, None, 0), VoteConfig())
-    assert election.winner == 0 and election.majority_ratio == 0.25 and election.agreement_G == (0.0, 0.0, 0.0, 1.0)
+    assert election.winner == 0 and election.majority_ratio == 0.25 and election.in_winner_G == (0.0, 0.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("class_G", [(), (None,), (None, None)])
 def test_nobody_voting_elects_nobody(class_G: tuple[int | None, ...]) -> None:
     election = majority(ballots(*class_G), VoteConfig(ties="first"))
     assert election.abstains and election.answer is None and election.share_C == () and election.majority_ratio == 0.0
-    assert not any(election.agreement_G)
+    assert not any(election.in_winner_G)
 
 
 def test_a_tie_abstains_and_is_recorded() -> None:
     election = majority(ballots(0, 1, 2, 1, 0), VoteConfig())
     assert election.abstains and election.tied_C == (0, 1) and election.margin == 0.0
-    assert election.agreement_G == (0.0,) * 5
+    assert election.in_winner_G == (0.0,) * 5
 
 
 def test_a_tie_goes_to_the_first_seen() -> None:
