@@ -1,1 +1,1 @@
-"""What survives a kill: the journal, the run folder and its files. Runs, and all that is to be taken up again, use it alike."""
+"""The files from which a killed run is resumed: the journal and the rest of the run folder."""

@@ -1,4 +1,4 @@
-"""What a reader of the journal knows of an evaluation, whatever its kind of problem: its answers, and how verdicts score it."""
+"""What every kind of problem records of an evaluation: the answers, and how to score them with verdicts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from sttrl.ledger.records import BallotsRecord
 
 Verdicts = Mapping[str, bool | None]
-"""By representative answer: right, wrong, or None where there is no verdict (which counts as wrong)."""
+"""For each representative answer: True if it is right, False if it is wrong, None if there is no verdict (it counts as wrong)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricNames:
-    """The metrics of a kind of problem: ``all`` in the order of a table; ``headline``, whose interval decides; those ``paired`` by problem
-    when runs are compared."""
+    """The metrics of a kind of problem. ``all``: in the order of a table. ``headline``: the main one. ``paired``: those that are compared
+    problem by problem between runs."""
 
     all: tuple[str, ...]
     headline: str
@@ -32,18 +32,18 @@ class Score:
 
     @property
     def headline(self) -> float:
-        """The metric that decides, such as mean@k."""
+        """The value of the main metric, such as mean@k."""
         value = self.metrics[self.names.headline]
         assert value is not None, "every evaluation has samples"
         return value
 
 
 class Evaluated(Protocol):
-    """An evaluation as its kind records it: a frozen dataclass of plain values."""
+    """The record of an evaluation, made by its kind of problem: a frozen dataclass of plain values."""
 
     @property
     def names(self) -> MetricNames:
-        """What is measured of it."""
+        """The metrics of this kind of problem."""
         ...
 
     @property
@@ -58,19 +58,19 @@ class Evaluated(Protocol):
 
     @property
     def answer(self) -> str | None:
-        """What the policy answers; None where it has no answer."""
+        """The policy's answer; None if it has none."""
         ...
 
     def result(self) -> dict[str, Any]:
-        """What results.jsonl says of it."""
+        """The fields that go into results.jsonl."""
         ...
 
     def score(self, verdicts: Verdicts) -> Score:
-        """How it scores by the verdicts on its answers."""
+        """The metrics, given the verdicts on the answers."""
         ...
 
     def score_by_confidence(self, verdicts: Verdicts) -> Score | None:
-        """How it scores where each sample's vote is weighed by its confidence; None for a kind without such a vote."""
+        """The same with a vote that weighs each sample by its confidence; None for a kind without such a vote."""
         ...
 
 

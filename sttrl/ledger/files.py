@@ -1,4 +1,4 @@
-"""Files that are never torn: written beside, synced, renamed. What cannot be written is one line with the remedy."""
+"""Atomic writes: a file is written under a temporary name, synced and renamed. An error of the disk becomes a `JournalError`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any
 from sttrl.errors import JournalError
 
 LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-"""Characters that Python and other programs take for the end of a line and JSON does not, each with its escape in JSON."""
+"""Characters at which some programs end a line although JSON does not; each with its JSON escape."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file at once. Raises `JournalError`."""
+    """Replace a text file atomically. Raises `JournalError`."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader sees the old content or the new, never a part. Raises `JournalError`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a file atomically: a reader sees the old content or the new content, never a mixture. Raises `JournalError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folder(path.parent)
         try:
-            # Not tempfile: its files are readable by their owner alone, whatever the umask says.
-            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            # Not tempfile: only the owner could read its files, whatever the umask is.
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
     except OSError as error:
@@ -42,12 +42,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file at once."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def json_line(value: Mapping[str, Any], allow_nan: bool = True) -> str:
-    """A value as one line of JSON, which is one line for every program that reads it."""
+    """A value as one line of JSON. Characters that another program could take for the end of a line are escaped."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=allow_nan)
     for character, escape in LINE_ENDS.items():
         text = text.replace(character, escape)
@@ -55,12 +55,12 @@ def json_line(value: Mapping[str, Any], allow_nan: bool = True) -> str:
 
 
 def whole_lines(data: bytes) -> list[bytes]:
-    """The lines of a file of JSON lines that end in a line feed, without it; no other character ends a line."""
+    """The complete lines of a JSON-lines file, without their line feeds. An incomplete last line is left out."""
     return data.split(b"\n")[:-1]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, durably."""
+    """Make a folder and its missing parents, and sync them to disk."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable."""
+    """Sync a file's content, or the list of names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -76,24 +76,24 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def settle_folder(beside: Path, folder: Path) -> None:
-    """Put a folder that was written beside in its place, durably: its files, its names, and then its own name.
+def settle_folder(temporary: Path, folder: Path) -> None:
+    """Sync a folder that was written under a temporary path, and move it to ``folder``.
 
-    Files get the permissions that the umask allows: safetensors makes its own readable by their owner alone.
+    Files get the permissions that the umask allows: those that safetensors writes are readable by their owner only.
     """
-    allowed = beside.stat().st_mode & 0o666
-    for place, _, names in os.walk(beside):
+    allowed = temporary.stat().st_mode & 0o666
+    for place, _, names in os.walk(temporary):
         for name in names:
             os.chmod(os.path.join(place, name), allowed)
             sync(Path(place, name))
         sync(Path(place))
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
+    os.replace(temporary, folder)
     sync(folder.parent)
 
 
 def unwritable(path: Path, error: OSError) -> JournalError:
-    """What to tell a user whose disk is full, read-only or broken."""
+    """The error for a disk that is full, read-only or broken."""
     return JournalError(
         f"Cannot write {path}: {error.strerror or error}.", "Make room or choose another --output_dir; what is finished is kept."
     )

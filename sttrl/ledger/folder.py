@@ -19,16 +19,16 @@ from sttrl.ledger.journal import JOURNAL, read_lines
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 REVISIONS = ("model_revision", "dataset_revision")
-"""What config.json has beside the settings: the hub's commits; null for what is not from the hub."""
+"""The fields of config.json that are no settings: the commits of model and data set on the hub; null if they are not from the hub."""
 FREE = frozenset({
     "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
     "kv_cache_mib", "checkpoint_every",
 })  # fmt: skip
-"""Settings that may differ when a run is taken up again: they say where and how fast, not what."""
+"""Settings that may be changed when a run is resumed: they say where and how fast it runs, not what it computes."""
 
 
 def run_folder(config: RunConfig) -> Path:
-    """The folder of this run: named by the user, or after what it does, so that the same command finds it again."""
+    """The folder of this run: `run_name`, or a name made from the settings, so that the same command finds the same folder."""
     return config.run.output_dir / (config.run.run_name or default_name(config))
 
 
@@ -40,15 +40,15 @@ def default_name(config: RunConfig) -> str:
 
 
 def identity(plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that make a run this run."""
+    """The settings that must be the same when a run is resumed."""
     return {name: value for name, value in plain.items() if name not in FREE}
 
 
 def claim(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
-    """Write config.json, or make sure that the folder holds this very run. Raises `JournalError` naming what differs.
+    """Write config.json, or check that the folder belongs to this run. Raises `JournalError`, which names the settings that differ.
 
-    A run that never began a question (a wrong model, say) leaves the folder free. The caller holds the journal. ``revisions``: the
-    hub's commits by name (`REVISIONS`), None where something is not from the hub.
+    A folder is free if no question was begun in it (because the model was wrong, say). The caller has the journal open. ``revisions``:
+    the commits by name (`REVISIONS`), None for what is not from the hub.
     """
     check_owner(folder, config, revisions)
     if not has_begun(folder):
@@ -56,7 +56,7 @@ def claim(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] |
 
 
 def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
-    """Make sure that a folder is free or holds this very run; revisions count where they are given and were noted."""
+    """Check that a folder is free or belongs to this run. Commits are compared only if both sides know them."""
     if not has_begun(folder):
         return
     if not (folder / CONFIG).exists():
@@ -70,18 +70,18 @@ def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | N
 
 
 def begun_revisions(folder: Path) -> dict[str, str | None]:
-    """The hub's commits that a run began with, which it keeps when it is taken up again; none for a run that did not begin."""
+    """The commits that a run began with; a resumed run uses the same ones. All None if no question was begun."""
     plain = read_config(folder) if has_begun(folder) and (folder / CONFIG).exists() else {}
     return {name: plain.get(name) for name in REVISIONS}
 
 
 def withdraw(folder: Path) -> None:
-    """Remove what a run wrote that began no question; where its engine left logs, which say why, everything stays."""
+    """Remove the files of a run that began no question. If the engine left logs, keep everything: they say why."""
     if has_begun(folder) or (folder / "logs").exists():
         return
     for name in (CONFIG, ENVIRONMENT, JOURNAL):
         (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something else is in it
+    with contextlib.suppress(OSError):  # the folder holds other files
         folder.rmdir()
 
 
@@ -91,7 +91,7 @@ def has_begun(folder: Path) -> bool:
 
 
 def begun_dtype(folder: Path) -> str | None:
-    """The dtype that a run began in, which it keeps wherever it is taken up again."""
+    """The dtype that a run began with; a resumed run uses the same one, on whatever machine."""
     file = folder / ENVIRONMENT
     if not has_begun(folder) or not file.exists():
         return None
@@ -108,12 +108,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise JournalError(f"{folder} is not a run folder: it has no readable {CONFIG}.", "Give a folder under outputs/.") from error
     named = value.get("question_column")
-    # A run folder of an older sttrl has one name, or null, where there is a list.
+    # An older sttrl wrote one name or null here; now it is a list.
     return {**value, "question_column": [named] if isinstance(named, str) else named or []}
 
 
 def attempts(folder: Path) -> tuple[int, dict[str, float]]:
-    """How many attempts the journal knows, and the wall seconds of those that came to an end, by name."""
+    """The number of attempts in the journal, and the summed wall seconds of those that ended, by name."""
     number, seconds = 0, {"total": 0.0, "start_up": 0.0}
     for record in read_lines(folder):
         number = max(number, int(record.get("attempt", 0)))
@@ -124,7 +124,7 @@ def attempts(folder: Path) -> tuple[int, dict[str, float]]:
 
 
 def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec:
-    """Where a run's questions and labels are, by its settings; ``data_dir`` is looked in before the folder they name."""
+    """Where a run's questions and labels come from, given its settings; ``data_dir`` replaces the folder that the settings name."""
     own = plain["data_dir"]
     return SourceSpec(
         dataset=plain["dataset"],
@@ -139,5 +139,5 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
 
 
 def setting_name(setting: str) -> str:
-    """A setting as a user knows it."""
+    """The name of a setting in a message: its flag."""
     return setting.replace("_", " ") if setting in REVISIONS else f"--{setting}"

@@ -1,7 +1,7 @@
 """The journal: append-only, synced line by line, and the only state of a run.
 
-Every line is one JSON object (`sttrl.ledger.records`). A line counts once its newline is on disk; a torn last line is cut
-off when the journal is opened again.
+Every line is one JSON object (`sttrl.ledger.records`). A line counts once its newline is on disk; an incomplete last line is
+removed when the journal is opened again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sttrl.ledger.records import (
 JOURNAL = "journal.jsonl"
 
 ReadEvaluation = Callable[[dict[str, Any]], Any]
-"""From the JSON object of an evaluation to the record that its kind of problem made."""
+"""Makes the record of an evaluation from its JSON object."""
 
 
 class Journal:
@@ -58,7 +58,7 @@ class Journal:
         self.file.truncate(self.size)
 
     def append(self, kind: str, **record: Any) -> None:
-        """Add one line and sync it. When that fails nothing of it stays, and the lines before it are untouched."""
+        """Add one line and sync it. If that fails, the line is removed again and earlier lines are untouched."""
         value = {"v": SCHEMA_VERSION, "kind": kind, **record}
         line = json_line(value, allow_nan=False).encode(errors="backslashreplace")
         try:
@@ -72,7 +72,7 @@ class Journal:
         self.size += len(line)
 
     def begin(self, question_id: str, index: int, attempt: int) -> None:
-        """Work on a question starts; steps of an earlier try are void."""
+        """Work on a question starts; its steps of earlier attempts no longer count."""
         self.append("begin", id=question_id, index=index, attempt=attempt)
 
     def step(self, question_id: str, record: StepRecord) -> None:
@@ -80,23 +80,23 @@ class Journal:
         self.append("step", id=question_id, **dataclasses.asdict(record))
 
     def evaluation(self, question_id: str, record: EvaluationRecord) -> None:
-        """The policy that all questions share has been evaluated on one of them."""
+        """The policy that is trained on all questions was evaluated on one of them."""
         self.append("evaluation", id=question_id, **dataclasses.asdict(record))
 
     def trained(self, step: int) -> None:
-        """That policy's state after so many steps is on disk."""
+        """The state of the policy that is trained on all questions is on disk, after ``step`` steps."""
         self.append("trained", step=step)
 
     def ended(self, record: EndRecord) -> None:
-        """Its training ended early, for good."""
+        """The training on all questions ended early and will not be resumed."""
         self.append("ended", **dataclasses.asdict(record))
 
     def resumed(self, attempt: int) -> None:
-        """An attempt goes on with its training."""
+        """An attempt resumes the training on all questions."""
         self.append("resumed", attempt=attempt)
 
     def question(self, record: QuestionRecord) -> None:
-        """A question is finished, for good."""
+        """A question is finished; no later line changes it."""
         self.append("question", **dataclasses.asdict(record))
 
     def close(self) -> None:
@@ -110,20 +110,20 @@ class Journal:
         self.close()
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is the one in the folder: a start that was refused may have removed it before the lock was free."""
+        """Whether the open file is still the one in the folder: another process may have removed it before it released the lock."""
         try:
             return os.path.samestat(os.fstat(self.file.fileno()), self.path.stat())
         except FileNotFoundError:
             return False
 
     def _take_back(self) -> None:
-        """Leave no half line behind; where even that fails, opening the journal again repairs it."""
+        """Remove a partly written line. If that fails too, it is removed when the journal is opened again."""
         with contextlib.suppress(OSError):
             self.file.truncate(self.size)
 
 
 def _repaired(path: Path) -> int:
-    """Bytes of the journal that are whole lines of JSON."""
+    """The number of bytes up to the end of the last complete line. Raises `JournalError` for a line that is not JSON."""
     data = path.read_bytes()
     for number, line in enumerate(whole_lines(data), 1):
         _parsed(path, number, line)
@@ -156,16 +156,16 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_finished(folder: Path, read: ReadEvaluation = dict) -> tuple[FinishedQuestion, ...]:
-    """The finished questions, in the order of the data set, each with the steps of the try that finished it; ``read`` as below."""
+    """The finished questions, in the order of the data set, each with the steps of the attempt that finished it; ``read`` as below."""
     return read_journal(folder, read).finished
 
 
 @dataclasses.dataclass(frozen=True)
 class JournalContent:
-    """What a journal says: the finished questions, and how far a training on all questions has come.
+    """The content of a journal: the finished questions, and the progress of a training on all questions.
 
-    ``trained``: its last step that is on disk. ``ended``: how it ended early, if it did. ``steps`` and ``evaluations`` of each
-    question that is not finished.
+    ``trained``: the number of training steps whose result is on disk. ``ended``: how the training ended early, if it did. ``steps`` and
+    ``evaluations``: those of each question that is not finished.
     """
 
     finished: tuple[FinishedQuestion, ...]
@@ -176,9 +176,9 @@ class JournalContent:
 
 
 def read_journal(folder: Path, read: ReadEvaluation = dict) -> JournalContent:
-    """Everything that counts in a journal. What was done again after an interruption counts once, the last time.
+    """Everything that counts in a journal. Of work that was repeated after an interruption only the last attempt counts.
 
-    ``read`` makes of each evaluation what its kind of problem recorded; without it the evaluations stay plain JSON objects.
+    ``read`` makes the record of each evaluation from its JSON object; by default evaluations stay JSON objects.
     """
     steps: dict[str, dict[int, StepRecord]] = {}
     evaluations: dict[str, dict[int, EvaluationRecord]] = {}
@@ -217,7 +217,7 @@ def read_journal(folder: Path, read: ReadEvaluation = dict) -> JournalContent:
 
 
 def _cut(steps: dict[str, dict[int, StepRecord]], evaluations: dict[str, dict[int, EvaluationRecord]], end: int) -> None:
-    """Forget what an earlier try did after ``end`` steps: that policy is gone."""
+    """Drop what an earlier attempt did after ``end`` steps: the policy of those steps is not on disk."""
     for taken in steps.values():
         for at in [at for at in taken if at >= end]:
             del taken[at]

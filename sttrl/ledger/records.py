@@ -1,15 +1,15 @@
-"""What the journal records: plain, versioned, label-free. Everything a user reads later is a function of these records.
+"""The records of the journal: plain values, with a schema version, without labels. Results and reports are computed from them.
 
 A journal is a sequence of JSON objects, one a line:
 
-``{"kind": "begin", "id", "index", "attempt"}``: work on a question starts (again); steps of an earlier try are void.
+``{"kind": "begin", "id", "index", "attempt"}``: work on a question starts (again); its steps of earlier attempts no longer count.
 ``{"kind": "step", "id", **StepRecord}``: one finished step of the method.
-``{"kind": "question", **QuestionRecord}``: the question is finished; it is never touched again.
-``{"kind": "evaluation", "id", "step", "poll"}``: a poll of a policy that is trained on all questions, after so many steps.
-``{"kind": "trained", "step"}``: that policy's state after so many steps is on disk; later steps of an earlier try are void.
-``{"kind": "ended", "step", "status", "error"}``: its training ended early, after so many steps, by an error.
-``{"kind": "resumed", "attempt"}``: an attempt goes on with that training.
-``{"kind": "attempt", "attempt", "seconds"}``: an attempt came to its end; wall seconds ``total`` and ``start_up``.
+``{"kind": "question", **QuestionRecord}``: the question is finished; no later line changes it.
+``{"kind": "evaluation", "id", "step", "poll"}``: an evaluation, after ``step`` steps, of a policy that is trained on all questions.
+``{"kind": "trained", "step"}``: that policy's state after ``step`` steps is on disk; later steps of earlier attempts no longer count.
+``{"kind": "ended", "step", "status", "error"}``: that policy's training was ended by an error after ``step`` steps.
+``{"kind": "resumed", "attempt"}``: an attempt resumes that training.
+``{"kind": "attempt", "attempt", "seconds"}``: an attempt ended; ``seconds`` are wall seconds, ``total`` and ``start_up``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ElectionRecord:
-    """One vote: the elected answer (None: it abstains), its margin, and the share of each class."""
+    """The result of one vote; the fields are those of `sttrl.types.Election`."""
 
     answer: str | None
     winner: int | None
@@ -52,7 +52,7 @@ class ElectionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BallotsRecord:
-    """Judged answers of a group: normal form or None with the reason, and the equivalence classes."""
+    """The judged answers of a group: the normal form of each (or None, with the reason), and the equivalence classes."""
 
     answer_G: list[str | None]
     invalid_G: list[str | None]
@@ -75,9 +75,9 @@ class StepRecord:
     """One step: the vote over its samples, the pseudo-rewards, and the update that followed (None: none did).
 
     ``ballots``, ``election`` and ``majority`` are None, and ``reward_G`` is empty, for a method that holds no vote.
-    ``majority`` is the majority vote over the same ballots, logged whatever the voting function. ``gate`` says why a vote
-    was not trusted. ``update`` holds the fields of `sttrl.types.UpdateStats` but ``seconds``. ``seconds``: wall seconds by
-    activity, by name.
+    ``majority`` is the majority vote over the same ballots, recorded whatever the voting function is. ``gate`` names the gate that
+    prevented the update. ``update`` holds the fields of `sttrl.types.UpdateStats` except ``seconds``. ``seconds``: wall seconds of
+    each activity.
     """
 
     step: int
@@ -115,9 +115,8 @@ class StepRecord:
 class QuestionRecord:
     """A finished question, or another kind of problem.
 
-    ``answer``: the run's answer, from the evaluation ``answer_source``. ``polls``: the evaluations that were made, by name, each as its
-    kind records it. ``steps``: how many `StepRecord` lines of this attempt belong to it. ``error``: one line when ``status`` is not
-    ``done``.
+    ``answer``: the run's answer, taken from the evaluation that ``answer_source`` names. ``polls``: the evaluations by name, each as its
+    kind records it. ``steps``: the number of `StepRecord` lines that belong to it. ``error``: one line, if ``status`` is not ``done``.
     """
 
     id: str
@@ -138,7 +137,7 @@ class QuestionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """An evaluation of a policy that is trained on all questions, on one of them, after ``step`` steps; as its kind records it."""
+    """An evaluation on one question, after ``step`` steps, of a policy that is trained on all questions."""
 
     step: int
     poll: Any
@@ -155,7 +154,7 @@ class EndRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedQuestion:
-    """A question record with the step records of the attempt that finished it, and the evaluations in between."""
+    """A question record, the step records of the attempt that finished it, and the evaluations between two of its steps."""
 
     record: QuestionRecord
     steps: tuple[StepRecord, ...]
@@ -163,6 +162,6 @@ class FinishedQuestion:
 
 
 def step_from_json(value: dict[str, Any]) -> StepRecord:
-    """Read a step back."""
+    """The record of a step from its JSON object."""
     kinds = {"ballots": BallotsRecord, "election": ElectionRecord, "majority": ElectionRecord}
     return StepRecord(**{**value, **{name: value[name] and kind(**value[name]) for name, kind in kinds.items()}})

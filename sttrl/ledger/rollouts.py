@@ -1,4 +1,4 @@
-"""The texts behind a question's numbers: ``rollouts/<problem>.jsonl``, one sampled response a line."""
+"""The sampled responses of each problem: ``rollouts/<problem>.jsonl``, one response a line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sttrl.types import Rollout
 
 
 def write_rollouts(folder: Path, question_id: str, lines: Iterable[dict[str, Any]]) -> None:
-    """Write every response of a question at once, before the journal says that it is finished."""
+    """Write every response of a question. This is done before the journal says that the question is finished."""
     write_text(rollouts_file(folder, question_id), "".join(map(json_line, lines)))
 
 
 def add_rollouts(folder: Path, question_id: str, lines: Iterable[dict[str, Any]]) -> None:
-    """Write the responses of later evaluations behind those of the base, which were written when it was evaluated."""
+    """Keep the responses of the base's evaluation, which are in the file already, and write ``lines`` after them."""
     file = rollouts_file(folder, question_id)
     known = [json.loads(line) for line in whole_lines(file.read_bytes())] if file.exists() else []
     base = [line for line in known if line["poll"] == "base"]
@@ -26,12 +26,12 @@ def add_rollouts(folder: Path, question_id: str, lines: Iterable[dict[str, Any]]
 
 
 def rollouts_file(folder: Path, question_id: str) -> Path:
-    """Where the responses to a question are."""
+    """The file with the responses to a question."""
     return folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
 
 
 def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None) -> dict[str, Any]:
-    """One response, and what it was judged to answer."""
+    """One response with its judged answer, as a JSON object."""
     return {
         "seed": rollout.seed,
         "version": rollout.version,

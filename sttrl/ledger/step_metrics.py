@@ -21,13 +21,13 @@ UPDATE_METRICS: Final = {
     "clip_fraction": "update/clip_fraction",
     "value_loss": "update/value_loss",
 }
-"""Name in metrics.jsonl of each number an update measures; its tokens are ``tokens/trained``."""
+"""The name in metrics.jsonl of each field of `UpdateStats`. Its ``tokens`` are ``tokens/trained``."""
 
 
 def step_metrics(step: StepRecord) -> dict[str, float | int | None]:
-    """The numbers of a step by metric name; None where one was not measured.
+    """The numbers of a step by metric name; None for one that was not measured.
 
-    No vote and no reward names where no vote was held, no update names where no update followed.
+    The names of ``vote/`` and ``reward/`` are left out if no vote was held, those of ``update/`` if no update was made.
     """
     update = {} if step.update is None else {UPDATE_METRICS[name]: step.update[name] for name in UPDATE_METRICS if name in step.update}
     values: dict[str, float | int | None] = {
