@@ -1,7 +1,7 @@
-"""The configuration of a run: one group of settings a file. Flags and YAML keys are flat; flags win over the file.
+"""The configuration of a run: each file holds one group of settings. Flags and YAML keys are flat; flags win over the file.
 
-The string under a field is its documentation and its ``--help``. Defaults are TTRL's scripts' (arXiv 2504.16084, PRIME-RL/TTRL) where
-the field is theirs; "derived" marks a choice of this project. What belongs to some methods or votes only is said by its group.
+The string under a field is its documentation and its ``--help``. "TTRL" marks a default of TTRL's scripts (arXiv 2504.16084,
+PRIME-RL/TTRL), "derived" a choice of this project. A group names the methods or votes that it belongs to.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ class ConfidenceVoteSettings(Group):
     votes: ClassVar[frozenset[str] | None] = frozenset({"confidence"})
 
     confidence: ConfidenceKind = "mean_logprob"
-    """The confidence vote's statistic: exp of the mean log-prob; DeepConf's (arXiv 2508.15260) mean, tail, lowest 10 % or lowest
-    window; or self-certainty (arXiv 2502.18581)."""
+    """The weight of a sample: exp of its mean log-prob; DeepConf's (arXiv 2508.15260) mean, tail, lowest 10 % or lowest window; or
+    self-certainty (arXiv 2502.18581)."""
     confidence_window: Annotated[int, at_least(1)] = 2048
-    """Tokens of DeepConf's windows (arXiv 2508.15260: 2048)."""
+    """Tokens in a window of DeepConf (arXiv 2508.15260: 2048)."""
     confidence_top_k: Annotated[int, at_least(1)] = 20
-    """Tokens whose log-probs make DeepConf's token confidence (arXiv 2508.15260: 20)."""
+    """How many of the likeliest tokens DeepConf's token confidence is computed from (arXiv 2508.15260: 20)."""

@@ -19,9 +19,9 @@ class DataSettings(Group):
     """A named data set (AIME-TTT, AMC-TTT, MATH-TTT, MATH-L1-TTT to MATH-L5-TTT, GSM8K-TTT, GPQA-TTT, arithmetic-demo), a
     .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or hf:org/name[@revision][:config][:split]."""
     limit: Annotated[int | None, OPTIONAL_COUNT] = None
-    """Only the first so many questions."""
+    """Ask only the first questions, this many."""
     ids: tuple[str, ...] = ()
-    """Only the questions with these ids."""
+    """Ask only the questions with these ids."""
     data_dir: Path | None = None
     """Where named data sets are looked for first; then the environment variable STTRL_DATA, then the hub."""
     question_column: tuple[str, ...] = ()
@@ -33,13 +33,13 @@ class DataSettings(Group):
     answer_kind: Literal["math", "number", "choice"] | None = None
     """How answers are read, for data sets without a name: a mathematical object, a number, or a choice letter."""
     on_bad_row: Literal["stop", "skip"] = "stop"
-    """A row that cannot be used: stop with its place, or skip and count it."""
+    """What a row that cannot be used does: stop and name the row, or skip and count it."""
     max_prompt_tokens: Annotated[int | None, OPTIONAL_COUNT] = None
-    """Longest prompt; a longer one is an error, never cut. Unset: the data set's own (TTRL: 512 AIME, 1024 others)."""
+    """Longest prompt; a longer one is an error, never cut. Unset: the data set's limit (TTRL: 512 AIME, 1024 others)."""
     prompt_format: str | None = None
     """A template holding {question}, for models without a chat template."""
     system_prompt: str | None = None
-    """System message of every prompt, in the place of one that a row has; an empty one leaves a row's out."""
+    """System message of every prompt; it replaces the row's own, and '' removes the row's own."""
     chat_template_kwargs: str | None = None
     """Settings of the model's chat template, as a JSON object: '{"enable_thinking": false}'."""
 

@@ -1,4 +1,4 @@
-"""What a setting is when the user leaves it to the method or to the data set."""
+"""Defaults that depend on the method or on the data set, for settings that the user leaves unset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class MethodDefaults:
-    """What a setting is when the user leaves it to the method."""
+    """The defaults of one method."""
 
     steps: int
     lora_lr: float
@@ -24,13 +24,13 @@ METHOD_DEFAULTS: dict[str, MethodDefaults] = {
     "memo": MethodDefaults(steps=1, lora_lr=1e-5, full_lr=1e-5),
     "none": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
 }
-"""Steps and rates by method: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392), MEMO's
-README; the rates of LoRA in sttrl and ttrl are derived."""
+"""The defaults of each method. Their sources: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392),
+MEMO's README. The learning rates of LoRA in sttrl and ttrl are derived."""
 
 TTRL_PRESETS: dict[str, tuple[int, int]] = {
     "AIME-TTT": (8, 80),
     "AMC-TTT": (8, 30),
     "MATH-TTT": (32, 10),
 }
-"""Questions of a batch and epochs of TTRL's scripts, by data set."""
+"""(questions in a batch, epochs) in TTRL's scripts, by data set."""
 TTRL_OTHERWISE = (32, 10)

@@ -17,8 +17,8 @@ class EnergyVoteSettings(Group):
     votes: ClassVar[frozenset[str] | None] = frozenset({"energy"})
 
     energy: EnergyKind = "free_energy"
-    """The energy vote's energy: free_energy -T logsumexp(z / T) (Liu 2020), or semantic, minus the token's logit (arXiv 2508.14496)."""
+    """The energy of a token: free_energy, -T logsumexp(z / T) (Liu 2020), or semantic, minus the token's logit (arXiv 2508.14496)."""
     energy_temp: Annotated[float, ABOVE_ZERO] = 1.0
     """T of the free energy."""
     energy_tau: Annotated[float | None, ABOVE_ZERO] = None
-    """Temperature of the energy vote's weights exp(-(E - E_min) / tau); unset: the group's standard deviation."""
+    """tau of the weights exp(-(E - E_min) / tau); unset: the standard deviation of the voters' energies."""

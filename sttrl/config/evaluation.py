@@ -1,22 +1,22 @@
-"""Evaluation before and after adapting, and the fair baseline."""
+"""Evaluation before and after adapting, and the baseline with the same number of tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from sttrl.config.rules import NOT_NEGATIVE, POSITIVE_SHARE, Group, at_least
+from sttrl.config.rules import NOT_NEGATIVE, POSITIVE_FRACTION, Group, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Group):
-    """Evaluation before and after adapting, and the fair baseline."""
+    """Evaluation before and after adapting, and the baseline with the same number of tokens."""
 
     val_samples: Annotated[int, at_least(1)] = 16
     """Samples per evaluation, before and after (TTRL: mean@16)."""
     val_temp: Annotated[float, NOT_NEGATIVE] = 0.6
-    """Evaluation temperature (TTRL: 0.6)."""
-    val_top_p: Annotated[float, POSITIVE_SHARE] = 0.95
-    """Evaluation nucleus (TTRL: 0.95)."""
+    """Sampling temperature of evaluations (TTRL: 0.6)."""
+    val_top_p: Annotated[float, POSITIVE_FRACTION] = 0.95
+    """top-p of evaluations (TTRL: 0.95)."""
     vote_same_tokens: bool = True
-    """After adapting, let the base vote with as many tokens as that took: the fair baseline."""
+    """After adapting, let the base model vote with as many tokens as adapting took: the fair baseline."""

@@ -1,4 +1,4 @@
-"""The configuration as the short ``--help`` shows it: the settings that most people need, in their groups."""
+"""The short ``--help``: only the settings that most people need, in their groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sttrl.config.run_config import MOST_USED, RunConfig
 
 
 def short_view() -> type[RunConfig]:
-    """A `RunConfig` whose help leaves out all but the most used settings. Only for printing help: it parses no others."""
+    """A `RunConfig` whose help shows only the most used settings. It is for printing help, not for parsing."""
     hints = typing.get_type_hints(RunConfig, include_extras=True)
     groups = {name: _short(hint) for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Group)}
     content: dict[str, Any] = {"__annotations__": groups, "__module__": RunConfig.__module__, "__doc__": RunConfig.__doc__}

@@ -1,4 +1,4 @@
-"""memo's marginal."""
+"""The marginal distribution whose entropy memo lowers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MemoForm = Literal["answer", "token"]
 
 @dataclass(frozen=True, kw_only=True)
 class MemoSettings(Group):
-    """memo's marginal."""
+    """The marginal distribution whose entropy memo lowers."""
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"memo"})
 
     memo_form: MemoForm = "answer"
-    """memo's marginal: of the sampled answers, or of the next token over views of the prompt."""
+    """memo: lower the entropy of the sampled answers, or of the next token averaged over views of the prompt."""
     memo_views: Annotated[int, at_least(2)] = 8
-    """Views of the prompt of --memo_form token (derived)."""
+    """Number of views of the prompt in --memo_form token (derived)."""

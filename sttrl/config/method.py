@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sttrl.config.rules import POSITIVE_SHARE, Group, at_least
+from sttrl.config.rules import POSITIVE_FRACTION, Group, at_least
 
 AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "none"]
 
@@ -15,12 +15,12 @@ class MethodSettings(Group):
     """How the policy adapts, and for how long."""
 
     adaptation_method: AdaptationMethod = "sttrl"
-    """sttrl: vote, reward agreement, update by policy gradient, per question. ttrl: the same over batches of all questions.
-    ttft: fine-tune on the samples that agree. slot: tune a vector on the prompt. memo: lower the entropy of the answers.
+    """sttrl: for each question vote, reward the samples, update by policy gradient. ttrl: the same over batches of all questions.
+    ttft: fine-tune on the samples with the elected answer. slot: tune a vector on the prompt. memo: lower the entropy of the answers.
     none: the base model alone."""
     continuous: bool = False
-    """Keep one policy for the whole run instead of a fresh fork for every question."""
+    """Keep one policy for the whole run instead of a new one for every question."""
     steps: Annotated[int | None, at_least(0)] = None
-    """Steps per question at most; unset: sttrl 5 and ttft 5 (derived), slot 5 and memo 1 (their READMEs)."""
-    stop_agreement: Annotated[float, POSITIVE_SHARE] = 1.0
-    """Stop adapting once this share of the samples agrees; 1.0 stops at unanimity only."""
+    """Most steps for a question; unset: sttrl 5 and ttft 5 (derived), slot 5 and memo 1 (their READMEs)."""
+    stop_agreement: Annotated[float, POSITIVE_FRACTION] = 1.0
+    """Stop adapting once the elected answer has at least this fraction of all samples; 1.0: only when all samples agree."""

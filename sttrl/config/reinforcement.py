@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from sttrl.config.rules import NOT_NEGATIVE, OPTIONAL_COUNT, SHARE, Group, at_least
+from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
 
 RewardKind = Literal["agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format"]
 REINFORCING = frozenset({"sttrl", "ttrl"})
@@ -19,25 +19,25 @@ class ReinforcementSettings(Group):
     methods: ClassVar[frozenset[str] | None] = REINFORCING
 
     reward: RewardKind = "agreement"
-    """Pseudo-reward: agreement with the vote (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty (Intuitor),
-    logprob (RLSC); random and format are negative controls."""
+    """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
+    (Intuitor), logprob (RLSC); random and format are negative controls."""
     adv_estimator: str = "grpo"
-    """Advantage estimator, any outcome estimator of verl's, or gae: PPO with a critic (TTRL: grpo)."""
+    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic."""
     policy_loss: str = "vanilla"
-    """Policy loss, any of verl's: vanilla is PPO's clipped loss (TTRL), gspo, clip_cov, kl_cov, ..."""
+    """Any policy loss of verl: vanilla is PPO's clipped loss (TTRL), gspo, clip_cov, kl_cov, ..."""
     loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"
-    """How token losses become one (TTRL: token-mean)."""
+    """How the losses of the tokens are combined into one (TTRL: token-mean)."""
     ppo_epochs: Annotated[int, at_least(1)] = 1
     """Passes over the samples of a step (TTRL: 1)."""
     mini_batches: Annotated[int | None, OPTIONAL_COUNT] = None
-    """Optimiser steps of a pass; unset: 1, ttrl: one a question of the batch (TTRL's scripts)."""
+    """Optimiser steps in a pass; unset: 1, in ttrl one for each question of the batch (TTRL's scripts)."""
     clip_low: Annotated[float, NOT_NEGATIVE] = 0.2
-    """PPO's clip below 1 (TTRL: 0.2)."""
+    """PPO clips the ratio at 1 minus this (TTRL: 0.2)."""
     clip_high: Annotated[float, NOT_NEGATIVE] = 0.2
-    """PPO's clip above 1 (TTRL: 0.2)."""
-    gamma: Annotated[float, SHARE] = 1.0
+    """PPO clips the ratio at 1 plus this (TTRL: 0.2)."""
+    gamma: Annotated[float, FRACTION] = 1.0
     """Discount of later tokens (verl: 1.0)."""
-    gae_lambda: Annotated[float, SHARE] = 1.0
+    gae_lambda: Annotated[float, FRACTION] = 1.0
     """Lambda of generalised advantage estimation (verl: 1.0)."""
     critic_lr: Annotated[float, NOT_NEGATIVE] = 1e-5
-    """Learning rate of the critic of --adv_estimator gae (verl: 1e-5)."""
+    """Learning rate of the critic, for --adv_estimator gae (verl: 1e-5)."""

@@ -1,4 +1,4 @@
-"""What values a setting may have, said in its annotation: ``Annotated[int, at_least(1)]``."""
+"""Rules for the values of a setting, written in its annotation: ``Annotated[int, at_least(1)]``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sttrl.errors import UsageError
 
 @dataclass(frozen=True)
 class Rule:
-    """Which values are allowed, and what to say of another one. A setting that is None is not checked."""
+    """Which values are allowed, and the remedy that the error names for another one. None is always allowed."""
 
     allows: Callable[[Any], bool]
     remedy: str
 
 
 def at_least(lowest: int, otherwise: str = "") -> Rule:
-    """Counts from ``lowest`` on; ``otherwise`` goes on with the remedy."""
+    """Numbers of at least ``lowest``; ``otherwise`` is added to the remedy."""
     return Rule(lambda value: value >= lowest, f"Use {lowest} or more{otherwise}.")
 
 
 OPTIONAL_COUNT = at_least(1, ", or leave it out")
-SHARE = Rule(lambda value: 0 <= value <= 1, "It is a share: from 0, at most 1.")
-POSITIVE_SHARE = Rule(lambda value: 0 < value <= 1, "It is a share: above 0, at most 1.")
+FRACTION = Rule(lambda value: 0 <= value <= 1, "Use a number from 0 to 1.")
+POSITIVE_FRACTION = Rule(lambda value: 0 < value <= 1, "Use a number above 0, at most 1.")
 NOT_NEGATIVE = Rule(lambda value: 0 <= value < math.inf, "Use a finite number, 0 or more.")
 ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "Use a finite number above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Settings that belong together. ``methods`` and ``votes`` name what the group belongs to; None: to all."""
+    """Settings that belong together. ``methods`` and ``votes``: the methods and votes that read them; None: all."""
 
     methods: ClassVar[frozenset[str] | None] = None
     votes: ClassVar[frozenset[str] | None] = None
@@ -47,7 +47,7 @@ class Group:
                 raise UsageError(f"--{name} is {value}.", rule.remedy)
 
     def not_default(self) -> dict[str, Any]:
-        """The settings that do not have their default."""
+        """The settings whose value is not the default."""
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
 

@@ -18,13 +18,13 @@ class RunSettings(Group):
     seed: int = 0
     """Every sample's seed is a hash of this, the question's id, the step and the sample's number."""
     deterministic: bool = False
-    """One question at a time, so that batches repeat: on one machine results.jsonl is the same byte for byte."""
+    """One question at a time, so that its batches are always the same: on one machine results.jsonl is then the same byte for byte."""
     parallel_problems: Annotated[int, at_least(1)] = 1
-    """Questions in flight at once, on each lane."""
+    """How many questions each lane works on at once."""
     lanes: Annotated[int, at_least(1)] = 1
-    """Samplers, each with a learner of its own, that share the questions."""
+    """Number of lanes. A lane is a sampler with its own learner; the questions are divided among the lanes."""
     gpus_per_lane: int | None = None
-    """GPUs of a lane; unset: as many as learner ranks, the sampler on the first. One more is the sampler's own."""
+    """GPUs of a lane; unset: one for each learner rank, the first also for the sampler. With one more the sampler has its own."""
     output_dir: Path = Path("outputs")
     """Where run folders go."""
     run_name: str | None = None
@@ -32,4 +32,4 @@ class RunSettings(Group):
     save_adapters: bool = True
     """Keep each question's adapter in the run folder."""
     track: tuple[Tracker, ...] = ()
-    """Also log to these, through verl's tracking."""
+    """Log the steps to these trackers too, through verl's tracking."""

@@ -1,4 +1,4 @@
-"""`RunConfig`: the groups of settings as one, and what must hold between them."""
+"""`RunConfig`: all groups of settings, and the checks between groups."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RunConfig:
         return cls().changed(**settings)
 
     def changed(self, **settings: Any) -> RunConfig:
-        """A copy with some flat settings changed. Raises `UsageError` for a value, KeyError for a name that there is not."""
+        """A copy with some flat settings changed. Raises `UsageError` for a bad value, KeyError for an unknown name."""
         by_group: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             by_group.setdefault(GROUP_OF[name], {})[name] = value
@@ -116,7 +116,7 @@ class RunConfig:
 
     @property
     def ttrl_batch_size(self) -> int:
-        """Questions of a batch of ttrl."""
+        """Questions in a batch of ttrl."""
         return self.ttrl.train_batch_size or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[0]
 
     @property
@@ -131,23 +131,23 @@ class RunConfig:
 
     @property
     def sampling_of_votes(self) -> Sampling:
-        """How the samples that vote are taken."""
+        """The sampling settings of votes."""
         return Sampling(temperature=self.sampling.temp, top_p=self.sampling.top_p, max_tokens=self.sampling.max_response_tokens)
 
     @property
     def sampling_of_evaluations(self) -> Sampling:
-        """How the samples of an evaluation are taken."""
+        """The sampling settings of evaluations."""
         chosen = self.evaluation
         return Sampling(temperature=chosen.val_temp, top_p=chosen.val_top_p, max_tokens=self.sampling.max_response_tokens)
 
     @property
     def in_flight(self) -> int:
-        """Questions in flight on a lane: one when the order must be fixed."""
+        """How many questions a lane works on at once: one if the order must be fixed."""
         return 1 if self.run.deterministic or self.method.continuous else self.run.parallel_problems
 
 
 def fields_of(kind: type) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Every setting of a configuration, flat, in the order of the command line: the name of its group ("" for none), and its field."""
+    """(name of its group, field) of every setting, in the order of the command line; the name is "" for a setting in no group."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         group = hints[field.name]
@@ -158,7 +158,7 @@ def fields_of(kind: type) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
 
 
 GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunConfig)}
-"""The group of each flat setting; "" for one that is in none."""
+"""The name of each setting's group; "" for a setting in no group."""
 
 
 @functools.cache
@@ -175,7 +175,7 @@ def field_names() -> tuple[str, ...]:
 
 
 def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a setting plays a part in a run with these flat settings: with its method, and with its vote."""
+    """Whether the method and the vote of a run with these flat settings read the setting ``name``."""
     group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
     of_method = group.methods is None or settings.get("adaptation_method") in group.methods
     return of_method and (group.votes is None or settings.get("voting_function") in group.votes)
@@ -205,7 +205,7 @@ def _check_samples(config: RunConfig) -> None:
 
 
 def _check_places(config: RunConfig) -> None:
-    """Lanes, ranks and workers that fit each other."""
+    """Lanes, ranks, GPUs and workers must fit each other."""
     engine, run = config.engine, config.run
     if engine.separate_ref_gpu and config.update.lora_rank:
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from sttrl.config.rules import POSITIVE_SHARE, Group, Rule, at_least
+from sttrl.config.rules import POSITIVE_FRACTION, Group, Rule, at_least
 
 VARIED = Rule(lambda value: 0 < value < float("inf"), "Votes need samples that differ: use a finite temperature above 0.")
 
@@ -17,10 +17,10 @@ class SamplingSettings(Group):
     n_votes: Annotated[int, at_least(1)] = 64
     """Samples that vote in each step (TTRL: 64)."""
     n_train: Annotated[int, at_least(2)] = 32
-    """The first of those samples that are trained on (TTRL: 32)."""
+    """How many of those samples are trained on: the first ones (TTRL: 32)."""
     temp: Annotated[float, VARIED] = 1.0
     """Sampling temperature while adapting (TTRL: 1.0 for Qwen2.5-Math, 0.6 for other models)."""
-    top_p: Annotated[float, POSITIVE_SHARE] = 1.0
-    """Nucleus of the samples while adapting (TTRL: 1.0)."""
+    top_p: Annotated[float, POSITIVE_FRACTION] = 1.0
+    """top-p while adapting (TTRL: 1.0)."""
     max_response_tokens: Annotated[int, at_least(1)] = 3072
     """Longest response; a response cut here does not vote (TTRL: 3072)."""

@@ -8,11 +8,11 @@ from typing import Any
 from sttrl.errors import UsageError
 
 OWN_SETTINGS = frozenset({"messages", "add_generation_prompt", "continue_final_message"})
-"""What every prompt sets by itself; users may not change it."""
+"""Settings that the program gives to the template for every prompt; users cannot change them."""
 
 
 def template_settings(text: str | None) -> dict[str, Any]:
-    """The settings in ``--chat_template_kwargs``, none for None. Raises `UsageError` unless it is a JSON object with other names."""
+    """The settings in ``--chat_template_kwargs``. Raises `UsageError` if it is not a JSON object or has a name of `OWN_SETTINGS`."""
     try:
         settings = {} if text is None else json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""One training on all questions."""
+"""The training of ttrl, on all questions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sttrl.config.rules import OPTIONAL_COUNT, Group, at_least
 
 @dataclass(frozen=True, kw_only=True)
 class TtrlSettings(Group):
-    """One training on all questions."""
+    """The training of ttrl, on all questions."""
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"ttrl"})
 
     train_batch_size: Annotated[int | None, OPTIONAL_COUNT] = None
-    """ttrl: questions of a batch; unset: TTRL's of the data set (AIME and AMC 8, others 32)."""
+    """ttrl: questions in a batch; unset: TTRL's number for the data set (AIME and AMC 8, others 32)."""
     epochs: Annotated[int | None, OPTIONAL_COUNT] = None
-    """ttrl: passes over the questions; unset: TTRL's of the data set (AIME 80, AMC 30, others 10)."""
+    """ttrl: passes over the questions; unset: TTRL's number for the data set (AIME 80, AMC 30, others 10)."""
     eval_every: Annotated[int, at_least(0)] = 10
-    """ttrl: evaluate all questions after so many steps; 0: before and after only (derived)."""
+    """ttrl: evaluate all questions every so many steps; 0: only before and after the training (derived)."""
     checkpoint_every: Annotated[int, at_least(1)] = 10
-    """ttrl: write the policy's state after so many steps, to go on from after an interruption (derived)."""
+    """ttrl: write a checkpoint every so many steps; an interrupted run is resumed from the last one (derived)."""

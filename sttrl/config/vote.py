@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from sttrl.config.rules import SHARE, Group
+from sttrl.config.rules import FRACTION, Group
 
 VotingFunction = Literal["majority", "energy", "confidence"]
 ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
@@ -19,10 +19,10 @@ class VoteSettings(Group):
     methods: ClassVar[frozenset[str] | None] = ELECTING
 
     voting_function: VotingFunction = "majority"
-    """How samples elect the pseudo-label: majority of equivalent answers; or each weighed by its energy or its confidence."""
+    """How samples elect the pseudo-label: by majority of equal answers, or with each sample weighed by its energy or confidence."""
     ties: Literal["abstain", "first", "confidence"] = "abstain"
-    """A tied vote: elect nobody and stop; or the class seen first in seed order; or that of higher mean confidence."""
-    min_margin: Annotated[float, SHARE] = 0.0
-    """Gate: no update after a vote whose winner leads by less than this share."""
-    min_agreement: Annotated[float, SHARE] = 0.0
-    """Gate: no update after a vote whose winner has less than this share of the samples."""
+    """In a tied vote elect no answer (abstain), the one that was sampled first, or the one with the higher mean confidence."""
+    min_margin: Annotated[float, FRACTION] = 0.0
+    """Gate: no update after a vote whose winner leads the runner-up by less than this fraction of the vote weight."""
+    min_agreement: Annotated[float, FRACTION] = 0.0
+    """Gate: no update after a vote whose winner has less than this fraction of all samples."""

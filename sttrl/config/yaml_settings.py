@@ -13,7 +13,7 @@ from sttrl.errors import UsageError, error_text
 
 
 class FileSettings(RunConfig):
-    """Settings of a file, which tyro takes as defaults. What must hold between groups is checked after the flags are added."""
+    """Settings of a file, which tyro takes as defaults. The checks between groups are made after the flags are added."""
 
     def __post_init__(self) -> None:
         """Check nothing."""
@@ -39,7 +39,7 @@ def _typed(name: str, value: object, where: str) -> Any:
         raise UsageError(problem, f"An example is {name}: {yaml_text(default)}; see --help.")
     if name == "chat_template_kwargs" and isinstance(value, dict):
         value = json.dumps(value)
-    # As text, so that numbers and dates can be names, and 1e-3, which YAML reads as text, a number.
+    # Values are converted to text first: a name may look like a number or a date, and YAML reads 1e-3 as text.
     parts = [part if isinstance(part, bool | dict | list) else str(part) for part in (value if isinstance(value, list) else [value])]
     try:
         adapter = TypeAdapter[Any](type_of(name))
@@ -49,7 +49,7 @@ def _typed(name: str, value: object, where: str) -> Any:
 
 
 def read_mapping(file: Path, where: str) -> dict[Any, Any]:
-    """The mapping that a YAML file holds; an empty file holds an empty one. Raises `UsageError`, which begins with ``where``."""
+    """The mapping in a YAML file; empty for an empty file. Raises `UsageError`, whose message begins with ``where``."""
     import yaml
 
     try:
@@ -64,7 +64,7 @@ def read_mapping(file: Path, where: str) -> dict[Any, Any]:
 
 
 def known_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """The settings with underscores for dashes. Raises `UsageError` for a name that is no setting."""
+    """The settings, with underscores instead of dashes in their names. Raises `UsageError` for an unknown name."""
     named = {str(name).replace("-", "_"): value for name, value in settings.items()}
     for name in named:
         if name not in field_names():
@@ -73,11 +73,11 @@ def known_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
-    """What was probably meant, as a question; empty where nothing is near."""
+    """A question that suggests the nearest known name; empty if none is near."""
     near = difflib.get_close_matches(name, known, 1)
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def yaml_text(default: object) -> str:
-    """A default as YAML has it."""
+    """A default value in YAML."""
     return str(default).lower() if isinstance(default, bool) else str(default)
