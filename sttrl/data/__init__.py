@@ -1,7 +1,7 @@
 """Data sets: where they come from, and their rows.
 
-Light to import: pyarrow and datasets are reached when needed. The labels of text questions have a door of their own,
-``sttrl.questions.labels``, which sttrl.report alone goes through.
+Importing this package is quick: pyarrow and datasets are imported when they are needed. Labels are not read here but in
+``sttrl.questions.labels``, for the report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""arithmetic-demo: one-digit sums and products, generated; nothing to download."""
+"""arithmetic-demo: sums and products of one-digit numbers. They are generated, not downloaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _OPERANDS = range(2, 10)
 
 
 def arithmetic_rows() -> list[dict[str, object]]:
-    """Return every pair of two different operands from 2 to 9 once as a sum and once as a product, in turns.
+    """Return every pair of two different numbers from 2 to 9, once as a sum and once as a product; sums and products alternate.
 
-    The order is a fixed shuffle, so that any first few are a fair mix of easy and hard.
+    The order is a fixed shuffle, so that the first few questions are a mixture of easy and hard ones.
     """
     pairs = zip(_shuffled("+"), _shuffled("*"), strict=True)
     return [_row(left, sign, right) for sums, products in pairs for left, sign, right in (sums, products)]

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 
 def number_text(cell: object) -> str | None:
-    """Return a text as it is and a number as people write it (142.0 is 142), or None for anything else.
+    """Return a text unchanged and a number as people write it (142.0 is 142), or None for anything else.
 
-    A parquet file's decimals are numbers too. Infinite, undefined and very long numbers are None.
+    Decimals of a parquet file are numbers too. The result is None for infinity, NaN and very long numbers.
     """
     if isinstance(cell, str):
         return cell
@@ -30,6 +30,6 @@ def _decimal_text(number: Decimal) -> str:
 
 
 def type_name(cell: object) -> str:
-    """What a cell is, in words that a user of JSON knows."""
+    """The type of a cell, in the words of JSON."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(cell), type(cell).__name__)

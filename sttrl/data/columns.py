@@ -1,4 +1,4 @@
-"""Which columns hold the question, the answer and the id: those named by flags, or those with a usual name."""
+"""Finds the columns of the question, the answer and the id: those that flags name, or those with a usual name."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sttrl.errors import DataError, UsageError
 
 QUESTION_COLUMNS = ("prompt", "problem", "question", "question_stem", "instruction", "query", "input")
 BEFORE_THE_QUESTION = ("body", "context", "passage", "article")
-"""Columns of text that a question may need: SVAMP's Body, OlympiadBench's context."""
+"""Columns of text that belong before the question: SVAMP's Body, OlympiadBench's context."""
 AFTER_THE_QUESTION = {"instruction": "input"}
-"""By the question's column: a column of text that belongs below it, as in Alpaca's rows."""
+"""Question column -> column of text that belongs after it, as in Alpaca's rows."""
 OPTION_COLUMNS = ("options", "choices")
 FEWEST_LETTERS = 3
-"""Columns A, B and C at least are taken for the options of a question."""
+"""Columns named A, B, C and so on are options if there are at least this many."""
 ANSWER_COLUMNS = (
     "answer", "final_answer", "ground_truth", "target", "label", "answerkey", "correct", "reward_model", "output", "solution",
 )  # fmt: skip
 ID_COLUMNS = ("unique_id", "id", "question_id", "problem_id", "uid", "record id")
 UNIQUE_ID = "unique_id"
-"""A column of this name, like one named by --id_column, promises that no id is there twice."""
+"""A repeated id is an error in a column of this name, as it is in a column that --id_column names."""
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -39,11 +39,11 @@ def find_columns(
     answer_column: str | None = None,
     id_column: str | None = None,
 ) -> Columns:
-    """Return the columns to use; a usual name that more rows have goes before one that fewer have.
+    """Return the columns to use. Of several columns with a usual name, the one that most rows have is used.
 
-    Named question columns are used as they are; else a usual one, with the usual columns that belong before or after it.
-    Raises UsageError for a named column that no row has, DataError where no column can be the question.
-    Where no row has any column, the reader of rows says what is wrong with each.
+    ``question_column`` is used as given. If it is empty, the question is a column with a usual name and the usual columns that belong
+    before or after it. Raises UsageError for a named column that no row has, and DataError if no column can be the question.
+    If no row has any column, `parse_rows` reports each row.
     """
     readable = [row for row in rows if isinstance(row, Mapping)]
     present = Counter(str(key) for row in readable for key in row)
@@ -66,7 +66,7 @@ def find_columns(
 
 
 def _question(rows: Rows, present: Mapping[str, int], named: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    """The parts of a question in order, and the one that no row may lack."""
+    """The parts of a question in order, and the part that every row must have."""
     if named:
         return named, named[0] if len(named) == 1 else None
     main = _usual(present, QUESTION_COLUMNS)
@@ -78,13 +78,13 @@ def _question(rows: Rows, present: Mapping[str, int], named: tuple[str, ...]) ->
 
 
 def _of_text(rows: Rows, names: Sequence[str | None]) -> list[str]:
-    """Those columns that hold text in some row and nothing else in any."""
+    """Those columns that hold text in at least one row, and nothing else in any row."""
     cells = {name: [row[name] for row in rows if row.get(name) is not None] for name in names if name is not None}
     return [name for name, found in cells.items() if found and all(isinstance(cell, str) for cell in found)]
 
 
 def _options(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
-    """The column of the options, where at least half of its cells can be read as such; or columns A, B, C and so on."""
+    """The column of the options, if at least half of its cells can be read as options; or columns A, B, C and so on."""
     for name in (name for usual in OPTION_COLUMNS for name in names if name.lower() == usual):
         filled = [row for row in rows if row.get(name)]
         if filled and 2 * sum(_has_options(row, name) for row in filled) >= len(filled):
@@ -114,6 +114,6 @@ def _usual_id(rows: Sequence[object], present: Mapping[str, int]) -> tuple[str |
 
 
 def listed(columns: Iterable[str]) -> str:
-    """The names of columns, for a line that people read."""
+    """The names of columns, for a message."""
     names = [repr(name[:40]) for name in sorted(columns)]
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,4 +1,4 @@
-"""Local files: .json, .jsonl, .ndjson, .csv, .tsv (plain or .gz) and .parquet, read as data and never as code."""
+"""Reads local files: .json, .jsonl, .ndjson, .csv, .tsv (plain or .gz) and .parquet."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sttrl.data.rows import RawRow, Unreadable
 from sttrl.errors import DataError, error_text
 
 MAX_FILE_BYTES = 2**30
-"""Bytes of a JSON file, once decompressed."""
+"""The largest file that is read, in bytes after decompression. It does not limit .parquet."""
 
 
 def read_file(path: Path) -> list[RawRow]:
-    """Return the rows of a file with one of the known suffixes. Raises DataError where the file as a whole is bad."""
+    """Return the rows of a file with one of the known suffixes. Raises DataError if the file as a whole cannot be read."""
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _parquet_rows(path)
@@ -47,12 +47,12 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _is_list(data: bytes) -> bool:
-    """Whether a file whose name promises a row a line holds one JSON list of objects."""
+    """Whether a file that should have a row on each line holds one JSON list of objects instead."""
     return re.match(rb"\s*\[\s*(\{|\]\s*$)", data) is not None
 
 
 def _table_rows(path: Path, data: bytes, kind: str) -> list[RawRow]:
-    """The rows below a header; the row below it is row 1. Cells are text, and an empty one is an empty text."""
+    """The rows after the header; the first of them is row 1. Cells are text; an empty cell is an empty text."""
     csv.field_size_limit(MAX_FILE_BYTES)
     try:
         text = data.decode()
@@ -70,7 +70,7 @@ def _table_rows(path: Path, data: bytes, kind: str) -> list[RawRow]:
 
 
 def _delimiter(text: str, kind: str) -> str:
-    """A tab in a .tsv; in a .csv the comma, or the semicolon or tab of a header that has more of them."""
+    """A tab in a .tsv; in a .csv the one of comma, semicolon and tab that the header has most of."""
     header = text.lstrip("\r\n").partition("\n")[0]
     return "\t" if kind == "tsv" else max(",;\t", key=header.count)
 

@@ -12,9 +12,9 @@ _ID = "Record ID"
 
 
 def multiple_choice(row: Mapping[str, object]) -> Mapping[str, object]:
-    """Return {question, options, answer, id} with the options in an order that depends on their text alone.
+    """Return {question, options, answer, id}. The order of the options depends on their text alone, not on which one is correct.
 
-    A row that is not made of texts comes back without a question, so that the reader of rows reports it.
+    For a row in which a field is not text, the question is None, so that `parse_rows` reports the row.
     """
     texts = {name: row.get(name) for name in (_QUESTION, *_OPTIONS)}
     if not all(isinstance(text, str) for text in texts.values()):

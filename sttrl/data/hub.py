@@ -1,4 +1,4 @@
-"""Data sets on the Hugging Face hub, through the package ``datasets``, which runs no code that came with the data."""
+"""Data sets on the Hugging Face hub, read with the package ``datasets``, which runs no code of a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def parse_hub_source(text: str) -> HubSource:
-    """Read ``hf:org/name[@revision][:config][:split]``; a lone part that is the name of a usual split is the split."""
+    """Read ``hf:org/name[@revision][:config][:split]``. In ``hf:org/name:test``, "test" is the split, not the config."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise UsageError(f"--dataset {text!r} is not hf:org/name[@revision][:config][:split].", "Example: hf:openai/gsm8k:main:test.")
@@ -32,18 +32,18 @@ def parse_hub_source(text: str) -> HubSource:
 
 
 def read_hub(source: HubSource, remedy: str) -> tuple[list[RawRow], str | None]:
-    """Return the rows that ``source`` selects, and the commit they are of where that is known.
+    """Return the rows that ``source`` selects, and their commit if it is known.
 
-    Raises DataError of one line, with ``remedy``, where there is no way to them.
+    Raises DataError, with ``remedy`` as its hint, if they cannot be loaded.
     """
     split = _load(source, remedy)
     return _selected(source, split), _commit(source, split)
 
 
 def _commit(source: HubSource, split: Any) -> str | None:
-    """The commit of rows that were loaded: the package keeps them in a folder of its name.
+    """The commit of the loaded rows: the name of the folder in which the package keeps them.
 
-    Raises DataError where that is not the commit that was asked for: without a network the package gives what it has.
+    Raises DataError if it is not the commit that was asked for: without a network the package loads any commit in its cache.
     """
     files = getattr(split, "cache_files", None) or [{"filename": ""}]
     found, asked = Path(files[0]["filename"]).parent.name, source.revision or ""
@@ -79,7 +79,7 @@ def _load(source: HubSource, remedy: str) -> Any:
 
 
 def _check_reachable(source: HubSource, remedy: str) -> None:
-    """Say at once that there is no network: the hub's client retries for half a minute."""
+    """Raise DataError at once if there is no network: the hub's client would retry for half a minute."""
     if import_module("huggingface_hub").is_offline_mode() or any(os.environ.get(name) for name in _PROXIES):
         return
     host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or "huggingface.co"

@@ -1,4 +1,4 @@
-"""Ids of questions: what may be one, and the name of the folder that belongs to it."""
+"""Ids of questions: which values are valid, and the file name that belongs to an id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def id_text(cell: object) -> str | None:
-    """Return the id that a cell holds, a printable text or a whole number, or None."""
+    """Return the id in a cell, which is a printable text or a whole number; None for anything else."""
     if isinstance(cell, int) and not isinstance(cell, bool) and abs(cell) < 10**18:
         return str(cell)
     if isinstance(cell, str) and cell.strip() and len(cell) <= MAX_ID_CHARS and cell.isprintable():
@@ -27,10 +27,10 @@ def are_unique_ids(cells: Sequence[object]) -> bool:
 
 
 def folder_name(question_id: str) -> str:
-    """Return a name for files of this question that stays in its folder and belongs to no other id.
+    """Return the file name for a question. It contains no path separator, and no two ids have the same one.
 
-    A plain id (letters, digits, ``._-``, at most 80) is its own name. Of any other the strange characters
-    are replaced and a hash is joined with ``~``, which no plain id has.
+    An id of letters, digits and ``._-`` (at most 80 characters) is its own file name. In any other id the other characters are
+    replaced, and ``~`` and a hash are appended; ``~`` is in no id of the first kind.
     """
     if _PLAIN.fullmatch(question_id) and ".." not in question_id and not question_id.endswith("."):
         return question_id

@@ -1,4 +1,4 @@
-"""What belongs to a question in a row: its parts, a system message, and its options, in the layouts of published data sets."""
+"""Reads the parts of a question, its system message and its options from a row, in the layouts of published data sets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sttrl.data.table import Columns, Options
 _LETTERED = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]\s*(\S.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z]|\d{1,2}")
 _LISTED = re.compile(r"(?<![A-Za-z0-9])A\s?[).:\]].*(?<![A-Za-z0-9])B\s?[).:\]]", re.IGNORECASE | re.DOTALL)
-"""A text that lists options by itself, as MathQA's do."""
+"""A cell of options that is one text with lettered options, as in MathQA."""
 _BETWEEN = r"[^A-Za-z0-9]{1,12}"
-"""What may stand between an option's letter and its text where a question lists its options itself."""
+"""What may stand between the letter and the text of an option, in a question that lists its options."""
 
 
 class LayoutError(ValueError):
-    """A cell that is no part of a question. ``field``: its column. The message never quotes it."""
+    """A cell that cannot be read. ``field``: its column. The message never quotes the cell."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(problem)
@@ -28,13 +28,13 @@ class LayoutError(ValueError):
 
 
 def flattened(row: Mapping[str, object]) -> Mapping[str, object]:
-    """The row with the fields of a nested question beside the others: AI2's files have {"question": {"stem", "choices"}}."""
+    """The row with the fields of a nested question moved up: AI2's files have {"question": {"stem", "choices"}}."""
     question = row.get("question")
     return {**row, **question, "question": question["stem"]} if isinstance(question, Mapping) and "stem" in question else row
 
 
 def question_of(row: Mapping[str, object], columns: Columns) -> tuple[str, str | None]:
-    """The question without its options, and its system message. Raises `LayoutError` where there is none."""
+    """The question without its options, and its system message or None. Raises `LayoutError` if there is no question."""
     parts = [(name, _part(name, row.get(name))) for name in columns.question if not _is_blank(row.get(name))]
     if not parts or columns.needed not in (None, *dict(parts)):
         field = columns.needed or columns.question[0]
@@ -47,7 +47,7 @@ def question_of(row: Mapping[str, object], columns: Columns) -> tuple[str, str |
 
 
 def options_of(row: Mapping[str, object], columns: Sequence[str]) -> tuple[Options | None, str]:
-    """The options of a row, and the lines that show them; none where the row has none. Raises `LayoutError`."""
+    """The options of a row and the lines that show them; None and "" if it has no options. Raises `LayoutError`."""
     if not columns:
         return None, ""
     try:
@@ -62,9 +62,9 @@ def options_of(row: Mapping[str, object], columns: Sequence[str]) -> tuple[Optio
 
 
 def read_options(cell: object) -> Options | None:
-    """The options in a cell, None where it is empty.
+    """The options in a cell; None if the cell is empty.
 
-    Known: a list of texts or numbers, with letters inside ("A)21", AQuA) or without (MMLU, MMLU-Pro); {"text": [...],
+    Known layouts: a list of texts or numbers, with letters inside ("A)21", AQuA) or without (MMLU, MMLU-Pro); {"text": [...],
     "label": [...]} (ARC); a list of {"text", "label"} (AI2's files); {"A": text, ...} (MedQA).
     Raises ValueError for anything else.
     """
@@ -73,7 +73,7 @@ def read_options(cell: object) -> Options | None:
     texts, names = _texts_and_names(cell)
     options = [number_text(text) for text in texts]
     if None in options or not all(str(option).strip() for option in options):
-        raise ValueError("holds an option that is no text")
+        raise ValueError("holds an option that is not text")
     if not 2 <= len(options) <= len(ascii_uppercase):
         raise ValueError(f"holds {len(options)} options, not 2 to {len(ascii_uppercase)}")
     inner_texts, inner_names = _without_letters([str(option).strip() for option in options])
@@ -93,7 +93,7 @@ def _is_blank(cell: object) -> bool:
 
 
 def _part(name: str, cell: object) -> tuple[str, str | None]:
-    """A text; or a user's message, and the system message before it."""
+    """The text of a cell, and a system message or None. The cell is text, or a list of one user message, perhaps after a system message."""
     if isinstance(cell, str):
         return cell, None
     messages = cell if isinstance(cell, list) and all(isinstance(message, Mapping) for message in cell) else []
@@ -105,7 +105,7 @@ def _part(name: str, cell: object) -> tuple[str, str | None]:
 
 
 def _unquoted(cell: object) -> object:
-    """A list or an object that a cell of text holds, as in a .csv; other cells as they are."""
+    """The list or object that a cell holds as text, as in a .csv; any other cell unchanged."""
     if not isinstance(cell, str) or cell.strip()[:1] not in ("[", "{"):
         return cell
     try:
@@ -135,14 +135,14 @@ def _texts_and_names(cell: object) -> tuple[Sequence[object], Sequence[object]]:
 
 
 def _columned(cells: Sequence[object]) -> Options | None:
-    """Options that have a column each, A, B, C and so on; the last ones may be empty."""
+    """Options from columns A, B, C and so on; the last columns may be empty."""
     while cells and (cells[-1] is None or cells[-1] == ""):
         cells = cells[:-1]
     return read_options(list(cells))
 
 
 def _without_letters(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Texts without the letters in front of them, where these are A, B, C and so on in order; and the names of the options."""
+    """The texts, without leading letters if these are A, B, C and so on in order; and the letters."""
     letters = tuple(ascii_uppercase[: len(texts)])
     matches = [match for text in texts if (match := _LETTERED.fullmatch(text))]
     if tuple(match[1].upper() for match in matches) == letters:

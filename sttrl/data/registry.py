@@ -1,6 +1,6 @@
-"""The named data sets, a line an entry; docs/how_to_add_a_dataset.md says how to add one.
+"""The named data sets, one on each line; docs/how_to_add_a_dataset.md says how to add one.
 
-Revisions are git commits of the hub repository, so that the same name is the same rows everywhere.
+Revisions are git commits of the hub's repository, so that a name always stands for the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOXED_LETTER = "Please reason step by step, and put the letter of your final ans
 
 _PLAIN_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 SUFFIXES = (*_PLAIN_SUFFIXES, *(f"{suffix}.gz" for suffix in _PLAIN_SUFFIXES), ".parquet")
-"""Kinds of files that can be read, in capital or small letters."""
+"""The endings of files that can be read; case does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class HubSource:
 class NamedDataset:
     """What is known of a data set before it is read.
 
-    ``rows``: how many there should be (None: not known). ``hub``: where it is when it is in no folder; ``generate`` makes the
-    rows of one that is nowhere. ``instruction``: sentence that follows every question.
-    ``printable`` False: the questions are never shown in plain text, as their authors ask.
+    ``rows``: how many there should be (None: not known). ``hub``: where to load it from if no folder has it. ``generate``: makes the
+    rows of a generated data set. ``instruction``: a sentence that follows every question.
+    ``printable`` False: the questions are never shown in plain text, because their authors ask for that.
     """
 
     name: str
@@ -60,7 +60,7 @@ class NamedDataset:
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """Files looked for in a data folder, first one first; the last is the layout of TTRL's repository."""
+        """The file names to look for in a data folder, in this order; the last is the layout of TTRL's repository."""
         return (*(f"{self.name}{suffix}" for suffix in SUFFIXES), f"{self.name}/test.json")
 
 
@@ -95,18 +95,18 @@ _ENTRIES = (
 )
 
 DATASETS: dict[str, NamedDataset] = {entry.name: entry for entry in _ENTRIES}
-"""Every data set that has a name."""
+"""The named data sets, by name."""
 
 
 def custom_dataset(name: str, kind: AnswerKind | None = None) -> NamedDataset:
-    """What is assumed of a data set of the user's own: mathematics unless ``kind`` says otherwise."""
+    """The entry for a data set without a name: its answers are mathematics unless ``kind`` is given."""
     kind = kind or "math"
     instruction = BOXED_LETTER if kind == "choice" else BOXED
     return NamedDataset(name=name, kind=kind, instruction=instruction, printable="gpqa" not in name.lower())
 
 
 def unknown_dataset(name: str) -> DataError:
-    """The error for a name that is no data set and no file: what was probably meant, and what there is."""
+    """The error for an unknown name: it suggests the nearest known name and lists the known ones."""
     close = get_close_matches(name.lower(), [known.lower() for known in DATASETS], n=1)
     meant = [known for known in DATASETS if known.lower() in close]
     suggestion = f"Did you mean {meant[0]}? " if meant else ""

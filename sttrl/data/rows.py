@@ -1,4 +1,4 @@
-"""From raw cells to typed rows: every bad row is a DataRowError that names the place, or a counted skip."""
+"""From raw rows to typed rows. A bad row raises a DataRowError that names it, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sttrl.errors import DataRowError
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_QUESTION_CHARS = 1_000_000
-"""A longer question is a mistake in the file, whatever the tokenizer makes of it."""
+"""A longer question is an error in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawRow:
-    """A row as it was read: anything at all, at its 1-based place in the file."""
+    """A row as it was read. ``row``: its 1-based number in the file. ``value``: of any type."""
 
     row: int
     value: object
@@ -28,7 +28,7 @@ class RawRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:
-    """The value of a row that could not even be parsed."""
+    """The value of a row that could not be parsed, with the reason."""
 
     field: str
     reason: str
@@ -55,7 +55,7 @@ def parse_rows(
 
 
 def text_problem(text: str) -> str | None:
-    """What keeps a text from being sampled from and written down, or None."""
+    """Why a text cannot be used in a prompt or written to a file; None if it can."""
     if not text.strip():
         return "is empty"
     if len(text) > MAX_QUESTION_CHARS:

@@ -1,4 +1,4 @@
-"""Where a data set comes from, and reading it."""
+"""Finds a data set and reads it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sttrl.errors import DataError
 from sttrl.types import AnswerKind
 
 DATA_VARIABLE = "STTRL_DATA"
-"""Environment variable with the folder looked in after --data_dir."""
+"""Environment variable that names the folder to search after --data_dir."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """What to read: ``dataset`` is a name, a file or ``hf:org/name[@revision][:config][:split]``; the rest are flags.
+    """What to read. ``dataset``: a name, a file or ``hf:org/name[@revision][:config][:split]``. The other fields are flags.
 
-    ``revision``: the hub's commit that a run began with, which wins over the one that the name has.
+    ``revision``: the commit on the hub that a run began with; it replaces the one in the name.
     """
 
     dataset: str
@@ -47,10 +47,10 @@ class _Found:
 
 
 def read_table(source: SourceSpec) -> Table:
-    """Read a data set from wherever it is.
+    """Find a data set and read it.
 
-    Raises DataError where there is none or it cannot be read, DataRowError for a bad row unless told to skip,
-    UsageError for a column that is not there.
+    Raises DataError if it is not found or cannot be read, DataRowError for a bad row unless bad rows are skipped, and
+    UsageError for a named column that does not exist.
     """
     found = _find(source)
     file = _short(found.source)
@@ -74,7 +74,7 @@ def read_table(source: SourceSpec) -> Table:
 
 
 def _kind(dataset: NamedDataset, asked: AnswerKind | None, rows: Sequence[Row]) -> NamedDataset:
-    """The data set with the kind of answers that was asked for; else, without a name, choices where most rows have options."""
+    """The data set with the kind of answers that the user chose. Otherwise an unnamed data set has choices if most rows have options."""
     if asked is not None:
         return replace(dataset, kind=asked)
     if dataset.name not in DATASETS and 2 * sum(row.options is not None for row in rows) > len(rows):

@@ -17,10 +17,10 @@ OnBadRow = Literal["stop", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns used. ``answer`` None: no labels. ``id`` None: rows are numbered, and ``id_note`` may say why.
+    """The columns that are used. ``answer`` None: there are no labels. ``id`` None: rows are numbered; ``id_note`` may say why.
 
-    ``question``: the parts of a question, joined in this order; a part that a row lacks is left out.
-    ``needed``: the part that no row may lack; None: any part will do. ``options``: one column of lists, or one column
+    ``question``: the columns of the question, joined in this order; one that a row lacks is left out.
+    ``needed``: the one that every row must have; None: a row needs any one of them. ``options``: one column of lists, or a column
     for each option. ``unused``: the other columns of the file.
     """
 
@@ -37,7 +37,7 @@ class Columns:
 class Options:
     """The options of a choice question in the order of the file. ``names``: what the file calls each of them, such as A or 1.
 
-    Both are empty where the file has them as one text that is not a list.
+    Both are empty if the file has the options as one text.
     """
 
     texts: tuple[str, ...] = ()
@@ -46,8 +46,8 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A good row. ``row``: 1-based place in its file. ``text``: the whole question, options included. ``system``: its own
-    system message. ``answer``: the cell as it was read. No text is in the repr."""
+    """A valid row. ``row``: its 1-based number in the file. ``text``: the whole question, including its options. ``system``: its own
+    system message. ``answer``: the cell as it was read. The repr contains none of these texts."""
 
     id: str
     index: int
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def option_count(self) -> int | None:
-        """How many options the row has, None where that is not known."""
+        """How many options the row has; None if that is not known."""
         return len(self.options.texts) or None if self.options is not None else None
 
 
@@ -93,7 +93,7 @@ class Table:
 def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:
     """Return the questions without their labels, in the order of the table; ``index`` is the place in the table.
 
-    ``ids`` keeps those only, then ``limit`` the first so many of them. Raises UsageError for an unknown id.
+    ``ids``: only these. ``limit``: then only the first ones, this many. Raises UsageError for an unknown id.
     """
     rows = table.rows if ids is None else _chosen(table, tuple(ids))
     if limit is not None:

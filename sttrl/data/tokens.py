@@ -1,7 +1,8 @@
-"""From prompts to token ids, so that a special token written inside a question is text and nothing else.
+"""Tokenises prompts so that a special token written inside a question, such as ``<|im_end|>``, is plain text.
 
-A prompt is rendered with a mark in the place of each such text. Between two special tokens of the template, a stretch that
-holds marks is encoded as plain text, with the marks undone; everything else as always.
+The prompt is rendered with a placeholder character (a mark) for each such token in the question. The rendered text is split at the
+template's special tokens. A part that contains marks gets its original text back and is encoded without special tokens; the other parts
+are encoded as usual.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 _MARKS = range(0xF0000, 0xFFFFE)
-"""Characters of a private use area, which no template reads."""
+"""Code points of a private use area, which no template uses."""
 
 
 class Tokenizer(Protocol):
@@ -23,23 +24,23 @@ class Tokenizer(Protocol):
 
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
-        """The tokens that are found in a text before it is split into others; ``special`` marks those that control the model."""
+        """The tokens that are matched before a text is split into subwords; ``special`` is true for those that control the model."""
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
         """The conversation as text, or as {"input_ids": ...}."""
 
     def encode(self, text: str, **options: Any) -> list[int]:
-        """Token ids of a text, with the special tokens a plain text begins with unless ``add_special_tokens`` is False."""
+        """Token ids of a text. Special tokens are added at its beginning unless ``add_special_tokens`` is False."""
 
 
 def specials_in(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The tokenizer's special tokens that stand in one of these texts, longest first."""
+    """The tokenizer's special tokens that occur in these texts, longest first."""
     known = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
     return tuple(sorted((token for token in known if any(token in text for text in texts)), key=lambda token: (-len(token), token)))
 
 
 def encode_as_text(texts: Sequence[str], render: Callable[[Sequence[str]], str], tokenizer: Tokenizer, *, begins: bool) -> tuple[int, ...]:
-    """Token ids of what ``render`` makes of the texts, in which special tokens are text. ``begins``: add what a plain text begins with."""
+    """Token ids of ``render(texts)``, with special tokens in the texts as plain text. ``begins``: add special tokens at the beginning."""
     marks = _marks(specials_in(texts, tokenizer), texts)
     rendered = render([_replaced(text, marks) for text in texts])
     undo = {mark: token for token, mark in marks.items()}

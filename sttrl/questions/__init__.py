@@ -1,4 +1,4 @@
-"""The kind "text question": its prompts, its labels, and how texts become answers and ballots."""
+"""The kind of problem "text question": prompts, labels, and how the text of a response becomes an answer and a ballot."""
 
 from __future__ import annotations
 

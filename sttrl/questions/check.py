@@ -8,14 +8,14 @@ from sttrl.data.columns import listed
 from sttrl.data.table import Row, Table
 from sttrl.questions.labels import can_be_met, counted_either_way, labels
 
-COUNTED = "the labels may count the options from 0 or from 1; they are read as from 0: letters leave no doubt"
+COUNTED = "the labels may count the options from 0 or from 1; they are read as counted from 0; letters would be unambiguous"
 _SHOWN_ROWS = 5
 
 
 def describe(table: Table, prompt: str | None = None) -> str:
-    """Return what was read, from where, what looks wrong, and one whole prompt: ``prompt``, or without it the text that goes into one.
+    """Return the source of a data set, what was read, what looks wrong, and one prompt (without ``prompt``: the text that goes into it).
 
-    Never shows a label, nor a question its authors withhold.
+    Labels are never shown, nor questions that their authors withhold.
     """
     found = labels(table)
     lines = [
@@ -35,7 +35,7 @@ def describe(table: Table, prompt: str | None = None) -> str:
 
 
 def warnings(table: Table) -> tuple[str, ...]:
-    """Return what looks wrong: the number of rows, and labels that are missing or that no answer can equal."""
+    """Return what looks wrong: an unexpected number of rows, and labels that are missing or that no answer can equal."""
     found = labels(table)
     kind, expected, total = table.dataset.kind, table.dataset.rows, len(table.rows) + len(table.skipped)
     unfit = [row for row in table.rows if row.id in found and not can_be_met(found[row.id], kind, row.option_count)]
@@ -78,7 +78,7 @@ def _prompt(table: Table) -> str:
 
 
 def _example(table: Table, prompt: str | None) -> str:
-    """The first question's whole prompt, every line of it set in."""
+    """The whole prompt of the first question, every line indented."""
     row = table.rows[0]
     if not table.dataset.printable:
         return f"({row.id}) {len(row.text)} characters, not shown: its authors ask that questions stay out of plain text"
@@ -92,7 +92,7 @@ def _example(table: Table, prompt: str | None) -> str:
 
 
 def _set_in(text: str) -> str:
-    """A text with each line behind a bar; what a terminal would obey is escaped."""
+    """A text with a bar before each line; control characters are escaped."""
     return "\n".join(f"  | {''.join(char if char.isprintable() else ascii(char)[1:-1] for char in line)}" for line in text.split("\n"))
 
 

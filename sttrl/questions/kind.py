@@ -1,4 +1,4 @@
-"""Text questions as a kind of problem: a policy is evaluated by a poll, samples and a greedy response that the judge compares."""
+"""Text questions as a kind of problem. A policy is evaluated by a poll: several samples and a greedy response, which the judge compares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def opened_questions(config: RunConfig) -> AsyncIterator[Callable[[SeedSou
 
 
 class Questions:
-    """See `sttrl.run.kind.Kind`. ``clock`` counts the judge's seconds, by question."""
+    """See `sttrl.run.kind.Kind`. ``clock`` counts the seconds that the judge takes for each question."""
 
     def __init__(
         self, config: RunConfig, judge: Judge, seeds: SeedSource, clock: Callable[[str, str], AbstractContextManager[None]]
@@ -46,10 +46,10 @@ class Questions:
         return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(samples)), greedy)
 
     async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
-        """The base, voting with ``budget`` response tokens: as many as the adaptation sampled and trained on.
+        """A vote of the base with ``budget`` response tokens: as many as the adaptation sampled and trained on.
 
-        Samples as the adaptation samples, with its seeds; ``reused`` are samples of the base that were taken already. The votes
-        are over the longest run of samples that fits the budget, and never fewer than one.
+        Sampling settings and seeds are those of the adaptation; ``reused`` are samples of the base that exist already. The vote is over
+        as many samples as fit the budget, at least one.
         """
         sampling, rollouts = self.config.sampling_of_votes, list(reused)
         while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
@@ -66,11 +66,11 @@ class Questions:
             return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
 
     def record(self, evaluation: Poll) -> PollRecord:
-        """A poll for the journal."""
+        """The record of a poll for the journal."""
         return PollRecord.of(evaluation)
 
     def read(self, value: dict[str, Any]) -> PollRecord:
-        """A poll of the journal."""
+        """The record of a poll from its JSON object in the journal."""
         return poll_from_json(value)
 
     def rollouts(self, evaluation: Poll) -> Sequence[Rollout]:
@@ -78,12 +78,12 @@ class Questions:
         return evaluation.rollout_G
 
     def lines(self, name: str, evaluation: Poll) -> Iterator[dict[str, Any]]:
-        """The responses of a poll with their answers, the greedy one last."""
+        """The responses of a poll with their answers, for the file of rollouts; the greedy one is last."""
         for rollout, answer in zip(evaluation.rollout_G, evaluation.ballots.answer_G, strict=True):
             yield {"poll": name, "greedy": rollout is evaluation.greedy, **rollout_line(rollout, answer.text, answer.invalid)}
 
     async def _held(self, problem: Problem, sampling: Sampling, group: Group, greedy: Rollout | None = None) -> Poll:
-        """Judge a group, with its greedy response last, and hold a majority and a confidence vote over the samples."""
+        """Judge the samples and the greedy response, and hold a majority vote and a confidence vote over the samples."""
         everyone = replace(group, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
         ballots = await self.ballots(problem, everyone)
         count = len(group.rollout_G)

@@ -1,4 +1,4 @@
-"""The labels, for sttrl.report and the check of a data set, and for nobody else."""
+"""The labels of a data set. Only the report and the check of a data set (``data D``) may import this."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NUMBER = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?")
 _LETTERED = re.compile(r"[(\[]?[A-Za-z][)\].:]\s*(\S.*)", re.DOTALL)
 
 Style = Callable[[str, Options], int | None]
-"""The place of the option that a label means, None where it means none."""
+"""A way to read a label: (label, options) -> the index of the option that it means, or None."""
 
 
 def labels(table: Table) -> Mapping[str, str]:
-    """Return the normal form of the right answer by question id; a question without one is left out."""
+    """Return the right answer of each question by id; a question without a readable label is left out."""
     worked = table.columns.answer is not None and table.columns.answer.lower() == "solution"
     kind, style = table.dataset.kind, _style(table.rows)
     read = {row.id: read_label(_chosen(row, style, kind), kind, worked=worked) for row in table.rows}
@@ -35,8 +35,8 @@ def labels(table: Table) -> Mapping[str, str]:
 def read_label(cell: object, kind: AnswerKind, *, worked: bool = False) -> str | None:
     """Return the label in a cell, or None.
 
-    Taken from the last line ``#### ...`` or the last ``\\boxed{...}`` where there is one, else the whole cell, unless
-    it is ``worked``: a solution, of which the whole is no answer. Numbers lose commas, leading and trailing zeros.
+    It is what follows ``####`` on the last such line, or the content of the last ``\\boxed{...}``, or else the whole cell. ``worked``: the
+    cell is a worked solution, so that the whole cell is no label. Numbers lose commas, leading and trailing zeros.
     """
     text = _cell_text(cell)
     if text is None or text_problem(text) is not None:
@@ -48,7 +48,7 @@ def read_label(cell: object, kind: AnswerKind, *, worked: bool = False) -> str |
 
 
 def can_be_met(label: str, kind: AnswerKind, option_count: int | None = None) -> bool:
-    """Whether an answer can equal a label: it can be read, has digits where a number is asked for, and is the letter of an option."""
+    """Whether an answer can equal a label. It must be readable; a number needs digits; a choice must be the letter of an option."""
     form = normal_form(label, kind, Limits()).text
     if form is None or kind == "math":
         return form is not None
@@ -58,12 +58,12 @@ def can_be_met(label: str, kind: AnswerKind, option_count: int | None = None) ->
 
 
 def _by_name(text: str, options: Options) -> int | None:
-    """B, (B) or B. of options that are called A, B, C; or 2 of options that the file calls 1, 2, 3."""
+    """The label is the name of an option: B, (B) or B. if options are called A, B, C; or 2 if the file calls them 1, 2, 3."""
     return _place(text.strip(" ()[].:").casefold(), [name.casefold() for name in options.names])
 
 
 def _by_text(text: str, options: Options) -> int | None:
-    """An option's text, with a letter in front of it or without."""
+    """The label is the text of an option, with or without a letter before it."""
     texts = [_folded(option) for option in options.texts]
     match = _LETTERED.fullmatch(text)
     place = _place(_folded(text), texts)
@@ -71,7 +71,7 @@ def _by_text(text: str, options: Options) -> int | None:
 
 
 def _counted_from(first: int) -> Style:
-    """A number that says which option it is, the first one being ``first``."""
+    """The label is the number of an option; the first option has the number ``first``."""
 
     def by_number(text: str, options: Options) -> int | None:
         return _place(_number(text), [str(number) for number in range(first, first + len(options.texts))])
@@ -88,7 +88,7 @@ def _labelled(rows: Sequence[Row]) -> list[tuple[str, Options]]:
 
 
 def _style(rows: Sequence[Row]) -> Style | None:
-    """How the file says which option is right: the way in which most labels can be read. None where no row has options."""
+    """The way of naming the right option that fits most labels of the file. None if no row has options."""
     given = _labelled(rows)
     if not given:
         return None
@@ -98,13 +98,13 @@ def _style(rows: Sequence[Row]) -> Style | None:
 
 
 def counted_either_way(rows: Sequence[Row]) -> bool:
-    """Whether the labels are read as numbers of options counted from 0, and could as well be counted from 1."""
+    """Whether the labels are read as numbers counted from 0, but could also be counted from 1."""
     given = _labelled(rows)
     return _style(rows) is _FROM_0 and all(_FROM_1(*label) is not None for label in given if _FROM_0(*label) is not None)
 
 
 def _chosen(row: Row, style: Style | None, kind: AnswerKind) -> object:
-    """The letter of the option that a label means; its text where answers are no choices; else the cell as it is."""
+    """The letter of the option that a label means, or its text if the answers are not choices. Without such an option: the cell itself."""
     text = _said(row.answer)
     place = style(text, row.options) if style is not None and text is not None and row.options is not None else None
     if place is None or row.options is None or (kind != "choice" and style is not _by_name):

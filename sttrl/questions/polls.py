@@ -1,4 +1,4 @@
-"""How many samples a number of tokens allows: the arithmetic of a vote with the tokens that adapting took."""
+"""How many samples a budget of tokens allows, for the vote with the same tokens."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sttrl.types import Rollout
 
 
 def enough(tokens: int, lengths: Sequence[int]) -> int:
-    """How many samples take at least so many tokens, very likely.
+    """A number of samples that very likely have at least ``tokens`` tokens together. ``lengths``: of some earlier samples.
 
-    Responses vary as those of these lengths; the expected sum is two standard deviations above the number of tokens. A few samples too
-    many cost less than a second round.
+    With this number, the expected sum minus two standard deviations is ``tokens``. A few samples too many cost less than a second round of
+    sampling.
     """
     mean, deviation = max(1.0, fmean(lengths)), pstdev(lengths)
     return ceil(((deviation + sqrt(deviation**2 + mean * tokens)) / mean) ** 2)
 
 
 def within(rollouts: Sequence[Rollout], budget: int) -> Sequence[Rollout]:
-    """The longest prefix whose response tokens fit the budget, at least one response."""
+    """The first rollouts, as many as fit the budget of response tokens; at least one."""
     spent = 0
     for count, rollout in enumerate(rollouts):
         spent += len(rollout.token_T)

@@ -1,4 +1,4 @@
-"""From a question to the token ids of its prompt, made once for sampler and learner alike."""
+"""From a question to the token ids of its prompt, which sampler and learner both use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sttrl.errors import DataError, DataRowError, UsageError, error_text
 from sttrl.types import Problem, Question
 
 PLACEHOLDER = "{question}"
-"""What a prompt format holds in the place of the question."""
+"""What a prompt format contains where the question goes."""
 
 VIEWS = (
     "{question}",
@@ -33,14 +33,14 @@ VIEWS = (
     "Read carefully. {question}",
     "Find the answer. {question}",
 )
-"""Wordings of a prompt (derived). They never touch the question itself: what it asks must stay what it asks."""
+"""Wordings of a prompt (derived). They contain the question unchanged, so that all ask the same."""
 ANSWER_BEGINS = "The answer is \\boxed{"
-"""What a view ends with, so that the next token begins the answer (derived)."""
+"""The end of a view, so that the next token is the first of the answer (derived)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltProblems:
-    """The problems of a run, and the questions whose prompt was too long."""
+    """The problems of a run, and the questions that were skipped because their prompt was too long."""
 
     problems: tuple[Problem, ...]
     skipped: tuple[SkippedRow, ...]
@@ -60,10 +60,10 @@ def build_problem(
 ) -> Problem:
     """Put a question into the model's chat template, or into ``prompt_format`` where given, and tokenise it.
 
-    ``instruction`` follows the question unless the prompt has it already, as with models whose template says it.
-    ``system``: the system message, instead of the row's own; an empty one leaves the row's out.
-    ``template_settings``: what the chat template is given besides. ``views``: how many other wordings to make as well.
-    Raises UsageError where no prompt can be made, DataRowError where it has more than ``max_prompt_tokens``.
+    ``instruction`` is added after the question unless the prompt contains it already; some chat templates do.
+    ``system``: a system message that replaces the row's own; "" removes the row's own.
+    ``template_settings``: further arguments of the chat template. ``views``: how many other wordings to make as well.
+    Raises UsageError if no prompt can be made, DataRowError if it has more than ``max_prompt_tokens``.
     """
     writer = _Writer(tokenizer, prompt_format, (question.system if system is None else system) or None, template_settings or {})
     writer.check(question.id)
@@ -97,7 +97,7 @@ def build_problems(
     file: str = "data set",
     views: int = 0,
 ) -> BuiltProblems:
-    """Build the problem of every question; with ``skip``, a prompt that is too long is left out and reported."""
+    """Build the problem of every question. With ``skip``, a question whose prompt is too long is left out and reported."""
     problems: list[Problem] = []
     skipped: list[SkippedRow] = []
     for question in questions:
@@ -152,11 +152,11 @@ class _Writer:
             )
 
     def with_instruction(self, text: str, instruction: str | None) -> str:
-        """The question and, below it, the instruction, unless the prompt says it already."""
+        """The question and, below it, the instruction, unless the prompt contains it already."""
         return text if not instruction or instruction in self.prompt(text, self.system) else f"{text}\n{instruction}"
 
     def token_ids(self, text: str, answer: str | None = None) -> tuple[int, ...]:
-        """Token ids of a prompt, up to where the model goes on. Special tokens in question and system message are text."""
+        """Token ids of a prompt. Special tokens that are written in the question or the system message are plain text."""
         texts = [text, self.system or ""]
         if specials_in(texts, self.tokenizer):
             return encode_as_text(
@@ -170,13 +170,13 @@ class _Writer:
         return tuple(self.chat(text, self.system, answer, return_dict=True)["input_ids"])
 
     def prompt(self, text: str, system: str | None, answer: str | None = None) -> str:
-        """The prompt as text; ``answer`` begins the model's turn."""
+        """The prompt as text. ``answer``: the beginning of the model's turn."""
         if self.prompt_format is not None:
             return self.prompt_format.replace(PLACEHOLDER, text) + (f" {answer}" if answer is not None else "")
         return str(self.chat(text, system, answer, tokenize=False))
 
     def chat(self, text: str, system: str | None, answer: str | None, **options: Any) -> Any:
-        """The conversation up to the model's turn, or into it, where ``answer`` begins it."""
+        """The conversation up to the model's turn; with ``answer`` its beginning is included."""
         from jinja2 import TemplateError
 
         messages = [{"role": "user", "content": text}]
@@ -193,10 +193,12 @@ class _Writer:
 
 
 def _views(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:
-    """The first so many wordings of a prompt, each up to where its answer begins. They must begin alike."""
+    """The first ``count`` wordings of a prompt, each ending where the answer begins. They must have the same first token."""
     if count > len(VIEWS):
         raise UsageError(f"--memo_views is {count}, and there are {len(VIEWS)} wordings of a prompt.", f"Use at most {len(VIEWS)}.")
     view_V = tuple(writer.token_ids(view.replace(PLACEHOLDER, text), ANSWER_BEGINS) for view in VIEWS[:count])
     if len({view[:1] for view in view_V}) > 1:
-        raise UsageError("The views of a prompt do not begin alike.", "Let --prompt_format begin with some text before {question}.")
+        raise UsageError(
+            "The views of a prompt do not begin with the same token.", "Let --prompt_format begin with some text before {question}."
+        )
     return view_V

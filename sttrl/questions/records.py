@@ -14,7 +14,7 @@ PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
 
 METRICS = MetricNames(all=("greedy", "mean@k", "maj@k", "pass@k"), headline="mean@k", paired=("mean@k", "maj@k", "greedy"))
-"""What is measured of a poll. docs/metrics.md is the glossary."""
+"""The metrics of a poll; docs/metrics.md explains them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class PollRecord:
     """An evaluation of one policy on one question.
 
     ``k`` samples at ``temperature`` and ``top_p``; ``ballots`` holds those ``k`` and, when ``greedy``, one more: the
-    greedy response, last. ``election``, the majority's, and ``confidence``, weighed by mean log-prob, are over the ``k``
+    greedy response, last. ``election`` (the majority vote) and ``confidence`` (weighed by exp of the mean log-prob) are over the ``k``
     samples only. ``tokens`` counts every response token.
     """
 
@@ -62,7 +62,7 @@ class PollRecord:
 
     @property
     def answer(self) -> str | None:
-        """What a policy answers: its majority vote, or its greedy answer where the vote abstains."""
+        """The policy's answer: what the majority vote elects, or the greedy answer if the vote abstains."""
         if self.election.answer is not None or not self.greedy:
             return self.election.answer
         greedy_class = self.ballots.class_G[-1]
@@ -74,11 +74,11 @@ class PollRecord:
         return {"k": self.k, "answer": vote.answer, "majority_ratio": vote.majority_ratio, "margin": vote.margin}
 
     def score(self, verdicts: Verdicts) -> Score:
-        """Its metrics, with maj@k by the majority."""
+        """The metrics, with maj@k by the majority vote."""
         return self._score(self.election, verdicts)
 
     def score_by_confidence(self, verdicts: Verdicts) -> Score:
-        """Its metrics, with maj@k by the confidence vote."""
+        """The metrics, with maj@k by the confidence vote."""
         return self._score(self.confidence, verdicts)
 
     def _score(self, election: ElectionRecord, verdicts: Verdicts) -> Score:
@@ -111,11 +111,11 @@ class PollRecord:
 
 
 def poll_from_json(value: dict[str, Any]) -> PollRecord:
-    """Read a poll back."""
+    """The record of a poll from its JSON object."""
     elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}
     return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), **elections})
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
-    """Chance that ``k`` of the samples hold a right one, unbiased (arXiv 2107.03374); 0 or 1 where ``k`` is all of them."""
+    """Unbiased estimate of the probability that at least one of ``k`` samples is right (arXiv 2107.03374); 0 or 1 if ``k == samples``."""
     return 1.0 - comb(samples - right, k) / comb(samples, k)

@@ -233,8 +233,8 @@ def test_where_answers_are_no_choices_a_letter_is_its_option_s_text(tmp_path: Pa
     [
         (["only one"], "holds 1 options"),
         (["x"] * 27, "holds 27 options"),
-        (["x", None], "no text"),
-        (["x", ["y"]], "no text"),
+        (["x", None], "not text"),
+        (["x", ["y"]], "not text"),
         ({"right": "x", "wrong": "y"}, "no list"),
         (7, "no list"),
         ("['x' 'y']", "holds 1 options"),

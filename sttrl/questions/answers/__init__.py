@@ -1,7 +1,7 @@
-"""From text to ballots: extract, limit, normalise, compare. Importing this room loads no heavy package.
+"""From text to ballots: extract, limit, normalise, compare. Importing this package loads no heavy library.
 
-A sample's text goes through `reading.read_answer` (extract -> limits -> normalise), and the distinct normal forms
-of a group through `judge.Judge`, which asks killable worker processes what exact rules cannot decide.
+`reading.read_answer` makes the normal form of a sample's answer (extract, check limits, normalise). `judge.Judge` compares the distinct
+normal forms of a group. What its exact rules cannot decide, worker processes decide, which can be killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Strict reading of a choice letter: never from inside a word, never the article "a" or the pronoun "I", never two that differ."""
+"""Strict reading of a choice letter. A letter inside a word, the article "a", the pronoun "I" and two different letters are no choice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from sttrl.questions.answers.response import announcements, supposed
 
 LETTERS_UNLESS_KNOWN: Final = 10
-"""How many options a question is taken to have where that is not known: A to J."""
+"""The number of options, A to J, that is assumed if it is not known."""
 _WRAPPER: Final = re.compile(
     r"\\(?:textcolor|colorbox|color)\s*(?:\[\w{0,8}\])?\s*\{[^{}\n]{0,40}\}"
     r"|\\(?:text(?:bf|it|rm|sf|tt|up|sc|normal)?|math(?:rm|bf|it|sf|tt|normal)|emph|underline|boldsymbol|bm|pmb|bf|rm|it|bfseries|[mh]box|ensuremath"
@@ -111,11 +111,11 @@ def letters_in(content: str) -> frozenset[str]:
 
 
 def chosen_letter(text: str, boxes: Sequence[tuple[int, str]], option_count: int | None = None) -> str | None:
-    """The one letter a response settles on, or None; a letter beyond the last option (J where unknown) is no answer.
+    """The letter that a response chooses, or None. A letter after the last option (after J if their number is unknown) is no answer.
 
-    Read from the line of the last box with a letter to the end; without one, from the last line that states an answer ("answer
-    is", "(C) is correct", "I choose"); without that, from what the last line concludes. Two different letters there are no answer;
-    earlier lines do not count. ``boxes``: start and content of every box in ``text``.
+    If there is a box with a letter, the text from the line of the last such box to the end is read. Otherwise the text from the last line
+    that states an answer ("answer is", "(C) is correct", "I choose") is read, or else the conclusion in the last line. Two different
+    letters there are no answer; earlier lines do not count. ``boxes``: start and content of every box in ``text``.
     """
     last = option_count or LETTERS_UNLESS_KNOWN
     boxed = [(start, letters) for start, content in boxes if (letters := letters_in(content))]
@@ -150,7 +150,7 @@ def _statements(plain: str) -> Iterator[tuple[int, frozenset[str]]]:
 
 
 def _choices(plain: str) -> Iterator[tuple[int, int]]:
-    """Start of each of the last few "the right choice is" and "I choose", and where the letter begins."""
+    """For each of the last few "the right choice is" and "I choose": its start, and where the letter begins."""
     before, after = _WINDOW
     for word in deque(_CHOSEN_WORD.finditer(plain), maxlen=_STATEMENTS_READ):
         for phrase in _CHOSEN.finditer(plain, max(0, word.start() - before), word.end() + after):
@@ -168,7 +168,7 @@ def _letters_at(statement: str) -> frozenset[str]:
 
 
 def _concluded(plain: str) -> frozenset[str]:
-    """What the last line is, or ends with: a letter, or an option with its text where no other line begins with an option."""
+    """The letter in the last line: the line is a letter or ends with one, or it is the only line that begins with an option."""
     lines = [line.strip() for line in plain.split("\n") if line.strip()]
     if not lines:
         return frozenset()
@@ -197,5 +197,5 @@ def _only(letters: frozenset[str], last: int) -> str | None:
 
 
 def _alternatives(letters: frozenset[str], last: int) -> list[str]:
-    """Letters besides the options that may still be meant as options: all up to J but the pronoun I."""
+    """Letters after the last option that may be meant as options: all up to J, except I, which may be the pronoun."""
     return [letter for letter in letters if last <= ord(letter) - ord("A") < LETTERS_UNLESS_KNOWN and letter != "I"]

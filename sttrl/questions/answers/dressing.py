@@ -1,4 +1,4 @@
-"""What only dresses an answer goes: fonts, sizes, colours, spacing, delimiters, Markdown, and a letter or words before the value."""
+"""Removes formatting from an answer: fonts, sizes, colours, spacing, delimiters, Markdown, and a letter or words before the value."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LETTERED: Final = re.compile(rf"(?:\([A-J]\)[.:]?\s*|[A-J]\)\s*|[A-J][.:]\s+)(?
 
 
 def undress(text: str) -> str:
-    r"""The text without sizes, colours, spacing and delimiters; roman fonts are read as ``\text``, which marks words."""
+    r"""The text without sizes, colours, spacing and delimiters. Commands for roman fonts become ``\text``, which marks words."""
     text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text))
     text = _ROMAN_GROUP.sub(r"\\text{", _ARGUMENTS.sub("", text))
     text = _SWITCHES.sub("", unwrapped(_ROMAN.sub(r"\\text", text)))
@@ -52,12 +52,12 @@ def undress(text: str) -> str:
 
 
 def without_bold(text: str) -> str:
-    """``**5** cm`` without the stars of Markdown; in ``2**3`` they are a power."""
+    """The text without the stars of Markdown, as in ``**5** cm``. In ``2**3`` the stars are a power and stay."""
     return _BOLD.sub(r"\1", text)
 
 
 def unwrapped(text: str) -> str:
-    r"""The text without commands that only dress a group and without that group's braces: ``\underline{5}`` is ``5``."""
+    r"""The text without commands that only format a group, and without the group's braces: ``\underline{5}`` is ``5``."""
     parts: list[str] = []
     dressed: list[bool] = []
     end = 0
@@ -75,7 +75,7 @@ def unwrapped(text: str) -> str:
 
 
 def without_preface(text: str) -> str:
-    r"""The value without what stands before it: "the answer is", ``\approx``, or an option's letter as in ``\textbf{(B)}\ 25``."""
+    r"""The value without "the answer is", ``\approx`` or an option's letter before it, as in ``\textbf{(B)}\ 25``."""
     for pattern in (_PREFACE, _ABOUT):
         match = pattern.match(text)
         if match and text[match.end() :].strip(" }"):

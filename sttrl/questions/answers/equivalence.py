@@ -1,6 +1,6 @@
-"""When two normal forms are equal, and the classes of a group.
+"""Decides when two normal forms are equal, and divides the forms of a group into classes.
 
-Numbers, ratios, words, named values and members are compared by exact rules; ``ask`` decides about two formulas.
+Exact rules compare numbers, ratios, words, named values and members; ``ask`` compares two formulas.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _LOOSE_DIGITS: Final = re.compile(r"(?<!_)\d \d", re.ASCII)
 _RELATIVE_ERROR: Final = Fraction(1, 10**12)
 
 Ask = Callable[[str, str], bool]
-"""Decides about two forms by algebra."""
+"""Decides by algebra whether two forms are equal."""
 
 
 class _Undecided(Exception):
-    """Exact rules do not say."""
+    """Exact rules cannot decide."""
 
 
 def decide(a: str, b: str) -> bool | None:
-    """Whether two normal forms are equal as far as exact rules can tell; None leaves it to algebra.
+    """Whether two normal forms are equal by exact rules; None if these cannot decide.
 
-    False is exact: such forms are never in one class. Algebra would blur what these rules keep apart.
+    Two forms for which this is False are never in one class, even if algebra, which rounds, would accept them as equal.
     """
     try:
         return compare(a, b, _undecided)
@@ -36,7 +36,7 @@ def decide(a: str, b: str) -> bool | None:
 
 
 def compare(a: str, b: str, ask: Ask) -> bool:
-    """Whether two normal forms are equal, by exact rules, and by ``ask`` for the formulas where those do not say."""
+    """Whether two normal forms are equal, by exact rules; ``ask`` decides about formulas that these cannot decide."""
     if a == b:
         return True
     one, other = shape(a), shape(b)
@@ -53,10 +53,10 @@ def compare(a: str, b: str, ask: Ask) -> bool:
 
 
 def classes(forms: Sequence[str], same: Ask, apart: Ask) -> list[int]:
-    """Class of each form, numbered by first appearance; the partition does not depend on the order of the forms.
+    """The class of each form, numbered by first appearance. The partition does not depend on the order of the forms.
 
-    Pairs are joined, since equality within rounding is not transitive; a join never puts two forms that are ``apart`` into one
-    class: a form equal to both stays with the first of them in order of length and alphabet. A pair already joined is not asked.
+    Classes are joined pair by pair, because equality within rounding is not transitive. Two forms that are ``apart`` are never joined: a
+    form that is equal to both joins the first of them, ordered by length and alphabet. A pair in the same class is not compared.
     """
     members = [[i] for i in range(len(forms))]
     order = sorted(range(len(forms)), key=lambda i: (len(forms[i]), forms[i]))
@@ -78,7 +78,7 @@ def _undecided(a: str, b: str) -> bool:
 
 
 def _compare_shapes(a: Shape, b: Shape) -> bool | None:
-    """The verdict on two single values; None where only algebra can tell."""
+    """The verdict on two single values; None if only algebra can decide."""
     match a, b:
         case (Number(), Number()):
             return _equal_numbers(a, b)
@@ -113,7 +113,7 @@ def _has_colon(one: Shape) -> bool:
 
 
 def _equal_numbers(a: Number, b: Number) -> bool:
-    """Exactly equal; a long decimal also equals the fraction it is the beginning of, which no decimal equals exactly."""
+    """Whether two numbers are equal. A long decimal also equals the fraction that it approximates, if no decimal equals the fraction."""
     if a.value == b.value:
         return True
     return any(
@@ -123,7 +123,7 @@ def _equal_numbers(a: Number, b: Number) -> bool:
 
 
 def _has_decimal(value: Fraction) -> bool:
-    """Some decimal equals the value."""
+    """Whether a finite decimal equals the value."""
     rest = value.denominator
     for prime in (2, 5):
         while rest % prime == 0:
@@ -132,7 +132,7 @@ def _has_decimal(value: Fraction) -> bool:
 
 
 def _equal_ratios(a: Ratio, b: Ratio) -> bool:
-    """Times are equal as times, ratios when they are in proportion; what may be either goes with the other."""
+    """Two times are equal if they are the same time of day, two ratios if they are proportional. If one is surely a time, both must be."""
     if a.must_be_time or b.must_be_time or (a.may_be_time and b.may_be_time):
         return a.may_be_time and b.may_be_time and _equal_times(a, b)
     if len(a.members) != len(b.members) or not any(a.members) or not any(b.members):
@@ -141,7 +141,7 @@ def _equal_ratios(a: Ratio, b: Ratio) -> bool:
 
 
 def _equal_times(a: Ratio, b: Ratio) -> bool:
-    """Without a.m. or p.m. a time of twelve hours is either half of the day."""
+    """Whether two times are equal. A time without a.m. or p.m. equals the same time with either of them."""
     if bool(a.half) == bool(b.half):
         return _of_the_day(a) == _of_the_day(b)
     return a.members == b.members or _of_the_day(a) == _of_the_day(b)
@@ -155,7 +155,7 @@ def _of_the_day(time: Ratio) -> tuple[Fraction, ...]:
 
 
 def _compare_named(a: str, b: str, ask: Ask) -> bool:
-    """A name counts against another name only: x=3 is 3 and is not y=3."""
+    """Names are compared only if both forms have one: x=3 equals 3 but not y=3."""
     one, other = shape(a), shape(b)
     if isinstance(one, Named) and isinstance(other, Named):
         return _compare_two_named(one, other, lambda: ask(a, b), ask)
@@ -198,7 +198,7 @@ def _compare_members(a: str, b: str, ask: Ask) -> bool:
 
 
 def _compare_brackets(a: Members, b: Members, ask: Ask) -> bool:
-    """Sets and bare lists have no order, and only sets forget repetitions; a bare list may stand for a tuple in the same order."""
+    """Sets and lists without brackets have no order; only sets ignore repetitions; such a list equals a tuple in the same order."""
     kinds = {a.brackets, b.brackets}
     if len(a.names) > 1 or len(b.names) > 1:
         return _in_order(a.members, b.members, ask)
@@ -211,7 +211,7 @@ def _compare_brackets(a: Members, b: Members, ask: Ask) -> bool:
 
 
 def _distinct(several: Members) -> tuple[str, ...]:
-    """The members of a set without those that an earlier one equals; all members of anything else."""
+    """The members of a set without repetitions; all members of anything else."""
     if several.brackets != "{}":
         return several.members
     kept: list[str] = []
@@ -231,7 +231,7 @@ def _in_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
 
 
 def _in_any_order(a: Sequence[str], b: Sequence[str], ask: Ask) -> bool:
-    """Whether the members can be paired off: first by exact rules, then by what those leave open."""
+    """Whether the members can be matched in pairs of equal ones: first by exact rules, then the remaining ones by ``ask``."""
     if len(a) != len(b):
         return False
     left = list(b)

@@ -52,13 +52,13 @@ NUMBER: Final = re.compile(
     rf"(?<![\w.^{{}}\\])[-+]?\s?\\?[$£€₹¥]?(?:{_FRACTION}|{_DECIMAL})(?:\s?\\?%|\spercent\b|\s?(?i:{MAGNITUDE}))?",
     re.ASCII,
 )
-"""A number in running text, with its sign, currency, percent sign and magnitude; a fraction is one number, never its denominator."""
+"""A number in running text, with its sign, currency, percent sign and magnitude word. A fraction is matched as a whole."""
 
 
 def extract(text: str, kind: AnswerKind, finish: FinishReason, option_count: int | None = None) -> Answer:
-    """The raw answer of a response, as written there (for ``choice``: the letter), or the reason why there is none.
+    """The answer of a response as it is written there (for ``choice``: the letter), or the reason why there is none.
 
-    Nothing is extracted from a text cut at the token limit (``finish == "length"``), nor from thinking that an answer follows.
+    A text that was cut at the token limit (``finish == "length"``) has no answer. Thinking is not read if anything follows it.
     ``option_count``: how many options a choice question has, lettered from A; a later letter is no answer.
     """
     if finish == "length":
@@ -91,7 +91,7 @@ def boxes(text: str) -> list[tuple[int, str]]:
 
 
 def _tagged(content: str, kind: AnswerKind, option_count: int | None) -> str | None:
-    """The answer between answer tags, which needs no announcement there."""
+    """The answer between answer tags; words such as "answer is" are not needed there."""
     if kind == "choice":
         return chosen_letter(content, boxes(content), option_count)
     return _raw(content, kind) or _stated_mathematics(_inside_delimiters(content))
@@ -109,7 +109,7 @@ def _raw(text: str, kind: AnswerKind) -> str | None:
 
 
 def _statements(text: str) -> Iterator[str]:
-    """What follows each "answer is", from the last one back, up to the end of its formula or sentence."""
+    """The text after each "answer is", up to the end of its formula or sentence; the last one comes first."""
     for _, end in islice(reversed(announcements(text)), _PHRASES_READ):
         filler = _FILLER.match(text, end)
         start = filler.end() if filler else end
@@ -125,13 +125,13 @@ def _statements(text: str) -> Iterator[str]:
 
 
 def _without_closing_stars(text: str, start: int, statement: str) -> str:
-    """The statement without the stars that end bold type, where that type began before the statement on its line."""
+    """The statement without the stars that end bold type, if the bold type began before the statement on the same line."""
     before = without_bold(text[max(text.rfind("\n", 0, start) + 1, start - 200) : start])
     return _BOLD_CLOSES.sub("", statement, count=1) if _BOLD_OPENS.search(before + "x") else statement
 
 
 def _stated_mathematics(statement: str) -> str | None:
-    """The statement itself, unless it reads as prose: a sentence must not become a vote."""
+    """The statement itself, or None if it is prose: a sentence is no answer."""
     prose = len(_WORD.findall(statement[:2000])) > _WORDS_ALLOWED
     return statement if not prose and _MATHEMATICAL.search(statement) else None
 
@@ -147,12 +147,12 @@ def _last_number(text: str) -> str | None:
 
 
 def _plain_numbers(text: str) -> str:
-    r"""The text without fonts and colours and with one sign for thousands: ``\mathbf{12{,}000}`` holds 12,000."""
+    r"""The text without fonts and colours, and with a plain comma for thousands: ``\mathbf{12{,}000}`` becomes 12,000."""
     return _WRITTEN_COMMA.sub(",", _FONT.sub(" ", text))
 
 
 def _last_line(text: str) -> str | None:
-    """A formula in display, or a number or formula that is the whole last line."""
+    """A displayed formula at the end of the text, or a number or formula that is the whole last line."""
     text = text.rstrip(" .\n*")
     inside = _displayed(text)
     if inside is not None:
@@ -163,7 +163,8 @@ def _last_line(text: str) -> str | None:
 
 
 def _displayed(text: str) -> str | None:
-    """The formula displayed at the end of the text, the last value of a chain over several rows; None where none is, "" for a system."""
+    """The displayed formula at the end of the text (of a chain of equalities the last value). None if there is none, "" for several
+    equations."""
     for opening, closing in _DISPLAYED:
         if text.endswith(closing):
             start = text.rfind(opening, 0, len(text) - len(closing))
@@ -174,7 +175,7 @@ def _displayed(text: str) -> str | None:
 
 
 def _chained(formula: str) -> str:
-    """The last value of ``x &= 1+1 \\\\ &= 2``; rows with equations of their own are no one value."""
+    """The last value of a chain such as ``x &= 1+1 \\\\ &= 2``; "" if later rows have left sides of their own."""
     if "\\begin" in formula or not ("&" in formula or "\\\\" in formula):
         return formula
     first, *rows = (row.replace("&", "").strip() for row in formula.removesuffix("\\\\").split("\\\\"))
@@ -184,7 +185,7 @@ def _chained(formula: str) -> str:
 
 
 def _inside_delimiters(text: str) -> str:
-    """The one formula that the whole text is, else the text."""
+    """The formula inside the delimiters if the whole text is one formula, else the text."""
     for opening, closing in _DELIMITERS:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
             inside = text[len(opening) : -len(closing)].strip()

@@ -1,6 +1,6 @@
-"""Static limits on an answer: hostile ones are turned away here, before any clock or process is needed.
+"""Limits on the text of an answer. They reject answers that are too expensive to compare before any worker process reads them.
 
-No label of AIME, AMC, MATH-500 or GSM8K comes near one of these.
+The labels of AIME, AMC, MATH-500 and GSM8K are far below all limits.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _OPERATOR: Final = re.compile(r"[-+*/^_=<>,&!|]|\\[A-Za-z]+|\\\\")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The largest answer that is looked at.
+    """The limits. ``text_chars`` limits a whole response, the others one answer.
 
-    ``text_chars`` bounds a whole response, the rest one raw answer: characters, depth of brackets, digits of one number, value of a
-    literal exponent (without variables: product of all exponents), height of a power tower (without variables: one less), argument of
-    a factorial, operators.
+    ``answer_chars``: characters. ``nesting``: depth of brackets. ``number_digits``: digits of one number. ``exponent``: a literal
+    exponent (without variables: the product of all exponents). ``tower``: height of a power tower (without variables one less).
+    ``factorial``: argument of a factorial. ``operators``: number of operators.
     """
 
     text_chars: int = 1_000_000
@@ -40,7 +40,7 @@ class Limits:
 
 
 def exceeded(answer: str, limits: Limits) -> str | None:
-    """Name of the first limit that a raw answer exceeds, or None; time is linear in its length."""
+    """The name of the first limit that an answer exceeds, or None. Takes time linear in the answer's length."""
     if len(answer) > limits.answer_chars:
         return "answer_chars"
     if nesting(answer) > limits.nesting:

@@ -1,7 +1,7 @@
-"""The exact normal form: two answers with the same normal form are equal without any mathematics.
+"""The normal form of an answer: two answers with the same normal form are equal.
 
-Each step is one small rewriting of the text; they are applied in order until nothing changes, so a normal form is its own
-normal form. What needs algebra (1/2 = 0.5, 2(k+1) = 2k+2) is left to `equivalence`.
+Each step rewrites the text a little. The steps are repeated in order until nothing changes, so the normal form of a normal form is
+itself. `equivalence` decides what needs mathematics (1/2 = 0.5, 2(k+1) = 2k+2).
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ _NUMBER_IN_WORDS: Final = re.compile(
 
 
 def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
-    r"""The normal form of a raw answer, or None where nothing readable is left or braces do not balance.
+    r"""The normal form of an answer, or None if nothing readable is left or braces do not match.
 
     ``025`` and ``142.0`` become ``25`` and ``142``; ``1,000`` becomes ``1000``; ``\dfrac12`` and ``1/2`` become ``\frac{1}{2}``;
-    ``x = 025`` becomes ``x=25``; units, currency and dressing go. For the kind "number" names and percent signs go too. Idempotent.
+    ``x = 025`` becomes ``x=25``. Units, currency and formatting are removed; for the kind "number" also names and percent signs.
     """
     if kind == "choice":
         letters = letters_in(spell(raw))
@@ -78,7 +78,7 @@ def normalise(raw: str, kind: AnswerKind = "math") -> str | None:
 
 
 def _named(form: str, kind: AnswerKind) -> str | None:
-    """The value after "x =" in normal form; the name stays, except before a number that is asked for."""
+    """The form with the value after "x =" in normal form. For the kind "number" the name is removed."""
     name, rest = without_name(form)
     if not name:
         return form
@@ -119,7 +119,7 @@ def _imaginary(root: re.Match[str]) -> str:
 
 
 def _space(text: str) -> str:
-    """Needless space goes; it stays in ``3, 200``, a list of two, where no bracket says so, since ``3,200`` is one number."""
+    """Remove spaces that mean nothing. In ``3, 200`` without brackets the space stays: it is a list of two, but ``3,200`` is one number."""
     text = " ".join(text.split())
     if any(bracket in text for bracket in ("(", "[", r"\{")):
         text = _LIST_SPACE.sub("", text)
@@ -127,7 +127,7 @@ def _space(text: str) -> str:
 
 
 def _wrappers(text: str) -> str:
-    """Braces or letter parentheses around the whole answer go: {5} is 5 and (B) is B."""
+    """Remove braces, or parentheses around a letter, if they enclose the whole answer: {5} is 5 and (B) is B."""
     letter = _LETTER.fullmatch(text)
     if letter:
         return letter[1]
@@ -145,7 +145,7 @@ def _closing(text: str) -> int:
 
 
 def _number_in_words(text: str) -> str:
-    """For answers that are numbers: "72 dollars per week" is 72, but "3 million" stays as it is."""
+    """For answers of the kind "number": "72 dollars per week" becomes 72; "3 million" is not changed."""
     match = _NUMBER_IN_WORDS.fullmatch(text)
     if not match or changes_value(match["words"]):
         return text
@@ -153,7 +153,7 @@ def _number_in_words(text: str) -> str:
 
 
 def _is_complete(form: str) -> bool:
-    """Something is left to compare, nothing of it is unreadable, and every brace has its partner."""
+    """Whether the form contains a letter or digit, nothing unreadable, and only matched braces."""
     depth = 0
     for match in _BRACE.finditer(form):
         depth += {"{": 1, "}": -1}.get(match[0], 0)

@@ -1,4 +1,4 @@
-"""Characters: one LaTeX spelling for each, so that every later step reads ASCII."""
+"""Replaces mathematical characters by LaTeX, so that all later steps can assume ASCII."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ROOT: Final = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)", re.ASCII)
 _DOTTED: Final = re.compile(r"(\d)\u0307", re.ASCII)
 
 UNREADABLE: Final = "\ufffd"
-"""Stands where a character means nothing, so that a 4, a NUL and a 2 do not read as 42."""
+"""Replaces a character without meaning. If NUL were just removed, "4", NUL, "2" would become 42."""
 
 _SPELLINGS: Final[dict[int, str]] = (
     {ord("α") + i: f"\\{name} " for i, name in enumerate(_GREEK.split()) if name != "."}
@@ -56,10 +56,10 @@ _SPELLINGS: Final[dict[int, str]] = (
 
 
 def spell(text: str) -> str:
-    """The text with one spelling per character; control characters and lone surrogates become `UNREADABLE`.
+    """The text with each character in one spelling; control characters and lone surrogates become `UNREADABLE`.
 
-    A run of raised digits is one exponent (``10⁻³`` is ``10^{-3}``), a run of lowered ones one index; a line or a dot over a
-    digit becomes ``\\overline`` or ``\\dot``.
+    Successive superscripts become one exponent (``10⁻³`` is ``10^{-3}``), successive subscripts one index. A line or a dot over a digit
+    becomes ``\\overline`` or ``\\dot``.
     """
     if text.isascii():
         return text.translate(_SPELLINGS) if _CONTROL_CHARACTER.search(text) else text

@@ -1,4 +1,4 @@
-"""Numbers: decimals, repeating decimals, powers of ten, words for magnitude, thousands and fractions of integers have one form each."""
+"""Gives numbers one form: decimals, repeating decimals, powers of ten, words such as million, thousands separators, fractions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAGNITUDES: Final[dict[str, int]] = {
 }  # fmt: skip
 _MAGNITUDE_WORD: Final = "(?:hundred|thousand|million|billion|trillion|lakh|crore)s?(?![A-Za-z])|[万萬億亿만억]"
 MAGNITUDE: Final = rf"(?:(?:{_MAGNITUDE_WORD})(?:\s+(?:{_MAGNITUDE_WORD}))*)"
-"""A pattern for the words that multiply the number before them."""
+"""A pattern for words such as million, which multiply the number before them."""
 
 _OF_MAGNITUDE: Final = re.compile(
     rf"(?P<sign>[-+]?)\s*(?P<number>(?:\d[\d,]{{0,80}}(?:\.\d{{1,60}})?|\.\d{{1,60}})|(?P<whole>\d{{0,60}})\s*\\[dtc]?frac\s*\{{(?P<top>\d{{1,60}})\}}\s*\{{(?P<bottom>0*[1-9]\d{{0,60}})\}})"
@@ -47,7 +47,7 @@ _BRACKET: Final = re.compile(r"[(\[]|\\\{")
 
 
 def read_magnitude(text: str) -> str:
-    r"""Words for magnitude are multiplied out: ``1.5\text{ million}`` is 1500000."""
+    r"""Multiply out words such as million: ``1.5\text{ million}`` becomes 1500000."""
     match = _OF_MAGNITUDE.match(text)
     if not match:
         return text
@@ -59,19 +59,19 @@ def read_magnitude(text: str) -> str:
 
 
 def read_repeating(text: str) -> str:
-    r"""A repeating decimal is the fraction that it stands for: ``0.1\overline{6}``, ``0.1(6)`` and ``0.1\dot{6}`` are 1/6."""
+    r"""Replace a repeating decimal by its fraction: ``0.1\overline{6}``, ``0.1(6)`` and ``0.1\dot{6}`` become 1/6."""
     return _REPEATING.sub(_fraction, _BARRED_GROUP.sub(r".\1", text))
 
 
 def read_ellipsis(text: str) -> str:
-    r"""A decimal that shows its period and goes on has the period in brackets: ``0.1666\ldots`` is ``0.1(6)``, ``3.14...`` stays."""
+    r"""Put the period of a decimal that ends in dots into brackets: ``0.1666\ldots`` becomes ``0.1(6)``; ``3.14...`` has none and stays."""
     return _ELLIPSIS.sub(lambda m: f"{m['whole']}.{m['before']}({m['one'] or m['many']})", text)
 
 
 def without_thousands(text: str) -> str:
-    """Commas or spaces in groups of three go, unless a bracket or a space makes a list: (1,200) and 1, 200 have two members.
+    """Remove the commas or spaces between groups of three digits. (1,200) and 1, 200 are lists of two members and stay.
 
-    Between brackets a space after a comma tells the members apart, so (1,000, 2) has two.
+    If the members in brackets are separated by a comma and a space, other commas are removed: (1,000, 2) has two members.
     """
     if _SPACED_THOUSANDS.fullmatch(text):
         return text.replace(" ", "")
@@ -82,7 +82,7 @@ def without_thousands(text: str) -> str:
 
 
 def read_number(text: str) -> str:
-    """A decimal without needless zeros, a power of ten written out, a fraction of integers as ``\\frac``; other text as it is."""
+    """Remove needless zeros from a decimal, write out a power of ten, write a fraction of integers as ``\\frac``; other text stays."""
     power = _POWER_OF_TEN.fullmatch(text)
     if power and abs(int(power[2] or power[3])) <= _LARGEST_POWER:
         text = format(Decimal(f"{power[1]}e{power[2] or power[3]}"), "f")
@@ -113,7 +113,7 @@ def _written(value: Fraction) -> str:
 
 
 def _fraction(match: re.Match[str]) -> str:
-    """The whole period is under the bar, in the brackets, or from the first dot to the last."""
+    """The fraction of a repeating decimal. Its period is under the bar, in the brackets, or from the first dot to the last."""
     period = (match["barred"] or match["one"] or match["round"]) + "".join(_DIGITS.findall(match["more"]))
     shift, cycle = 10 ** len(match["before"]), 10 ** len(period) - 1
     value = Fraction(int((match["whole"] or "0") + match["before"])) / shift + Fraction(int(period), cycle * shift)

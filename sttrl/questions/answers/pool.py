@@ -1,4 +1,4 @@
-"""Killable workers: each has CPU time per request, is replaced when it dies, and belongs to one caller at a time."""
+"""Worker processes that can be killed. A request has a limit of CPU time; a worker serves one caller at a time; a dead one is replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _REMEDY: Final = "Is math-verify installed (pip install 'math-verify[antlr4_9_3]
 _ROOT: Final = Path(__file__).resolve().parents[3]
 
 Loss = Literal["timeout", "error", "late"]
-"""Why there is no verdict: the CPU time was used up, the process died or failed, or nothing came back although CPU time was left."""
+"""Why there is no verdict. ``timeout``: the CPU time was used up. ``error``: the process died or failed. ``late``: it did not reply in
+time although it had CPU time left."""
 
 
 class Lost(Exception):
@@ -36,14 +37,14 @@ class Lost(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a worker found (None for an examination), and the CPU seconds it took."""
+    """A worker's verdict (None for an examination), and the CPU seconds that it took."""
 
     equal: bool | None
     cpu_s: float
 
 
 class Worker:
-    """One process and its replacements."""
+    """A worker process, which is replaced when it dies."""
 
     def __init__(self, memory_mib: int, backstop_s: float = 60.0) -> None:
         self._memory_mib, self._backstop_s = memory_mib, backstop_s
@@ -54,14 +55,14 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process that serves now."""
+        """The id of the current process."""
         return self._process.pid
 
     def ask(self, request: dict[str, Any], cpu_s: float) -> Reply:
-        """The worker's verdict; raises `Lost` when it used up ``cpu_s`` of CPU time, or processes died, failed or fell silent.
+        """The worker's verdict. Raises `Lost` if the request used ``cpu_s`` of CPU time, or if the process died, failed or did not reply.
 
-        A process that dies or is silent until the backstop is replaced and the request repeated once: another program may have
-        killed it or kept the processor from it.
+        A process that dies, or does not reply within ``backstop_s``, is replaced, and the request is repeated once: another program may
+        have killed the process or kept the processor busy.
         """
         reason: Loss = "error"
         for _ in range(2):
@@ -93,14 +94,14 @@ class Worker:
         self._process.wait()
 
     def release(self) -> None:
-        """Close the pipes; only for whoever has the worker to himself."""
+        """Close the pipes. Only the caller that the worker is lent to may do this."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe
             pipe.close()
 
     def _start(self) -> None:
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-        # -P: the working directory must not shadow a module; a fixed hash seed: sympy's order of terms, and so its verdicts.
+        # -P: no module may be imported from the working directory. PYTHONHASHSEED: sympy's order of terms, and its verdicts, depend on it.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sttrl.questions.answers.worker", str(self._memory_mib)],
             stdin=subprocess.PIPE,
@@ -115,7 +116,7 @@ class Worker:
         self._ready = False
 
     def await_ready(self) -> None:
-        """Wait until the process has started, which no request should pay for; raises `EngineError` if it cannot."""
+        """Wait until the process has started, so that a request's time does not include the start. Raises `EngineError` if it cannot."""
         for _ in range(_STARTS):
             if self._closed:
                 raise EngineError("The judge is closed.")
@@ -147,7 +148,7 @@ class Worker:
 
 
 class Pool:
-    """A few workers, lent to one caller each. Safe to use from any thread; handles no signals and does not fork."""
+    """A few workers, each lent to one caller at a time. It may be used from any thread."""
 
     def __init__(self, workers: int, memory_mib: int, backstop_s: float) -> None:
         self.workers = tuple(Worker(memory_mib, backstop_s) for _ in range(workers))
@@ -157,7 +158,7 @@ class Pool:
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        """Wait for an idle worker and have it to oneself."""
+        """Wait for an idle worker and borrow it."""
         worker = self._idle.get()
         try:
             yield worker
@@ -165,7 +166,7 @@ class Pool:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Kill every worker; callers that have one lose their request first, and then all pipes are closed."""
+        """Kill every worker, wait until their callers have given them back, and close the pipes."""
         for worker in self.workers:
             worker.close()
         idle = [self._idle.get() for _ in self.workers]

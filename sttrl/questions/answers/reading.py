@@ -1,4 +1,4 @@
-"""The static part of judging: from a response, or a label, to a normal form."""
+"""From a response or a label to a normal form; nothing is compared here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_answer(text: str, kind: AnswerKind, finish: FinishReason, limits: Limit
 
 
 def read_label(label: str, kind: AnswerKind, limits: Limits) -> Answer:
-    """A bare answer (a label, or what `extract` found) in normal form, or the reason why it has none; nothing is extracted."""
+    """The normal form of a label, or of what `extract` found; or the reason why it has none."""
     if exceeded(without_bold(label), limits):
         return Answer(text=None, invalid="too_long")
     form = normalise(label, kind)

@@ -35,7 +35,7 @@ _COMPARISON: Final = re.compile(r"\\(?P<or>[lg])eq?(?:slant)?(?![A-Za-z])|(?P<st
 
 
 def read_set(text: str) -> str:
-    r"""One spelling for the empty set; a set given by an inequality is that inequality; ``x<2, x>4`` is a union of ranges."""
+    r"""Give sets one spelling: the empty set; a set defined by an inequality becomes the inequality; ``x<2, x>4`` a union of ranges."""
     text = _MINUS.sub(r"\\setminus ", _EMPTY.sub(lambda _: r"\emptyset", text))
     if _ALL_REALS.fullmatch(text):
         return r"\mathbb{R}"
@@ -48,10 +48,10 @@ def read_set(text: str) -> str:
 
 
 def read_equation(text: str, *, value_only: bool = False) -> str:
-    r"""An equation as ``name=value``, or as its value where no side has a name.
+    r"""An equation as ``name=value``, or as its value if no side is a name.
 
-    ``6 = 1+2+3`` and ``= 6`` are ``6``; ``5 = x`` is ``x=5``; ``x = 2\cdot 3 = 6`` is ``x=6``.
-    ``value_only``: the name goes too. An equation between two expressions with variables stays.
+    ``6 = 1+2+3`` and ``= 6`` become ``6``; ``5 = x`` becomes ``x=5``; ``x = 2\cdot 3 = 6`` becomes ``x=6``.
+    ``value_only``: remove the name too. An equation between two expressions with variables is not changed.
     """
     sides = _sides(_EQUAL.sub("=", text if value_only else _exact(text)))
     if sides is None:
@@ -71,14 +71,14 @@ def read_equation(text: str, *, value_only: bool = False) -> str:
 
 
 def _exact(text: str) -> str:
-    r"""``2\sqrt5 \approx 4.47`` without its rounded side; ``x \approx 4.47`` has no other."""
+    r"""The text without a rounded value after an exact one: ``2\sqrt5 \approx 4.47`` becomes ``2\sqrt5``; ``x \approx 4.47`` stays."""
     rounding = _ROUNDED.search(text)
     before = text[: rounding.start()].strip() if rounding else ""
     return before if before and _is_constant(_EULER.sub("1", before.rpartition("=")[2].strip())) else text
 
 
 def _sides(text: str) -> list[str] | None:
-    """What stands between the equals signs that no bracket holds; None where another relation or a list of equations does."""
+    """The parts between the equals signs outside of brackets; None for another relation or a list of equations."""
     sides, start, depth, lists = [], 0, 0, 0
     for token in _SPLIT.finditer(text):
         mark = token[0][-1]
@@ -101,7 +101,7 @@ def _sides(text: str) -> list[str] | None:
 
 
 def _is_constant(side: str) -> bool:
-    """A number, written with digits, operators and functions of numbers only."""
+    """Whether a side is a number, written only with digits, operators and functions of numbers."""
     rest = _CONSTANT_COMMAND.sub("", side)
     return not re.search(r"[A-Za-z,\\]", rest.replace("\\%", "%")) and re.search(r"\d|\\pi", side) is not None
 
@@ -111,7 +111,7 @@ def _is_name(side: str) -> bool:
 
 
 def _union(text: str) -> str | None:
-    """``x<2, x>4`` as ranges joined by a union; None where it is anything else."""
+    """``x<2, x>4`` as a union of ranges; None for anything else."""
     parts = re.split(r",\s*|\s*\\(?:lor|vee|land|wedge)(?![A-Za-z])\s*", text)
     if len(parts) < 2:
         return None
@@ -125,7 +125,7 @@ def _union(text: str) -> str | None:
 
 
 def _overlap(ranges: list[str], *, certain: bool) -> str | None:
-    r"""What ``(1,\infty)`` and ``(-\infty,3)`` have in common; None unless that is ``certain`` or the bounds are numbers in this order."""
+    r"""The intersection of ``(1,\infty)`` and ``(-\infty,3)``. None unless ``certain`` or the bounds are numbers in ascending order."""
     above, below = ([r for r in ranges if end in r] for end in (r",\infty)", r"(-\infty,"))
     if len(ranges) != 2 or len(above) != 1 or len(below) != 1 or above == below:
         return None
@@ -138,7 +138,7 @@ def _overlap(ranges: list[str], *, certain: bool) -> str | None:
 
 
 def _range(text: str) -> tuple[str, str] | None:
-    """The variable and the range that one inequality gives it."""
+    """The variable of an inequality and its range; None for anything else."""
     signs = list(_COMPARISON.finditer(text))
     operands = [text[a:b].strip() for a, b in _gaps(signs, len(text))]
     places = [i for i, operand in enumerate(operands) if re.fullmatch(r"[A-Za-z]", operand)]

@@ -1,4 +1,4 @@
-"""The part of a response that may answer: what follows the thinking, and what announces an answer there."""
+"""Finds the part of a response that can contain the answer: the text after the thinking, and phrases that announce an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNCASED_NOUNS: Final = (
 
 def _any_of(nouns: str, more: str = "") -> re.Pattern[str]:
     cased = "|".join(spelt for noun in nouns.split() for spelt in (noun, noun.capitalize(), noun.upper()))
-    # No word boundary first: a pattern that begins with letters is found fast.
+    # The pattern begins with letters, not with a word boundary: that is much faster to search.
     return re.compile(rf"(?:{cased})\b|(?:Ans|ANS|ans(?!\s*=))\b\.?{more}")
 
 
@@ -52,9 +52,9 @@ _HEADING_CHARS: Final = 40
 
 
 def announcements(text: str) -> list[tuple[int, int]]:
-    """Start of what announces an answer and where that answer begins, for the last few: "the final answer is", "Answer:", a heading.
+    """For the last few phrases that announce an answer: their start, and where the answer begins.
 
-    Other languages' usual words for it are known as well.
+    Such phrases are "the final answer is", "Answer:" and a heading; the usual words of other languages are known too.
     """
     found = (_NOUN if text.isascii() else _NOUN_ANYWHERE).finditer(text)
     nouns = deque((noun for noun in found if not _joined(text, noun)), maxlen=_NOUNS_READ)
@@ -63,12 +63,12 @@ def announcements(text: str) -> list[tuple[int, int]]:
 
 
 def supposed(text: str, start: int) -> bool:
-    """What begins at ``start`` is only supposed or denied: after "if", "suppose that", "it is not true that"."""
+    """Whether the statement at ``start`` is only supposed or denied: it follows "if", "suppose that" or "it is not true that"."""
     return _SUPPOSED.search(text[max(0, start - _SUPPOSED_CHARS) : start]) is not None
 
 
 def _joined(text: str, noun: re.Match[str]) -> bool:
-    """The noun is the end of a longer word; scripts without spaces have no such words."""
+    """Whether the noun is the end of a longer word. Scripts without spaces between words are not checked."""
     before = text[noun.start() - 1 : noun.start()]
     return before.isalnum() and (before + noun[0][0]).isascii()
 
@@ -81,9 +81,9 @@ def _heading(text: str, noun: re.Match[str]) -> re.Match[str] | None:
 
 
 def without_thinking(text: str) -> str:
-    """What follows the thinking of a response, without special tokens.
+    """The text after the thinking of a response, without special tokens.
 
-    The tag that opens it may stand in the prompt. An unfinished thinking answers nothing; one that nothing follows may answer.
+    The opening tag may be in the prompt. Unfinished thinking is left out. If nothing follows finished thinking, the thinking is returned.
     """
     text = _SPECIAL.sub(" ", text).rstrip()
     start, end = 0, None
@@ -96,7 +96,7 @@ def without_thinking(text: str) -> str:
 
 
 def tagged_answer(text: str) -> str | None:
-    """What the last ``<answer>`` holds, up to ``</answer>`` or the end; None where there is none or it is empty."""
+    """The content of the last ``<answer>``, up to ``</answer>`` or the end of the text; None if there is none or it is empty."""
     start, content = None, None
     for tag in _TAGGED.finditer(text):
         if not tag[1]:

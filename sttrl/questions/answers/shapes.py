@@ -1,6 +1,6 @@
-"""What a normal form is: a number, a ratio or time, words, a numeral in a base, a named value, members, or a formula.
+"""The shape of a normal form: a number, a ratio or time, words, a numeral in a base, a named value, members, or a formula.
 
-Reading a shape needs no algebra. `equivalence` compares what has a shape by exact rules.
+Finding the shape needs no algebra. `equivalence` compares two shapes by exact rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 LONG_DIGITS: Final = 12
-"""From this many significant digits on, a decimal may stand for a number that no decimal can be."""
+"""A decimal with at least this many significant digits may stand for a number that no finite decimal equals, such as 1/3."""
 
 _DECIMAL: Final = r"(?:\d+(?:\.\d+)?|\.\d+)"
 _SCIENTIFIC: Final = re.compile(
@@ -71,7 +71,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Numbers with colons between them: a time of day, surely or perhaps, or a ratio; ``half`` is a or p for a.m. and p.m."""
+    """Numbers with colons between them: a ratio or a time of day. ``half``: "a" for a.m., "p" for p.m."""
 
     members: tuple[Fraction, ...]
     may_be_time: bool
@@ -81,14 +81,14 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Words that no algebra should multiply, in lower case."""
+    """Words, in lower case. Algebra would read them as products of variables."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class InBase:
-    """A numeral with the base as its index, or an indexed symbol."""
+    """A numeral with its base as an index, or a symbol with an index."""
 
     digits: str
     base: str
@@ -96,7 +96,7 @@ class InBase:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A kind of formula that equal values settle: a polynomial in one letter, or a root."""
+    """A polynomial in one letter, or a root. Two of the same ``kind`` are equal exactly if their ``value`` is equal."""
 
     kind: str
     value: object
@@ -104,7 +104,7 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A value and what it is the value of: ``x=3``, ``f'(x)=2x``, ``x\\in[0,1]``."""
+    """A value with a name: ``x=3``, ``f'(x)=2x``, ``x\\in[0,1]``."""
 
     base: str
     script: str
@@ -115,9 +115,9 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """Several values. ``brackets``: empty for a bare list, ``{}`` for a set, else as written.
+    """Several values. ``brackets``: empty for a list without brackets, ``{}`` for a set, else as written.
 
-    ``names``: the one name that all members share (indices do not count), or the different names, one a member.
+    ``names``: one name that all members have (indices do not count), or a different name for each member.
     """
 
     brackets: str
@@ -127,11 +127,10 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """Anything else. ``single``: surely one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas.
+    """Anything else. ``single``: certainly one value. ``relation``: an equation or inequality. ``colon``: a ratio of formulas.
 
-    ``equation``: the left side has variables with numbers, a sign or a root, so that the right side alone (4 in ``x^2=4``) is
-    another answer.
-    ``letters``: the whole form in lower case where it is letters only.
+    ``equation``: the left side is more than a name (it has numbers, a sign or a root), so that the right side alone is a different
+    answer, as 4 for ``x^2=4``. ``letters``: the whole form in lower case if it consists of letters, else "".
     """
 
     single: bool
@@ -146,7 +145,7 @@ Shape = Number | Ratio | Words | InBase | Settled | Named | Members | Formula
 
 @lru_cache(4096)
 def shape(form: str) -> Shape:
-    """What a normal form without percent signs is."""
+    """The shape of a normal form without percent signs."""
     inside = _in_round_brackets(form)
     if inside is not None and len(inside) == 1:
         return shape(inside[0])
@@ -155,7 +154,7 @@ def shape(form: str) -> Shape:
 
 @lru_cache(4096)
 def is_plain(form: str) -> bool:
-    """A form that is harmless to compare: numbers, ratios, and what equal values settle, alone, named or as members."""
+    """Whether exact rules compare the form quickly: a number, ratio, polynomial or root, alone, with a name or as members."""
     found = shape(form)
     if isinstance(found, Named):
         return is_plain(found.value)
@@ -165,7 +164,7 @@ def is_plain(form: str) -> bool:
 
 
 def without_name(form: str) -> tuple[str, str]:
-    """A named value in two parts, the name with its sign and the value; the name is empty where there is none."""
+    """The name (with its "=") and the value of a form; the name is empty if there is none."""
     match = None if _NO_VALUE.search(form) else _NAMED.fullmatch(form)
     return (form[: match.start("value")], match["value"]) if match else ("", form)
 
@@ -212,7 +211,7 @@ def _settled(form: str) -> Settled | None:
 def _polynomial(form: str) -> Settled | None:
     """A sum of terms in one letter with integer coefficients: the letter and the coefficients of its powers.
 
-    ``e`` and ``i`` are numbers and ``d`` is a differential; a letter's case does not count, as it does not to math-verify.
+    ``e`` and ``i`` are numbers and ``d`` is a differential. Case does not matter, as in math-verify.
     """
     if not _POLYNOMIAL.fullmatch(form):
         return None
@@ -229,7 +228,7 @@ def _polynomial(form: str) -> Settled | None:
 
 
 def _surd(form: str) -> Settled | None:
-    """An integer times the root of one, or a fraction of two such: its sign and its square."""
+    """An integer times a square root of an integer, or a fraction of two of these: its sign and its square."""
     match = _SURD.fullmatch(form) if "sqrt" in form else None
     if not match:
         return None
@@ -271,7 +270,7 @@ def _members(form: str) -> Members | None:
 
 
 def _matrix(form: str) -> tuple[str, tuple[str, ...]] | None:
-    """The size of a matrix without matrices in it, and its cells row by row."""
+    """The size of a matrix, and its cells row by row; None for a matrix of matrices."""
     match = _MATRIX.fullmatch(form)
     if not match or r"\begin" in match[2]:
         return None
@@ -280,7 +279,7 @@ def _matrix(form: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _enclosed(form: str) -> tuple[str, tuple[str, ...]]:
-    """Brackets around the whole form, and the members between them; nothing where there are none."""
+    """The brackets around the whole form, and the members between them; both are empty if there are none."""
     for opening, closing in ((r"\{", r"\}"), ("(", ")"), ("(", "]"), ("[", ")"), ("[", "]")):
         if form.startswith(opening) and form.endswith(closing) and _closes_at_end(form):
             inside = _split(form[len(opening) : -len(closing)], ",;")
@@ -293,7 +292,7 @@ def _in_round_brackets(form: str) -> tuple[str, ...] | None:
 
 
 def _closes_at_end(form: str) -> bool:
-    """The bracket that opens the form closes at its end."""
+    """Whether the bracket at the start of the form is closed at its end."""
     depth = 0
     for token in _TOKEN.finditer(form):
         depth += (token[0] in _OPENING) - (token[0] in _CLOSING)
@@ -303,7 +302,7 @@ def _closes_at_end(form: str) -> bool:
 
 
 def _split(form: str, separators: str) -> tuple[str, ...]:
-    """The parts between separators that stand in no bracket."""
+    """The parts between the separators that are outside of brackets."""
     cuts, depth = [-1], 0
     for token in _TOKEN.finditer(form):
         depth += (token[0] in _OPENING) - (token[0] in _CLOSING)

@@ -1,7 +1,7 @@
-"""Equality by algebra: math-verify in both directions. Imported by the worker only; it may hang or eat memory.
+"""Equality by algebra, with math-verify in both directions. Only the worker process imports it: it may hang or use much memory.
 
-math-verify's own timeouts are off: they are SIGALRM in the main thread, and here the kernel counts CPU time. Only its LaTeX reader is used:
-its reader of plain expressions ends in Python's eval.
+math-verify's own timeouts are off: they use SIGALRM, and here the kernel limits the CPU time. Only its LaTeX parser is used, because its
+parser of plain expressions calls Python's eval.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _READER: Final = LatexExtractionConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """What was read, and what tells it apart cheaply: the power sums of its numbers, and whether it is a range of numbers.
+    """A parsed form, with some properties that show cheaply that two forms differ.
 
-    ``is_constant``: one number; ``is_decimal``: with a decimal in it, so that another number may be equal to 12 digits only.
+    ``sums``: see `_power_sums`. ``is_range``: a set that is not finite. ``is_constant``: one number. ``is_decimal``: it contains a
+    decimal, which need equal another number only to 12 digits.
     """
 
     expressions: list[Any]
@@ -49,26 +50,26 @@ class _Parsed:
 
 
 class Algebra:
-    """Compares normal forms; keeps what it has parsed."""
+    """Compares normal forms, and remembers parsed ones."""
 
     def __init__(self) -> None:
         logging.getLogger("math_verify").setLevel(logging.CRITICAL)
         self._parsed: OrderedDict[str, _Parsed] = OrderedDict()
 
     def warm_up(self) -> None:
-        """Fill the grammar's and sympy's own caches, which make the first parse of each construct ten times slower."""
+        """Fill the caches of the grammar and of sympy. Without them the first parse of each construct takes ten times as long."""
         for a in _WARM_UP:
             for b in _WARM_UP:
                 self.equal(a, b)
 
     def examine(self, form: str) -> None:
-        """Parse a form and compare it with 1: a form that cannot stand this is at fault itself, not its neighbours."""
+        """Parse a form and compare it with 1. A form that exceeds the limits here is to blame itself, not the form it is compared with."""
         parsed = self._parse(form)
         if parsed.sums is None:
             verify(parsed.expressions, [Integer(1)], timeout_seconds=None)
 
     def equal(self, a: str, b: str) -> bool:
-        """Whether math-verify accepts one as the other, either way round; forms it cannot read equal nothing."""
+        """Whether math-verify says that the forms are equal, in either direction. A form that it cannot parse equals no other."""
         one, other = self._parse(a), self._parse(b)
         if _differ(one, other):
             return False
@@ -100,9 +101,9 @@ class Algebra:
 
 
 def _differ(a: _Parsed, b: _Parsed) -> bool:
-    """Too far apart to be equal; math-verify alone would round to 6 decimals and so lose small numbers.
+    """Whether the numerical values of two forms differ. math-verify alone rounds to 6 decimals, so small numbers would all be equal.
 
-    Equal expressions have equal values, and finding values takes a hundredth of the time of simplifying a difference.
+    It is also quick: computing values takes a hundredth of the time of simplifying a difference.
     """
     if a.sums is None or b.sums is None:
         other = b if a.is_range else a
@@ -113,16 +114,16 @@ def _differ(a: _Parsed, b: _Parsed) -> bool:
 
 
 def _with_imaginary_unit(expression: Any) -> Any:
-    """The symbol i is the imaginary unit, which math-verify does not know; the index of a sum stays."""
+    """The expression with the imaginary unit for the symbol i, which math-verify reads as a variable. The index of a sum stays."""
     if not isinstance(expression, Basic):
         return expression
     return expression.subs({s: I for s in expression.free_symbols if isinstance(s, Symbol) and s.name == "i"})
 
 
 def _power_sums(expression: Any) -> tuple[int, complex, complex, float] | None:
-    """Count, sum, sum of squares and sum of sizes of a number, or of the members of a list, finite set or interval.
+    """(count, sum, sum of squares, sum of absolute values) of a number, or of the members of a list, finite set or interval.
 
-    Sums, because a set has no order. None where it is anything else or has no finite value.
+    Sums do not depend on the order of a set. None for anything else, or if a value is not finite.
     """
     members: tuple[Any, ...] = (expression,)
     if isinstance(expression, Interval):
@@ -137,7 +138,7 @@ def _power_sums(expression: Any) -> tuple[int, complex, complex, float] | None:
 
 
 def _value(expression: Any) -> complex | None:
-    """The number an expression stands for when each variable has a value that depends on its name only."""
+    """The value of an expression, with a fixed number for each variable that depends only on its name; None if it has none."""
     if not isinstance(expression, Expr) or isinstance(expression, Symbol):
         return None
     if expression in (oo, -oo):

@@ -1,4 +1,4 @@
-"""Messages between the judge and its workers: JSON with the length in front, over pipes. No pickle."""
+"""Messages between the judge and its workers: JSON over pipes, each after its length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST: Final = 1 << 20
 
 
 class Silence(Exception):
-    """No whole message came before the deadline."""
+    """No complete message came before the deadline."""
 
 
 def send(fd: int, message: dict[str, Any]) -> None:

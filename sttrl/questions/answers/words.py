@@ -1,7 +1,7 @@
-r"""Words in an answer: units, currencies and counted nouns go, "and" and "or" are commas, a time of day keeps its half.
+r"""Words in an answer: units, currencies and counted nouns are removed, "and" and "or" become commas, a.m. and p.m. stay.
 
-A unit says nothing that the question did not ask for, so it goes on both sides: ``5\text{ cm}`` and ``5`` are equal, and so are
-``5\text{ cm}`` and ``5\text{ m}``. TTRL's grader, Minerva's rules and math-verify drop units too.
+Units are removed from both answers of a comparison: ``5\text{ cm}`` and ``5`` are equal, and so are ``5\text{ cm}`` and
+``5\text{ m}``. TTRL's grader, Minerva's rules and math-verify remove units too.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _VALUE_FIRST: Final[frozenset[str]] = frozenset(_FRACTIONS.split())
 
 
 def read_words(text: str) -> str:
-    r"""An answer that is all words is unwrapped, "and" and "or" are commas, a time of day is written ``4:30pm``."""
+    r"""Take an answer that is one ``\text`` out of it, replace "and" and "or" by commas, and write a time of day as ``4:30pm``."""
     text = _TIME.sub(lambda time: f"{time[1]}{'' if ':' in time[1] else ':00'}{time[2].lower()}m", text) if _is_time(text) else text
     text = _TEXT_OF_NUMBER.sub(r"\1\\text{\2}", text)
     whole = _WHOLE_TEXT.fullmatch(text)
@@ -96,9 +96,9 @@ def read_words(text: str) -> str:
 
 
 def without_units(text: str, *, any_word: bool = False) -> str:
-    """The value without unit, currency, counted noun, degree sign or modulus; a percent sign has one spelling.
+    """The value without unit, currency, counted noun, degree sign or modulus, and with one spelling of the percent sign.
 
-    ``any_word``: the answer is a number, so that a letter after it, as in ``5 m``, is a unit and not a variable.
+    ``any_word``: the answer must be a number, so a letter after it, as in ``5 m``, is a unit and not a variable.
     """
     text = _PERCENT.sub("%", _CURRENCY.sub("", _MODULUS.sub("", text)))
     text = _ANGLE.sub(r"\\frac{\1\\pi}{180}", text) if _TRIGONOMETRY.search(text) else _without_degrees(text)
@@ -120,7 +120,7 @@ def _without_degrees(text: str) -> str:
 
 
 def _without_marked(unit: re.Match[str]) -> str:
-    r"""Empty where every ``\text`` of the match is a unit; after a variable, as in ``x\text{ odd}``, only known units are."""
+    r""" "" if every ``\text`` of the match is a unit, else the match. After a variable, as in ``x\text{ odd}``, only known units count."""
     words = _WHOLE_TEXT.findall(re.sub(_OHM, "", unit[0]))
     value = re.split(r"[,=]", unit.string[: unit.start()])[-1]
     known_only = _VARIABLE.search(_WHOLE_TEXT.sub("", value)) is not None
@@ -139,7 +139,7 @@ def _is_marked_unit(words: str, known_only: bool) -> bool:
 
 
 def _is_plain_unit(space: str, words: str, any_word: bool) -> bool:
-    r"""Whether words outside of ``\text`` are a unit: known ones, nouns after a space, a lone letter where a number is asked for."""
+    r"""Whether words outside of ``\text`` are a unit: known units, nouns after a space, or one letter if the answer must be a number."""
     nouns = _NOUN.findall(words)
     if _has_value(nouns):
         return False
@@ -155,19 +155,19 @@ def _is_plain_unit(space: str, words: str, any_word: bool) -> bool:
 
 
 def _is_science(unit: str) -> bool:
-    """A product or power of known units, as ``kg\\cdot m/s^{2}``."""
+    """Whether the text is a product or power of known units, as ``kg\\cdot m/s^{2}``."""
     nouns = re.findall(r"(?<!\\)\b[A-Za-z]+", unit.replace("\\cdot", " ").replace("\\mu", ""))
     return not unit.isalpha() and all(noun.casefold() in _UNITS or noun in _LETTERS for noun in nouns)
 
 
 def changes_value(words: str) -> bool:
-    """Whether words after a number make another number of it, as in "2 dozen" or "5 or more"."""
+    """Whether words after a number change its value, as in "2 dozen" or "5 or more"."""
     folded = [noun.casefold() for noun in _NOUN.findall(words)]
     return not (_VALUE_WORDS - _CONNECTIVES).isdisjoint(folded) or (bool(folded) and folded[0] in _VALUE_FIRST - {"th"})
 
 
 def _is_noun(word: str) -> bool:
-    """Not a product of variables: four letters with a vowel after the first, or three that end in s."""
+    """Whether a word is no product of variables: it has four or more letters with a vowel after the first, or three that end in s."""
     return (len(word) > 3 and re.search("[aeiouAEIOU]", word[1:]) is not None) or (len(word) == 3 and word.endswith("s"))
 
 

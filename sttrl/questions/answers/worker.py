@@ -1,7 +1,7 @@
-"""The judge's worker process: ``python -m sttrl.questions.answers.worker`` answers comparisons on its pipes until they close.
+"""The judge's worker process: ``python -m sttrl.questions.answers.worker`` answers requests on its pipes until they close.
 
-It may be killed at any moment. The kernel ends it by SIGPROF when a request has used its CPU time, however busy the machine is. It
-ends by itself when its parent closes the pipe or dies: at once when idle, else when the request ends or its CPU time does.
+It may be killed at any time. The kernel ends it with SIGPROF when a request has used its CPU time, however busy the machine is. When its
+parent closes the pipe or dies, it ends: at once if it is idle, else at the end of the request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _TIRED_MIB: Final = 256
 
 
 def main() -> None:
-    """Announce readiness (or the reason for failing), then serve."""
+    """Say that the worker is ready (or why it cannot start), then answer requests."""
     requests, replies = _private_pipes()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        from sttrl.questions.answers.symbolic import Algebra  # here, so that a failed import can be reported
+        from sttrl.questions.answers.symbolic import Algebra  # imported here, so that a failure can be reported
     except ImportError as error:
         wire.send(replies, {"failed": str(error)})
         return
@@ -60,12 +60,12 @@ def _answer(algebra: Any, request: dict[str, Any]) -> dict[str, Any]:
             algebra.examine(request["a"])
             return {"equal": None}
         return {"equal": algebra.equal(request["a"], request["b"])}
-    except Exception as error:  # sympy raises anything; the process is the boundary, and the reply says so
+    except Exception as error:  # sympy may raise any error; the reply reports it
         return {"error": type(error).__name__}
 
 
 def _private_pipes() -> tuple[int, int]:
-    """Move the pipes away from stdin and stdout, so that a library that prints does not speak on the wire."""
+    """Move the pipes away from stdin and stdout, so that what a library prints does not get into the messages."""
     requests, replies = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
@@ -74,7 +74,7 @@ def _private_pipes() -> tuple[int, int]:
 
 
 def _limit_memory(memory_mib: int) -> None:
-    """Address space: what it starts with and ``memory_mib`` more. Only Linux tells and enforces it."""
+    """Limit the address space to its present size and ``memory_mib`` more. This works on Linux only."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_mib * 2**20
