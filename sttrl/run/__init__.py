@@ -1,1 +1,1 @@
-"""A run: the asyncio runner, its journal, seeds, budgets and failures."""
+"""A run: its plan, the asyncio runner, and the handling of failures."""

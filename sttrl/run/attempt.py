@@ -1,4 +1,4 @@
-"""One attempt at a run: the folder is claimed, the engine starts, the problems are worked through, the seconds are noted."""
+"""One attempt at a run: claim the folder, start the engine, do the problems, journal the seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | None = None) -> None:
-    """Do what is left of one run. A start that is refused writes nothing; after one whose engine fails the folder stays, with its logs.
+    """Do the problems of a run that are not finished. If the run cannot start, nothing stays on disk, except the engine's logs.
 
     ``started``: when the run started, in seconds of `time.perf_counter`; None: now.
     """
@@ -50,7 +50,7 @@ def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | N
 
 
 async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop: Workshop, screen: Screen, started: float) -> None:
-    """An engine and the kind of problem, the problems, and the seconds."""
+    """Start the engine and the kind of problem, do the problems, and journal the seconds."""
     folder = plan.folder
     attempt = attempts(folder)[0] + 1
     logs = folder / "logs" / f"attempt_{attempt}"
@@ -90,19 +90,19 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
 
 
 def import_runner() -> type[Runner]:
-    """What an attempt needs once its engine is ready: two seconds of imports, taken while it starts."""
+    """The runner. Importing it takes two seconds, so it is done while the engine starts."""
     from sttrl.run.runner import Runner
 
     return Runner
 
 
 def traced(error: EngineError | StepError, folder: Path) -> EngineError | StepError:
-    """The error with the name of the file that holds its traceback, where it comes from another process; see `sttrl.engine.lanes`."""
+    """Write the traceback of an error from another process to a file, and name the file in the error; see `sttrl.engine.lanes`."""
     if error.__cause__ is None:
         return error
     file = folder / "engine.traceback"
     try:
         write_text(file, "".join(traceback.format_exception(error)))
-    except JournalError:  # no room for it: the error itself is what counts
+    except JournalError:  # the traceback cannot be written; the error itself is more important
         return error
-    return error if "logs/" in error.hint else type(error)(error.message, f"{error.hint} The whole story is in {file}.".strip())
+    return error if "logs/" in error.hint else type(error)(error.message, f"{error.hint} The traceback is in {file}.".strip())

@@ -1,4 +1,4 @@
-"""What the runner must know of a kind of problem. Text questions (`sttrl.questions.kind.Questions`) are the first."""
+"""The protocol of a kind of problem, as the runner uses it. Text questions (`sttrl.questions.kind.Questions`) are one kind."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout
 
 Stage = Literal["base", "adapted"]
-"""Which policy is evaluated: the base, or what the method made of it."""
+"""Which policy is evaluated: the base, or the policy that the method adapted."""
 BASELINE = "vote_same_tokens"
-"""The name in the journal of what the base makes of the tokens that adapting took."""
+"""The name in the journal of the evaluation of the base with as many tokens as adapting took."""
 Clock = Callable[[str, str], AbstractContextManager[None]]
-"""(problem id, activity) -> a context whose seconds are counted."""
+"""(problem id, activity) -> a context manager that counts the seconds spent in it."""
 
 E = TypeVar("E")
 
 
 class Kind(Protocol[E]):
-    """How problems of one kind are evaluated and recorded; ``E`` is what an evaluation finds."""
+    """How problems of one kind are evaluated and recorded; ``E`` is the type of an evaluation."""
 
     async def evaluate(self, stage: Stage, problem: Problem, policy: Policy) -> E:
-        """What a policy makes of a problem, with the same seeds at every stage."""
+        """Evaluate a policy on a problem, with the same seeds at every stage."""
         ...
 
     async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> E | None:
-        """What the base makes of it with ``budget`` response tokens, as many as adapting took; ``reused``: samples of the base that were
-        taken already."""
+        """Evaluate the base with ``budget`` response tokens, as many as adapting took. ``reused``: samples of the base that exist already.
+        None for a kind without such a baseline."""
         ...
 
     async def ballots(self, problem: Problem, group: Group) -> Ballots:
@@ -44,19 +44,19 @@ class Kind(Protocol[E]):
         ...
 
     def record(self, evaluation: E) -> Evaluated:
-        """An evaluation for the journal."""
+        """The record of an evaluation for the journal."""
         ...
 
     def read(self, value: dict[str, Any]) -> Evaluated:
-        """The record again, of the journal's JSON object."""
+        """The record of an evaluation from its JSON object in the journal."""
         ...
 
     def rollouts(self, evaluation: E) -> Sequence[Rollout]:
-        """The responses that an evaluation is made of."""
+        """The responses of an evaluation."""
         ...
 
     def lines(self, name: str, evaluation: E) -> Iterator[dict[str, Any]]:
-        """The responses for the file of rollouts, each with its answer; ``name`` is the evaluation's in the journal."""
+        """The responses with their answers, for the file of rollouts. ``name``: the name of the evaluation in the journal."""
         ...
 
 

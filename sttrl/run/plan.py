@@ -1,4 +1,4 @@
-"""The plan of a run, made in one pass before anything starts: its problems, what is left of them, and the engine that they need."""
+"""The plan of a run, made before anything starts: its problems, those that are not finished, and the settings of the engine."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-"""What transformers, verl and the hub say to the screen, unless the user has asked for more."""
+"""Environment variables that silence transformers, verl and the hub; a value that the user has set is kept."""
 MAX_SEQUENCES = {"cpu": 128, "cuda": 512}
 MOST_KV_CACHE_MIB = 256
 KV_CACHE_SLACK = 64
-"""Tokens a sequence may take in the key-value cache beyond its own: blocks are not filled."""
+"""Tokens that a sequence may take in the key-value cache beyond its length, because its last block is not full."""
 
 
 class Shared:
-    """What the plans of several runs have in common: data sets and tokenizers, each read once."""
+    """Data sets and tokenizers that the plans of several runs use; each is read once."""
 
     def __init__(self) -> None:
         self.tables: dict[SourceSpec, Table] = {}
@@ -55,7 +55,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class EngineParts:
-    """What the engine is built from: its settings, the tokenizer, and the commit of a model from the hub."""
+    """What the engine is built from. ``revision``: the commit of a model from the hub, else None."""
 
     settings: EngineSettings
     tokenizer: Any
@@ -64,7 +64,7 @@ class EngineParts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done: the problems left, how many are done, the engine they need (None where nothing is left), and what was chosen."""
+    """What is to be done. ``problems``: those that are not finished. ``done``: how many are. ``parts``: None if nothing is left."""
 
     config: RunConfig
     chosen: Chosen
@@ -79,18 +79,18 @@ class Plan:
 
     @property
     def revisions(self) -> dict[str, str | None]:
-        """The hub's commits that the run is made of."""
+        """The commits of model and data set on the hub."""
         return {"model_revision": self.parts.revision if self.parts else None, "dataset_revision": self.chosen.revision}
 
     def still_left(self) -> Plan:
-        """The plan without what another process finished while this one prepared; the caller holds the journal."""
+        """The plan without problems that another process has finished in the meantime. The caller has the journal open."""
         finished = finished_ids(self.folder)
         left = tuple(problem for problem in self.problems if problem.id not in finished)
         return replace(self, problems=left, done=self.done + len(self.problems) - len(left))
 
 
 def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | None = None) -> Plan:
-    """What is left of a run. Raises `SttrlError` for a run that cannot be made; nothing is written."""
+    """The plan of a run. Raises `SttrlError` if the run is impossible; writes nothing."""
     folder, shared = run_folder(config), shared or Shared()
     check_owner(folder, config)
     chosen, finished = kind_of(config).choose(config, shared.table), finished_ids(folder)
@@ -104,18 +104,18 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
 
 
 def finished_ids(folder: Path) -> set[str]:
-    """The problems that a run has finished."""
+    """The ids of the problems that a run has finished."""
     return {f.record.id for f in read_finished(folder)} if (folder / JOURNAL).exists() else set()
 
 
 def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[str], None]) -> tuple[BuiltProblems, EngineParts]:
-    """The problems with their prompts, tokenised here, once, and what the engine is built from."""
+    """The problems with their tokenised prompts, and what the engine is built from."""
     check_packages()
     switched_off()
     device = choose_device(config.engine.device)
     check_names(config, device)
     be_quiet()
-    # Imported here: transformers takes a second, which a wrong data set or a finished run need not wait for.
+    # Imported late: transformers takes a second, which a finished run or one with a wrong data set does not need.
     from sttrl.engine.model_checks import check_fit
     from sttrl.engine.models import cached_numbers, commit_of, context_length, first_use, load_tokenizer, model_folder, stop_token_ids
 
@@ -133,7 +133,7 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
 
 
 def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | None) -> None:
-    """Raises `UsageError` where prompt and response are longer together than the model's context; None: it does not say."""
+    """Raises `UsageError` if prompt and response together are longer than ``limit``, the model's context; None: not known."""
     longest = max(problems, key=lambda problem: len(problem.prompt_T))
     prompt = len(longest.prompt_T)
     if limit is None or prompt + config.sampling.max_response_tokens <= limit:
@@ -150,13 +150,13 @@ def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | No
 
 
 def be_quiet() -> None:
-    """Let the libraries say to the screen what the user has asked for, and no more."""
+    """Silence the libraries, except where the user has set a variable."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
 def tokenizer_of(model: str, trust_remote_code: bool) -> Any:
-    """The tokenizer of a model, whose weights do not come from the hub for it. Raises what `model_folder` raises."""
+    """The tokenizer of a model; the weights are not downloaded. Raises what `model_folder` raises."""
     be_quiet()
     from sttrl.engine.models import TOKENIZER_FILES, load_tokenizer, model_folder
 
@@ -166,7 +166,7 @@ def tokenizer_of(model: str, trust_remote_code: bool) -> Any:
 def engine_settings(
     config: RunConfig, device: str, model: str, longest: int, stop_ids: tuple[int, ...], cached: int | None
 ) -> EngineSettings:
-    """The engine's part of the configuration. ``longest``: tokens of a sequence; ``cached``: numbers that a token leaves in the cache."""
+    """The settings of the engine. ``longest``: tokens of the longest sequence. ``cached``: numbers that the cache holds for each token."""
     dtype = choose_dtype(begun_dtype(run_folder(config)) or config.engine.dtype, device)
     sequences = min(MAX_SEQUENCES[device], max(config.sampling.n_votes, config.evaluation.val_samples + 1) * config.in_flight)
     return EngineSettings(
@@ -206,7 +206,7 @@ def adapter_shape(config: RunConfig) -> AdapterShape | None:
 
 
 def kv_cache_mib(sequences: int, longest: int, cached: int | None, size: int) -> int:
-    """MiB that so many sequences can fill, or the most that is taken without being asked; ``size``: bytes of a number."""
+    """MiB that ``sequences`` sequences can fill, at most `MOST_KV_CACHE_MIB`. ``size``: bytes of a number."""
     if cached is None:
         return MOST_KV_CACHE_MIB
     return min(MOST_KV_CACHE_MIB, -(-(sequences + 1) * (longest + KV_CACHE_SLACK) * cached * size // (1 << 20)))

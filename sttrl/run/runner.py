@@ -1,7 +1,7 @@
-"""The runner: scopes of problems, each on a fork of its own; one failure stays one problem's.
+"""The runner. It divides the problems into scopes, each with its own fork; a problem that fails does not end the others.
 
-A scope has rounds of problems that are adapted to in turn. A question on its own is a scope of one round of one problem; a continuous
-run is one scope of many rounds of one problem; a training on all questions (ttrl) is one scope of one round of them all.
+A scope is a sequence of rounds; a round is the problems that one call of the method adapts to. A single question is a scope with one round
+of one problem. A continuous run is one scope with a round for each problem. ttrl is one scope with one round of all problems.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from sttrl.run.work import Work, problem_line, step_line
 from sttrl.types import DeltaSpec, Problem, Step
 
 NOTHING = DeltaSpec(kind="none")
-"""What a fork may change that evaluates the base."""
+"""The delta of a fork that evaluates the base: it changes nothing."""
 ROUND = "after"
-"""States of a continuous run are named after the problems that are finished."""
+"""The prefix of the states of a continuous run: ``after_3`` is the state after three problems."""
 ALL = "all"
 """The name of the adapter of a policy that was trained on all problems."""
 
 Progress = Callable[[str], None]
-"""Told what happens, a line at a time."""
+"""Called with each line of progress."""
 
 Track = Callable[[StepRecord], None]
-"""Told of every finished step."""
+"""Called after every step."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Problems that share one fork. ``lasts``: the fork goes on from round to round, so its state is kept on disk."""
+    """Problems that use the same fork. ``lasts``: the fork is kept for later rounds or for a resumed run, so its state is on disk."""
 
     fork: str
     delta: DeltaSpec
@@ -60,7 +60,7 @@ class Scope:
 
 @dataclass
 class OpenScope:
-    """A scope on a lane. Its forks are made when they are first needed: the base can be asked while the learner still loads."""
+    """A scope on a lane. Its forks are made when they are first needed, so the base can be sampled while the learner still loads."""
 
     scope: Scope
     lane: Engine
@@ -69,11 +69,11 @@ class OpenScope:
     made: dict[str, Policy] = field(default_factory=dict)
 
     async def policy(self) -> Policy:
-        """What the problems of the scope are adapted on."""
+        """The policy that is adapted to the problems of the scope."""
         return await self._made(self.scope.fork, self.scope.delta)
 
     async def base(self) -> Policy:
-        """The base."""
+        """The base policy."""
         return await self._made(f"base_{self.scope.fork}", NOTHING)
 
     async def _made(self, name: str, delta: DeltaSpec) -> Policy:
@@ -112,13 +112,13 @@ class Runner:
         self.doing: dict[str, str] = {}
 
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
-        """Work through ``problems``, the ones not finished yet; ``finished`` are done. Raises `EngineError` when the engine is lost."""
+        """Do ``problems``, which are not finished; ``finished`` counts those that are. Raises `EngineError` if the engine is lost."""
         self.total, self.done, self.before = len(problems) + finished, finished, finished
         self.states.tidy()
         await self.each(self.scopes(problems), self._scope)
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
-        """The problems by the fork that they share."""
+        """The problems, grouped by the fork that they use."""
         method = self.method
         if isinstance(method, DatasetMethod):
             return [Scope("dataset", method.delta(None, self.total), (tuple(problems),), lasts=True)]
@@ -127,7 +127,7 @@ class Runner:
         return [Scope(f"q{problem.index}", method.delta(problem), ((problem,),), lasts=False) for problem in problems]
 
     async def each(self, things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Do something for every one, with as many of them under way as there are seats. The first error ends the others."""
+        """Call ``work`` for each thing, at most as many at once as there are seats. The first error cancels the others."""
         gate = asyncio.Semaphore(self.seats.count)
 
         async def guarded(thing: T) -> None:
@@ -143,17 +143,18 @@ class Runner:
             raise first from first.__cause__
 
     def clock(self, problem_id: str, activity: str) -> AbstractContextManager[None]:
-        """Counts the seconds of a block as the problem's."""
+        """A context manager that adds its seconds to the problem's."""
         return self.work[problem_id].watch.on(activity)
 
     def observe(self, problem: Problem, step: Step) -> None:
-        """Journal a finished step and say so; where a step is that of many problems, when it has ended for all of them."""
+        """Journal a finished step and report it. A step of many problems is journalled when it has ended for all of them."""
         self.observed.append((self.work[problem.id], step))
         if not isinstance(self.method, DatasetMethod):
             self._journal_steps()
 
     def _journal_steps(self, shared: Stopwatch | None = None) -> None:
-        """Journal what was observed. In a training each problem has its part of the ``shared`` seconds, and no step stays in memory."""
+        """Journal the observed steps. In a training ``shared`` times the step, each problem gets an equal part of the seconds, and the
+        samples do not stay in memory."""
         observed, self.observed = self.observed, []
         seconds = shared.since_last() if shared else {}
         for work, step in observed:
@@ -166,14 +167,14 @@ class Runner:
             self._now(work, f"step {step.index + 2}")
 
     def _now(self, work: Work, doing: str | None) -> None:
-        """Show what is done for a problem; None: it is finished."""
+        """Show what is being done for a problem; None: it is finished."""
         self.doing.pop(work.problem.id, None)
         if doing is not None:
             self.doing[work.problem.id] = doing
         self.show(State(self.done, self.total, self.before, dict(self.doing)))
 
     async def _scope(self, scope: Scope) -> None:
-        """A scope from its first round to its last. Where its lane dies it is done again on another, unless its fork lasts."""
+        """Do all rounds of a scope. If its lane dies, they are done again on another lane, unless the fork lasts: then the run ends."""
         while True:
             try:
                 async with self.seats.take() as lane, AsyncExitStack() as forks:
@@ -191,7 +192,7 @@ class Runner:
                     self.progress(f"    {problem.id} goes to another lane. {lost}")
 
     async def _rounds(self, scope: OpenScope) -> None:
-        """Every round of a scope. Where the forks of one that lasts cannot be made, the run ends: no problem is to blame."""
+        """Do every round of a scope. If the forks of a scope that lasts cannot be made, the run ends: no problem caused that."""
         training = self._training()
         if scope.scope.lasts:
             await scope.base()
@@ -203,7 +204,7 @@ class Runner:
             await self._round(problems, scope, training)
 
     async def _round(self, problems: Sequence[Problem], scope: OpenScope, training: Training | None) -> None:
-        """Evaluate the base, adapt, evaluate what became of it, give the base the same tokens, and record each problem."""
+        """Evaluate the base, adapt, evaluate the adapted policy, let the base vote with the same tokens, and record each problem."""
         works = self._start(problems, training)
         await self.each([work for work in works if "base" not in work.evaluated], lambda work: self._ask_base(work, scope, training))
         asked = [work for work in works if work.problem.id in self.work]
@@ -214,7 +215,7 @@ class Runner:
         await self.each(asked, lambda work: self._conclude(work, failure, scope, training))
 
     def _training(self) -> Training | None:
-        """The training of a method that trains one policy on all problems; None for another method."""
+        """The training, if the method trains one policy on all problems; else None."""
         if not isinstance(self.method, DatasetMethod):
             return None
         return Training(
@@ -228,7 +229,7 @@ class Runner:
         )
 
     def _start(self, problems: Sequence[Problem], training: Training | None) -> list[Work]:
-        """Work on a round starts, or, where a training goes on, starts again where it was."""
+        """Start the work on a round, or resume it if a training is resumed."""
         works = [Work(problem, self.kind) for problem in problems]
         self.work |= {work.problem.id: work for work in works}
         if training is not None and training.has_begun:
@@ -242,7 +243,7 @@ class Runner:
         return works
 
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
-        """The base's evaluation, or a problem that ends here. Before a training it is journalled at once."""
+        """Evaluate the base; if that fails, the problem ends here. Before a training the evaluation is journalled at once."""
 
         self._now(work, "evaluating the base")
 
@@ -266,7 +267,7 @@ class Runner:
         work.stop = (await self.method.adapt(work.problem, TimedPolicy(await scope.policy(), work.watch))).stop
 
     async def _train(self, works: Sequence[Work], scope: OpenScope, training: Training) -> Failure | None:
-        """Train the scope's policy on all problems; returns how that failed, if it did."""
+        """Train the scope's policy on all problems. Returns the failure, if the training failed."""
         policy, watch = await scope.policy(), Stopwatch()
 
         async def evaluate(step: int) -> None:
@@ -284,7 +285,7 @@ class Runner:
         return failure
 
     async def _evaluate_in_between(self, work: Work, policy: Policy, step: int) -> None:
-        """An evaluation between two steps of a training. One that fails is said and left out: the problem goes on."""
+        """Evaluate between two steps of a training. If that fails, a line says so, and the problem goes on without it."""
         found = await self.boundary.guard(work.problem.id, self._evaluate("adapted", work, policy))
         if isinstance(found, Failure):
             self.progress(f"    {work.problem.id} was not evaluated after step {step}: {found.error}")
@@ -292,16 +293,16 @@ class Runner:
             self.journal.evaluation(work.problem.id, EvaluationRecord(step=step, poll=self.kind.record(found)))
 
     async def _conclude(self, work: Work, failure: Failure | None, scope: OpenScope, training: Training | None) -> None:
-        """The evaluations that are left of a problem, and its record."""
+        """Make the last evaluations of a problem, and record it."""
         if failure is None:
             failure = await self.boundary.guard(work.problem.id, self._last_evaluations(work, scope, training))
         await self._finish(work, failure, scope, training)
 
     async def _last_evaluations(self, work: Work, scope: OpenScope, training: Training | None) -> None:
-        """The adapted policy's, and the base's with the same tokens; each counts as soon as it is there."""
+        """Evaluate the adapted policy, and let the base vote with the same tokens. If the second fails, the first still counts."""
         policy = await scope.policy()
         if work.stop != "no_adaptation":
-            # A policy that was never updated is the base, whose seeds are the same.
+            # A policy that was never updated is the base, and the seeds are the same: so is the evaluation.
             self._now(work, "evaluating the adapted policy")
             known = work.evaluations.get("base") if policy.version == 0 else None
             work.add_evaluation("adapted", known or await self._evaluate("adapted", work, policy))
@@ -318,12 +319,12 @@ class Runner:
         return await self.kind.evaluate(stage, work.problem, TimedPolicy(policy, work.watch))
 
     async def _save(self, policy: Policy, name: str) -> None:
-        """Keep an adapter, where adapters are kept."""
+        """Save an adapter, if adapters are saved."""
         if self.config.run.save_adapters:
             await self.states.write(policy.save, self.states.adapter(name))
 
     async def _finish(self, work: Work, failure: Failure | None, scope: OpenScope, training: Training | None) -> None:
-        """Journal a problem for good. Its texts, and the state of a policy that goes on, are on disk before."""
+        """Journal a problem as finished. Its responses, and the state of a policy that lasts, are written to disk before that."""
         if scope.scope.lasts and training is None:
             await self.states.checkpoint(await scope.policy(), ROUND, self.done + 1)
         if training is None:

@@ -1,4 +1,4 @@
-"""Progress for people, on standard error: lines, and on a terminal one line below them that is always up to date."""
+"""Progress on standard error: lines, and on a terminal a live line at the bottom."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from rich.live import Live
 from rich.text import Text
 
 MOST_SHOWN = 4
-"""Problems under way that the line names."""
+"""How many of the problems in flight the live line names."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is: ``done`` of ``total`` problems, ``before`` of them by earlier attempts, and what those under way do, by id."""
+    """The progress of a run: ``done`` of ``total`` problems are finished, ``before`` of them by earlier attempts. ``doing``: the current
+    activity of each problem in flight, by id."""
 
     done: int
     total: int
@@ -29,7 +30,7 @@ class State:
 
 
 class Screen(AbstractContextManager["Screen"]):
-    """Where progress goes. ``say`` prints a line; ``show`` changes the line at the bottom of a terminal, and does nothing elsewhere."""
+    """Prints progress. ``say`` prints a line; ``show`` updates the live line of a terminal, and does nothing elsewhere."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -47,7 +48,7 @@ class Screen(AbstractContextManager["Screen"]):
             self.live.console.print(Text(line))
 
     def show(self, state: State) -> None:
-        """Say where the run is now."""
+        """Update the live line."""
         if not self.console.is_terminal or self.console.is_dumb_terminal:
             return
         if self.live is None:
@@ -57,16 +58,16 @@ class Screen(AbstractContextManager["Screen"]):
         self.live.update(Text(state_line(state, time.monotonic() - self.started), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def clear(self) -> None:
-        """Take the line at the bottom away."""
+        """Remove the live line."""
         if self.live is not None:
             self.live.stop()
             self.live = None
 
 
 def state_line(state: State, seconds: float) -> str:
-    """The run in one line: problems done, what those under way do, and about how long the rest takes.
+    """The live line: problems done, the activity of those in flight, and an estimate of the time left.
 
-    ``seconds`` since the first problem began.
+    ``seconds``: since the first problem began.
     """
     shown = [f"{name}: {doing}" for name, doing in list(state.doing.items())[:MOST_SHOWN]]
     more = len(state.doing) - len(shown)

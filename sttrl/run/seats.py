@@ -1,4 +1,4 @@
-"""Who works on which lane: each lane takes so many questions at once, and one that dies gives its questions back."""
+"""Assigns questions to lanes. A lane takes a fixed number of questions at once, its seats; a lane that dies gives its questions back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError
 
 
 class Seats:
-    """Seats on the lanes of a run, ``each`` on every one. A question takes a seat on the emptiest lane that lives."""
+    """The seats on the lanes of a run, ``each`` on every lane. A question takes a seat on the live lane with the fewest questions."""
 
     def __init__(self, engines: Sequence[Engine], each: int) -> None:
         self.engines, self.each = tuple(engines), each
@@ -21,14 +21,14 @@ class Seats:
 
     @property
     def count(self) -> int:
-        """Seats on all lanes."""
+        """The number of seats on all lanes."""
         return self.each * len(self.engines)
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[Engine]:
-        """A lane to work on, as soon as one has a free seat.
+        """Wait for a free seat, and take the lane that it is on.
 
-        Raises `LaneLostError` where the lane dies and others live, and the lane's own `EngineError` where it was the last.
+        Raises `LaneLostError` if the lane dies and others live, and the lane's own `EngineError` if it was the last.
         """
         async with self.changed:
             await self.changed.wait_for(lambda: not self.taken or min(self.taken.values()) < self.each)
@@ -52,12 +52,12 @@ class Seats:
                 self.changed.notify_all()
 
     def check(self, lane: Engine) -> None:
-        """Raises `EngineError` for a lane that is lost: it is asked for nothing more."""
+        """Raises `EngineError` if the lane is lost, so that it is not used again."""
         if not any(self.engines[number] is lane for number in self.taken):
             raise EngineError("The lane is lost.", "Run the same command again: finished questions are kept.")
 
     async def _lose(self, lane: int) -> None:
-        """End what is left of a lane; nobody sits down there any more."""
+        """Close a lane and remove its seats."""
         if self.taken.pop(lane, None) is not None:
-            with contextlib.suppress(Exception):  # it is broken already; what counts are the questions
+            with contextlib.suppress(Exception):  # the lane is broken already; its error is reported
                 await self.engines[lane].close()

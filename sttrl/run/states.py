@@ -1,4 +1,4 @@
-"""What a policy writes into the run folder: adapters, and the states that an interrupted run goes on from."""
+"""The adapters and states that a policy writes into the run folder. An interrupted run is resumed from a state."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from sttrl.errors import JournalError, StepError, disk_fault
 from sttrl.ledger.files import make_folder, settle_folder, unwritable
 
 UNFINISHED = ".unfinished"
-"""Where a folder of ``adapters/`` or ``state/`` is until it is whole."""
+"""The subfolder of ``adapters/`` and ``state/`` for folders that are not completely written yet."""
 
 
 class States:
-    """The folders of one run. Each is there whole or not at all."""
+    """The adapters and states of one run. Each folder is either complete or absent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def tidy(self) -> None:
-        """Remove what a kill left half written."""
+        """Remove folders that were not completely written when the run was killed."""
         for left in self.folder.glob(f"*/{UNFINISHED}"):
             shutil.rmtree(left, ignore_errors=True)
 
     def adapter(self, name: str) -> Path:
-        """Where an adapter is kept."""
+        """The folder of an adapter."""
         return self.folder / "adapters" / name
 
     async def write(self, write: Callable[[Path], Awaitable[None]], target: Path) -> None:
-        """Let a policy write a folder: whole and on disk, or not at all. Raises `JournalError` where that cannot be done."""
-        beside = target.parent / UNFINISHED / target.name
+        """Let a policy write a folder, completely or not at all. Raises `JournalError` if it cannot be written."""
+        temporary = target.parent / UNFINISHED / target.name
         try:
-            make_folder(beside)
-            await write(beside)
-            await asyncio.to_thread(settle_folder, beside, target)
+            make_folder(temporary)
+            await write(temporary)
+            await asyncio.to_thread(settle_folder, temporary, target)
         except Exception as error:
-            shutil.rmtree(beside, ignore_errors=True)  # not when the run is interrupted: the thread may still be at work there
+            shutil.rmtree(temporary, ignore_errors=True)  # not for an interrupt: the thread may still be writing there
             fault = error if isinstance(error, OSError) else disk_fault(error)
             if fault is None:
                 raise
             raise unwritable(target, fault) from error
         finally:
-            with contextlib.suppress(OSError):  # another is being written there
-                beside.parent.rmdir()
+            with contextlib.suppress(OSError):  # another folder is being written there
+                temporary.parent.rmdir()
 
     async def checkpoint(self, policy: Policy, prefix: str, number: int) -> None:
-        """Keep the state of a policy as ``state/<prefix>_<number>``."""
+        """Write the state of a policy to ``state/<prefix>_<number>``."""
         await self.write(policy.checkpoint, self._state(prefix, number))
 
     async def restore(self, policy: Policy, prefix: str, number: int) -> None:
-        """Put a policy back into a state that was kept. Raises `JournalError` where that is gone or damaged."""
+        """Restore a policy from a state on disk. Raises `JournalError` if the state is missing or damaged."""
         folder = self._state(prefix, number)
         try:
             await policy.restore(folder)
@@ -62,7 +62,7 @@ class States:
             raise JournalError(f"Cannot read {folder}: {reason}.", "Restore it, or start over with another --run_name.") from error
 
     def forget(self, prefix: str, before: int) -> None:
-        """Remove the states of lower numbers."""
+        """Remove the states whose number is below ``before``."""
         for old in (self.folder / "state").glob(f"{prefix}_*"):
             if int(old.name.removeprefix(f"{prefix}_")) < before:
                 shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where the seconds go: a stopwatch, and a policy that times every call."""
+"""A stopwatch that adds up seconds by activity, and a policy that times its calls with one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttrl.types import Measure, Objective, Request, Rollout, TokenStats, TrainG
 
 
 class Stopwatch:
-    """Wall seconds by activity. `since_last` gives what came in since it was last asked."""
+    """Wall seconds by activity, in total or since `since_last` was last called."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
@@ -30,11 +30,11 @@ class Stopwatch:
             self.spent[activity] += time.perf_counter() - started
 
     def total(self) -> dict[str, float]:
-        """Everything so far."""
+        """All seconds so far, by activity."""
         return {name: round(value, 4) for name, value in self.spent.items()}
 
     def since_last(self) -> dict[str, float]:
-        """What came in since the last call."""
+        """The seconds since the last call, by activity."""
         new = {name: round(value - self.reported.get(name, 0.0), 4) for name, value in self.spent.items()}
         self.reported = dict(self.spent)
         return {name: value for name, value in new.items() if value}

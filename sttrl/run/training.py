@@ -1,7 +1,7 @@
-"""The training of one policy on all problems of a scope (ttrl): step by step, with states on disk to go on from.
+"""The training of one policy on all problems of a scope (ttrl).
 
-The policy's state is written after every ``checkpoint_every`` steps; an interrupted run goes on from the last one. A training that
-ended early by an error is over: that is journalled.
+The policy's state is written after every ``checkpoint_every`` steps, and an interrupted run is resumed from the last one. If an error ends
+the training early, that is journalled, and the training is not resumed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sttrl.run.work import Work
 from sttrl.types import Problem
 
 STATE = "step"
-"""States of a training are named after its steps."""
+"""The prefix of the states of a training: ``step_10`` is the state after ten steps."""
 
 
 class Training:
-    """What is left of a training. ``before``: what the journal says of it."""
+    """A training, or what is left of it. ``before``: the journal's content when this attempt began."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Training:
 
     @property
     def has_begun(self) -> bool:
-        """Whether an attempt before this one got as far as the first state, or the end."""
+        """Whether an earlier attempt wrote a state or ended the training."""
         return bool(self.before.trained) or self.before.ended is not None
 
     def recall(self, work: Work) -> None:
-        """What an interrupted attempt found of a problem: the base's evaluation, and the steps up to the state that is kept."""
+        """Add to a problem's work what earlier attempts did: the base's evaluation, and the steps before the last state."""
         if self.has_begun:
             work.taken += self.before.steps.get(work.problem.id, ())
         for evaluation in self.before.evaluations.get(work.problem.id, ()):
@@ -59,7 +59,7 @@ class Training:
         stepped: Callable[[], object],
         evaluate: Callable[[int], Awaitable[object]],
     ) -> Failure | None:
-        """The steps that are left. An error that is not the engine's end stops the training for good, and is returned.
+        """Do the steps that are left. An error ends the training for good and is returned as a failure, unless it ends the run.
 
         ``stepped`` is called after every step; ``evaluate`` evaluates the policy on all problems, between two steps.
         """

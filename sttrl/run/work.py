@@ -1,4 +1,4 @@
-"""One problem under way: what it has come to so far, and its record."""
+"""The work on one problem: its results so far, and its record."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sttrl.types import Problem, Rollout, Step, StopReason
 
 @dataclass
 class Work:
-    """One problem under way.
+    """The work on one problem.
 
-    ``evaluations`` and ``steps``: what this process holds in memory. ``evaluated`` and ``taken``: all that counts, an interrupted
-    attempt's included, as records. Both fill up as the work goes, so a failure keeps them.
+    ``evaluations`` and ``steps``: those whose samples are in memory. ``evaluated`` and ``taken``: the records of all evaluations and steps
+    that count, including those of earlier attempts. They are filled during the work, so they are kept if it fails.
     """
 
     problem: Problem
@@ -35,19 +35,19 @@ class Work:
     stop: StopReason | None = None
 
     def add_evaluation(self, name: str, evaluation: Any) -> None:
-        """Responses that it took over from a step or another evaluation were counted there."""
+        """Add an evaluation. Its tokens are counted, except those of responses that a step or another evaluation has counted already."""
         paid = {id(rollout) for rollout in self._rollouts()}
         self.tokens_evaluated += sum(len(r.token_T) for r in self.kind.rollouts(evaluation) if id(r) not in paid)
         self.evaluations[name] = evaluation
         self.evaluated[name] = self.kind.record(evaluation)
 
     def evaluated_before(self, name: str, record: Evaluated) -> None:
-        """An evaluation that an interrupted attempt made."""
+        """Add an evaluation that an earlier attempt made."""
         self.evaluated[name] = record
         self.tokens_evaluated += record.tokens
 
     def add_step(self, step: Step, seconds: dict[str, float], keep: bool) -> StepRecord:
-        """A finished step; returns its record. ``keep``: hold its samples in memory."""
+        """Add a finished step and return its record. ``keep``: keep its samples in memory."""
         record = StepRecord.of(step, seconds)
         self.steps += [step] if keep else []
         self.taken.append(record)
@@ -60,12 +60,12 @@ class Work:
 
     @property
     def samples_of_base(self) -> tuple[Rollout, ...]:
-        """The first vote's samples, where they came from the base."""
+        """The samples of the first vote, if the policy was still the base; else none."""
         vote = self.steps[0].vote if self.steps and self.steps[0].version == 0 else None
         return vote.group.rollout_G if vote is not None else ()
 
     def record(self, attempt: int, failure: Failure | None) -> QuestionRecord:
-        """What the journal says of the problem once it is finished; where it failed its base answer stands."""
+        """The record of the finished problem. If it failed, its answer is the base's."""
         source = "adapted" if failure is None and "adapted" in self.evaluated else "base" if "base" in self.evaluated else None
         return QuestionRecord(
             id=self.problem.id,
@@ -102,7 +102,7 @@ class Work:
 
 
 def step_line(step: Step) -> str:
-    """A step in one line: who won, by how much, what it led to; or why nobody voted."""
+    """A step in one line: the elected answer, its fraction of the samples, and the update; or why no sample voted."""
     update = _update_line(step)
     if step.vote is None:
         return update

@@ -1,4 +1,4 @@
-"""The engine's lanes and the event loop they live on, for one run or for one after another."""
+"""Keeps the engine's lanes and their event loop, for one run or for several runs in turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from sttrl.run.plan import EngineParts
 
 
 class Workshop:
-    """The engine's lanes and the event loop they live on, for one run or for one after another that can use the same."""
+    """The engine's lanes and their event loop. Several runs in turn use the same lanes if their settings allow it.
+
+    ``needs``: the settings of all planned runs, so that the lanes are made large enough for all of them.
+    """
 
     def __init__(self, say: Callable[[str], None], needs: Sequence[EngineSettings] = ()) -> None:
         self.say, self.needs, self.loop = say, list(needs), asyncio.Runner()
@@ -32,7 +35,7 @@ class Workshop:
             self.loop.close()
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
-        """Until it is done. Raises KeyboardInterrupt for a SIGTERM too: it is how batch systems interrupt."""
+        """Run ``work`` to its end. SIGTERM, with which batch systems interrupt, raises KeyboardInterrupt too."""
         try:
             self.loop.run(work)
         except asyncio.CancelledError:
@@ -41,8 +44,8 @@ class Workshop:
             raise
 
     async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
-        """Lanes that can do what ``parts`` asks for: running ones if they suffice; else new ones for the largest planned need."""
-        # Imported here: it brings Ray, which a run that is refused or finished needs not.
+        """Lanes for ``parts``: the running ones if they suffice, else new ones that suffice for all similar planned runs."""
+        # Imported late: it imports Ray, which a finished or impossible run does not need.
         from sttrl.engine.lanes import RayEngine
 
         if self.lanes and self.lanes[0].settings.covers(parts.settings):
@@ -59,7 +62,7 @@ class Workshop:
         return self.lanes
 
     def _heed_sigterm(self) -> None:
-        """End the work that asks, as Ctrl-C does. Set once Ray runs, whose own handler prints a stack and lets the program die."""
+        """Let SIGTERM cancel the current work, as Ctrl-C does. This replaces Ray's handler, which prints a stack and ends the program."""
         self.work = asyncio.current_task()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminate)
         if self.terminated:  # between two runs
@@ -78,7 +81,7 @@ class Workshop:
 
 
 def starting(settings: EngineSettings) -> str:
-    """What starts now, in one line."""
+    """A line that says what is being started."""
     learner = "; the learner loads beside it" if settings.trains else ""
     lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
     merged = settings.adapter if settings.device == "cuda" and not settings.samples_adapters else None
@@ -88,7 +91,7 @@ def starting(settings: EngineSettings) -> str:
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Until all are done. The first error ends the others, and is raised."""
+    """Wait until all are done. The first error cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for start in starts:

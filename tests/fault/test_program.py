@@ -187,7 +187,7 @@ def test_an_engine_that_does_not_start_leaves_its_logs_and_nothing_empty(
     assert program("--run_name", "r", "--limit", "1", engine=StandIn(Faults({("start", 1): lost}))) == 4
     said = capsys.readouterr().err.splitlines()[-1]
     file = tmp_path / said.removesuffix(".").rpartition(" ")[2]
-    assert said.startswith("error: The sampler died: killed. Run the same command again. The whole story is in outputs/r/logs/attempt_1/")
+    assert said.startswith("error: The sampler died: killed. Run the same command again. The traceback is in outputs/r/logs/attempt_1/")
     assert "RuntimeError: what another process said" in file.read_text()
     assert program("--run_name", "r", "--limit", "1") == 0
 
