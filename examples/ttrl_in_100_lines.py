@@ -1,8 +1,8 @@
-"""TTRL (arXiv 2504.16084) on three arithmetic questions, on one page, with sttrl's own pieces on the real engine, on CPU.
+"""TTRL (arXiv 2504.16084) on three arithmetic questions: one page of code that uses sttrl's engine, on CPU.
 
-One policy sees every question in each epoch: sample, vote, reward what agrees with the vote, take a policy-gradient step.
-Where the vote is wrong the policy learns the wrong answer. The labels are read at the end, to say what all of it was worth.
-`sttrl.methods.sttrl` is the method of the command line.
+In each epoch one policy sees every question: sample, vote, reward the samples with the elected answer, take a policy-gradient step.
+If the vote is wrong, the policy learns the wrong answer. The labels are read at the end, to compute the accuracy.
+`sttrl.methods.ttrl` is the same method on the command line.
 
     .venv/bin/python examples/ttrl_in_100_lines.py [--epochs 4] [--votes 32] [--tokens 16]
 """
@@ -45,24 +45,24 @@ class Ttrl:
         self.sampling = Sampling(temperature=0.8, max_tokens=tokens)
 
     async def ask(self, problem: Problem, purpose: str, step: int = 0) -> tuple[tuple[Rollout, ...], Ballots]:
-        """Samples of the policy and their answers, in classes of equal ones."""
+        """Samples of the policy, and their answers in classes of equal answers."""
         seeds_G = [seed_of(0, problem.id, purpose, step, sample) for sample in range(self.votes)]
         rollouts = await self.policy.sample(problem.requests(self.sampling, seeds_G))
         return rollouts, await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in rollouts])
 
     async def learn(self, problem: Problem, epoch: int) -> None:
-        """Vote, reward agreement, and one GRPO step, unless there is nothing to learn."""
+        """Vote, reward the samples, and take one GRPO step, unless there is nothing to learn."""
         rollouts, ballots = await self.ask(problem, "vote", epoch)
         election = majority(ballots, VoteConfig())
-        print(f"epoch {epoch + 1}  {problem.id:10} elected {election.answer}, agreement {election.majority_ratio:.2f}", flush=True)
+        print(f"epoch {epoch + 1}  {problem.id:10} elected {election.answer}, majority ratio {election.majority_ratio:.2f}", flush=True)
         if not election.abstains and not election.unanimous:
             lengths_G = tuple(len(rollout.token_T) for rollout in rollouts)
-            (found,) = advantages([Evidence(reward_G=election.agreement_G, length_G=lengths_G)], "grpo")
+            (found,) = advantages([Evidence(reward_G=election.in_winner_G, length_G=lengths_G)], "grpo")
             row_G = tuple(Row.of(r, a) for r, a in zip(rollouts, found.advantage_GT, strict=True))
             await self.policy.update([TrainGroup(prefix_T=problem.prompt_T, row_G=row_G)], Objective(temperature=0.8))
 
     async def accuracy(self, problems: Sequence[Problem], ballots_P: Sequence[Ballots]) -> float:
-        """The share of samples whose answer equals the label."""
+        """The fraction of samples whose answer equals the label."""
         right = labels(read_table(SourceSpec(dataset=DATA)))
         answers = [(p, a.text) for p, ballots in zip(problems, ballots_P, strict=True) for a in ballots.answer_G]
         verdicts = [text is not None and bool(await self.judge.equal(p.kind, text, right[p.id])) for p, text in answers]

@@ -1,4 +1,4 @@
-"""What a run found: labels join the journal here, and every number, table and page of a run is made of the two. No engine, no method."""
+"""The report of a run. Labels are read only here; all numbers, tables and pages are computed from the journal and the labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs beside each other, and each against the first, paired by question."""
+"""Compares runs: their tables side by side, and each run against the first, paired by question."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTED: Final = {
     "temp": "the votes with the same tokens are sampled otherwise",
     "top_p": "the votes with the same tokens are sampled otherwise",
 }
-"""Settings that two runs may differ in, and what the reader must know then."""
+"""Settings that two runs may differ in, and what a difference means for the comparison."""
 _LEGEND: Final = (
     "Against A, paired by question: adapted less A's adapted, with 95 % intervals, over the n questions that both runs finished and "
     "that have a label; a run that does not adapt counts its base. p: permutation test, signs flipped by question. "
@@ -40,7 +40,7 @@ _ROW_LEGEND: Final = "vote, conf.: the base's votes with the tokens that adaptin
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """A run by its name, with its summary, its configuration, and what both are made of."""
+    """A run: its name, summary and configuration, and the finished questions and verdicts that the summary is computed from."""
 
     name: str
     summary: Mapping[str, Any]
@@ -51,7 +51,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """A metric of one run less that of another, over the ``n`` questions that both have it for; all None for ``n`` 0."""
+    """The mean difference in a metric between two runs, over the ``n`` questions for which both have it. All None if ``n`` is 0."""
 
     n: int
     mean: float | None
@@ -60,7 +60,7 @@ class PairedDifference:
 
 
 def compare_table(runs: Sequence[ComparedRun]) -> str:
-    """Runs beside each other: the later ones against the first, then a block a metric, a row a run; warnings where they differ."""
+    """The comparison as text: warnings, each later run against the first, then a table for each metric with a row for each run."""
     letters = [_letter(number) for number in range(len(runs))]
     lines = [f"{letter}  {run.name}" for letter, run in zip(letters, runs, strict=True)]
     lines += [line for reason in differences(runs) for line in broken(f"Warning: not comparable: {reason}.")]
@@ -79,12 +79,12 @@ def differences(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
 
 
 def notes(runs: Sequence[ComparedRun]) -> tuple[str, ...]:
-    """What else a reader must know: settings that differ in runs that can be compared all the same."""
+    """Notes on settings that differ although the runs can be compared."""
     return tuple(f"{setting_name(name)} is {_listed(values)}: {NOTED[name]}" for name, values in _settings(runs, tuple(NOTED)).items())
 
 
 def paired_difference(before: Sequence[QuestionScore], after: Sequence[QuestionScore], metric: str) -> PairedDifference:
-    """A metric of the later run's final policy less the first run's, over the questions that both have it for."""
+    """The metric of the later run's final policy minus that of the first run's, over the questions for which both have it."""
     value_A, value_B = _final(before, metric), _final(after, metric)
     shared = [question for question in value_A if question in value_B]
     a_P, b_P = [value_A[question] for question in shared], [value_B[question] for question in shared]
@@ -97,7 +97,7 @@ def paired_difference(before: Sequence[QuestionScore], after: Sequence[QuestionS
 
 
 def same_base(before: ComparedRun, after: ComparedRun) -> tuple[int, int]:
-    """Of how many questions the base polls gave the same answers, and how many both runs have a base poll of."""
+    """(questions whose base polls gave the same answers, questions of which both runs have a base poll)."""
     ballots_A, ballots_B = ({q.record.id: q.record.polls["base"].ballots for q in run.finished if "base" in q.record.polls}
                             for run in (before, after))  # fmt: skip
     shared = ballots_A.keys() & ballots_B.keys()
@@ -105,7 +105,7 @@ def same_base(before: ComparedRun, after: ComparedRun) -> tuple[int, int]:
 
 
 def _final(scores: Sequence[QuestionScore], metric: str) -> dict[str, float]:
-    """A metric of the final policy by question, where it has one."""
+    """A metric of the final policy, for each question that has it."""
     found = {score.id: score.final.metrics[metric] for score in scores if score.final is not None}
     return {question: value for question, value in found.items() if value is not None}
 

@@ -1,6 +1,6 @@
-"""Pictures, all by matplotlib. It is imported when the first is drawn: that takes longer than all else in a report.
+"""Pictures, drawn with matplotlib. Importing it takes longer than the rest of a report, so it is imported when a picture is drawn.
 
-What stands in every report is no picture, therefore: agreement by step is text, and an interval is a table cell with a style.
+For the same reason the parts of every report are not pictures: the majority ratio by step is text, and an interval is a styled table cell.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from sttrl.report.tables import thinned
 
 PictureFormat = Literal["png", "svg"]
 COLOUR: Final = "#1f5fae"
-"""Of what a picture is about."""
+"""The colour of the data in a picture."""
 PICTURE_FORMATS: Final = get_args(PictureFormat)
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _MOST_BLOCKS: Final = 24
 
 
 def drawn(figure: Any, file_format: PictureFormat, salt: str) -> bytes:
-    """A figure as a file: the same bytes for the same figure. ``salt``: keeps the ids of two figures on one page apart."""
+    """A figure as the bytes of a file, the same for the same figure. ``salt``: makes the ids of two figures on one page different."""
     from matplotlib import rc_context
 
     file = BytesIO()
@@ -31,13 +31,13 @@ def drawn(figure: Any, file_format: PictureFormat, salt: str) -> bytes:
 
 
 def inline(figure: Any, salt: str) -> str:
-    """A figure as an element of a page: no background, and black is the page's text colour, in light and dark mode."""
+    """A figure as an SVG element for a page. Black becomes the page's text colour, so it fits light and dark mode."""
     text = drawn(figure, "svg", salt).decode().replace("#000000", "currentColor")
     return text[text.index("<svg") :]
 
 
 def curves(points: Mapping[str, Sequence[tuple[float, float]]]) -> Any:
-    """Shares from 0 to 1 by step, a line for each label."""
+    """A plot of numbers from 0 to 1 over steps, with a line for each label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 2.6), layout="constrained", facecolor="none")
@@ -51,6 +51,6 @@ def curves(points: Mapping[str, Sequence[tuple[float, float]]]) -> Any:
     return figure
 
 
-def blocks(share_S: Sequence[float]) -> str:
-    """Shares as characters of different height, at most `_MOST_BLOCKS` of them, evenly spaced."""
-    return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in thinned(share_S, _MOST_BLOCKS))
+def blocks(value_S: Sequence[float]) -> str:
+    """Numbers from 0 to 1 as block characters of different heights; at most `_MOST_BLOCKS` of them, evenly spaced."""
+    return "".join(_BLOCKS[round(value * (len(_BLOCKS) - 1))] for value in thinned(value_S, _MOST_BLOCKS))

@@ -17,17 +17,17 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.records import PollName
 from sttrl.report.figures import blocks, curves, inline
 from sttrl.report.labels import Grades
-from sttrl.report.layout import share_or_nothing
+from sttrl.report.layout import number_or_nothing
 from sttrl.report.metrics import score_questions
 from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, thinned, vote_remark
 from sttrl.report.texts import NO_TEXTS, Texts, verdict_of
 
 SIDES: Final[tuple[tuple[PollName, str], ...]] = (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted"))
-"""The polls that answer, and their names on the page."""
+"""The polls whose answers the page shows, with their names there."""
 SHOWN_CHARS: Final = 160
 SHOWN_TEXT_CHARS: Final = 2000
 _JOINERS: Final = "\u200c\u200d"
-"""Not printable, but needed to write several scripts."""
+"""Invisible characters that some scripts need."""
 
 
 def report_page(
@@ -38,7 +38,7 @@ def report_page(
     config: Mapping[str, Any],
     texts: Texts = NO_TEXTS,
 ) -> str:
-    """The page of a run. ``name``: the run's; ``config``: its settings as plain values; ``texts``: what its questions say."""
+    """The page of a run. ``name``: of the run. ``config``: its settings as plain values. ``texts``: questions, labels and samples."""
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
     k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": ""}
     steps = evaluated(summary)
@@ -52,7 +52,7 @@ def report_page(
         remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
         summary_facts=facts(summary),
         time_names=[label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS],
-        time_rows=[[row["step"], *(share_or_nothing(row[key]) for _, key in TIME_COLUMNS)] for row in thinned(steps)],
+        time_rows=[[row["step"], *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)] for row in thinned(steps)],
         curves=Markup(_curves(steps)),
         questions=[
             (question, score, grades.of(score.id), [step.election.majority_ratio for step in question.steps if step.election is not None])
@@ -84,7 +84,7 @@ def _templates() -> Environment:
 
 
 def visible(value: object) -> object:
-    """A value as text without invisible characters; markup, which templates and figures make, stays as it is."""
+    """A value as text without invisible characters; markup is not changed."""
     return value if isinstance(value, Markup) else "".join(map(_visible, str(value)))
 
 
@@ -95,7 +95,7 @@ def short(value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text without its middle where it is long: answers are at the end."""
+    """A text, without its middle if it is long: the answer is at the end."""
     half = SHOWN_TEXT_CHARS // 2
     cut = text if len(text) <= SHOWN_TEXT_CHARS else f"{text[:half]}\n[… {len(text) - 2 * half} characters …]\n{text[-half:]}"
     return cut.replace("\r\n", "\n").strip()
@@ -107,5 +107,5 @@ def _visible(char: str) -> str:
     return " " if char.isspace() else "·"
 
 
-def _numbers(share_S: Sequence[float]) -> str:
-    return ", ".join(f"{share:.2f}" for share in share_S)
+def _numbers(value_S: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in value_S)

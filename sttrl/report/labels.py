@@ -1,7 +1,7 @@
-"""Where the labels enter, after the journal is written, and nowhere else: every distinct answer is graded against its question's label.
+"""Grades every distinct answer against its question's label, after the journal is written. Labels are used nowhere else.
 
-Verdicts are kept in the run folder with a hash of the label, and one that is there is never worked out again. Where the machine was
-too busy for a verdict there is none to keep, and the next report tries again.
+Verdicts are kept in the run folder with a hash of the label, and are not computed again. If the machine was too busy for a verdict, the
+next report tries again.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Equality(Protocol):
     """The part of `sttrl.questions.answers.Judge` that grading needs."""
 
     async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
-        """Whether two answers are equal; None when one is too much for the judge. Raises `NoVerdict` when the machine was too busy."""
+        """Whether two answers are equal; None if one exceeds the judge's limits. Raises `NoVerdict` if the machine was too busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The labels of a data set by question id, and the kind of its answers. The labels are not in the repr."""
+    """The labels of a data set by question id, and the kind of its answers. The repr does not contain the labels."""
 
     kind: AnswerKind
     by_id: Mapping[str, str]
@@ -45,7 +45,7 @@ class Labels:
         return f"Labels(kind={self.kind!r}, {len(self.by_id)} labels)"
 
     def digest(self, question_id: str) -> str:
-        """Hash of what a verdict depends on besides the answer: the kind and the label."""
+        """A hash of the kind and the label, on which a verdict depends besides the answer."""
         return hashlib.sha256(f"{self.kind}\0{self.by_id[question_id]}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -56,7 +56,7 @@ class Grades:
     verdicts: Mapping[str, Verdicts]
 
     def of(self, question_id: str) -> Verdicts | None:
-        """The verdicts of one question, None where it has no label."""
+        """The verdicts of one question; None if it has no label."""
         return self.verdicts.get(question_id)
 
     @property
@@ -66,7 +66,7 @@ class Grades:
 
 
 NO_GRADES: Final = Grades(verdicts={})
-"""What there is without labels."""
+"""The grades of a run without labels."""
 
 
 def load_labels(source: SourceSpec) -> Labels:
@@ -75,12 +75,12 @@ def load_labels(source: SourceSpec) -> Labels:
 
 
 def labels_in(table: Table) -> Labels:
-    """The labels of a data set that was read."""
+    """The labels of a data set that has been read."""
     return Labels(kind=table.dataset.kind, by_id=labels_of(table))
 
 
 def read_grades(run_folder: Path) -> Grades:
-    """The verdicts that an earlier report left in the run folder."""
+    """The verdicts that an earlier report wrote into the run folder."""
     return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in _stored(run_folder).items()})
 
 
@@ -106,9 +106,9 @@ def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
 async def _graded(
     question: FinishedQuestion, labels: Labels, judge: Equality, stored: dict[str, Any] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The stored entry of a question with the verdicts that it lacks, and the answers that got none this time.
+    """(entry of a question with all its verdicts, answers without a verdict because the machine was too busy).
 
-    The entry is new where the label is another.
+    ``stored``: the entry in the run folder, which is used if the label is still the same.
     """
     digest, label = labels.digest(question.record.id), labels.by_id[question.record.id]
     known = dict(stored["verdicts"]) if stored is not None and stored["label_sha256"] == digest else {}
@@ -127,7 +127,7 @@ async def _graded(
 
 
 def _stored(run_folder: Path) -> dict[str, Any]:
-    """The entries of the grades file; none where there is no such file, or one of another schema."""
+    """The entries of the grades file; empty if there is none or it has another schema."""
     try:
         content = json.loads((run_folder / GRADES_FILE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""Plain text in columns, at most `WIDTH` of them."""
+"""Plain text in aligned columns, at most `WIDTH` characters wide."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Final
 
 WIDTH: Final = 100
 NOTHING: Final = "-"
-"""Stands in a cell that has no number."""
+"""The content of a cell without a number."""
 
 
-def share(value: float, digits: int, signed: bool = False) -> str:
-    """``.250``; the number 1 loses a digit, so that every share of a column has the same width."""
+def decimal(value: float, digits: int, signed: bool = False) -> str:
+    """A number from -1 to 1 as text: ``.250``. 1 has one digit less (``1.00``), so that all numbers have the same width."""
     text = f"{abs(value):.{digits}f}"
     text = text[1:] if text.startswith("0") else text[:-1]
     is_zero = not text.strip(".0")
     return (("+" if value > 0 else "-") if signed and not is_zero else "-" if value < 0 and not is_zero else "") + text
 
 
-def share_or_nothing(value: float | None) -> str:
-    """A share with three digits, or the sign for none."""
-    return NOTHING if value is None else share(value, 3)
+def number_or_nothing(value: float | None) -> str:
+    """A number with three digits, or `NOTHING`."""
+    return NOTHING if value is None else decimal(value, 3)
 
 
 def with_interval(value: float, low: float, high: float, signed: bool = False) -> str:
-    """``.412 [.30, .53]``."""
-    return f"{share(value, 3, signed)} [{share(low, 2, signed)}, {share(high, 2, signed)}]"
+    """A number with its interval: ``.412 [.30, .53]``."""
+    return f"{decimal(value, 3, signed)} [{decimal(low, 2, signed)}, {decimal(high, 2, signed)}]"
 
 
 def p_value_or_nothing(value: float | None) -> str:
-    """A p-value with three digits, or the sign for none."""
-    return NOTHING if value is None else "<.001" if value < 0.0005 else share(value, 3)
+    """A p-value with three digits, or `NOTHING`."""
+    return NOTHING if value is None else "<.001" if value < 0.0005 else decimal(value, 3)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -40,12 +40,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def named(name: str, text: str) -> list[str]:
-    """``name`` in a column of its own, the text beside it, broken where it is too long."""
+    """Lines with ``name`` in the first column and the text, broken into lines, in the second."""
     return [f"{name if number == 0 else '':<9} {line}" for number, line in enumerate(broken(text, WIDTH - 10))]
 
 
 def broken(text: str, width: int = WIDTH) -> list[str]:
-    """A text in lines of at most ``width`` where its words allow it."""
+    """A text in lines of at most ``width`` characters, unless one word is longer."""
     lines: list[str] = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
@@ -55,5 +55,5 @@ def broken(text: str, width: int = WIDTH) -> list[str]:
 
 
 def page(lines: Sequence[str]) -> str:
-    """The lines as one text, none wider than `WIDTH`."""
+    """The lines as one text, each cut at `WIDTH`."""
     return "\n".join(line[:WIDTH].rstrip() for line in lines)

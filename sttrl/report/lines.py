@@ -1,6 +1,6 @@
-"""results.jsonl and metrics.jsonl: the journal as users read it. No label comes near either.
+"""results.jsonl and metrics.jsonl: the journal's content for users, without labels.
 
-results.jsonl holds what a run answered and nothing that two identical runs may differ in: no seconds, no attempts, no error texts.
+results.jsonl holds the answers of a run, and nothing in which two identical runs may differ: no seconds, no attempts, no error texts.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from sttrl.ledger.step_metrics import step_metrics
 from sttrl.questions.records import POLL_NAMES
 
 _VOTE: Final = ("answer", "majority_ratio", "margin")
-"""What results.jsonl says of a vote."""
+"""The fields of a vote in results.jsonl."""
 
 
 def results_lines(finished: Sequence[FinishedQuestion]) -> str:
-    """results.jsonl: a line a question, in the order given; the same questions give the same bytes."""
+    """The content of results.jsonl: a line for each question, in the given order. The same questions give the same bytes."""
     return "".join(_line(_result(question)) for question in finished)
 
 
 def metrics_lines(finished: Sequence[FinishedQuestion]) -> str:
-    """metrics.jsonl: a line a step, questions in the order given."""
+    """The content of metrics.jsonl: a line for each step, with the questions in the given order."""
     return "".join(_line({"id": q.record.id, "step": step.step, **step_metrics(step)}) for q in finished for step in q.steps)
 
 
@@ -42,7 +42,7 @@ def _result(question: FinishedQuestion) -> dict[str, Any]:
 
 
 def _step(step: StepRecord) -> dict[str, Any]:
-    """A step; its vote is null where none was held, its gate where none closed."""
+    """A step. The fields of the vote are null if none was held; ``gate`` is null if no gate prevented an update."""
     election = step.election
     vote = dict.fromkeys(_VOTE) if election is None else {name: getattr(election, name) for name in _VOTE}
     return {**vote, "trained": step.update is not None, "gate": step.gate}

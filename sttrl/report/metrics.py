@@ -1,4 +1,4 @@
-"""What one question scored: its polls and its votes against the verdicts. Pure. docs/metrics.md is the glossary."""
+"""The scores of one question: its polls and votes, compared with the verdicts. Pure functions. docs/metrics.md explains the metrics."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sttrl.types import QuestionStatus, StopReason
 
 RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "adapted"]
 ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence_same_tokens", "adapted")
-"""What a question is scored by: its polls, and the vote with the same tokens once more with every sample weighed by its confidence."""
+"""The rows of the table: the polls, and the vote with the same tokens a second time with each sample weighed by its confidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoteScore:
-    """One vote, held in ``step``. All but ``majority_ratio`` need a label, and are None without.
+    """The score of the vote of ``step``. All numbers except ``majority_ratio`` need a label; without one they are None.
 
-    ``majority_label_accuracy`` is the majority's over the same ballots. ``reward_accuracy`` is None, too, for rewards that are
-    not all 0 or 1.
+    ``majority_label_accuracy`` is that of the majority vote over the same ballots. ``reward_accuracy`` is None also if some reward is
+    neither 0 nor 1.
     """
 
     step: int
@@ -36,7 +36,7 @@ class VoteScore:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionScore:
-    """One question. A poll is None where there is no label, where it was not taken, or in a run that does not take it.
+    """The score of one question. The score of a poll is None without a label, and if the poll was not made.
 
     ``flip_rate``: see `flip_rate`; it needs no label.
     """
@@ -53,24 +53,24 @@ class QuestionScore:
     flip_rate: float | None
 
     def row(self, name: RowName) -> Score | None:
-        """What the question adds to a row of the table."""
+        """The question's score for a row of the table."""
         score: Score | None = getattr(self, name)
         return score
 
     @property
     def first_vote(self) -> bool | None:
-        """Whether the first vote elected the right answer; None where none was held or there is no label."""
-        share = self.votes[0].label_accuracy if self.votes else None
-        return None if share is None else bool(share)
+        """Whether the first vote elected the right answer; None if there was no vote or there is no label."""
+        accuracy = self.votes[0].label_accuracy if self.votes else None
+        return None if accuracy is None else bool(accuracy)
 
     @property
     def final(self) -> Score | None:
-        """What the run came to: the adapted policy, or the base in a run that does not adapt."""
+        """The score of the final policy: the adapted one, or the base in a run that does not adapt."""
         return self.adapted or self.base
 
     @property
     def change(self) -> int | None:
-        """Sign of adapted less base in the headline metric: 1 is won, -1 lost, 0 unchanged."""
+        """1 if the headline metric is higher after adapting (won), -1 if it is lower (lost), 0 if it is unchanged."""
         if self.base is None or self.adapted is None:
             return None
         return (self.adapted.headline > self.base.headline) - (self.adapted.headline < self.base.headline)
@@ -78,7 +78,7 @@ class QuestionScore:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstVotes:
-    """Questions with a first vote of one kind, and their headline metric before and after; None where there are none."""
+    """The number of questions whose first vote was right (or was not), and their mean headline metric before and after adapting."""
 
     questions: int
     base: float | None
@@ -88,8 +88,8 @@ class FirstVotes:
 def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tuple[QuestionScore, ...]:
     """Score every question.
 
-    Where a run adapts, the base poll stands for the adapted one of a question whose adaptation failed or changed nothing,
-    and for a vote at the same tokens that was not taken: the base's answer is what such a question reports.
+    In a run that adapts, the base poll is used in place of the adapted poll for a question whose adaptation failed, because such a question
+    reports the base's answer. It is also used in place of a vote with the same tokens that was not made.
     """
     run = _Run(
         adapts=any(map(_adapts, finished)),
@@ -100,7 +100,7 @@ def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tup
 
 
 def by_first_vote(scores: Sequence[QuestionScore], right: bool) -> FirstVotes:
-    """The questions whose first vote was right, or those in which it elected another answer or none."""
+    """The questions whose first vote was right or, if ``right`` is False, elected another answer or none."""
     chosen = [score for score in scores if score.first_vote is right]
     pairs = [(score.base.headline, score.adapted.headline) for score in chosen if score.base is not None and score.adapted is not None]
     if not pairs:
@@ -109,9 +109,9 @@ def by_first_vote(scores: Sequence[QuestionScore], right: bool) -> FirstVotes:
 
 
 def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True) -> VoteScore | None:
-    """Score the vote of a step; None where it held none.
+    """Score the vote of a step; None if it held none.
 
-    A reward is accurate when it equals 1 for a right sample and 0 for any other; ``binary`` says that rewards are 0 or 1.
+    A reward is accurate if it is 1 for a right sample and 0 for any other. ``binary``: all rewards of the run are 0 or 1.
     """
     if step.ballots is None or step.election is None or step.majority is None:
         return None
@@ -128,9 +128,9 @@ def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True)
 
 
 def flip_rate(steps: Sequence[StepRecord]) -> float | None:
-    """Share of the consecutive pairs of votes that elected different answers; None for fewer than two votes.
+    """The fraction of consecutive pairs of votes that elected different answers; None for fewer than two votes.
 
-    Two answers are one when the judge of either vote put them into one class. To abstain is an answer of its own.
+    Two answers are equal if they are in one class in either vote. Abstaining counts as an answer that differs from all others.
     """
     elected = [texts for step in steps if (texts := _elected_texts(step)) is not None]
     flips = [before != after and before.isdisjoint(after) for before, after in pairwise(elected)]
@@ -144,7 +144,7 @@ def _reward_accuracy(reward_G: Sequence[float], right_G: Sequence[bool]) -> floa
 
 
 def _elected_texts(step: StepRecord) -> frozenset[str] | None:
-    """Every text in the class that a step's vote elected, none where it abstains; None where no vote was held."""
+    """All texts in the class that a step's vote elected; empty if it abstains; None if there was no vote."""
     if step.ballots is None or step.election is None:
         return None
     pairs = zip(step.ballots.answer_G, step.ballots.class_G, strict=True)
@@ -157,13 +157,13 @@ def _adapts(question: FinishedQuestion) -> bool:
 
 
 def _without_greedy(score: Score | None) -> Score | None:
-    """A vote has no greedy response, nor has a base poll that stands for one."""
+    """The score without the greedy metric: a vote has no greedy response."""
     return score and replace(score, metrics={**score.metrics, **({"greedy": None} if "greedy" in score.metrics else {})})
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What a question's score takes from the others of its run: whether it adapts, votes again with the same tokens, rewards 0 or 1."""
+    """Facts about the whole run that the score of each question needs: it adapts, it votes with the same tokens, all rewards are 0 or 1."""
 
     adapts: bool
     votes_more: bool
@@ -190,6 +190,6 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> 
 
 
 def _confidence(polls: Mapping[str, Evaluated], verdicts: Verdicts | None) -> Score | None:
-    """The vote with the same tokens by confidence; as its majority, the base poll's where it was not taken."""
+    """The vote with the same tokens, by confidence; if it was not made, that of the base poll."""
     poll = polls.get("vote_same_tokens", polls.get("base"))
     return None if poll is None or verdicts is None else _without_greedy(poll.score_by_confidence(verdicts))

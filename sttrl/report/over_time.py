@@ -1,4 +1,4 @@
-"""How a policy that is trained on all questions gets on: its evaluations and its votes by training step."""
+"""The progress of a policy that is trained on all questions: its evaluations and its votes by training step."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sttrl.report.labels import Grades
 from sttrl.report.metrics import QuestionScore, VoteScore
 
 EVALUATED: Final = ("mean@k", "maj@k")
-"""What is said of an evaluation."""
+"""The metrics of an evaluation."""
 VOTED: Final = ("label_accuracy", "reward_accuracy", "majority_ratio")
-"""What is said of the votes of a step."""
+"""The metrics of the votes of a step."""
 
 
 def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequence[QuestionScore]) -> list[dict[str, Any]] | None:
-    """A row a training step, in order; None where no question was evaluated in between.
+    """A row for each training step, in order; None if no question was evaluated between two steps.
 
-    Row n: the policy after n steps, evaluated on ``questions`` of them (the base after 0, the adapted policy after the last),
-    and the ``votes`` it held in the step that followed. A mean over nothing is None.
+    Row n is about the policy after n steps (0: the base; the last: the adapted policy): its evaluation on ``questions`` questions, and the
+    ``votes`` of the step that followed. A mean over nothing is None.
     """
     if not any(question.evaluations for question in finished):
         return None
@@ -31,7 +31,7 @@ def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequ
 
 
 def _evaluations(finished: Sequence[FinishedQuestion]) -> dict[int, dict[str, PollRecord]]:
-    """By step and question: the evaluations in between, and the polls at both ends."""
+    """Step -> question -> evaluation. The base poll is at step 0, the adapted poll at the last step."""
     end = _steps_taken(finished)
     found: dict[int, dict[str, PollRecord]] = defaultdict(dict)
     for question in finished:

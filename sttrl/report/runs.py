@@ -1,4 +1,4 @@
-"""From a run folder to its report: journal, labels, verdicts, files, table."""
+"""Makes the report of a run folder: reads journal and labels, grades, writes the files, returns the table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sttrl.run.timing import added
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """What a run's report holds: the table, which says why labels are missing if they are, and the run as others are compared with it."""
+    """The report of a run. ``table``: as text; it says why labels are missing, if they are. ``run``: for comparisons with other runs."""
 
     table: str
     run: ComparedRun
@@ -39,8 +39,8 @@ class RunReport:
 def report_run(folder: Path, data_dir: Path | None = None, table: Table | None = None) -> RunReport:
     """Write a run's report from its journal and return it. Raises `JournalError` for a folder that holds no run.
 
-    ``table``: the data set, where it was read already. Else ``data_dir`` is looked in before the place the run's own configuration
-    names; labels that cannot be read leave the accuracies empty, and the report says why.
+    ``table``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
+    names. If labels cannot be read, the report has no accuracies and says why.
     """
     config = read_config(folder)
     finished = read_finished(folder, poll_from_json)
@@ -60,7 +60,7 @@ def report_run(folder: Path, data_dir: Path | None = None, table: Table | None =
 
 
 def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
-    """The table of one run, or of several beside each other."""
+    """The table of one run, or the comparison of several."""
     reports = [report_run(folder, data_dir) for folder in folders]
     return reports[0].table if len(reports) == 1 else compare_table([report.run for report in reports])
 

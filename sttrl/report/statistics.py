@@ -1,12 +1,12 @@
-"""95 % intervals of a mean over questions, and p-values of a mean difference. Pure, and the same every time.
+"""95 % intervals of a mean over questions, and p-values of a mean difference. Pure functions with fixed seeds.
 
-An interval is made by the bootstrap that resamples whole questions, a p-value by flipping the signs of whole questions.
+Intervals come from the bootstrap over whole questions, p-values from flipping the signs of whole questions. The unit is the question,
+because the samples of one question are not independent of each other.
 
-The samples of a question are not independent, questions are: so a question is the unit that is resampled, and what is
-resampled is its mean. The plain percentile interval is too short for 30 questions, and off centre where most score 0.
-Two corrections: Student's t in place of the normal (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015), and
-bias and acceleration (BCa, Efron 1987), which for a mean are both its skewness / 6. The skewness of 30 questions is itself
-uncertain, so it may lengthen an interval on one side, never shorten it on the other.
+The plain percentile interval is too short for 30 questions, and not centred if most of them score 0. There are two corrections: Student's
+t instead of the normal distribution (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015), and bias and acceleration (BCa,
+Efron 1987), which for a mean are both skewness / 6. The skewness of 30 questions is uncertain, so this correction may make an interval
+longer on one side, but never shorter on the other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scipy.special import ndtr, stdtrit
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 4000
 SIGN_FLIPS: Final = 9999
-"""So many sign flips are drawn where there are more than that; where there are fewer, all are gone through."""
+"""How many random sign flips are used. If there are fewer possible flips, all of them are used."""
 FEWEST_QUESTIONS: Final = 8
-"""Below this a resample has too few values to choose from, and Student's interval is used."""
+"""With fewer questions than this, Student's interval is used instead of the bootstrap."""
 
 _BLOCK: Final = 2_000_000
 _TAIL: Final = (1 - CONFIDENCE) / 2
@@ -44,10 +44,10 @@ class Interval:
 
 
 def interval_of_mean(value_P: Sequence[float], *, lowest: float = 0.0, highest: float = 1.0, seed: int = 0) -> Interval | None:
-    """The 95 % interval of the mean over all questions like these, for values in [``lowest``, ``highest``]; None without questions.
+    """The 95 % interval of the mean over the population of questions, for values in [``lowest``, ``highest``]; None without questions.
 
-    Where all questions have the same value the resamples know nothing of others: the interval then is the widest that leaves
-    such data a chance of 2.5 % on each side (at 0 and 1 it is Clopper and Pearson's).
+    If all questions have the same value, all resamples are equal. Then the interval is the widest for which such data have a probability
+    of at least 2.5 % on each side (for the values 0 and 1 this is the interval of Clopper and Pearson).
     """
     values = np.sort(np.asarray(value_P, dtype=np.float64).round(12))  # .3 - .1 and .2 - 0 are one value
     if values.size == 0:
@@ -67,10 +67,10 @@ def interval_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, see
 def p_value_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed: int = 0) -> float | None:
     """Two-sided p-value of the mean difference after - before, paired by question; None without questions.
 
-    The permutation test: if nothing changed, a question's difference would as likely have the other sign. Questions without a
-    difference have no sign to flip. Exact for up to 13 questions with one, beyond that by `SIGN_FLIPS` draws.
+    The permutation test assumes that, if nothing changed, both signs of a question's difference are equally likely. It is exact for up to
+    13 questions with a difference that is not 0; for more it draws `SIGN_FLIPS` random flips.
     """
-    from scipy.stats import permutation_test  # half a second, which a report without p-values need not wait
+    from scipy.stats import permutation_test  # imported late: it takes half a second
 
     gain_P = [round(after - before, 12) for before, after in zip(before_P, after_P, strict=True)]
     if not gain_P:
@@ -78,7 +78,7 @@ def p_value_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed
     changed = [gain for gain in gain_P if gain]
     if len(changed) < 2:
         return 1.0
-    # Which sign is drawn for which question must not depend on their order, nor on which run is called "before".
+    # The p-value must not depend on the order of the questions, nor on which run is called "before".
     gain = np.asarray(max(sorted(changed), sorted(-gain for gain in changed)))
     found = permutation_test(
         (gain,), _rounded_sum, permutation_type="samples", vectorized=True, n_resamples=SIGN_FLIPS,
@@ -88,7 +88,7 @@ def p_value_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed
 
 
 def _rounded_sum(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """A sum in which .1 + .2 and .3 are one value: a tie of two sign flips is a tie."""
+    """A rounded sum, so that .1 + .2 equals .3, and equal sums of two sign flips are counted as equal."""
     return np.asarray(values.sum(axis=axis).round(9))
 
 
@@ -103,7 +103,7 @@ def _student(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _bootstrap(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """Quantiles of the resampled means: the outer ones of those with and without the correction for skewness."""
+    """Quantiles of the resampled means, with or without the correction for skewness, whichever is farther out."""
     count, centred = values.size, values - values.mean()
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
     reach = float(stdtrit(count - 1, 1 - _TAIL)) * math.sqrt(count / (count - 1))
@@ -113,14 +113,14 @@ def _bootstrap(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
 
 
 def _level(z: float, acceleration: float) -> float:
-    """BCa's level for a normal quantile, with the bias of a mean."""
+    """The level that BCa uses for a normal quantile, with the bias correction of a mean."""
     return float(ndtr(acceleration + (acceleration + z) / (1 - acceleration * (acceleration + z))))
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Means of `RESAMPLES` draws of as many questions with replacement, in blocks that bound the memory.
+    """Means of `RESAMPLES` resamples of the questions with replacement, computed in blocks to limit the memory.
 
-    Each draw is used twice, the second time with the ranks of the values reversed: a gain and the same loss mirror each other.
+    Each draw is used twice, the second time with the values in reverse order, so that the interval of a loss mirrors that of a gain.
     """
     generator = np.random.default_rng(seed)
     rows, draws = max(1, _BLOCK // values.size), RESAMPLES // 2

@@ -1,4 +1,4 @@
-"""summary.json: what the run found, as a function of the journal, the verdicts and the seconds. docs/metrics.md explains every key."""
+"""summary.json, computed from the journal, the verdicts and the seconds. docs/metrics.md explains every key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_acc
 
 
 def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The summary of a run. A block that the run has not (no labels, no adaptation) is None; so is a mean over no questions."""
+    """The summary of a run. A block that does not exist (no labels, no adaptation) is None, and so is a mean over no questions."""
     scores = score_questions(finished, grades)
     return {
         "schema": SUMMARY_SCHEMA,
@@ -55,7 +55,7 @@ def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any
 
 
 def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
-    """Adapted less base, over the questions that have both."""
+    """Adapted minus base, over the questions that have both."""
     pairs = [(score.base, score.adapted) for score in scores if score.base is not None and score.adapted is not None]
     if not pairs:
         return None
@@ -67,7 +67,7 @@ def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
 
 
 def _names(finished: Sequence[FinishedQuestion]) -> dict[str, Any] | None:
-    """The metrics of the run's kind of problem; None where nothing was evaluated."""
+    """The metrics of the run's kind of problem; None if nothing was evaluated."""
     names = next((poll.names for question in finished for poll in question.record.polls.values()), None)
     return None if names is None else {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(names).items()}
 
@@ -116,7 +116,7 @@ def _by_first_vote(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
 
 
 def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
-    """The votes of all steps, and those that a gate did not trust, by its reason."""
+    """The number of votes in all steps, and of those after which a gate prevented the update, by gate."""
     steps = [step for question in finished for step in question.steps]
     gates = Counter(step.gate for step in steps)
     return {"held": sum(step.election is not None for step in steps), "gated": {gate: gates[gate] for gate in get_args(GateReason)}}

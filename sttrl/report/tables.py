@@ -1,11 +1,11 @@
-"""The table in plain text that a run ends on, and the counts below it."""
+"""The table that a run prints at its end, and the counts below it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from sttrl.report.layout import NOTHING, aligned, broken, named, page, share, share_or_nothing, with_interval
+from sttrl.report.layout import NOTHING, aligned, broken, decimal, named, number_or_nothing, page, with_interval
 
 ROWS: Final = (
     ("base", "base"),
@@ -14,20 +14,20 @@ ROWS: Final = (
     ("adapted", "adapted"),
     ("gain", "gain"),
 )
-"""Label and key in summary.json of every row."""
+"""The label of each row, and its key in summary.json."""
 TIME_COLUMNS: Final = (
     ("mean@k", "mean@k"),
     ("maj@k", "maj@k"),
-    ("agreement", "majority_ratio"),
+    ("majority ratio", "majority_ratio"),
     ("label accuracy", "label_accuracy"),
     ("reward accuracy", "reward_accuracy"),
 )
-"""Label and key of what is shown over time."""
+"""The label of each column of the table over time, and its key in summary.json."""
 TIME_ROWS: Final = 10
 _Row = TypeVar("_Row")
 
-_VOTE_SHARES: Final = {
-    "agreement": "majority_ratio",
+_VOTE_METRICS: Final = {
+    "majority ratio": "majority_ratio",
     "label accuracy": "label_accuracy",
     "by majority": "majority_label_accuracy",
     "reward accuracy": "reward_accuracy",
@@ -37,7 +37,7 @@ _VOTE_SHARES: Final = {
 
 
 def before_after_table(summary: Mapping[str, Any]) -> str:
-    """The table of one run, with a line on what the gain's interval says, how it went over time, and the counts below."""
+    """The table of one run, with a sentence about the gain, the table over time, and the counts."""
     counts = [line for name, text in facts(summary).items() for line in named(name, text)]
     return page([*_metric_table(summary), *_remarks(summary), *_time_table(summary), "", *counts])
 
@@ -52,13 +52,13 @@ def metric_cell(summary: Mapping[str, Any], key: str, metric: str) -> str:
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Everything but the table, by name: questions, stops, votes, tokens, seconds."""
+    """The lines below the table, by name: questions, stops, votes, tokens, seconds."""
     stops = ", ".join(f"{reason} {count}" for reason, count in summary["questions"]["stops"].items())
     seconds = ", ".join(f"{name} {value:,.1f}" for name, value in summary["seconds"].items())
     return {
         "questions": _question_counts(summary["questions"]),
         "stops": stops or NOTHING,
-        "votes": _vote_shares(summary),
+        "votes": _vote_line(summary),
         "1st votes": _by_first_vote(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
         "seconds": seconds or NOTHING,
@@ -66,7 +66,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def gain_remark(summary: Mapping[str, Any]) -> str | None:
-    """What the interval of the gain in the headline metric says, None without a gain."""
+    """A sentence that says whether the interval of the gain in the headline metric includes 0; None without a gain."""
     gain = summary["gain"]
     if gain is None:
         return None
@@ -77,7 +77,7 @@ def gain_remark(summary: Mapping[str, Any]) -> str | None:
 
 
 def vote_remark(summary: Mapping[str, Any]) -> str | None:
-    """What the votes with the same tokens are, or that a gain stands without them."""
+    """A sentence that explains the votes with the same tokens, or says that they are missing."""
     vote = summary["vote_same_tokens"]
     if vote is None:
         return summary["gain"] and "The base did not vote with the tokens that adapting took: more votes alone may gain as much."
@@ -88,14 +88,14 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
 
 
 def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
-    """At most so many rows, evenly spaced; the first and the last stay."""
+    """At most ``most`` rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
 
 
 def evaluated(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The steps after which questions were evaluated; no steps where none was in between."""
+    """The rows of ``over_time`` after whose step questions were evaluated."""
     return [row for row in summary["over_time"] or () if row["questions"]]
 
 
@@ -119,7 +119,7 @@ def _time_table(summary: Mapping[str, Any]) -> list[str]:
         return []
     k = (summary["base"] or {}).get("k", "k")
     header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS))
-    cells = [(str(row["step"]), *(share_or_nothing(row[key]) for _, key in TIME_COLUMNS)) for row in rows]
+    cells = [(str(row["step"]), *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)) for row in rows]
     return ["", "over time", *aligned([header, *cells])]
 
 
@@ -134,21 +134,21 @@ def _question_counts(counts: Mapping[str, Any]) -> str:
 
 
 def _by_first_vote(summary: Mapping[str, Any]) -> str:
-    """What adapting made of the questions whose first vote was right, and of those where it was not."""
+    """The accuracy before and after adapting, of the questions whose first vote was right and of those where it was not."""
     if summary["by_first_vote"] is None:
         return NOTHING
     k, parts = (summary["base"] or {}).get("k", "k"), list[str]()
     for name, text in (("right", "right in {}"), ("wrong", "wrong or none in {}")):
         block = summary["by_first_vote"][name]
-        change = f" (mean@{k} {share(block['base'], 3)} to {share(block['adapted'], 3)})" if block["questions"] else ""
+        change = f" (mean@{k} {decimal(block['base'], 3)} to {decimal(block['adapted'], 3)})" if block["questions"] else ""
         parts.append(text.format(block["questions"]) + change)
     return ", ".join(parts)
 
 
-def _vote_shares(summary: Mapping[str, Any]) -> str:
+def _vote_line(summary: Mapping[str, Any]) -> str:
     votes = summary["votes"]
     if not votes["held"]:
         return "none held"
     gated = ", ".join(f"{count} by {gate}" for gate, count in votes["gated"].items() if count)
-    shares = [f"{label} {share(summary[key], 3)}" for label, key in _VOTE_SHARES.items() if summary[key] is not None]
+    shares = [f"{label} {decimal(summary[key], 3)}" for label, key in _VOTE_METRICS.items() if summary[key] is not None]
     return ", ".join([f"{votes['held']} held", *([f"gated {gated}"] if gated else []), *shares])

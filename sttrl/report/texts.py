@@ -1,7 +1,7 @@
-"""What a report may show of a run besides numbers: questions, labels, and a few samples with their verdicts.
+"""The texts in a report: questions, labels, and a few samples with their verdicts.
 
-Questions and labels come from the data set, samples from ``rollouts/``. Where the authors of a data set ask that its questions stay out of
-plain text, nothing of it is shown: samples repeat questions.
+Questions and labels come from the data set, samples from ``rollouts/``. If the authors of a data set ask that its questions stay out of
+plain text, none of these is shown: samples may repeat questions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sttrl.questions.records import PollName
 from sttrl.report.labels import Grades, Labels
 
 SAMPLES: Final = 3
-"""Samples of a poll that are shown, the first ones."""
+"""How many samples of a poll are shown: the first ones."""
 SAMPLED_POLLS: Final[tuple[PollName, ...]] = ("base", "adapted")
 WITHHELD: Final = "The authors of this data set ask that its questions stay out of plain text: no question, label or sample is shown."
 
@@ -31,7 +31,7 @@ Verdict = Literal["right", "wrong", "no answer", "no verdict", "no label"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One response of a poll; neither its text nor its answer is in the repr."""
+    """One response of a poll. The repr contains neither its text nor its answer."""
 
     text: str = field(repr=False)
     answer: str | None = field(repr=False)
@@ -40,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionTexts:
-    """What there is of one question; None or nothing where it is not known."""
+    """The texts of one question; None or empty if they are not known."""
 
     question: str | None = field(default=None, repr=False)
     label: str | None = field(default=None, repr=False)
@@ -55,16 +55,16 @@ class Texts:
     remark: str | None = None
 
     def of(self, question_id: str) -> QuestionTexts:
-        """Those of one question."""
+        """The texts of one question."""
         return self.by_id.get(question_id, QuestionTexts())
 
 
 NO_TEXTS: Final = Texts()
-"""What there is without a data set and a run folder."""
+"""No texts at all."""
 
 
 def read_texts(folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, source: Table | str, labels: Labels | None) -> Texts:
-    """The texts of a run's finished questions. ``source``: its data set, or, where that cannot be read, the name it has in the settings."""
+    """The texts of a run's finished questions. ``source``: the data set, or its name in the settings if it cannot be read."""
     if not is_printable(source):
         return Texts(remark=WITHHELD)
     asked = {} if isinstance(source, str) else {row.id: row.text for row in source.rows}
@@ -83,7 +83,7 @@ def read_texts(folder: Path, finished: Sequence[FinishedQuestion], grades: Grade
 
 
 def is_printable(source: Table | str) -> bool:
-    """Whether the questions of a data set may be shown; of one that cannot be read its name says so."""
+    """Whether the questions of a data set may be shown. If the data set cannot be read, its name decides."""
     if not isinstance(source, str):
         return source.dataset.printable
     name = DATASETS.get(source) or DATASETS.get(Path(source).name.split(".")[0])
@@ -91,7 +91,7 @@ def is_printable(source: Table | str) -> bool:
 
 
 def read_samples(folder: Path, question: FinishedQuestion, verdicts: Verdicts | None) -> dict[PollName, tuple[Sample, ...]]:
-    """The first samples of the polls of base and adapted policy; none where the file with the responses is gone."""
+    """The first samples of the polls of base and adapted policy; none if the file with the responses is missing."""
     found: dict[PollName, tuple[Sample, ...]] = {}
     file = rollouts_file(folder, question.record.id)
     for name in SAMPLED_POLLS:
@@ -102,7 +102,7 @@ def read_samples(folder: Path, question: FinishedQuestion, verdicts: Verdicts | 
 
 
 def _lines_of(file: Path, name: PollName, skipped: int) -> Iterator[Mapping[str, Any]]:
-    """The lines of a poll. Those of the base come first, so that of the adapted policy's ``skipped`` lines need not be parsed."""
+    """The lines of a poll. The base's ``skipped`` lines come first and are not parsed when another poll is read."""
     with file.open("rb") as lines:
         for line in islice(lines, 0 if name == "base" else skipped, None):
             value = json.loads(line)
@@ -118,7 +118,7 @@ def _sample(line: Mapping[str, Any], ballots: BallotsRecord, number: int, verdic
 
 
 def verdict_of(answer: str | None, verdicts: Verdicts | None) -> Verdict:
-    """What is said of an answer, which is the representative of its class."""
+    """The verdict that the page shows for an answer. The answer must be the representative of its class."""
     if answer is None:
         return "no answer"
     if verdicts is None:

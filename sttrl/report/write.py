@@ -1,4 +1,4 @@
-"""Writing a run's report: results.jsonl, metrics.jsonl, summary.json and report.html, each whole or not at all."""
+"""Writes the files of a report: results.jsonl, metrics.jsonl, summary.json and report.html, each atomically."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def write_report(
     config: Mapping[str, Any],
     texts: Texts = NO_TEXTS,
 ) -> dict[str, Any]:
-    """Write the four files and return the summary; ``config`` is config.json's content, ``texts`` what the page shows of questions.
+    """Write the four files and return the summary. ``config``: the content of config.json. ``texts``: the texts that the page shows.
 
-    Raises `JournalError` where a file cannot be written; the old one is still there then.
+    Raises `JournalError` if a file cannot be written; its old content stays.
     """
     summary = summarise(finished, grades, seconds)
     write_text(run_folder / "results.jsonl", results_lines(finished))

@@ -1,1 +1,1 @@
-"""Sweeps: the runs of a grid, one after another, and their table."""
+"""Sweeps: many runs with different settings, one after another, and one table of all."""

@@ -32,7 +32,7 @@ _LONGEST_CELL: Final = 28
 class SweepScore:
     """The numbers of one run, or of several that differ only in their seed, in the order of the table.
 
-    Shares are None without labels; shares of the adapted policy are None if the run does not adapt. ``questions`` counts distinct
+    Accuracies are None without labels; those of the adapted policy are None if the run does not adapt. ``questions`` counts distinct
     questions, ``finished`` counts a question once per run. ``seconds_per_question`` is None if no attempt ran to its end.
     """
 
@@ -71,7 +71,7 @@ class ScoredRun:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRow:
-    """Runs that differ only in their seed. ``settings``: those in which rows differ; ``cells``: the same as text."""
+    """Runs that differ only in their seed. ``settings``: the settings in which rows differ; ``cells``: these as text."""
 
     settings: dict[str, Any]
     cells: tuple[str, ...]
@@ -108,7 +108,7 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     after_P = list(_by_question(runs, "adapted", "mean@k", beside="base").values())
     ends = interval_of_gain(before_P, after_P)
 
-    def share_of(row: RowName, metric: str) -> float | None:
+    def mean_of(row: RowName, metric: str) -> float | None:
         return fmean(values.values()) if (values := _by_question(runs, row, metric, beside=row)) else None
 
     scores = [score for run in runs for score in run.scores]
@@ -117,15 +117,15 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     tokens = sum(run.summary["tokens"]["sampled"] + run.summary["tokens"]["trained"] for run in runs)
     seconds = sum(run.summary["seconds"]["total"] - run.summary["seconds"]["start_up"] for run in runs)
     return SweepScore(
-        base_mean=share_of("base", "mean@k"),
-        vote_majority=share_of("vote_same_tokens", "maj@k"),
-        vote_confidence=share_of("confidence_same_tokens", "maj@k"),
-        adapted_mean=share_of("adapted", "mean@k"),
+        base_mean=mean_of("base", "mean@k"),
+        vote_majority=mean_of("vote_same_tokens", "maj@k"),
+        vote_confidence=mean_of("confidence_same_tokens", "maj@k"),
+        adapted_mean=mean_of("adapted", "mean@k"),
         gain_mean=fmean(after_P) - fmean(before_P) if before_P else None,
         gain_low=None if ends is None else ends.low,
         gain_high=None if ends is None else ends.high,
         p_value=p_value_of_gain(before_P, after_P),
-        adapted_majority=share_of("adapted", "maj@k"),
+        adapted_majority=mean_of("adapted", "maj@k"),
         right_first=right.questions,
         right_base=right.base,
         right_adapted=right.adapted,
@@ -141,7 +141,7 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
 
 
 def score_run(folder: Path, table: Table | None = None) -> ScoredRun:
-    """Write a run's report and keep of it what rows need; ``table``: its data set, where it was read already.
+    """Write a run's report, and return what the rows need. ``table``: its data set, if it was read already.
 
     Raises `JournalError` for a folder that holds no run.
     """
@@ -198,7 +198,7 @@ def setting_text(value: object) -> str:
 
 
 def _by_question(runs: Sequence[ScoredRun], row: RowName, metric: str, beside: RowName) -> dict[str, float]:
-    """By question: a metric of one row of the runs' tables, averaged over the seeds that have both that row and ``beside``."""
+    """A metric of the row ``row``, for each question, averaged over the seeds that have both this row and the row ``beside``."""
     found: dict[str, list[float]] = {}
     for score in (score for run in runs for score in run.scores):
         poll, other = score.row(row), score.row(beside)

@@ -1,4 +1,4 @@
-"""The runs of a sweep, one after another, on one engine where their model is the same; then the table of all."""
+"""Does the runs of a sweep one after another, on the same engine if possible, and makes the table of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttrl.sweep.table import SweepReport, report_sweep
 
 
 def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen: Screen) -> SweepReport:
-    """Do what is left of every run of a sweep, and report on all. Raises `SttrlError` before anything starts where a run cannot be made."""
+    """Do the unfinished questions of every run, and report on all runs. If a run is impossible, raises `SttrlError` before any starts."""
     shared = Shared()
     plans = [make_plan(config, screen.say, shared) for config in configs]
     with Workshop(screen.say, [plan.parts.settings for plan in plans if plan.parts is not None and plan.problems]) as workshop:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sttrl.data import Table
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import ENVIRONMENT
-from sttrl.report.layout import NOTHING, aligned, broken, p_value_or_nothing, share_or_nothing, with_interval
+from sttrl.report.layout import NOTHING, aligned, broken, number_or_nothing, p_value_or_nothing, with_interval
 from sttrl.sweep.pictures import write_pictures
 from sttrl.sweep.rows import SweepRow, common_settings, differing_settings, score_run, setting_text, sweep_rows
 
@@ -98,8 +98,8 @@ def _first_votes(rows: Sequence[SweepRow]) -> list[str]:
 
 def _first_vote_cells(row: SweepRow) -> tuple[str, ...]:
     score = row.score
-    right = (str(score.right_first), *map(share_or_nothing, (score.right_base, score.right_adapted)))
-    return (*right, str(score.wrong_first), *map(share_or_nothing, (score.wrong_base, score.wrong_adapted)))
+    right = (str(score.right_first), *map(number_or_nothing, (score.right_base, score.right_adapted)))
+    return (*right, str(score.wrong_first), *map(number_or_nothing, (score.wrong_base, score.wrong_adapted)))
 
 
 def _beside(labels: Sequence[tuple[str, ...]], cells: Sequence[tuple[str, ...]]) -> list[str]:
@@ -112,10 +112,10 @@ def _cells(row: SweepRow) -> tuple[str, ...]:
     gain, low, high = score.gain_mean, score.gain_low, score.gain_high
     tokens, seconds = score.tokens_per_question, score.seconds_per_question
     return (
-        *map(share_or_nothing, (score.base_mean, score.vote_majority, score.vote_confidence, score.adapted_mean)),
+        *map(number_or_nothing, (score.base_mean, score.vote_majority, score.vote_confidence, score.adapted_mean)),
         NOTHING if gain is None or low is None or high is None else with_interval(gain, low, high, signed=True),
         p_value_or_nothing(score.p_value),
-        share_or_nothing(score.adapted_majority),
+        number_or_nothing(score.adapted_majority),
         NOTHING if tokens is None else f"{tokens:,.0f}",
         NOTHING if seconds is None else f"{seconds:,.1f}",
         str(len(row.runs)),

@@ -56,7 +56,7 @@ def test_ttrl_in_100_lines_runs() -> None:
     done = run_script(TTRL, "--epochs", "1", "--votes", "8", "--tokens", "8", timeout_s=500)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len([line for line in lines if re.fullmatch(r"epoch 1  \S+ +elected \S+, agreement [01]\.\d\d", line)]) == 3
+    assert len([line for line in lines if re.fullmatch(r"epoch 1  \S+ +elected \S+, majority ratio [01]\.\d\d", line)]) == 3
     assert [line for line in lines if line.startswith("accuracy")] == lines[-2:]
     assert all(re.fullmatch(r"accuracy (before|after ) [01]\.\d\d", line) for line in lines[-2:])
 

@@ -99,7 +99,7 @@ def test_the_block_in_the_table_is_short() -> None:
     block = lines[lines.index("over time") :]
     block = block[: block.index("")]
     assert len(block) == 12
-    assert block[1].split() == ["steps", "mean@1", "maj@1", "agreement", "label", "accuracy", "reward", "accuracy"]
+    assert block[1].split() == ["steps", "mean@1", "maj@1", "majority", "ratio", "label", "accuracy", "reward", "accuracy"]
     assert block[2].split() == ["0", ".000", ".000", ".667", ".000", ".000"]
     assert block[-1].split() == ["300", "1.00", "1.00", "-", "-", "-"]
     assert max(map(len, lines)) <= 100
@@ -114,14 +114,14 @@ def test_the_page_draws_a_curve_for_every_number() -> None:
     assert page == page_of(LABELLED), "the same run gives the same page"
     section = page[page.index("<h2>Over time</h2>") : page.index("<h2>Questions</h2>")]
     picture, table = section.split("</svg>")
-    assert all(f">{label}</text>" in picture for label in ("mean@k", "maj@k", "agreement", "label accuracy", "reward accuracy"))
+    assert all(f">{label}</text>" in picture for label in ("mean@k", "maj@k", "majority ratio", "label accuracy", "reward accuracy"))
     assert re.findall(r">([^<>\n]+)</td>", table) == [
         "0", ".250", ".000", ".500", ".000", ".250",
         "2", ".750", ".500", ".750", "1.00", "1.00",
         "4", "1.00", "1.00", "-", "-", "-",
     ]  # fmt: skip
     unlabelled = page_of(NO_GRADES)
-    assert ">agreement</text>" in unlabelled and ">mean@k</text>" not in unlabelled
+    assert ">majority ratio</text>" in unlabelled and ">mean@k</text>" not in unlabelled
 
 
 @pytest.mark.parametrize(("shares", "text"), [([], ""), ([0.0, 0.5, 1.0], "▁▅█"), ([0.0] * 200 + [1.0], "▁" * 23 + "█")])

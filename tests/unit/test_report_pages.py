@@ -65,7 +65,9 @@ def test_the_table_a_run_ends_on() -> None:
     assert [line[:20].strip() for line in lines[1:6]] == ["base", "vote (same tokens)", "conf. (same tokens)", "adapted", "gain"]
     assert "includes 0" in table
     assert "1 won / 1 lost / 2 unchanged" in table
-    assert all(fact in table for fact in ("agreement .750", "label accuracy .500", "reward accuracy .625", "sampled 240", "start_up 24.0"))
+    assert all(
+        fact in table for fact in ("majority ratio .750", "label accuracy .500", "reward accuracy .625", "sampled 240", "start_up 24.0")
+    )
 
 
 def test_no_table_is_wider_than_a_hundred_columns() -> None:
@@ -113,8 +115,8 @@ def test_the_page_of_a_run() -> None:
     text, tags = page(a_run(), LABELLED, CONFIG)
     assert all(part in text for part in ("mean@4", "0.25 → 0.75", "the loss is not finite", "prefers-color-scheme", "viewport", "AIME-TTT"))
     assert text.count('class="spark"') == 4
-    assert 'title="0.50, 0.75">▅▆</span>' in text, "agreement by step"
-    assert '<div class="bar" style="--share:50.0%;--low:' in text
+    assert 'title="0.50, 0.75">▅▆</span>' in text, "majority ratio by step"
+    assert '<div class="bar" style="--value:50.0%;--low:' in text
     assert "conf. (same tokens)" in text
     assert "svg" not in tags.tags
 
