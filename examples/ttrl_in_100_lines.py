@@ -2,7 +2,7 @@
 
 In each epoch one policy sees every question: sample, vote, reward the samples with the elected answer, take a policy-gradient step.
 If the vote is wrong, the policy learns the wrong answer. The labels are read at the end, to compute the accuracy.
-`sttrl.methods.ttrl` is the same method on the command line.
+`sttrl.methods.ttrl` is the complete method.
 
     .venv/bin/python examples/ttrl_in_100_lines.py [--epochs 4] [--votes 32] [--tokens 16]
 """

@@ -24,7 +24,7 @@ Clock = Callable[[str, str], AbstractContextManager[None]]
 
 @asynccontextmanager
 async def opened_questions(config: RunConfig) -> AsyncIterator[Callable[[SeedSource, Clock], Questions]]:
-    """A judge, and what makes the kind of a runner with it."""
+    """Start a judge, and give a function that makes the kind for a runner."""
     async with Judge() as judge:
         yield partial(Questions, config, judge)
 

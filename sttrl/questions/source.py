@@ -16,7 +16,7 @@ class ChosenQuestions:
     """See `sttrl.run.kind.Chosen`."""
 
     def __init__(self, config: RunConfig, read: Callable[[SourceSpec], Table]) -> None:
-        """Reads the data set. Raises `DataError`."""
+        """Read the data set. Raises `DataError`."""
         self.config = config
         self.table = read(source_of(to_plain(config) | begun_revisions(run_folder(config))))
         self.chosen = questions(self.table, config.data.ids or None, config.data.limit)
@@ -28,7 +28,7 @@ class ChosenQuestions:
 
     @property
     def revision(self) -> str | None:
-        """The hub's commit of the data set; None for one that is not from the hub."""
+        """The commit of the data set on the hub; None if it is not from the hub."""
         return self.table.revision
 
     def build(self, tokenizer: Any) -> BuiltProblems:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | None = None) -> None:
-    """Do the problems of a run that are not finished. If the run cannot start, nothing stays on disk, except the engine's logs.
+    """Do the problems of a run that are not finished. If the run cannot start, nothing is left on disk; if the engine cannot start, the
+    folder is left with its logs.
 
     ``started``: when the run started, in seconds of `time.perf_counter`; None: now.
     """

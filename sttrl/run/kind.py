@@ -70,7 +70,7 @@ class Chosen(Protocol):
 
     @property
     def revision(self) -> str | None:
-        """The hub's commit of the data set; None for one that is not from the hub."""
+        """The commit of the data set on the hub; None if it is not from the hub."""
         ...
 
     @property
@@ -89,16 +89,16 @@ MakeKind = Callable[[SeedSource, Clock], Kind[Any]]
 
 @dataclass(frozen=True)
 class KindEntry:
-    """A kind of problem as a run finds it: how problems are chosen, and a context in which they can be evaluated."""
+    """A kind of problem in the table `KINDS`: how problems are chosen, and a context in which they can be evaluated."""
 
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
     opened: Callable[[RunConfig], AbstractAsyncContextManager[MakeKind]]
 
 
 KINDS: dict[str, KindEntry] = {"questions": KindEntry(ChosenQuestions, opened_questions)}
-"""Every kind of problem, a line an entry."""
+"""The kinds of problems, by name."""
 
 
 def kind_of(config: RunConfig) -> KindEntry:
-    """The kind of a run's data set. Every data set so far holds text questions."""
+    """The kind of a run's data set. All data sets hold text questions at present."""
     return KINDS["questions"]

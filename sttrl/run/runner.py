@@ -299,7 +299,7 @@ class Runner:
         await self._finish(work, failure, scope, training)
 
     async def _last_evaluations(self, work: Work, scope: OpenScope, training: Training | None) -> None:
-        """Evaluate the adapted policy, and let the base vote with the same tokens. If the second fails, the first still counts."""
+        """Evaluate the adapted policy, and let the base vote with the same tokens. Each is recorded as soon as it is made."""
         policy = await scope.policy()
         if work.stop != "no_adaptation":
             # A policy that was never updated is the base, and the seeds are the same: so is the evaluation.

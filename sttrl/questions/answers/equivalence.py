@@ -132,7 +132,7 @@ def _has_decimal(value: Fraction) -> bool:
 
 
 def _equal_ratios(a: Ratio, b: Ratio) -> bool:
-    """Two times are equal if they are the same time of day, two ratios if they are proportional. If one is surely a time, both must be."""
+    """Two times are equal if they are the same time of day, two ratios if they are proportional. A certain time equals only a time."""
     if a.must_be_time or b.must_be_time or (a.may_be_time and b.may_be_time):
         return a.may_be_time and b.may_be_time and _equal_times(a, b)
     if len(a.members) != len(b.members) or not any(a.members) or not any(b.members):
