@@ -150,5 +150,5 @@ def _vote_line(summary: Mapping[str, Any]) -> str:
     if not votes["held"]:
         return "none held"
     gated = ", ".join(f"{count} by {gate}" for gate, count in votes["gated"].items() if count)
-    shares = [f"{label} {decimal(summary[key], 3)}" for label, key in _VOTE_METRICS.items() if summary[key] is not None]
-    return ", ".join([f"{votes['held']} held", *([f"gated {gated}"] if gated else []), *shares])
+    numbers = [f"{label} {decimal(summary[key], 3)}" for label, key in _VOTE_METRICS.items() if summary[key] is not None]
+    return ", ".join([f"{votes['held']} held", *([f"gated {gated}"] if gated else []), *numbers])
