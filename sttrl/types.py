@@ -1,7 +1,6 @@
 """The types that all packages share, and the list of axis suffixes.
 
-Axis suffixes of nested collections: ``_P`` problem (question), ``_G`` sample in a group, ``_T`` token,
-``_C`` equivalence class of answers, ``_V`` vocabulary, ``_D`` hidden.
+Axis suffixes: ``_P`` problem, ``_G`` sample in a group, ``_T`` token, ``_C`` class of equal answers, ``_V`` vocabulary, ``_D`` hidden.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The responses to one prompt, in seed order."""
+    """The responses to one prompt, in the order of their seeds."""
 
     prompt_T: tuple[int, ...]
     rollout_G: tuple[Rollout, ...]
@@ -346,7 +345,7 @@ StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget",
 """Why adapting stopped; docs/run.md explains each. ``agreement``: ``--stop_agreement`` was reached."""
 
 GateReason = Literal["margin", "agreement"]
-"""The gate that prevented an update: ``--min_margin`` or ``--min_agreement``."""
+"""The gate that prevented an update: ``--min_margin``, ``--min_agreement``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ METRICS = MetricNames(all=("greedy", "mean@k", "maj@k", "pass@k"), headline="mea
 class Poll:
     """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
 
-    ``ballots`` judges the samples and, last, the greedy response together; ``election`` is the majority vote over the samples
-    alone, ``confidence`` the vote that weighs each by its mean log-prob.
+    ``ballots``: the judged samples and, last, the greedy response. ``election``: the majority vote over the samples only.
+    ``confidence``: the vote that weighs each sample by exp of its mean log-prob.
     """
 
     sampling: Sampling
