@@ -21,7 +21,8 @@ def complaint(capsys: Said, *arguments: str, code: int) -> str:
     """Run the program, and return the one line it ends on."""
     assert main(arguments) == code
     said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if not line.endswith("questions to do")]
+    progress = ("converting ", "starting ")
+    lines = [line for line in said.err.splitlines() if not line.endswith("questions to do") and not line.startswith(progress)]
     assert len(lines) == 1 and lines[0].startswith("error: "), said.err
     assert "Traceback" not in said.err and not said.out
     assert not set(lines[0]) & set("│╭╮╰╯─") and "---" not in lines[0], "the box around it is gone"
