@@ -66,5 +66,5 @@ def test_gpt2_is_packed_and_trained_without_dropout(gpt2_learner: Any) -> None:
     assert gpt2_learner.describe()["packs"]
     data = batch()
     with forked(gpt2_learner) as name:
-        stats = gpt2_learner.update(name, on_policy(data, score(gpt2_learner, None, data)).batch, OPEN)
+        stats = gpt2_learner.update(name, [on_policy(data, score(gpt2_learner, None, data)).group], OPEN)
     assert stats.logprob_gap_mean == pytest.approx(0.0, abs=1e-5) and stats.grad_norm > 0
