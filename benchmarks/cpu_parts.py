@@ -13,7 +13,7 @@ import os
 import time
 
 import psutil
-from sampler import TRIES, rate, settings_of, started
+from sampler import rate, settings_of, started
 from table import show
 
 from sttrl.engine.cpu.parts import PARTS, VARIABLE
@@ -21,6 +21,7 @@ from sttrl.engine.environment import choose_dtype
 from sttrl.engine.vllm.sampler import environment
 
 ALL = "all parts"
+ROUNDS = 4
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         seconds[name] = time.monotonic() - begun
     best = {name: [0.0] * len(given.rows) for name in engines}
     for at, count in enumerate(given.rows):
-        for _ in range(1 + TRIES):
+        for _ in range(ROUNDS):
             for name, engine in engines.items():
                 best[name][at] = max(best[name][at], rate(engine, count))
     memory = {name: memory_mib(engine.pid) for name, engine in engines.items()}
@@ -59,7 +60,7 @@ def main() -> None:
         for name in engines
     ]
     columns = ["sampler", *(cell for n in given.rows for cell in (f"{n} samples: tokens/s", "gain")), "start, s", "memory, MiB"]
-    notes = f"In {dtype}. A prompt of 45 tokens, {given.tokens} tokens a sample; the best of {1 + TRIES} tries, in turns."
+    notes = f"In {dtype}. A prompt of 45 tokens, {given.tokens} tokens a sample; the best of {ROUNDS} tries, in turns."
     show("CPU parts", columns, rows, notes, given.save)
 
 
