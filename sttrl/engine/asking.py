@@ -7,8 +7,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 
-from sttrl.engine.failures import LONGEST, one_line, short_of_memory
-from sttrl.errors import EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
+from sttrl.engine.failures import one_line, short_of_memory
+from sttrl.errors import LONGEST_TEXT, EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -51,4 +51,4 @@ async def answer(request: Awaitable[T], who: str) -> T:
 def last_line(error: BaseException) -> str:
     """The last line of an error's text, where Ray puts the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:LONGEST] if lines else type(error).__name__
+    return lines[-1][:LONGEST_TEXT] if lines else type(error).__name__

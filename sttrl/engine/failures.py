@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sttrl.engine.processes import session_logs
-from sttrl.errors import EngineError, SttrlError
+from sttrl.errors import LONGEST_TEXT, EngineError, SttrlError
 
-LONGEST = 300
 POINTERS = ("root cause", "EngineDeadError")
 """In an error whose cause another process has written to its log."""
 SAID = re.compile(r"^(?:\([^)]*\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] )?((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
@@ -55,7 +54,7 @@ def one_line(error: BaseException) -> str:
     listed = getattr(error, "errors", None)
     text = listed()[0]["msg"] if type(error).__name__ == "ValidationError" and callable(listed) else str(error)
     text = " ".join(text.split()).rstrip(".")
-    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
     return f"{type(error).__name__}: {cut}" if cut else type(error).__name__
 
 
@@ -69,7 +68,7 @@ def last_error(files: list[Path]) -> str | None:
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         found = [line for line in SAID.findall(file.read_text(encoding="utf-8", errors="replace")) if not any(p in line for p in POINTERS)]
         if found:
-            return str(found[-1]).rstrip(".")[:LONGEST]
+            return str(found[-1]).rstrip(".")[:LONGEST_TEXT]
     return None
 
 

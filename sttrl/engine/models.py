@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sttrl.engine.model_checks import check_kind, head_size, text_config
-from sttrl.errors import EngineError, UsageError, disk_fault
+from sttrl.errors import EngineError, UsageError, disk_fault, error_text
 
 COMMIT = re.compile("[0-9a-f]{40}")
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -80,7 +80,9 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise EngineError(f"{folder} has no usable tokenizer: {_first_line(error)}", "Choose a complete model folder.") from error
+        raise EngineError(
+            f"{folder} has no usable tokenizer: {error_text(error, first_line=True)}", "Choose a complete model folder."
+        ) from error
 
 
 def stop_token_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
@@ -231,7 +233,3 @@ def _convert(model: BuiltinModel, gguf: Path, target: Path) -> None:
 
 def _builtins() -> str:
     return ", ".join(f"builtin/{name}" for name in BUILTIN)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

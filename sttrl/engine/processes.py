@@ -16,7 +16,7 @@ import psutil
 import ray
 
 from sttrl.engine.reaper import end_processes
-from sttrl.errors import EngineError
+from sttrl.errors import EngineError, error_text
 
 SHARED_MEMORY = Path("/dev/shm")
 FOLDER_PREFIX = "sttrl-"
@@ -81,7 +81,7 @@ def initialised(**options: Any) -> str | None:
         ray.shutdown()
         started = set(psutil.Process().children(recursive=True)) - before
         end_processes([process for process in started if is_ray(process)])
-        return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        return error_text(error)
     return None
 
 

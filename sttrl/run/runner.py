@@ -174,7 +174,7 @@ class Runner:
         self.show(State(self.done, self.total, self.before, dict(self.doing)))
 
     async def _scope(self, scope: Scope) -> None:
-        """Do all rounds of a scope. If its lane dies, they are done again on another lane, unless the fork lasts: then the run ends."""
+        """Do all rounds of a scope. If its lane dies, they are done again on another lane. A fork that lasts has the run's only lane."""
         while True:
             try:
                 async with self.seats.take() as lane, AsyncExitStack() as forks:
@@ -184,8 +184,6 @@ class Runner:
                     self.progress(f"    the fork {scope.fork} was not discarded: {left_open.error}")
                 return
             except LaneLostError as lost:
-                if scope.lasts and lost.__cause__ is not None:
-                    raise lost.__cause__ from lost.__cause__.__cause__
                 for problem in (problem for problems in scope.rounds for problem in problems):
                     self.work.pop(problem.id, None)
                     self.doing.pop(problem.id, None)
@@ -244,7 +242,6 @@ class Runner:
 
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base; if that fails, the problem ends here. Before a training the evaluation is journalled at once."""
-
         self._now(work, "evaluating the base")
 
         async def evaluated() -> None:

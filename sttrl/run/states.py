@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sttrl.engine.base import Policy
-from sttrl.errors import JournalError, StepError, disk_fault
+from sttrl.errors import JournalError, StepError, disk_fault, error_text
 from sttrl.ledger.files import make_folder, settle_folder, unwritable
 
 UNFINISHED = ".unfinished"
@@ -58,8 +58,9 @@ class States:
         try:
             await policy.restore(folder)
         except (OSError, ValueError, StepError) as error:
-            reason = " ".join(str(error).split())
-            raise JournalError(f"Cannot read {folder}: {reason}.", "Restore it, or start over with another --run_name.") from error
+            raise JournalError(
+                f"Cannot read {folder}: {error_text(error)}.", "Restore it, or start over with another --run_name."
+            ) from error
 
     def forget(self, prefix: str, before: int) -> None:
         """Remove the states whose number is below ``before``."""
