@@ -1,4 +1,4 @@
-"""Ray for the lanes of this process: one short-lived local cluster, or the cluster that RAY_ADDRESS names; and who works on which node."""
+"""The Ray cluster of a run, and the node of each lane. The cluster is a short-lived local one, or the one that RAY_ADDRESS names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Seat:
 
 
 class Cluster:
-    """A cluster of this process's own begins with the first lane and ends with the last."""
+    """The cluster that all lanes of this process share. A local cluster starts with the first lane and is shut down after the last."""
 
     def __init__(self) -> None:
         self.users, self.own, self.turn = 0, False, threading.Lock()
@@ -37,7 +37,7 @@ class Cluster:
         self.failure: EngineError | None = None
 
     def join(self, settings: EngineSettings) -> Seat:
-        """One lane more, and the node that it is to use. Raises `EngineError` where Ray does not start, or has no room for all lanes."""
+        """Add a lane, and return its node. Raises `EngineError` if Ray does not start, or if the nodes have too little for all lanes."""
         with self.turn:
             if self.failure is not None:
                 raise self.failure
@@ -55,7 +55,7 @@ class Cluster:
             return self.seats.pop(0)
 
     def leave(self) -> None:
-        """One lane less."""
+        """Remove a lane."""
         with self.turn:
             self.users -= 1
             if self.users == 0:

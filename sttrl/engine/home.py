@@ -1,4 +1,4 @@
-"""A lane's home: its node, with what is reserved and kept there, as the driver sees it. Whatever passes goes through Ray."""
+"""The driver's side of a lane's node: what is reserved there, its folders, and the files that pass through Ray in either direction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_SECONDS = 30
 
 
 class Home:
-    """One lane's node. `open` before anything else, `close` in the end."""
+    """One lane's node. Call `open` first and `close` last."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings

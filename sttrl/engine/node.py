@@ -1,4 +1,4 @@
-"""The keeper of a lane: the actor that does on the lane's own node what the driver, perhaps on another node, cannot."""
+"""The keeper of a lane: an actor on the lane's node. It does there what the driver, which may be on another node, cannot do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Room:
 
 
 class Keeper:
-    """The actor. One a lane; the lane's other processes and its folders end with this process, or with `end`."""
+    """The actor; each lane has one. When it ends, or at `end`, the lane's other processes are killed and its folders are removed."""
 
     def __init__(self, settings: EngineSettings, lanes: int) -> None:
         self.settings, self.lanes = settings, lanes
