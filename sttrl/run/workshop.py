@@ -55,7 +55,7 @@ class Workshop:
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
-            self.say(starting(settings))
+            self.say(start_line(settings))
             self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, self.say) for _ in range(settings.lanes)]
             await all_started(lane.start() for lane in self.lanes)
         self._heed_sigterm()
@@ -80,7 +80,7 @@ class Workshop:
             await lane.close()
 
 
-def starting(settings: EngineSettings) -> str:
+def start_line(settings: EngineSettings) -> str:
     """A line that says what is being started."""
     learner = "; the learner loads beside it" if settings.trains else ""
     lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
