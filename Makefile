@@ -19,7 +19,7 @@ hash = $(firstword $(shell cat $(1) | sha256sum))
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
 PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
 
-.PHONY: help demo test fast check lock install clean
+.PHONY: help demo test long fast check lock install clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -27,8 +27,11 @@ help: ## list these targets
 demo: install ## adapt a small model to twelve questions, and print before and after
 	@$(PYTHON) main.py --config configs/demo.yaml
 
-test: check ## static checks, then all tests
-	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: check ## static checks, then all tests but the long ones
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+long: install ## the long tests: several engines, two nodes, killed lanes, every command of the how-to pages
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m long
 
 fast: install ## the tests that start no engine and are not slow, for every save
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit tests/property

@@ -126,7 +126,6 @@ async def measure(which: str, settings: EngineSettings, tokens: int) -> None:
     else:
         arguments = engine_args(settings)
         arguments.logits_processors, arguments.logprobs_mode, arguments.enforce_eager = None, "raw_logprobs", which == "bare"
-        arguments.worker_extension_cls = ""  # ours brings kernels
         bare = AsyncLLM.from_engine_args(arguments)
         wish = SamplingParams(
             temperature=1.0, max_tokens=tokens, ignore_eos=True, logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY

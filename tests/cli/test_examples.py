@@ -52,6 +52,7 @@ def test_ttrl_in_100_lines_finds_all_it_imports_and_its_questions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ttrl_in_100_lines_runs() -> None:
     done = run_script(TTRL, "--epochs", "1", "--votes", "8", "--tokens", "8", timeout_s=500)
     assert done.returncode == 0, done.stderr

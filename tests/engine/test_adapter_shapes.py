@@ -140,6 +140,7 @@ def engine(engine_house: EngineHouse, tiny_model: Path) -> LiveEngine:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_live_sampler_holds_what_the_learner_holds(engine: LiveEngine, tmp_path: Path) -> None:
     sampling, seeds, spec = (
         Sampling(temperature=1.0, max_tokens=10),

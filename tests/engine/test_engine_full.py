@@ -77,6 +77,7 @@ def test_two_full_forks_in_turn_give_the_same(engine: LiveEngine) -> None:
     assert engine.run(one("first")) == engine.run(one("second"))
 
 
+@pytest.mark.long
 def test_full_weights_ppo_and_every_method(
     engine: LiveEngine, tiny_model: Path, keep_alive: Callable[[LiveEngine], None], tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine_house: EngineHouse, tmp_path: Path) -> None:
     engine_house.close()
     settings = settings_for(tiny_model, lanes=2, max_forks=2)

@@ -29,6 +29,7 @@ def command(model: Path, output: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_gpt2_is_adapted_like_any_other(tmp_path: Path) -> None:
     """Learner and sampler hold the same weights after an update too: transposed layers are merged as they must be."""
     done = command(odd_models.gpt2(tmp_path / "gpt2"), tmp_path)
@@ -39,6 +40,7 @@ def test_gpt2_is_adapted_like_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_engine_that_cannot_start_says_why_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     """Sampler and learner both fail; the rest of what they say is in the log that the line names."""
     done = command(odd_models.misshapen(tiny_model, tmp_path / "misshapen"), tmp_path)

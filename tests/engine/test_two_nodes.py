@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from live_engine import everything
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).resolve().parents[2]
 APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 MOST_SECONDS = 1200

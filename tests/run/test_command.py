@@ -134,6 +134,7 @@ def test_nothing_outlives_a_run(whole: Command) -> None:
     assert not list(Path("/dev/shm").glob(f"sttrl-{whole.process.pid}-*"))
 
 
+@pytest.mark.long
 def test_killed_and_run_again_it_is_the_run_that_nothing_interrupted(
     whole: Command, tiny_model: Path, tmp_path: Path, at_last: list[Callable[[], None]]
 ) -> None:

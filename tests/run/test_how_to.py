@@ -129,6 +129,7 @@ def test_the_data_set_is_read_without_a_warning(copy: Path) -> None:
     assert ast.literal_eval(in_copy(copy, "-c", code)) == {"question": "Why?", "answer": 2, "id": "k"}
 
 
+@pytest.mark.long
 def test_the_commands_of_the_pages_run(copy: Path, tiny_model: Path, tmp_path: Path) -> None:
     """All that was added in one run, by the flags of the pages' own commands."""
     commands = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines() if " data " not in line]

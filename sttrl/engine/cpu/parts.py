@@ -1,4 +1,4 @@
-"""The parts that only CPUs need. Each can be switched off: ``STTRL_CPU_WITHOUT=kernels,shared_prompts`` in the environment.
+"""The parts that only CPUs need. Each can be switched off: ``STTRL_CPU_WITHOUT=shared_prompts,engine_thread`` in the environment.
 
 What each gains is measured by ``benchmarks/cpu_parts.py``; docs/engine.md has the table.
 """
@@ -10,9 +10,9 @@ from typing import Final, Literal
 
 from sttrl.errors import UsageError
 
-Part = Literal["kernels", "shared_prompts", "engine_thread"]
-PARTS: Final[tuple[Part, ...]] = ("kernels", "shared_prompts", "engine_thread")
-"""Fused norms and activations; the prompt's last block computed once for a group; vLLM's core in a thread of the sampler's process."""
+Part = Literal["shared_prompts", "engine_thread"]
+PARTS: Final[tuple[Part, ...]] = ("shared_prompts", "engine_thread")
+"""The prompt's last block computed once for a group; vLLM's core in a thread of the sampler's process."""
 VARIABLE: Final = "STTRL_CPU_WITHOUT"
 
 

@@ -118,6 +118,7 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
     arguments = partial(
         AsyncEngineArgs,
         model=settings.model_folder,
+        worker_extension_cls="sttrl.engine.merge.PolicyWeights",
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
@@ -132,7 +133,6 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
     )
     if settings.device == "cpu":
         return arguments(
-            worker_extension_cls=("sttrl.engine.cpu.kernels.CpuPolicyWeights" if is_on("kernels") else "sttrl.engine.merge.PolicyWeights"),
             enforce_eager=True,  # compiling takes longer than a short run
             distributed_executor_backend="uni",
             enable_chunked_prefill=False,
@@ -141,11 +141,7 @@ def engine_args(settings: EngineSettings) -> AsyncEngineArgs:
             kv_cache_memory_bytes=settings.kv_cache_mib * MIB,
             kv_transfer_config=SHARED_PROMPTS if is_on("shared_prompts") else None,
         )
-    arguments = partial(
-        arguments,
-        worker_extension_cls="sttrl.engine.merge.PolicyWeights",
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-    )
+    arguments = partial(arguments, gpu_memory_utilization=settings.gpu_memory_utilization)
     if settings.adapter is None or not settings.samples_adapters:
         return arguments()
     return arguments(enable_lora=True, max_loras=settings.max_forks, max_lora_rank=max(8, settings.adapter.rank))
