@@ -20,7 +20,8 @@ from sttrl.objectives.advantages import Evidence, advantages
 from sttrl.questions import build_problems
 from sttrl.questions.answers import Judge
 from sttrl.questions.labels import labels
-from sttrl.types import Ballots, DeltaSpec, Objective, Problem, Rollout, Row, Sampling, TrainGroup
+from sttrl.questions.prompts import AskedQuestion
+from sttrl.types import Ballots, DeltaSpec, Objective, Request, Rollout, Row, Sampling, TrainGroup
 from sttrl.voting import VoteConfig, majority
 
 MODEL = "builtin/SmolLM2-135M-Instruct"
@@ -44,13 +45,13 @@ class Ttrl:
         self.policy, self.judge, self.votes = policy, judge, votes
         self.sampling = Sampling(temperature=0.8, max_tokens=tokens)
 
-    async def ask(self, problem: Problem, purpose: str, step: int = 0) -> tuple[tuple[Rollout, ...], Ballots]:
+    async def ask(self, problem: AskedQuestion, purpose: str, step: int = 0) -> tuple[tuple[Rollout, ...], Ballots]:
         """Samples of the policy, and their answers in classes of equal answers."""
         seeds_G = [seed_of(0, problem.id, purpose, step, sample) for sample in range(self.votes)]
-        rollouts = await self.policy.sample(problem.requests(self.sampling, seeds_G))
+        rollouts = await self.policy.sample(Request.each(problem.prompt_T, self.sampling, seeds_G))
         return rollouts, await self.judge.ballots(problem.kind, [(r.text, r.finish) for r in rollouts])
 
-    async def learn(self, problem: Problem, epoch: int) -> None:
+    async def learn(self, problem: AskedQuestion, epoch: int) -> None:
         """Vote, reward the samples, and take one GRPO step, unless there is nothing to learn."""
         rollouts, ballots = await self.ask(problem, "vote", epoch)
         election = majority(ballots, VoteConfig())
@@ -61,7 +62,7 @@ class Ttrl:
             row_G = tuple(Row.of(r, a) for r, a in zip(rollouts, found.advantage_GT, strict=True))
             await self.policy.update([TrainGroup(prefix_T=problem.prompt_T, row_G=row_G)], Objective(temperature=0.8))
 
-    async def accuracy(self, problems: Sequence[Problem], ballots_P: Sequence[Ballots]) -> float:
+    async def accuracy(self, problems: Sequence[AskedQuestion], ballots_P: Sequence[Ballots]) -> float:
         """The fraction of samples whose answer equals the label."""
         right = labels(read_table(SourceSpec(dataset=DATA)))
         answers = [(p, a.text) for p, ballots in zip(problems, ballots_P, strict=True) for a in ballots.answer_G]
@@ -74,7 +75,7 @@ async def run(epochs: int, votes: int, tokens: int) -> None:
     folder = model_folder(MODEL)
     tokenizer = load_tokenizer(folder)
     chosen = questions(read_table(SourceSpec(dataset=DATA)), QUESTIONS)
-    problems = build_problems(chosen, tokenizer, instruction=None, prompt_format=None, max_prompt_tokens=64).problems
+    problems, _ = build_problems(chosen, tokenizer, instruction=None, prompt_format=None, max_prompt_tokens=64)
     engine = RayEngine(settings(votes, tokens, str(folder), stop_token_ids(folder, tokenizer)), tokenizer)
     try:
         await engine.start()

@@ -20,39 +20,30 @@ Invalid = Literal["unparsable", "cut", "too_long", "timeout", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """One row of a data set without its label."""
-
-    id: str
-    index: int
-    text: str
-    kind: AnswerKind
-    row: int
-    """1-based row in the file it came from."""
-    option_count: int | None = None
-    """How many options a choice question has, lettered from A; None: not known."""
-    system: str | None = None
-    """The row's own system message, if it has one."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A question ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
+    """A problem of any kind, ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
 
-    ``view_V``: other wordings of the prompt for memo, each ending where the answer would begin.
-    ``option_count``: how many options a choice question has, lettered from A; None: not known.
+    ``prompt_T``: the prompt that stands for the problem. ``view_V``: other ways to ask the same.
     """
 
     id: str
     index: int
-    kind: AnswerKind
     prompt_T: tuple[int, ...]
     view_V: tuple[tuple[int, ...], ...] = ()
-    option_count: int | None = None
 
-    def requests(self, sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:
-        """A request for each seed, all sampled alike."""
-        return tuple(Request(prompt_T=self.prompt_T, sampling=sampling, seed=seed) for seed in seeds_G)
+    @property
+    def asked_V(self) -> tuple[tuple[int, ...], ...]:
+        """Every prompt of the problem that is sampled."""
+        return (self.prompt_T,)
+
+    @property
+    def turns(self) -> int:
+        """How many different prompts the steps of a method ask in turn."""
+        return 1
+
+    def prompt_of(self, step: int) -> tuple[int, ...]:
+        """The prompt that the step with this 0-based index asks."""
+        return self.prompt_T
 
 
 MOST_TOP_LOGPROBS = 64
@@ -85,6 +76,11 @@ class Request:
     prompt_T: tuple[int, ...]
     sampling: Sampling
     seed: int
+
+    @classmethod
+    def each(cls, prompt_T: tuple[int, ...], sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """A request for each seed, all with the same prompt and sampling."""
+        return tuple(cls(prompt_T=prompt_T, sampling=sampling, seed=seed) for seed in seeds_G)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +220,9 @@ DeltaKind = Literal["none", "lora", "full", "vector"]
 class DeltaSpec:
     """What a fork may change, and the settings of its optimiser, AdamW.
 
-    ``lr``: the learning rate of each group of parameters that the fork has. ``total_steps`` is the horizon of its schedule. ``seed`` seeds
-    LoRA's A matrices. ``critic_lr`` is the learning rate of the fork's critic, where the engine has one.
+    ``lr``: the learning rate of each group of parameters that the fork has. ``total_steps`` is the horizon of its schedule; a cosine ends
+    at ``lowest_lr`` of the rate. ``seed`` seeds LoRA's A matrices. ``critic_lr`` is the learning rate of the fork's critic, where the
+    engine has one.
     """
 
     kind: DeltaKind
@@ -233,7 +230,9 @@ class DeltaSpec:
     total_steps: int = 1
     warmup_ratio: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
+    lowest_lr: float = 0.0
     weight_decay: float = 0.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     critic_lr: float = 0.0
     seed: int = 0

@@ -9,11 +9,12 @@ from __future__ import annotations
 from sttrl.data.ids import folder_name
 from sttrl.data.registry import DATASETS, NamedDataset
 from sttrl.data.sources import SourceSpec, read_table
-from sttrl.data.table import OnBadRow, SkippedRow, Table, questions
+from sttrl.data.table import BuiltProblems, OnBadRow, SkippedRow, Table, questions
 from sttrl.data.tokens import Tokenizer
 
 __all__ = [
     "DATASETS",
+    "BuiltProblems",
     "NamedDataset",
     "OnBadRow",
     "SkippedRow",

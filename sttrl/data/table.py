@@ -9,7 +9,7 @@ from typing import Literal
 
 from sttrl.data.registry import NamedDataset
 from sttrl.errors import DataRowError, UsageError
-from sttrl.types import AnswerKind, Question
+from sttrl.types import AnswerKind, Problem
 
 OnBadRow = Literal["stop", "skip"]
 """What a bad row does: ``stop`` raises it, ``skip`` leaves it out and reports it."""
@@ -64,6 +64,22 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """One row of a data set without its label."""
+
+    id: str
+    index: int
+    text: str
+    kind: AnswerKind
+    row: int
+    """1-based row in the file it came from."""
+    option_count: int | None = None
+    """How many options a choice question has, lettered from A; None: not known."""
+    system: str | None = None
+    """The row's own system message, if it has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SkippedRow:
     """A bad row that was left out, and why. Its content is not quoted."""
 
@@ -88,6 +104,15 @@ class Table:
     rows: tuple[Row, ...]
     skipped: tuple[SkippedRow, ...] = ()
     revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltProblems:
+    """The problems of a run, and the rows that were left out. ``response_tokens``: the most tokens of a response that is asked for."""
+
+    problems: tuple[Problem, ...]
+    skipped: tuple[SkippedRow, ...]
+    response_tokens: int
 
 
 def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:

@@ -21,6 +21,7 @@ from sttrl.types import (
     Measure,
     Objective,
     Problem,
+    Request,
     Rollout,
     Sampling,
     Stat,
@@ -90,12 +91,13 @@ class Tools:
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
         config, reward = self.config, REWARDS[self.config.reinforcement.reward]
-        asked = problem.requests(self.sampling, self.seeds(problem, "vote", step, config.sampling.n_votes))
+        prompt_T, seeds_G = problem.prompt_of(step), self.seeds(problem, "vote", step, config.sampling.n_votes)
+        asked = Request.each(prompt_T, self.sampling, seeds_G)
         if "baseline" in estimator_needs(config.reinforcement.adv_estimator):
             greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
-            asked += problem.requests(greedily, self.seeds(problem, "baseline", step, 1))
+            asked += Request.each(prompt_T, greedily, self.seeds(problem, "baseline", step, 1))
         rollouts = await policy.sample(asked)
-        group = Group(prompt_T=problem.prompt_T, rollout_G=rollouts[: config.sampling.n_votes])
+        group = Group(prompt_T=prompt_T, rollout_G=rollouts[: config.sampling.n_votes])
         greedy = rollouts[-1] if len(rollouts) > config.sampling.n_votes else None
         read = stats_needed(config.vote.voting_function, VoteConfig.of(config)) | reward.stats
         ballots = await self.weighed(problem, policy, group, read)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sttrl.questions.check import describe
-from sttrl.questions.prompts import BuiltProblems, build_problem, build_problems
+from sttrl.questions.prompts import build_problem, build_problems
 
-__all__ = ["BuiltProblems", "build_problem", "build_problems", "describe"]
+__all__ = ["build_problem", "build_problems", "describe"]

@@ -14,8 +14,9 @@ from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
+from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import Poll, PollRecord, poll_from_json
-from sttrl.types import Ballots, Group, Problem, Rollout, Sampling, TokenStats
+from sttrl.types import Ballots, Group, Request, Rollout, Sampling, TokenStats
 from sttrl.voting import VoteConfig, confidence_vote, majority
 
 MOST_AT_ONCE = 512
@@ -37,15 +38,16 @@ class Questions:
     ) -> None:
         self.config, self.judge, self.seeds, self.clock = config, judge, seeds, clock
 
-    async def evaluate(self, stage: Literal["base", "adapted"], problem: Problem, policy: Policy) -> Poll:
+    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Policy) -> Poll:
         """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
         sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
-        asked = problem.requests(sampling, self.seeds(problem, "evaluate", 0, count))
-        greedily = problem.requests(replace(sampling, temperature=0.0, top_p=1.0), self.seeds(problem, "greedy", 0, 1))
-        *samples, greedy = await policy.sample((*asked, *greedily))
+        asked = Request.each(problem.prompt_T, sampling, self.seeds(problem, "evaluate", 0, count))
+        greedily = replace(sampling, temperature=0.0, top_p=1.0)
+        asked += Request.each(problem.prompt_T, greedily, self.seeds(problem, "greedy", 0, 1))
+        *samples, greedy = await policy.sample(asked)
         return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(samples)), greedy)
 
-    async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
+    async def baseline(self, problem: AskedQuestion, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
         """A vote of the base with ``budget`` response tokens: as many as the adaptation sampled and trained on.
 
         Sampling settings and seeds are those of the adaptation; ``reused`` are samples of the base that exist already. The vote is over
@@ -56,10 +58,10 @@ class Questions:
             lengths = [len(r.token_T) for r in rollouts] or [sampling.max_tokens // 2]
             more = min(MOST_AT_ONCE, enough(budget - spent, lengths))
             seeds_G = self.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
-            rollouts += await base.sample(problem.requests(sampling, seeds_G))
+            rollouts += await base.sample(Request.each(problem.prompt_T, sampling, seeds_G))
         return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget))))
 
-    async def ballots(self, problem: Problem, group: Group) -> Ballots:
+    async def ballots(self, problem: AskedQuestion, group: Group) -> Ballots:
         """The answers of a group of responses, judged."""
         with self.clock(problem.id, "judge"):
             texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
@@ -82,7 +84,7 @@ class Questions:
         for rollout, answer in zip(evaluation.rollout_G, evaluation.ballots.answer_G, strict=True):
             yield {"poll": name, "greedy": rollout is evaluation.greedy, **rollout_line(rollout, answer.text, answer.invalid)}
 
-    async def _held(self, problem: Problem, sampling: Sampling, group: Group, greedy: Rollout | None = None) -> Poll:
+    async def _held(self, problem: AskedQuestion, sampling: Sampling, group: Group, greedy: Rollout | None = None) -> Poll:
         """Judge the samples and the greedy response, and hold a majority vote and a confidence vote over the samples."""
         everyone = replace(group, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
         ballots = await self.ballots(problem, everyone)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sttrl.data.table import OnBadRow, SkippedRow
+from sttrl.data.table import OnBadRow, Question, SkippedRow
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError, error_text
-from sttrl.types import Problem, Question
+from sttrl.types import AnswerKind, Problem
 
 PLACEHOLDER = "{question}"
 """What a prompt format contains where the question goes."""
@@ -39,11 +39,14 @@ ANSWER_BEGINS = "The answer is \\boxed{"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuiltProblems:
-    """The problems of a run, and the questions that were skipped because their prompt was too long."""
+class AskedQuestion(Problem):
+    """A question as a problem. ``view_V``: other wordings for memo, each ending where the answer would begin.
 
-    problems: tuple[Problem, ...]
-    skipped: tuple[SkippedRow, ...]
+    ``option_count``: how many options a choice question has, lettered from A; None: not known.
+    """
+
+    kind: AnswerKind
+    option_count: int | None = None
 
 
 def build_problem(
@@ -57,7 +60,7 @@ def build_problem(
     template_settings: Mapping[str, object] | None = None,
     file: str = "data set",
     views: int = 0,
-) -> Problem:
+) -> AskedQuestion:
     """Put a question into the model's chat template, or into ``prompt_format`` where given, and tokenise it.
 
     ``instruction`` is added after the question unless the prompt contains it already; some chat templates do.
@@ -74,7 +77,7 @@ def build_problem(
     if not prompt_T:
         raise UsageError(f"The prompt of question {question.id!r} has no tokens.", "Correct --prompt_format.")
     view_V = _views(question.text, writer, views)
-    return Problem(
+    return AskedQuestion(
         id=question.id,
         index=question.index,
         kind=question.kind,
@@ -96,9 +99,9 @@ def build_problems(
     on_bad_row: OnBadRow = "stop",
     file: str = "data set",
     views: int = 0,
-) -> BuiltProblems:
-    """Build the problem of every question. With ``skip``, a question whose prompt is too long is left out and reported."""
-    problems: list[Problem] = []
+) -> tuple[tuple[AskedQuestion, ...], tuple[SkippedRow, ...]]:
+    """The problem of every question. With ``skip``, a question whose prompt is too long is left out and reported."""
+    problems: list[AskedQuestion] = []
     skipped: list[SkippedRow] = []
     for question in questions:
         try:
@@ -121,7 +124,7 @@ def build_problems(
             problems.append(problem)
     if skipped and not problems:
         raise DataError(f"No question of {file} is short enough: {skipped[0].reason}.", "Raise --max_prompt_tokens.")
-    return BuiltProblems(problems=tuple(problems), skipped=tuple(skipped))
+    return tuple(problems), tuple(skipped)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from sttrl.config import RunConfig, to_plain
 from sttrl.config.template import template_settings
-from sttrl.data import SourceSpec, Table, questions
+from sttrl.data import BuiltProblems, SourceSpec, Table, questions
 from sttrl.ledger.folder import begun_revisions, run_folder, source_of
-from sttrl.questions.prompts import BuiltProblems, build_problems
+from sttrl.questions.prompts import build_problems
 
 
 class ChosenQuestions:
@@ -34,7 +34,7 @@ class ChosenQuestions:
     def build(self, tokenizer: Any) -> BuiltProblems:
         """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
         data, dataset = self.config.data, self.table.dataset
-        built = build_problems(
+        problems, skipped = build_problems(
             self.chosen,
             tokenizer,
             instruction=dataset.instruction,
@@ -46,4 +46,6 @@ class ChosenQuestions:
             file=self.table.source,
             views=self.config.memo.memo_views if self.config.memo.memo_form == "token" else 0,
         )
-        return BuiltProblems(problems=built.problems, skipped=(*self.table.skipped, *built.skipped))
+        return BuiltProblems(
+            problems=problems, skipped=(*self.table.skipped, *skipped), response_tokens=self.config.sampling.max_response_tokens
+        )

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from sttrl.config import RunConfig
-from sttrl.data import SourceSpec, Table
+from sttrl.data import BuiltProblems, SourceSpec, Table
 from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.seeds import SeedSource
-from sttrl.questions import BuiltProblems
 from sttrl.questions.kind import opened_questions
 from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout
@@ -24,22 +23,23 @@ BASELINE = "vote_same_tokens"
 Clock = Callable[[str, str], AbstractContextManager[None]]
 """(problem id, activity) -> a context manager that counts the seconds spent in it."""
 
+P = TypeVar("P", bound=Problem, contravariant=True)
 E = TypeVar("E")
 
 
-class Kind(Protocol[E]):
-    """How problems of one kind are evaluated and recorded; ``E`` is the type of an evaluation."""
+class Kind(Protocol[P, E]):
+    """How problems of one kind are evaluated and recorded; ``P`` is the type of a problem, ``E`` of an evaluation."""
 
-    async def evaluate(self, stage: Stage, problem: Problem, policy: Policy) -> E:
+    async def evaluate(self, stage: Stage, problem: P, policy: Policy) -> E:
         """Evaluate a policy on a problem, with the same seeds at every stage."""
         ...
 
-    async def baseline(self, problem: Problem, base: Policy, budget: int, reused: Sequence[Rollout]) -> E | None:
+    async def baseline(self, problem: P, base: Policy, budget: int, reused: Sequence[Rollout]) -> E | None:
         """Evaluate the base with ``budget`` response tokens, as many as adapting took. ``reused``: samples of the base that exist already.
         None for a kind without such a baseline."""
         ...
 
-    async def ballots(self, problem: Problem, group: Group) -> Ballots:
+    async def ballots(self, problem: P, group: Group) -> Ballots:
         """The answers of a group of responses, for a method that votes."""
         ...
 
@@ -83,7 +83,7 @@ class Chosen(Protocol):
         ...
 
 
-MakeKind = Callable[[SeedSource, Clock], Kind[Any]]
+MakeKind = Callable[[SeedSource, Clock], Kind[Any, Any]]
 """Makes the kind for one runner."""
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
-from sttrl.data import SourceSpec, Table, read_table
+from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
 from sttrl.ledger.folder import begun_dtype, begun_revisions, check_owner, run_folder
 from sttrl.ledger.journal import JOURNAL, read_finished
-from sttrl.questions import BuiltProblems
 from sttrl.run.kind import Chosen, kind_of
 from sttrl.types import Problem
 
@@ -125,18 +124,17 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
     built = chosen.build(tokenizer)
-    longest = max((len(p.prompt_T) for p in built.problems), default=1) + config.sampling.max_response_tokens
-    check_length(config, built.problems, context_length(model))
+    longest = max((len(asked_T) for p in built.problems for asked_T in p.asked_V), default=1) + built.response_tokens
+    check_length(config, built, context_length(model))
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
-    check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
+    check_fit(settings, [tokens for p in built.problems for tokens in (*p.asked_V, *p.view_V)])
     return built, EngineParts(settings, tokenizer, commit_of(model))
 
 
-def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | None) -> None:
+def check_length(config: RunConfig, built: BuiltProblems, limit: int | None) -> None:
     """Raises `UsageError` if prompt and response together are longer than ``limit``, the model's context; None: not known."""
-    longest = max(problems, key=lambda problem: len(problem.prompt_T))
-    prompt = len(longest.prompt_T)
-    if limit is None or prompt + config.sampling.max_response_tokens <= limit:
+    prompt, longest = max(((len(asked_T), p) for p in built.problems for asked_T in p.asked_V), key=lambda pair: pair[0])
+    if limit is None or prompt + built.response_tokens <= limit:
         return
     if prompt >= limit:
         raise UsageError(
@@ -144,7 +142,7 @@ def check_length(config: RunConfig, problems: Sequence[Problem], limit: int | No
             f"Use another model, or leave such questions out with --max_prompt_tokens {limit - 1} --on_bad_row skip.",
         )
     raise UsageError(
-        f"Prompt and response need {prompt + config.sampling.max_response_tokens} tokens; {config.engine.model} was made for {limit}.",
+        f"Prompt and response need {prompt + built.response_tokens} tokens; {config.engine.model} was made for {limit}.",
         f"Use --max_response_tokens {limit - prompt} or less.",
     )
 

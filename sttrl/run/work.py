@@ -25,7 +25,7 @@ class Work:
     """
 
     problem: Problem
-    kind: Kind[Any]
+    kind: Kind[Any, Any]
     watch: Stopwatch = field(default_factory=Stopwatch)
     evaluations: dict[str, Any] = field(default_factory=dict)
     evaluated: dict[str, Evaluated] = field(default_factory=dict)

@@ -258,15 +258,15 @@ def prepared(builtin_tokenizer: tuple[Any, int | None]) -> Callable[[RunConfig],
         assert len(table.rows) == table.dataset.rows
         limit = config.data.max_prompt_tokens or table.dataset.max_prompt_tokens
         chosen = questions(table, config.data.ids or None, config.data.limit)
-        built = build_problems(
+        problems, skipped = build_problems(
             chosen,
             builtin_tokenizer[0],
             instruction=table.dataset.instruction,
             prompt_format=config.data.prompt_format,
             max_prompt_tokens=limit,
         )
-        assert len(built.problems) == config.data.limit == 1 and not built.skipped
-        needed = len(built.problems[0].prompt_T) + config.sampling.max_response_tokens
+        assert len(problems) == config.data.limit == 1 and not skipped
+        needed = len(problems[0].prompt_T) + config.sampling.max_response_tokens
         assert limit == PROMPT_TOKENS[next(key for key, name in DATASETS.items() if name == config.data.dataset)]
         assert builtin_tokenizer[1] is not None and needed <= min(4096, builtin_tokenizer[1])
 

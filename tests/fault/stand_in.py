@@ -25,6 +25,7 @@ from sttrl.ledger.folder import attempts, claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Questions
+from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.report import results_lines
 from sttrl.run.runner import Runner
@@ -246,7 +247,7 @@ def problems_for(config: RunConfig) -> list[Problem]:
     """The problems of a run, as the launcher would make them."""
     table = read_table(SourceSpec(dataset=config.data.dataset, data_dir=config.data.data_dir))
     chosen = questions(table, config.data.ids or None, config.data.limit)
-    return [Problem(id=q.id, index=q.index, kind=q.kind, prompt_T=tuple(q.text.encode())) for q in chosen]
+    return [AskedQuestion(id=q.id, index=q.index, kind=q.kind, prompt_T=tuple(q.text.encode())) for q in chosen]
 
 
 def attempt(

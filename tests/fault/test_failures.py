@@ -19,9 +19,9 @@ from sttrl.ledger.files import write_text
 from sttrl.ledger.folder import CONFIG
 from sttrl.ledger.journal import JOURNAL, Journal, read_finished, read_lines
 from sttrl.questions.answers import Judge
+from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.report.runs import report_run
-from sttrl.types import Problem
 
 FAILURES: dict[str, BaseException] = {
     "diverged": DivergedError("The loss is not finite.", "Use a smaller --lr."),
@@ -288,7 +288,7 @@ HOSTILE_IDS = ("../../etc/passwd", "<script>alert(1)</script>", "/tmp/absolute",
 @pytest.mark.parametrize("continuous", [False, True])
 def test_ids_cannot_leave_the_run_folder(continuous: bool, tmp_path: Path, judge: Judge) -> None:
     folder = tmp_path / "outer" / "run"
-    problems = [Problem(id=text, index=index, kind="number", prompt_T=(index, 1)) for index, text in enumerate(HOSTILE_IDS)]
+    problems = [AskedQuestion(id=text, index=index, kind="number", prompt_T=(index, 1)) for index, text in enumerate(HOSTILE_IDS)]
     attempt(config_for(folder, continuous=continuous, ties="first"), StandIn(Faults({("update", 3): RuntimeError("x")})), judge, problems)
     assert list(records(folder)) == list(HOSTILE_IDS)
     assert len(rollouts(folder)) == len(HOSTILE_IDS)

@@ -15,9 +15,10 @@ from sttrl.ledger.seeds import seed_source
 from sttrl.methods import Tools
 from sttrl.objectives.rewards import REWARDS
 from sttrl.questions.answers import Judge
+from sttrl.questions.prompts import AskedQuestion
 from sttrl.types import DeltaSpec, Group, HeldVote, Measure, Problem, Row, TrainGroup
 
-PROBLEM = Problem(id="q", index=0, kind="math", prompt_T=(1, 2, 3))
+PROBLEM = AskedQuestion(id="q", index=0, kind="math", prompt_T=(1, 2, 3))
 ANSWERS = ("7", r"\frac{1}{2}", "0.5", "3", "0")
 
 

@@ -16,8 +16,9 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.ledger.seeds import seed_of
 from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
+from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
-from sttrl.types import Problem, Rollout
+from sttrl.types import Rollout
 
 
 def says(*answers: str) -> Texts:
@@ -91,7 +92,7 @@ def test_kl_budget(tmp_path: Path, judge: Judge) -> None:
 
 def votes_on(judge: Judge, tmp_path: Path, *answers: str) -> FinishedQuestion:
     """Each step elects its own one of these answers, against some other; more than half of the changes stop."""
-    problem = Problem(id="q", index=0, kind="math", prompt_T=(1, 2))
+    problem = AskedQuestion(id="q", index=0, kind="math", prompt_T=(1, 2))
     step_of = {seed_of(0, "q", "vote", step, sample): step for step in range(len(answers)) for sample in range(12)}
 
     def texts(prompt_T: Any, seed: int, answer: int) -> Any:

@@ -13,11 +13,12 @@ from sttrl.data import DATASETS, OnBadRow, SourceSpec, Table, folder_name, quest
 from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.columns import ANSWER_COLUMNS, ID_COLUMNS, QUESTION_COLUMNS
 from sttrl.data.rows import MAX_QUESTION_CHARS
+from sttrl.data.table import Question
 from sttrl.errors import DataError, DataRowError, UsageError
 from sttrl.questions import describe
 from sttrl.questions.check import warnings
 from sttrl.questions.labels import can_be_met, labels, read_label
-from sttrl.types import AnswerKind, Question
+from sttrl.types import AnswerKind
 
 GOOD = '{"question": "good?", "answer": "1"}'
 

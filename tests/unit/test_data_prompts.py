@@ -9,9 +9,9 @@ import pytest
 from jinja2 import TemplateError
 
 from sttrl.data.registry import BOXED
+from sttrl.data.table import Question
 from sttrl.errors import DataError, DataRowError, UsageError
 from sttrl.questions import build_problem, build_problems
-from sttrl.types import Question
 
 
 class FakeTokenizer:
@@ -139,9 +139,9 @@ def test_prompts_that_are_too_long_stop_or_are_counted() -> None:
     settings: dict[str, Any] = {"instruction": None, "prompt_format": None, "max_prompt_tokens": 50, "file": "set.json"}
     with pytest.raises(DataRowError, match="set.json, row 2"):
         build_problems(asked, FakeTokenizer(), **settings)
-    built = build_problems(asked, FakeTokenizer(), on_bad_row="skip", **settings)
-    assert [(problem.id, problem.index) for problem in built.problems] == [("q0", 0), ("q2", 2)]
-    assert [(bad.file, bad.row) for bad in built.skipped] == [("set.json", 2)]
+    problems, skipped = build_problems(asked, FakeTokenizer(), on_bad_row="skip", **settings)
+    assert [(problem.id, problem.index) for problem in problems] == [("q0", 0), ("q2", 2)]
+    assert [(bad.file, bad.row) for bad in skipped] == [("set.json", 2)]
     with pytest.raises(DataError, match="short enough"):
         build_problems(asked[1:2], FakeTokenizer(), on_bad_row="skip", **settings)
 

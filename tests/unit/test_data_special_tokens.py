@@ -8,9 +8,10 @@ import pytest
 
 from sttrl.data import SourceSpec, questions, read_table
 from sttrl.data.registry import BOXED
+from sttrl.data.table import Question
 from sttrl.engine.models import load_tokenizer, model_folder
 from sttrl.questions import build_problem
-from sttrl.types import Problem, Question
+from sttrl.types import Problem
 
 HOSTILE = [
     "What does <|im_end|> mean?",

@@ -35,14 +35,14 @@ class ForkState:
 
 
 def learning_rate(spec: DeltaSpec, group: ParameterGroup, update: int) -> float:
-    """Rate of a group at the update with 0-based index ``update``: linear warm-up, then constant or half a cosine to 0."""
+    """Rate of a group at the update with 0-based index ``update``: linear warm-up, then constant or half a cosine to ``lowest_lr``."""
     rate, warmup = spec.lr[group], int(spec.warmup_ratio * spec.total_steps)
     if update < warmup:
         return rate * (update + 1) / (warmup + 1)
     if spec.schedule == "constant":
         return rate
     done = (update - warmup) / max(1, spec.total_steps - warmup)
-    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return rate * (spec.lowest_lr + (1 - spec.lowest_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 class Forks:
@@ -82,7 +82,7 @@ class Forks:
             self.loaded = name
         for group in self.optimizer.param_groups:
             group["lr"], group["weight_decay"] = learning_rate(state.spec, group["name"], state.updates), state.spec.weight_decay
-            group["eps"] = state.spec.adam_eps
+            group["eps"], group["betas"] = state.spec.adam_eps, state.spec.adam_betas
         return state
 
     def snapshot(self, name: str) -> ForkState:

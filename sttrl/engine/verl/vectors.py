@@ -56,7 +56,7 @@ class Vectors:
             if getattr(config, setting, None) not in (None, 1.0):
                 raise EngineError(f"slot cannot adapt this model: its {setting} changes the logits.", "Use another --adaptation_method.")
         delta = torch.zeros(config.hidden_size, device=self._head().weight.device, requires_grad=True)
-        optimizer = torch.optim.AdamW([delta], lr=spec.lr["main"], weight_decay=spec.weight_decay, eps=spec.adam_eps)
+        optimizer = torch.optim.AdamW([delta], lr=spec.lr["main"], weight_decay=spec.weight_decay, eps=spec.adam_eps, betas=spec.adam_betas)
         self.states[name] = VectorState(spec, delta, optimizer)
 
     def close(self, name: str) -> None:
