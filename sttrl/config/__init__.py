@@ -19,7 +19,9 @@ from sttrl.config.run import RunSettings, Tracker
 from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, to_plain, type_of
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.sttrl import SttrlSettings
+from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
+from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
 from sttrl.config.vote import VoteSettings, VotingFunction
 
@@ -44,7 +46,9 @@ __all__ = [
     "SamplingSettings",
     "SttrlSettings",
     "Tracker",
+    "TrainingSettings",
     "TtrlSettings",
+    "TttSettings",
     "UpdateSettings",
     "VoteSettings",
     "VotingFunction",

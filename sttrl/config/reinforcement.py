@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
 
-RewardKind = Literal["agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format"]
+RewardKind = Literal["agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format", "demonstrations"]
 REINFORCING = frozenset({"sttrl", "ttrl"})
 """The methods that reward the samples of a vote."""
 
@@ -20,7 +20,7 @@ class ReinforcementSettings(Group):
 
     reward: RewardKind = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
-    (Intuitor), logprob (RLSC); random and format are negative controls."""
+    (Intuitor), logprob (RLSC); demonstrations: of a puzzle, held out, so the answer is known; random and format are negative controls."""
     adv_estimator: str = "grpo"
     """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic."""
     policy_loss: str = "vanilla"

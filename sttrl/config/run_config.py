@@ -25,7 +25,9 @@ from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.sttrl import SttrlSettings
+from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
+from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
 from sttrl.config.vote import VoteSettings
 from sttrl.errors import UsageError
@@ -51,6 +53,8 @@ class RunConfig:
     reinforcement: ReinforcementSettings = ReinforcementSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
+    ttt: TttSettings = TttSettings()
+    training: TrainingSettings = TrainingSettings()
     memo: MemoSettings = MemoSettings()
     update: UpdateSettings = UpdateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -109,10 +113,12 @@ class RunConfig:
         return self.learning_rate if self.update.embedding_lr is None else self.update.embedding_lr
 
     @property
-    def decay(self) -> float:
-        """``weight_decay``, or the method's default."""
-        own = self.update.weight_decay
-        return own if own is not None else METHOD_DEFAULTS[self.method.adaptation_method].weight_decay
+    def optimiser(self) -> dict[str, Any]:
+        """The settings of AdamW and its schedule, or the method's defaults, by the names of `sttrl.types.DeltaSpec`."""
+        default = METHOD_DEFAULTS[self.method.adaptation_method]
+        names = {"schedule": "lr_schedule"} | {n: n for n in ("warmup_ratio", "lowest_lr", "weight_decay", "adam_betas")}
+        given = {field: getattr(self.update, name) for field, name in names.items()}
+        return {field: getattr(default, names[field]) if value is None else value for field, value in given.items()}
 
     @property
     def ttrl_batch_size(self) -> int:
@@ -139,6 +145,11 @@ class RunConfig:
         """The sampling settings of evaluations."""
         chosen = self.evaluation
         return Sampling(temperature=chosen.val_temp, top_p=chosen.val_top_p, max_tokens=self.sampling.max_response_tokens)
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether one policy is trained on all problems before any of them is answered."""
+        return self.method.adaptation_method == "ttrl" or (self.method.adaptation_method == "ttt" and self.ttt.scope == "dataset")
 
     @property
     def in_flight(self) -> int:
@@ -212,7 +223,7 @@ def _check_places(config: RunConfig) -> None:
             "--separate_ref_gpu with LoRA: the reference is the same model without its adapter.",
             "Leave the flag out, or train full weights with --lora_rank 0.",
         )
-    if run.lanes > 1 and (config.method.continuous or config.method.adaptation_method == "ttrl"):
+    if run.lanes > 1 and (config.method.continuous or config.trains_together):
         raise UsageError(f"--lanes {run.lanes} with one policy for all questions: it lives on one lane.", "Leave out --lanes.")
     if run.gpus_per_lane is not None and run.gpus_per_lane - engine.learner_ranks not in (0, 1):
         raise UsageError(
@@ -238,5 +249,7 @@ def _check_used(config: RunConfig) -> None:
                 )
     if config.sttrl.kl_budget is not None and not config.update.kl_coef:
         raise UsageError("--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6.")
-    if method == "ttrl" and config.method.continuous:
-        raise UsageError("--continuous does nothing with --adaptation_method ttrl, whose one policy sees all questions.", "Leave it out.")
+    if config.trains_together and config.method.continuous:
+        raise UsageError(
+            f"--continuous does nothing with --adaptation_method {method}, whose one policy sees all questions.", "Leave it out."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from sttrl.config.rules import OPTIONAL_COUNT, Group, at_least
+from sttrl.config.rules import OPTIONAL_COUNT, Group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,3 @@ class TtrlSettings(Group):
     """ttrl: questions in a batch; unset: TTRL's number for the data set (AIME and AMC 8, others 32)."""
     epochs: Annotated[int | None, OPTIONAL_COUNT] = None
     """ttrl: passes over the questions; unset: TTRL's number for the data set (AIME 80, AMC 30, others 10)."""
-    eval_every: Annotated[int, at_least(0)] = 10
-    """ttrl: evaluate all questions every so many steps; 0: only before and after the training (derived)."""
-    checkpoint_every: Annotated[int, at_least(1)] = 10
-    """ttrl: write a checkpoint every so many steps; an interrupted run is resumed from the last one (derived)."""

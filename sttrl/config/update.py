@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sttrl.config.rules import NOT_NEGATIVE, Group, Rule, at_least
+from sttrl.config.rules import FRACTION, NOT_NEGATIVE, Group, Rule, at_least
 from sttrl.errors import UsageError
 from sttrl.types import TrainableModule
 
 GAP = Rule(lambda value: value > 0, "Use nats a token, above 0; inf opens the gate.")
-WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a share of the steps: at most 1.")
+WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a fraction of the steps: at most 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,17 @@ class UpdateSettings(Group):
 
     lr: Annotated[float | None, NOT_NEGATIVE] = None
     """Learning rate; unset: sttrl and ttrl 1e-3 with LoRA (derived) and 5e-7 with full weights (TTRL); ttft 1e-4, 5e-5 with
-    --continuous; slot 0.1; memo 1e-5."""
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    """Schedule over the steps of a fork, of the whole run with --continuous (TTRL: cosine; constant is derived)."""
-    warmup_ratio: Annotated[float, WARMUP] = 0.0
-    """Share of the steps over which the learning rate rises (TTRL: 0.03 of a whole training; derived here)."""
+    --continuous; slot 0.1; memo 1e-5; ttt 5e-4 (derived)."""
+    lr_schedule: Literal["constant", "cosine"] | None = None
+    """Schedule over the steps of a fork, of the whole run with --continuous; unset: ttt cosine, others constant (derived; TTRL: cosine)."""
+    warmup_ratio: Annotated[float | None, WARMUP] = None
+    """Fraction of the steps over which the learning rate rises; unset: ttt 0.1, others 0 (derived; TTRL: 0.03 of a whole training)."""
+    lowest_lr: Annotated[float | None, FRACTION] = None
+    """Where the cosine ends, as a fraction of the learning rate; unset: ttt 0.05, others 0 (derived)."""
+    adam_betas: tuple[float, float] | None = None
+    """AdamW's two decay rates; unset: ttt 0.9 0.95 (derived), others 0.9 0.999 (TTRL)."""
     weight_decay: Annotated[float | None, NOT_NEGATIVE] = None
-    """AdamW weight decay; unset: 0.01 (TTRL, MEMO), slot 1e-8 (its README)."""
+    """AdamW weight decay; unset: 0.01 (TTRL, MEMO), slot 1e-8 (its README), ttt 0."""
     kl_coef: Annotated[float, NOT_NEGATIVE] = 0.001
     """Weight of the KL divergence to the base in the loss (TTRL: 0.001, low_var_kl)."""
     max_logprob_gap: Annotated[float, GAP] = 0.5
@@ -45,6 +49,8 @@ class UpdateSettings(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.adam_betas is not None and not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise UsageError(f"--adam_betas is {' '.join(map(str, self.adam_betas))}.", "Use two numbers from 0 to below 1.")
         for name in ("lora_rank_stabilised", "lora_targets", "lora_trainable_modules") if self.lora_rank == 0 else ():
             if value := getattr(self, name):
                 raise UsageError(

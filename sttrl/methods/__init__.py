@@ -5,6 +5,8 @@ The name is also a choice of ``--adaptation_method`` in `sttrl.config`; a test c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sttrl.methods.base import DatasetMethod, Method
 from sttrl.methods.memo import Memo
 from sttrl.methods.none import NoAdaptation
@@ -13,13 +15,15 @@ from sttrl.methods.sttrl import Sttrl
 from sttrl.methods.tools import Tools
 from sttrl.methods.ttft import Ttft
 from sttrl.methods.ttrl import Ttrl
+from sttrl.methods.ttt import ttt
 
-METHODS: dict[str, type[Method] | type[DatasetMethod]] = {
+METHODS: dict[str, Callable[[Tools], Method | DatasetMethod]] = {
     "sttrl": Sttrl,
     "ttrl": Ttrl,
     "ttft": Ttft,
     "slot": Slot,
     "memo": Memo,
+    "ttt": ttt,
     "none": NoAdaptation,
 }
 

@@ -27,9 +27,7 @@ class Slot:
             kind="vector",
             lr={"main": config.learning_rate},
             total_steps=max(1, config.method_steps * questions),
-            warmup_ratio=config.update.warmup_ratio,
-            schedule=config.update.lr_schedule,
-            weight_decay=config.decay,
+            **config.optimiser,
             adam_eps=ADAM_EPS,
         )
 

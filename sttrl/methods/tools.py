@@ -23,6 +23,7 @@ from sttrl.types import (
     Problem,
     Request,
     Rollout,
+    Row,
     Sampling,
     Stat,
     Step,
@@ -36,11 +37,13 @@ from sttrl.voting import VOTES, VoteConfig, stats_needed
 class Tools:
     """Everything except the policy that a method may use.
 
-    ``ballots`` extracts and judges the answers of a group. A method calls ``observe`` after every step.
+    ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same. A method calls
+    ``observe`` after every step.
     """
 
     config: RunConfig
     ballots: Callable[[Problem, Group], Awaitable[Ballots]]
+    rows: Callable[[Problem], Sequence[Row]]
     seeds: SeedSource
     observe: Callable[[Problem, Step], object]
 
@@ -81,9 +84,7 @@ class Tools:
             kind="lora" if config.update.lora_rank else "full",
             lr={"main": config.learning_rate, "embedding": config.embedding_rate},
             total_steps=max(1, total_steps),
-            warmup_ratio=config.update.warmup_ratio,
-            schedule=config.update.lr_schedule,
-            weight_decay=config.decay,
+            **config.optimiser,
             critic_lr=config.reinforcement.critic_lr,
             seed=self.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.run.seed,
         )

@@ -94,6 +94,17 @@ def format_only(ballots: Ballots, election: Election, seeds_G: Sequence[int]) ->
     return tuple(0.0 if c is None else 1.0 for c in ballots.class_G)
 
 
+def demonstrations(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """What the kind of problem gave: how much of a held-out demonstration's output the sample has right.
+
+    Raises:
+        ValueError: the kind of problem has no demonstrations.
+    """
+    if ballots.reward_G is None:
+        raise ValueError("the reward 'demonstrations' needs problems with demonstrations")
+    return ballots.reward_G
+
+
 REWARDS: Final[dict[str, Reward]] = {
     "agreement": Reward(function=agreement, elects=True),
     "frequency": Reward(function=frequency),
@@ -102,6 +113,7 @@ REWARDS: Final[dict[str, Reward]] = {
     "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
     "random": Reward(function=random),
     "format": Reward(function=format_only),
+    "demonstrations": Reward(function=demonstrations),
 }
 
 

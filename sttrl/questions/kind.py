@@ -16,7 +16,7 @@ from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import Poll, PollRecord, poll_from_json
-from sttrl.types import Ballots, Group, Request, Rollout, Sampling, TokenStats
+from sttrl.types import Ballots, Group, Request, Rollout, Row, Sampling, TokenStats
 from sttrl.voting import VoteConfig, confidence_vote, majority
 
 MOST_AT_ONCE = 512
@@ -66,6 +66,10 @@ class Questions:
         with self.clock(problem.id, "judge"):
             texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
             return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
+
+    def rows(self, problem: AskedQuestion) -> Sequence[Row]:
+        """None: a question brings no training rows, and the method ttt is refused before a run starts."""
+        return ()
 
     def record(self, evaluation: Poll) -> PollRecord:
         """The record of a poll for the journal."""

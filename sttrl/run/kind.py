@@ -14,7 +14,7 @@ from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.kind import opened_questions
 from sttrl.questions.source import ChosenQuestions
-from sttrl.types import Ballots, Group, Problem, Rollout
+from sttrl.types import Ballots, Group, Problem, Rollout, Row
 
 Stage = Literal["base", "adapted"]
 """Which policy is evaluated: the base, or the policy that the method adapted."""
@@ -41,6 +41,10 @@ class Kind(Protocol[P, E]):
 
     async def ballots(self, problem: P, group: Group) -> Ballots:
         """The answers of a group of responses, for a method that votes."""
+        ...
+
+    def rows(self, problem: P) -> Sequence[Row]:
+        """The training rows of a problem for the method ttt: whole rows, the same at every call."""
         ...
 
     def record(self, evaluation: E) -> Evaluated:

@@ -67,7 +67,7 @@ class Training:
             return Failure(self.before.ended.status, self.before.ended.error)
         if self.before.trained:
             await self.states.restore(policy, STATE, self.before.trained)
-        plan, every = self.method.plan(problems), self.config.ttrl.eval_every
+        plan, every = self.method.plan(problems), self.config.training.eval_every
         for index in range(self.before.trained, len(plan)):
             failure = await self.boundary.guard(plan[index][0].id, self.method.step(index, plan[index], policy))
             if failure is not None:
@@ -75,7 +75,7 @@ class Training:
                 return failure
             stepped()
             done = index + 1
-            if done % self.config.ttrl.checkpoint_every == 0 or done == len(plan):
+            if done % self.config.training.checkpoint_every == 0 or done == len(plan):
                 await self.states.checkpoint(policy, STATE, done)
                 self.journal.trained(done)
                 self.states.forget(STATE, done)

@@ -1,0 +1,105 @@
+"""Problems, and what is sampled for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+"""``stop``: the model ended its turn; ``length``: the text was cut at the token limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A problem of any kind, ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
+
+    ``prompt_T``: the prompt that stands for the problem. ``view_V``: other ways to ask the same.
+    """
+
+    id: str
+    index: int
+    prompt_T: tuple[int, ...]
+    view_V: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def asked_V(self) -> tuple[tuple[int, ...], ...]:
+        """Every prompt of the problem that is sampled."""
+        return (self.prompt_T,)
+
+    @property
+    def turns(self) -> int:
+        """How many different prompts the steps of a method ask in turn."""
+        return 1
+
+    def prompt_of(self, step: int) -> tuple[int, ...]:
+        """The prompt that the step with this 0-based index asks."""
+        return self.prompt_T
+
+
+MOST_TOP_LOGPROBS = 64
+"""The largest ``top_logprobs``. A token with a probability above 1/64 is always among the 64 likeliest."""
+
+TopTokens = tuple[tuple[int, float], ...]
+"""The likeliest tokens at one position with their log-probabilities, the likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response.
+
+    ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`.
+    """
+
+    temperature: float
+    top_p: float = 1.0
+    max_tokens: int
+    top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One response that is asked for. The same prompt, sampling, seed and weights give the same response."""
+
+    prompt_T: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+    @classmethod
+    def each(cls, prompt_T: tuple[int, ...], sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """A request for each seed, all with the same prompt and sampling."""
+        return tuple(cls(prompt_T=prompt_T, sampling=sampling, seed=seed) for seed in seeds_G)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One sampled response.
+
+    ``logprob_T``: log-probability of each sampled token under the sampler at the sampling temperature
+    (before top-p; a greedy response is scored at temperature 1), same length as ``token_T``; the end-of-turn token is included
+    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them.
+    """
+
+    seed: int
+    version: int
+    token_T: tuple[int, ...]
+    logprob_T: tuple[float, ...]
+    finish: FinishReason
+    text: str
+    top_T: tuple[TopTokens, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The responses to one prompt, in the order of their seeds."""
+
+    prompt_T: tuple[int, ...]
+    rollout_G: tuple[Rollout, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Response tokens of the whole group."""
+        return sum(len(r.token_T) for r in self.rollout_G)
