@@ -154,7 +154,7 @@ def run(config: RunConfig) -> None:
         plan = make_plan(config, screen.say)
         with Workshop(screen.say) as workshop:
             carry_out(plan, workshop, screen, started)
-    finish(report_run(plan.folder, table=plan.chosen.table), plan.folder)
+    finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
 
 
 def finish(report: RunReport, folder: Path) -> None:

@@ -34,10 +34,14 @@ ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "Use a finite number above
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Settings that belong together. ``methods`` and ``votes``: the methods and votes that read them; None: all."""
+    """Settings that belong together.
+
+    ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem that read them; None: all.
+    """
 
     methods: ClassVar[frozenset[str] | None] = None
     votes: ClassVar[frozenset[str] | None] = None
+    kinds: ClassVar[frozenset[str] | None] = None
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for a value that a rule does not allow."""

@@ -19,7 +19,9 @@ from sttrl.ledger.journal import JOURNAL, read_lines
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 REVISIONS = ("model_revision", "dataset_revision")
-"""The fields of config.json that are no settings: the commits of model and data set on the hub; null if they are not from the hub."""
+"""Fields of config.json that are no settings: the commits of model and data set on the hub; null if they are not from the hub."""
+KIND = "kind"
+"""The field of config.json that names the kind of problem; it is no setting."""
 FREE = frozenset({
     "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
     "kv_cache_mib", "checkpoint_every",
@@ -41,27 +43,27 @@ def default_name(config: RunConfig) -> str:
 
 def identity(plain: dict[str, Any]) -> dict[str, Any]:
     """The settings that must be the same when a run is resumed."""
-    return {name: value for name, value in plain.items() if name not in FREE}
+    return {name: value for name, value in plain.items() if name not in FREE and name != KIND}
 
 
-def claim(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
+def claim(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | None = None) -> None:
     """Write config.json, or check that the folder belongs to this run. Raises `JournalError`, which names the settings that differ.
 
-    A folder is free if no question was begun in it (because the model was wrong, say). The caller has the journal open. ``revisions``:
-    the commits by name (`REVISIONS`), None for what is not from the hub.
+    A folder is free if no question was begun in it (because the model was wrong, say). The caller has the journal open. ``facts``:
+    what config.json holds besides the settings, by name: the commits (`REVISIONS`) and the kind of problem.
     """
-    check_owner(folder, config, revisions)
+    check_owner(folder, config, facts)
     if not has_begun(folder):
-        write_json(folder / CONFIG, {**to_plain(config), **dict.fromkeys(REVISIONS), **(revisions or {})})
+        write_json(folder / CONFIG, {**to_plain(config), **dict.fromkeys(REVISIONS), **(facts or {})})
 
 
-def check_owner(folder: Path, config: RunConfig, revisions: Mapping[str, str | None] | None = None) -> None:
+def check_owner(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | None = None) -> None:
     """Check that a folder is free or belongs to this run. Commits are compared only if both sides know them."""
     if not has_begun(folder):
         return
     if not (folder / CONFIG).exists():
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
-    before, now = identity(read_config(folder)), {**identity(to_plain(config)), **(revisions or {})}
+    before, now = identity(read_config(folder)), identity({**to_plain(config), **(facts or {})})
     names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
+from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
@@ -78,6 +80,9 @@ class Questions:
     def read(self, value: dict[str, Any]) -> PollRecord:
         """The record of a poll from its JSON object in the journal."""
         return poll_from_json(value)
+
+    def publish(self, folder: Path, records: Iterable[QuestionRecord]) -> None:
+        """Nothing: the journal and the report are all that a run of questions writes."""
 
     def rollouts(self, evaluation: Poll) -> Sequence[Rollout]:
         """The responses of a poll, the greedy one last."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from sttrl.config import RunConfig, to_plain
 from sttrl.config.template import template_settings
 from sttrl.data import BuiltProblems, SourceSpec, Table, questions
 from sttrl.ledger.folder import begun_revisions, run_folder, source_of
+from sttrl.ledger.seeds import SeedSource
+from sttrl.questions.kind import Clock, Questions, opened_questions
 from sttrl.questions.prompts import build_problems
 
 
@@ -20,6 +23,20 @@ class ChosenQuestions:
         self.config = config
         self.table = read(source_of(to_plain(config) | begun_revisions(run_folder(config))))
         self.chosen = questions(self.table, config.data.ids or None, config.data.limit)
+
+    @property
+    def kind(self) -> str:
+        """Text questions."""
+        return "questions"
+
+    @property
+    def data(self) -> Table:
+        """The data set, for the report."""
+        return self.table
+
+    def opened(self) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Questions]]:
+        """A context in which a judge runs, and questions can be evaluated."""
+        return opened_questions(self.config)
 
     @property
     def ids(self) -> tuple[str, ...]:

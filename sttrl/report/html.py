@@ -16,11 +16,12 @@ from markupsafe import Markup
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.records import PollName
 from sttrl.report.figures import blocks, curves, inline
+from sttrl.report.kinds import Shown
 from sttrl.report.labels import Grades
 from sttrl.report.layout import number_or_nothing
 from sttrl.report.metrics import score_questions
 from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, thinned, vote_remark
-from sttrl.report.texts import NO_TEXTS, Texts, verdict_of
+from sttrl.report.texts import NO_TEXTS, verdict_of
 
 SIDES: Final[tuple[tuple[PollName, str], ...]] = (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted"))
 """The polls whose answers the page shows, with their names there."""
@@ -36,9 +37,9 @@ def report_page(
     grades: Grades,
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
-    texts: Texts = NO_TEXTS,
+    shown: Shown = NO_TEXTS,
 ) -> str:
-    """The page of a run. ``name``: of the run. ``config``: its settings as plain values. ``texts``: questions, labels and samples."""
+    """The page of a run. ``name``: of the run. ``config``: its settings as plain values. ``shown``: what the cards show."""
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
     k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": ""}
     steps = evaluated(summary)
@@ -58,7 +59,7 @@ def report_page(
             (question, score, grades.of(score.id), [step.election.majority_ratio for step in question.steps if step.election is not None])
             for question, score in zip(finished, score_questions(finished, grades), strict=True)
         ],
-        texts=texts,
+        shown=shown,
     )  # fmt: skip
 
 

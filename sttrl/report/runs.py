@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttrl.data import Table, read_table
 from sttrl.errors import DataError
-from sttrl.ledger.folder import attempts, read_config, source_of
+from sttrl.ledger.folder import attempts, read_config
 from sttrl.ledger.journal import read_finished
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.questions.answers import Judge
-from sttrl.questions.records import poll_from_json
 from sttrl.report.comparison import ComparedRun, compare_table
-from sttrl.report.labels import NO_GRADES, Grades, Labels, grade, labels_in
+from sttrl.report.kinds import KindReport, report_of
+from sttrl.report.labels import NO_GRADES, Grades, Labels, grade
 from sttrl.report.tables import before_after_table
-from sttrl.report.texts import read_texts
 from sttrl.report.write import write_report
 from sttrl.run.timing import added
 
@@ -36,25 +33,26 @@ class RunReport:
         return self.run.summary
 
 
-def report_run(folder: Path, data_dir: Path | None = None, table: Table | None = None) -> RunReport:
+def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> RunReport:
     """Write a run's report from its journal and return it. Raises `JournalError` for a folder that holds no run.
 
-    ``table``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
+    ``data``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
     names. If labels cannot be read, the report has no accuracies and says why.
     """
     config = read_config(folder)
-    finished = read_finished(folder, poll_from_json)
+    kind = report_of(config)
+    finished = read_finished(folder, kind.read)
     remark = ""
-    if table is None:
+    if data is None:
         try:
-            table = read_table(source_of(config, data_dir))
+            data = kind.data(config, data_dir)
         except DataError as error:
             remark = f"\nno labels: {error}"
-    labels = None if table is None else labels_in(table)
-    grades = NO_GRADES if labels is None else asyncio.run(_grade(finished, labels, folder))
+    labels = None if data is None else kind.labels(data)
+    grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
-    texts = read_texts(folder, finished, grades, table or str(config["dataset"]), labels)
-    summary = write_report(folder, finished, grades, seconds, config, texts)
+    shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
+    summary = write_report(folder, finished, grades, seconds, config, shown)
     run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
     return RunReport(table=before_after_table(summary) + remark, run=run)
 
@@ -65,6 +63,6 @@ def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
     return reports[0].table if len(reports) == 1 else compare_table([report.run for report in reports])
 
 
-async def _grade(finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:
-    async with Judge() as judge:
+async def _grade(kind: KindReport, finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:
+    async with kind.judge() as judge:
         return await grade(finished, labels, judge, folder)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
@@ -53,6 +53,7 @@ class Texts:
 
     by_id: Mapping[str, QuestionTexts] = field(default_factory=dict)
     remark: str | None = None
+    template: ClassVar[str] = "cards.html"
 
     def of(self, question_id: str) -> QuestionTexts:
         """The texts of one question."""

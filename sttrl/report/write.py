@@ -10,10 +10,11 @@ from typing import Any
 from sttrl.ledger.files import write_text
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.html import report_page
+from sttrl.report.kinds import Shown
 from sttrl.report.labels import Grades
 from sttrl.report.lines import metrics_lines, results_lines
 from sttrl.report.summary import summarise
-from sttrl.report.texts import NO_TEXTS, Texts
+from sttrl.report.texts import NO_TEXTS
 
 
 def write_report(
@@ -22,9 +23,9 @@ def write_report(
     grades: Grades,
     seconds: Mapping[str, float],
     config: Mapping[str, Any],
-    texts: Texts = NO_TEXTS,
+    shown: Shown = NO_TEXTS,
 ) -> dict[str, Any]:
-    """Write the four files and return the summary. ``config``: the content of config.json. ``texts``: the texts that the page shows.
+    """Write the four files and return the summary. ``config``: the content of config.json. ``shown``: what the cards of the page show.
 
     Raises `JournalError` if a file cannot be written; its old content stays.
     """
@@ -32,5 +33,5 @@ def write_report(
     write_text(run_folder / "results.jsonl", results_lines(finished))
     write_text(run_folder / "metrics.jsonl", metrics_lines(finished))
     write_text(run_folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config, texts))
+    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config, shown))
     return summary

@@ -15,7 +15,6 @@ from sttrl.ledger.files import unwritable, write_json, write_text
 from sttrl.ledger.folder import CONFIG, ENVIRONMENT, attempts, claim, withdraw
 from sttrl.ledger.journal import Journal
 from sttrl.ledger.step_metrics import step_metrics
-from sttrl.run.kind import kind_of
 from sttrl.run.plan import EngineParts, Plan
 from sttrl.run.screen import Screen
 from sttrl.run.workshop import Workshop
@@ -37,7 +36,7 @@ def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | N
         return
     with Journal(folder) as journal:
         try:
-            claim(folder, plan.config, plan.revisions)
+            claim(folder, plan.config, plan.facts)
             plan = plan.still_left()
             if not plan.problems:
                 return
@@ -57,7 +56,7 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
     logs = folder / "logs" / f"attempt_{attempt}"
     tracker = Tracker(plan.config.run.track, folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     try:
-        async with kind_of(plan.config).opened(plan.config) as kind:
+        async with plan.chosen.opened() as kind:
             try:
                 imported = asyncio.create_task(asyncio.to_thread(import_runner))
                 lanes = await workshop.ready(parts, logs)

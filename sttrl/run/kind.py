@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from sttrl.config import RunConfig
 from sttrl.data import BuiltProblems, SourceSpec, Table
 from sttrl.engine.base import Policy
+from sttrl.errors import UsageError
 from sttrl.ledger.evaluated import Evaluated
+from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.seeds import SeedSource
-from sttrl.questions.kind import opened_questions
+from sttrl.methods import METHODS
 from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout, Row
 
@@ -59,13 +62,27 @@ class Kind(Protocol[P, E]):
         """The responses of an evaluation."""
         ...
 
+    def publish(self, folder: Path, records: Iterable[QuestionRecord]) -> None:
+        """Write what a kind of problem hands in, such as a submission, with the problems that were finished since the last call. Called
+        before the first problem of an attempt, with all that earlier attempts finished, and after each problem."""
+        ...
+
     def lines(self, name: str, evaluation: E) -> Iterator[dict[str, Any]]:
         """The responses with their answers, for the file of rollouts. ``name``: the name of the evaluation in the journal."""
         ...
 
 
+MakeKind = Callable[[SeedSource, Clock], Kind[Any, Any]]
+"""Makes the kind for one runner."""
+
+
 class Chosen(Protocol):
     """The problems of a run, chosen from a data set and not built yet."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind in `KINDS`."""
+        ...
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -78,7 +95,7 @@ class Chosen(Protocol):
         ...
 
     @property
-    def table(self) -> Table:
+    def data(self) -> Any:
         """The data set, for the report."""
         ...
 
@@ -86,23 +103,43 @@ class Chosen(Protocol):
         """The problems with their prompts, and the rows that were left out."""
         ...
 
-
-MakeKind = Callable[[SeedSource, Clock], Kind[Any, Any]]
-"""Makes the kind for one runner."""
+    def opened(self) -> AbstractAsyncContextManager[MakeKind]:
+        """A context in which the problems can be evaluated. The problems have been built."""
+        ...
 
 
 @dataclass(frozen=True)
 class KindEntry:
-    """A kind of problem in the table `KINDS`: how problems are chosen, and a context in which they can be evaluated."""
+    """A kind of problem in the table `KINDS`. ``methods``: those that can adapt to it. ``needs_learner``: evaluating needs the learner."""
 
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
-    opened: Callable[[RunConfig], AbstractAsyncContextManager[MakeKind]]
+    methods: frozenset[str]
+    needs_learner: Callable[[RunConfig], bool] = lambda config: False
 
 
-KINDS: dict[str, KindEntry] = {"questions": KindEntry(ChosenQuestions, opened_questions)}
+KINDS: dict[str, KindEntry] = {
+    "questions": KindEntry(ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
+}
 """The kinds of problems, by name."""
 
 
-def kind_of(config: RunConfig) -> KindEntry:
+def kind_name(config: RunConfig) -> str:
     """The kind of a run's data set. All data sets hold text questions at present."""
-    return KINDS["questions"]
+    return "questions"
+
+
+def check_kind(config: RunConfig) -> str:
+    """The kind of a run's data set. Raises `UsageError` for a method that cannot adapt to it, and for settings of another kind."""
+    name = kind_name(config)
+    method = config.method.adaptation_method
+    if method not in KINDS[name].methods:
+        fit = ", ".join(m for m in METHODS if m in KINDS[name].methods)
+        raise UsageError(f"--adaptation_method {method} cannot adapt to {config.data.dataset}, a data set of {name}.", f"Use one of {fit}.")
+    for group in config.groups.values():
+        if group.kinds is not None and name not in group.kinds:
+            for setting, value in group.not_default().items():
+                raise UsageError(
+                    f"--{setting} {value} does nothing with {config.data.dataset}, a data set of {name}.",
+                    f"It belongs to data sets of {', '.join(sorted(group.kinds))}: leave it out.",
+                )
+    return name

@@ -14,9 +14,9 @@ from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
-from sttrl.ledger.folder import begun_dtype, begun_revisions, check_owner, run_folder
+from sttrl.ledger.folder import KIND, begun_dtype, begun_revisions, check_owner, run_folder
 from sttrl.ledger.journal import JOURNAL, read_finished
-from sttrl.run.kind import Chosen, kind_of
+from sttrl.run.kind import KINDS, Chosen, check_kind, kind_name
 from sttrl.types import Problem
 
 QUIET = {
@@ -77,9 +77,10 @@ class Plan:
         return run_folder(self.config)
 
     @property
-    def revisions(self) -> dict[str, str | None]:
-        """The commits of model and data set on the hub."""
-        return {"model_revision": self.parts.revision if self.parts else None, "dataset_revision": self.chosen.revision}
+    def facts(self) -> dict[str, str | None]:
+        """What config.json holds besides the settings: the commits of model and data set on the hub, and the kind of problem."""
+        revision = self.parts.revision if self.parts else None
+        return {"model_revision": revision, "dataset_revision": self.chosen.revision, KIND: self.chosen.kind}
 
     def still_left(self) -> Plan:
         """The plan without problems that another process has finished in the meantime. The caller has the journal open."""
@@ -92,7 +93,8 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
     """The plan of a run. Raises `SttrlError` if the run is impossible; writes nothing."""
     folder, shared = run_folder(config), shared or Shared()
     check_owner(folder, config)
-    chosen, finished = kind_of(config).choose(config, shared.table), finished_ids(folder)
+    kind = KINDS[check_kind(config)]
+    chosen, finished = kind.choose(config, shared.table), finished_ids(folder)
     if finished.issuperset(chosen.ids):
         return Plan(config, chosen, done=len(chosen.ids))
     built, parts = prepare(config, chosen, shared, say)
@@ -181,7 +183,7 @@ def engine_settings(
         max_forks=config.in_flight,
         trust_remote_code=config.engine.trust_remote_code,
         stop_token_ids=stop_ids,
-        trains=config.method.adaptation_method != "none",
+        trains=config.method.adaptation_method != "none" or KINDS[kind_name(config)].needs_learner(config),
         critic=config.reinforcement.adv_estimator == "gae",
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,

@@ -17,7 +17,7 @@ from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import LaneLostError
-from sttrl.ledger.journal import Journal, read_journal
+from sttrl.ledger.journal import Journal, read_finished, read_journal
 from sttrl.ledger.records import EvaluationRecord, StepRecord
 from sttrl.ledger.rollouts import add_rollouts, write_rollouts
 from sttrl.ledger.seeds import seed_source
@@ -115,6 +115,7 @@ class Runner:
         """Do ``problems``, which are not finished; ``finished`` counts those that are. Raises `EngineError` if the engine is lost."""
         self.total, self.done, self.before = len(problems) + finished, finished, finished
         self.states.tidy()
+        self.kind.publish(self.folder, [question.record for question in read_finished(self.folder, self.kind.read)])
         await self.each(self.scopes(problems), self._scope)
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
@@ -330,6 +331,7 @@ class Runner:
             add_rollouts(self.folder, work.problem.id, work.lines())
         record = work.record(self.attempt, failure)
         self.journal.question(record)
+        self.kind.publish(self.folder, [record])
         self.done += 1
         self.progress(f"{problem_line(record, self.done, self.total)}, {sum(record.seconds.values()):.1f} s")
         if scope.scope.lasts and training is None:

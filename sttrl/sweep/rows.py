@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import Any, Final
 
 from sttrl.config import RunConfig, has_effect, to_plain
-from sttrl.data import Table
 from sttrl.ledger.folder import FREE
 from sttrl.ledger.journal import read_lines
 from sttrl.report.layout import NOTHING
@@ -140,12 +139,12 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     )
 
 
-def score_run(folder: Path, table: Table | None = None) -> ScoredRun:
-    """Write a run's report, and return what the rows need. ``table``: its data set, if it was read already.
+def score_run(folder: Path, data: Any = None) -> ScoredRun:
+    """Write a run's report, and return what the rows need. ``data``: its data set, if it was read already.
 
     Raises `JournalError` for a folder that holds no run.
     """
-    found = report_run(folder, table=table).run
+    found = report_run(folder, data=data).run
     ended = {line["attempt"] for line in read_lines(folder) if line["kind"] == "attempt"}
     return ScoredRun(
         name=folder.name,

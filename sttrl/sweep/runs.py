@@ -21,4 +21,4 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen
         for number, plan in enumerate(plans, 1):
             screen.say(f"run {number} of {len(plans)}: {plan.folder.name}")
             carry_out(plan, workshop, screen)
-    return report_sweep(name, [plan.folder for plan in plans], file, {plan.folder: plan.chosen.table for plan in plans})
+    return report_sweep(name, [plan.folder for plan in plans], file, {plan.folder: plan.chosen.data for plan in plans})

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sttrl.data import Table
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import ENVIRONMENT
 from sttrl.report.layout import NOTHING, aligned, broken, number_or_nothing, p_value_or_nothing, with_interval
@@ -43,13 +42,13 @@ class SweepReport:
     total: int
 
 
-def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, tables: Mapping[Path, Table] | None = None) -> SweepReport:
+def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, data: Mapping[Path, Any] | None = None) -> SweepReport:
     """Write the report of every run, and in the folder above them sweep.md, .json, .csv, .png and .svg.
 
-    ``file``: the file that describes the sweep; ``tables``: the data sets that were read already, by run folder. Raises `JournalError`
+    ``file``: the file that describes the sweep; ``data``: the data sets that were read already, by run folder. Raises `JournalError`
     for a folder that holds no run, and where a file cannot be written.
     """
-    folder, runs = folders[0].parent, [score_run(each, (tables or {}).get(each)) for each in folders]
+    folder, runs = folders[0].parent, [score_run(each, (data or {}).get(each)) for each in folders]
     configs = [run.config for run in runs]
     rows = sweep_rows(runs, tuple(setting for setting in differing_settings(configs) if setting != "seed"))
     table, common = sweep_table(name, rows), common_settings(configs)
