@@ -15,20 +15,29 @@ Verdicts = Mapping[str, bool | None]
 @dataclass(frozen=True, kw_only=True)
 class MetricNames:
     """The metrics of a kind of problem. ``all``: in the order of a table. ``headline``: the main one. ``paired``: those that are compared
-    problem by problem between runs."""
+    problem by problem between runs. ``weighted``: those whose mean counts a problem as often as its `Score.weight` says.
+
+    ``has_baseline``: whether the base can be evaluated with the tokens that adapting took.
+    """
 
     all: tuple[str, ...]
     headline: str
     paired: tuple[str, ...]
+    weighted: tuple[str, ...] = ()
+    has_baseline: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One evaluation of ``k`` samples; ``metrics`` has a value in [0, 1] for each of ``names``, None where it was not measured."""
+    """One evaluation of ``k`` samples; ``metrics`` has a value in [0, 1] for each of ``names``, None where it was not measured.
+
+    ``weight``: of the problem in the means of ``names.weighted``, such as the number of its test outputs.
+    """
 
     k: int
     names: MetricNames
     metrics: dict[str, float | None]
+    weight: float = 1.0
 
     @property
     def headline(self) -> float:
@@ -59,6 +68,11 @@ class Evaluated(Protocol):
     @property
     def answer(self) -> str | None:
         """The policy's answer; None if it has none."""
+        ...
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the evaluation took besides tokens, by name, such as requests; the report adds it up."""
         ...
 
     def result(self) -> dict[str, Any]:

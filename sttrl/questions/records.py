@@ -68,6 +68,11 @@ class PollRecord:
         greedy_class = self.ballots.class_G[-1]
         return None if greedy_class is None else self.ballots.representative_C[greedy_class]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Nothing but tokens."""
+        return {}
+
     def result(self) -> dict[str, Any]:
         """See `sttrl.ledger.evaluated.Evaluated.result`."""
         vote = self.election

@@ -58,6 +58,19 @@ def interval_of_mean(value_P: Sequence[float], *, lowest: float = 0.0, highest: 
     return Interval(low=max(low, lowest), high=min(high, highest))
 
 
+def weighed(value_P: Sequence[float], weight_P: Sequence[float]) -> list[float]:
+    """Values whose plain mean is the weighted mean R of ``value_P``, and whose interval is that of R over the population of problems.
+
+    They are R + w (v - R) / (mean of w): the linearised ratio estimator (Cochran, "Sampling Techniques", 1977, chapter 6). With equal
+    weights they are the values themselves.
+    """
+    if len(set(weight_P)) <= 1:
+        return list(value_P)
+    mean_weight = math.fsum(weight_P) / len(weight_P)
+    mean = math.fsum(v * w for v, w in zip(value_P, weight_P, strict=True)) / (mean_weight * len(weight_P))
+    return [mean + w * (v - mean) / mean_weight for v, w in zip(value_P, weight_P, strict=True)]
+
+
 def interval_of_gain(before_P: Sequence[float], after_P: Sequence[float], *, seed: int = 0) -> Interval | None:
     """The 95 % interval of the mean difference after - before, paired by question, for values in [0, 1]."""
     gain_P = [after - before for before, after in zip(before_P, after_P, strict=True)]

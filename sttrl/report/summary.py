@@ -14,7 +14,7 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
 from sttrl.report.over_time import over_time
-from sttrl.report.statistics import Interval, interval_of_gain, interval_of_mean
+from sttrl.report.statistics import Interval, interval_of_mean, weighed
 from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2
@@ -39,6 +39,7 @@ def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Map
         "over_time": over_time(finished, grades, scores),
         "timeouts": grades.timeouts,
         "tokens": _tokens(finished),
+        "counts": _counts(finished),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
 
@@ -48,7 +49,7 @@ def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any
     if not polls:
         return None
     names = polls[0].names
-    value_P = {metric: [value for poll in polls if (value := poll.metrics[metric]) is not None] for metric in names.all}
+    value_P = {metric: _values(polls, metric) for metric in names.all}
     means = {metric: _mean(value_P[metric]) for metric in names.all}
     interval = {metric: interval_of_mean(value_P[metric]) for metric in names.all}
     return _block(fmean(poll.k for poll in polls), len(polls), means, interval, names.headline)
@@ -60,21 +61,31 @@ def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
     if not pairs:
         return None
     names = pairs[0][0].names
-    both = {metric: _paired(pairs, metric) for metric in names.all}
-    value = {metric: _mean([after - before for before, after in both[metric]]) for metric in names.all}
-    interval = {metric: interval_of_gain([b for b, _ in both[metric]], [a for _, a in both[metric]]) for metric in names.all}
+    gain_P = {metric: _gains(pairs, metric) for metric in names.all}
+    value = {metric: _mean(gain_P[metric]) for metric in names.all}
+    interval = {metric: interval_of_mean(gain_P[metric], lowest=-1.0) for metric in names.all}
     return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval, names.headline)
+
+
+def _values(polls: Sequence[Score], metric: str) -> list[float]:
+    """The known values of a metric, made so that their plain mean is its mean."""
+    known = [(value, poll.weight) for poll in polls if (value := poll.metrics[metric]) is not None]
+    values = [value for value, _ in known]
+    return weighed(values, [weight for _, weight in known]) if metric in polls[0].names.weighted else values
+
+
+def _gains(pairs: Sequence[tuple[Score, Score]], metric: str) -> list[float]:
+    """The differences of a metric where both are known, made as `_values`."""
+    values = [(base.metrics[metric], adapted.metrics[metric], base.weight) for base, adapted in pairs]
+    known = [(after - before, weight) for before, after, weight in values if before is not None and after is not None]
+    gains = [gain for gain, _ in known]
+    return weighed(gains, [weight for _, weight in known]) if metric in pairs[0][0].names.weighted else gains
 
 
 def _names(finished: Sequence[FinishedQuestion]) -> dict[str, Any] | None:
     """The metrics of the run's kind of problem; None if nothing was evaluated."""
     names = next((poll.names for question in finished for poll in question.record.polls.values()), None)
     return None if names is None else {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(names).items()}
-
-
-def _paired(pairs: Sequence[tuple[Score, Score]], metric: str) -> list[tuple[float, float]]:
-    values = [(base.metrics[metric], adapted.metrics[metric]) for base, adapted in pairs]
-    return [(before, after) for before, after in values if before is not None and after is not None]
 
 
 def _block(k: float, questions: int, value: dict[str, float | None], interval: dict[str, Interval | None], headline: str) -> dict[str, Any]:
@@ -129,6 +140,15 @@ def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:
         "trained": sum(record.tokens_trained for record in records),
         "evaluated": sum(record.tokens_evaluated for record in records),
     }
+
+
+def _counts(finished: Sequence[FinishedQuestion]) -> dict[str, int]:
+    """What all evaluations took besides tokens, by name."""
+    total = Counter[str]()
+    for question in finished:
+        for poll in question.record.polls.values():
+            total.update(poll.counts)
+    return dict(sorted(total.items()))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -61,6 +61,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "votes": _vote_line(summary),
         "1st votes": _by_first_vote(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
+        **({"searched": ", ".join(f"{name} {count:,}" for name, count in summary["counts"].items())} if summary["counts"] else {}),
         "seconds": seconds or NOTHING,
     }
 
@@ -79,6 +80,8 @@ def gain_remark(summary: Mapping[str, Any]) -> str | None:
 def vote_remark(summary: Mapping[str, Any]) -> str | None:
     """A sentence that explains the votes with the same tokens, or says that they are missing."""
     vote = summary["vote_same_tokens"]
+    if vote is None and summary["metrics"] and not summary["metrics"]["has_baseline"]:
+        return None
     if vote is None:
         return summary["gain"] and "The base did not vote with the tokens that adapting took: more votes alone may gain as much."
     return (

@@ -32,7 +32,5 @@ def test_each_part_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "engine_thread")
     assert environment(settings, 2)["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1" and engine_args(settings).kv_transfer_config is not None
     monkeypatch.setenv(VARIABLE, "shared_prompt")
-    with pytest.raises(
-        UsageError, match=r"STTRL_CPU_WITHOUT names 'shared_prompt', which is no part. The parts are shared_prompts"
-    ):
+    with pytest.raises(UsageError, match=r"STTRL_CPU_WITHOUT names 'shared_prompt', which is no part. The parts are shared_prompts"):
         switched_off()

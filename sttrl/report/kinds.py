@@ -1,0 +1,95 @@
+"""What the report needs of each kind of problem: how its evaluations are read, where its labels are, and what its cards show.
+
+To add a kind, write a class like `QuestionReport` and add a line to `KIND_REPORTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from sttrl.data import Table, read_table
+from sttrl.ledger.evaluated import Evaluated
+from sttrl.ledger.folder import KIND, source_of
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.questions.answers import Judge
+from sttrl.questions.records import poll_from_json
+from sttrl.report.labels import Equality, Grades, Labels, labels_in
+from sttrl.report.texts import read_texts
+
+
+class Shown(Protocol):
+    """What the cards of the page show. ``template``: the file with the macro ``card``, which gets a record, its verdicts and `of`."""
+
+    @property
+    def template(self) -> str:
+        """The name of a file in the folder of templates."""
+        ...
+
+    @property
+    def remark(self) -> str | None:
+        """Why something is missing; None if nothing is."""
+        ...
+
+    def of(self, problem_id: str) -> Any:
+        """What is shown of one problem."""
+        ...
+
+
+class KindReport(Protocol):
+    """The part of a report that depends on the kind of problem."""
+
+    def read(self, value: dict[str, Any]) -> Evaluated:
+        """The record of an evaluation from its JSON object in the journal."""
+        ...
+
+    def data(self, config: Mapping[str, Any], data_dir: Path | None) -> Any:
+        """Read the data set of a run. Raises `DataError`."""
+        ...
+
+    def labels(self, data: Any) -> Labels:
+        """The labels of a data set."""
+        ...
+
+    def judge(self) -> AbstractAsyncContextManager[Equality]:
+        """What compares answers with labels."""
+        ...
+
+    def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Any, labels: Labels | None) -> Shown:
+        """What the cards show. ``data``: the data set, or its name in the settings if it cannot be read."""
+        ...
+
+
+class QuestionReport:
+    """Text questions: a judge compares answers with labels; a card has the question, its label and a few samples."""
+
+    def read(self, value: dict[str, Any]) -> Evaluated:
+        """A poll."""
+        return poll_from_json(value)
+
+    def data(self, config: Mapping[str, Any], data_dir: Path | None) -> Table:
+        """The table of questions. Raises `DataError`."""
+        return read_table(source_of(dict(config), data_dir))
+
+    def labels(self, data: Table) -> Labels:
+        """The labels of the table."""
+        return labels_in(data)
+
+    def judge(self) -> AbstractAsyncContextManager[Equality]:
+        """The judge in processes of its own."""
+        return Judge()
+
+    def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Table | str, labels: Labels | None) -> Shown:
+        """Questions, labels and samples."""
+        return read_texts(folder, finished, grades, data, labels)
+
+
+KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport()}
+"""The reports of the kinds of problems, by the name of the kind."""
+
+
+def report_of(config: Mapping[str, Any]) -> KindReport:
+    """The report of the kind of a run. ``config``: the content of config.json; an older sttrl knew questions only."""
+    return KIND_REPORTS[config.get(KIND) or "questions"]
