@@ -1,0 +1,1 @@
+"""The ways to write a puzzle as text, a file each."""

@@ -1,0 +1,36 @@
+"""Tasks: demonstrations of a rule, and inputs to apply it to. A task never holds a solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sttrl.arc.grids import Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One demonstration."""
+
+    input: Grid
+    output: Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task of a data set. ``demos``: at least one, except in data sets for training; ``tests``: the inputs that ask for an output."""
+
+    id: str
+    demos: tuple[Pair, ...]
+    tests: tuple[Grid, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Puzzle:
+    """What a model is shown: demonstrations and one query. ``answer``: the query's output, known only where a demonstration was held out.
+
+    ``query`` None: demonstrations alone, as some systems train on them.
+    """
+
+    demos: tuple[Pair, ...]
+    query: Grid | None
+    answer: Grid | None = None
