@@ -42,7 +42,7 @@ def check(spec: ArcSpec, console: Console | None = None) -> Check:
     """
     data = inspect_tasks(spec)
     if not data.tasks and len(data.faults) == 1:
-        raise first_of(data.faults, spec.dataset)
+        raise first_of(data.faults, spec.dataset, spec.data_dir)
     labels = inspect_labels(spec)
     colours = console is not None and console.color_system is not None and not console.no_color
     text = describe(data, labels, width=_WIDTH if console is None else console.width, colours=colours)
@@ -111,7 +111,9 @@ def _solutions(labels: Labels) -> str:
 def _faults(faults: Sequence[Fault]) -> str:
     if not faults:
         return "none"
-    return f"{len(faults)}; a run stops until they are corrected\n" + "\n".join(f"  {fault}" for fault in faults)
+    return f"{len(faults)} (a run stops at those of tasks, and scoring at those of solutions)\n" + "\n".join(
+        f"  {fault}" for fault in faults
+    )
 
 
 def _example(task: Task, width: int, colours: bool) -> str:

@@ -68,12 +68,13 @@ def read_json(path: Path) -> FileContent | Fault:
     return value if isinstance(value, Fault) else FileContent(value=value, sha256=hashlib.sha256(data).hexdigest())
 
 
-def first_of(faults: Sequence[Fault], dataset: str) -> DataError:
-    """The error of a data set with faults: the first of them, and how many more there are."""
+def first_of(faults: Sequence[Fault], dataset: str, data_dir: Path | None = None) -> DataError:
+    """The error of a data set with faults: the first of them, how many more there are, and the command that lists them."""
     more = len(faults) - 1
-    others = f"There {'is 1 more fault' if more == 1 else f'are {more} more faults'}. " if more else ""
-    command = f"`python main.py data {dataset}` lists all of them"
-    return DataError(str(faults[0]), f"{others}{command}." if more else "Correct the file.")
+    if not more:
+        return DataError(str(faults[0]), "Correct the file.")
+    command = f"python main.py data {dataset}" + ("" if data_dir is None else f" --data_dir {data_dir}")
+    return DataError(str(faults[0]), f"There {'is 1 more fault' if more == 1 else f'are {more} more faults'}; `{command}` lists all.")
 
 
 def shown_id(task: str) -> str:

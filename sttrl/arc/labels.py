@@ -43,7 +43,7 @@ def read_labels(spec: ArcSpec) -> Labels:
     """
     labels = inspect_labels(spec)
     if labels.faults:
-        raise first_of(labels.faults, spec.dataset)
+        raise first_of(labels.faults, spec.dataset, spec.data_dir)
     return labels
 
 

@@ -61,7 +61,7 @@ def read_tasks(spec: ArcSpec) -> ArcData:
     """Find and read a data set. Raises DataError if it is not found, holds no tasks, or has a fault: the first one, and how many more."""
     data = inspect_tasks(spec)
     if data.faults:
-        raise first_of(data.faults, spec.dataset)
+        raise first_of(data.faults, spec.dataset, spec.data_dir)
     return data
 
 
