@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from sttrl.arc.files import SUFFIXES, Fault, Fields, FileContent, is_json, read_json, shown_id, stem
-from sttrl.errors import DataError
+from sttrl.errors import DataError, error_text
 
 Layout = Literal["kaggle", "task file", "task folder", "re-arc", "collection", "flat pairs"]
 
@@ -186,11 +186,19 @@ def _no_tasks(value: object) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if is_json(file)) if folder.is_dir() else []
+    return [file for file in _inside(folder) if is_json(file)]
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(inner for inner in folder.iterdir() if inner.is_dir()) if folder.is_dir() else []
+    return [inner for inner in _inside(folder) if inner.is_dir()]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What a folder holds, by name; nothing if there is no such folder."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error_text(error)}.", "May you read it?") from error
 
 
 def _only(path: Path, files: Sequence[Path]) -> Path:

@@ -1,70 +1,23 @@
-"""ARC data sets: every layout, every bad file with its exact line, labels kept apart, the named data sets, and pictures."""
+"""ARC data sets: every layout, labels kept apart, and the named data sets."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
+from arc_files import DEMOS, A, B, C, data_folder, fault_lines, pairs, read, save, task
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from sttrl.arc.check import check
 from sttrl.arc.datasets import ARC_DATASETS, is_arc
-from sttrl.arc.files import read_json
 from sttrl.arc.flat import FlatPairs, draw_tasks
 from sttrl.arc.grids import as_grid
-from sttrl.arc.labels import inspect_labels, read_labels
-from sttrl.arc.pictures import COLOUR_CODES, grid_lines, grid_svg, shown, task_lines
-from sttrl.arc.sources import ArcData, ArcSpec, fingerprint, inspect_tasks, read_tasks, warnings
-from sttrl.arc.tasks import Pair, Task
-from sttrl.cli import main
+from sttrl.arc.labels import read_labels
+from sttrl.arc.sources import ArcSpec, fingerprint, read_tasks, warnings
+from sttrl.arc.tasks import Task
 from sttrl.errors import DataError
-
-A, B, C = [[1, 2], [3, 4]], [[5]], [[6, 7, 8]]
-TRAIN = [{"input": A, "output": B}, {"input": B, "output": C}]
-DEMOS = (Pair(input=as_grid(A), output=as_grid(B)), Pair(input=as_grid(B), output=as_grid(C)))
-
-
-def save(path: Path, value: object) -> Path:
-    """Write a JSON file, or text as it is; compressed if its name says so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = (value if isinstance(value, str) else json.dumps(value)).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
-
-
-def task(*tests: Any, train: Any = None) -> dict[str, Any]:
-    return {"train": TRAIN if train is None else train, "test": list(tests)}
-
-
-def read(path: Path, **options: Any) -> ArcData:
-    return read_tasks(ArcSpec(dataset=str(path), **options))
-
-
-def fault_lines(path: Path) -> list[str]:
-    return [str(fault) for fault in inspect_tasks(ArcSpec(dataset=str(path))).faults]
-
-
-def data_folder() -> Path:
-    """The folder of real data sets."""
-    named = os.environ.get("STTRL_DATA")
-    if named is None:
-        pytest.skip("STTRL_DATA does not name a folder of data sets")
-    folder = Path(named) / "arc" if (Path(named) / "arc").is_dir() else Path(named)
-    if not (folder / "arc-agi_evaluation_challenges.json").is_file():
-        pytest.skip("the folder in STTRL_DATA has no ARC data sets")
-    return folder
-
-
-# Layouts
 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz"])
@@ -103,11 +56,6 @@ def test_the_highest_revision_of_a_collection_counts(tmp_path: Path) -> None:
     assert data.layout == "collection"
     assert [(found.id, found.tests) for found in data.tasks] == [("t", (as_grid(B),)), ("u", (as_grid(C),)), ("w", (as_grid(C),))]
     assert read_labels(ArcSpec(dataset=str(tmp_path))).solutions["t"] == (as_grid(C),)
-
-
-def pairs(count: int) -> list[dict[str, Any]]:
-    """Pairs that can be told apart: number n has n in its input and n + 1, of another shape, in its output."""
-    return [{"input": [[number]], "output": [[number + 1, number]]} for number in range(count)]
 
 
 def test_flat_pairs_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -183,9 +131,6 @@ def test_rules_without_a_meaning(settings: dict[str, Any]) -> None:
         FlatPairs(**settings)
 
 
-# Labels stay apart
-
-
 def test_no_output_of_a_test_input_is_in_what_is_read(tmp_path: Path) -> None:
     """Another solution, or none, changes nothing but the sha256 of the files."""
     seen = []
@@ -213,212 +158,6 @@ def test_challenges_without_solutions_can_be_read(tmp_path: Path) -> None:
     assert labels.solutions == {"a": None} and labels.source is None
     assert labels.missing == f'there is no {tmp_path}/x_solutions.json, and no "test" of {file} has outputs'
     assert "a run works, and nothing can be scored" in check(ArcSpec(dataset=str(file))).text
-
-
-# Bad files
-
-
-def test_faults_of_a_task(tmp_path: Path) -> None:
-    good, wide, tall = {"input": A, "output": B}, [[0] * 31], [[0]] * 31
-    bad = {
-        "a": task({"input": A}, train=[good, {"input": [[1, 2], [3]], "output": B}]),
-        "b": task({"input": [[1, 10]]}),
-        "c": task({"input": A}, train=[]),
-        "d": task(),
-        "e": task({"input": wide}, train=[{"input": tall, "output": []}]),
-        "f": task({"input": [[]]}, {}, 3, train=[{"input": A}, []]),
-        "g": {"train": {}, "test": [{"input": A}]},
-        "h": {"train": TRAIN},
-        "i": 5,
-        "j": task({"input": [[True, 0]]}, {"input": [[1.0]]}, {"input": "A"}),
-        "": task({"input": A}),
-        "z": task({"input": A}),
-    }
-    file = save(tmp_path / "x_challenges.json", bad)
-    assert fault_lines(file) == [
-        f"{file}, task '': the id is empty, too long or not printable.",
-        f"{file}, task a, demonstration 2, input: row 2 has 1 cells, and row 1 has 2.",
-        f"{file}, task b, test 1, input: row 1, column 2 is 10, and a colour is a number from 0 to 9.",
-        f"{file}, task c: there are no demonstrations.",
-        f"{file}, task d: there are no test inputs.",
-        f"{file}, task e, demonstration 1, input: 31 rows, and a grid has at most 30.",
-        f"{file}, task e, demonstration 1, output: a grid without rows.",
-        f"{file}, task e, test 1, input: row 1 has 31 cells, and a grid has at most 30 columns.",
-        f'{file}, task f, demonstration 1: there is no "output".',
-        f'{file}, task f, demonstration 2: it is not an object with "input" and "output".',
-        f"{file}, task f, test 1, input: row 1 is empty.",
-        f'{file}, task f, test 2: there is no "input".',
-        f'{file}, task f, test 3: it is not an object with "input".',
-        f'{file}, task g: "train" is not a list.',
-        f'{file}, task h: there is no "test".',
-        f'{file}, task i: it is not an object with "train" and "test".',
-        f"{file}, task j, test 1, input: row 1, column 1 is True, and a colour is a number from 0 to 9.",
-        f"{file}, task j, test 2, input: row 1, column 1 is 1.0, and a colour is a number from 0 to 9.",
-        f"{file}, task j, test 3, input: not a list of rows.",
-    ]
-    assert [found.id for found in inspect_tasks(ArcSpec(dataset=str(file))).tasks] == ["z"]
-    with pytest.raises(DataError) as stop:
-        read(file)
-    assert str(stop.value) == (
-        f"{file}, task '': the id is empty, too long or not printable. There are 18 more faults; `python main.py data {file}` lists all."
-    )
-
-
-def test_one_fault_is_one_line_with_a_remedy(tmp_path: Path) -> None:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": [[1], [2, 3]]})})
-    with pytest.raises(DataError) as stop:
-        read(file)
-    assert str(stop.value) == f"{file}, task a, test 1, input: row 2 has 2 cells, and row 1 has 1. Correct the file."
-    assert stop.value.exit_code == 3
-
-
-def test_a_long_cell_does_not_make_a_long_line(tmp_path: Path) -> None:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": [["\n" * 1000]]})})
-    (line,) = fault_lines(file)
-    assert len(line) < len(str(file)) + 250 and "\n" not in line
-
-
-def test_data_sets_for_training_may_have_no_demonstrations(tmp_path: Path) -> None:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": A}, train=[])})
-    assert read(file, need_demos=False).tasks[0].demos == ()
-
-
-def test_repeated_keys(tmp_path: Path) -> None:
-    one = json.dumps(task({"input": A}))
-    file = save(tmp_path / "x_challenges.json", f'{{"a": {one}, "b": {one}, "a": {one}}}')
-    assert fault_lines(file) == [f"{file}, task a: the id is in the file more than once."]
-    save(tmp_path / "x_solutions.json", {"a": [B], "b": [B]})
-    assert read_labels(ArcSpec(dataset=str(file))).solutions == {"b": (as_grid(B),)}
-    file = save(
-        tmp_path / "y" / "t.json", '{"train": [], "train": [{"input": [[1]], "input": [[2]], "output": [[3]]}], "test": [{"input": [[1]]}]}'
-    )
-    assert fault_lines(file) == [
-        f'{file}, task t: the key "train" is there more than once.',
-        f'{file}, task t, demonstration 1: the key "input" is there more than once.',
-    ]
-
-
-def test_two_files_of_one_id(tmp_path: Path) -> None:
-    one = save(tmp_path / "a.json", task({"input": A}))
-    two = save(tmp_path / "a.json.gz", task({"input": A}))
-    save(tmp_path / "b.json", task({"input": A}))
-    assert fault_lines(tmp_path) == [f"{one}, task a: 2 files have this id.", f"{two}, task a: 2 files have this id."]
-    files = [save(tmp_path / "c" / "data" / inner / "t.json", task({"input": A})) for inner in ("x", "y")]
-    assert fault_lines(tmp_path / "c") == [f"{file}, task t: 2 files have this id." for file in files]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "the file is empty"),
-        (" \n", "the file is empty"),
-        ('{"a": ', "it is not JSON: Expecting value at line 1, column 7"),
-        ("[" * 100_000, "it is not JSON that can be read: nested too deep"),
-        ('{"rows": 5}', 'it holds no ARC tasks: there is no "train" and no "test", nor a list of pairs'),
-        ("3", 'it holds no ARC tasks: there is no "train" and no "test", nor a list of pairs'),
-        ("{}", 'it holds no ARC tasks: there is no "train" and no "test", nor a list of pairs'),
-        (
-            '{"a": [[[1]]]}',
-            "it has lists of grids and no tasks, like a solutions file; give the file whose name ends in _challenges.json",
-        ),
-    ],
-)
-def test_files_that_are_not_arc_at_all(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    file = save(tmp_path / "x_challenges.json", text)
-    assert fault_lines(file) == [f"{file}: {said}."]
-    assert main(["data", str(file)]) == 3
-    assert capsys.readouterr() == ("", f"error: {file}: {said}. Correct the file.\n")
-
-
-def test_a_file_with_other_bytes_than_text(tmp_path: Path) -> None:
-    file = tmp_path / "x_challenges.json"
-    file.write_bytes(b'{"a": "\xff"}')
-    assert fault_lines(file) == [f"{file}: it is not UTF-8 (byte 7)."]
-    file = tmp_path / "y_challenges.json.gz"
-    file.write_bytes(gzip.compress(b"{}" * 500)[:20])
-    assert fault_lines(file)[0].startswith(f"{file}: it cannot be read (")
-    assert read_json(save(tmp_path / "z.json", "\ufeff[]"))
-
-
-def test_a_bad_file_in_a_folder_is_one_fault(tmp_path: Path) -> None:
-    save(tmp_path / "a.json", task({"input": A}))
-    broken = save(tmp_path / "b.json", "[[")
-    other = save(tmp_path / "c.json", {"x": 1})
-    assert fault_lines(tmp_path) == [
-        f"{broken}: it is not JSON: Expecting value at line 1, column 3.",
-        f'{other}: it holds no ARC tasks: there is no "train" and no "test", nor a list of pairs.',
-    ]
-
-
-def test_paths_that_hold_no_data_set(tmp_path: Path) -> None:
-    def said(path: Path) -> str:
-        with pytest.raises(DataError) as stop:
-            read(path)
-        return str(stop.value)
-
-    assert said(tmp_path) == f"{tmp_path} holds no task files. Give a challenges file or a folder of task files."
-    save(tmp_path / "training" / "a.json", task({"input": A}))
-    assert said(tmp_path) == f"{tmp_path} holds no task files. Name one of its folders: training."
-    for name in "xy":
-        save(tmp_path / f"{name}_challenges.json", {})
-    assert said(tmp_path) == f"{tmp_path} holds 2 challenges files: x_challenges.json, y_challenges.json. Name one of them."
-    text = save(tmp_path / "x.txt", "")
-    assert said(text) == f"{text} is no kind of file that can be read. Its name should end in .json or .json.gz."
-    assert said(tmp_path / "none").startswith(f"There is no ARC data set, file or folder '{tmp_path}/none'. Known: ARC-AGI-1-training,")
-
-
-def test_faults_of_solutions(tmp_path: Path) -> None:
-    challenges = {name: task({"input": A}, {"input": B}) for name in "abcdef"}
-    file = save(tmp_path / "x_challenges.json", challenges)
-    one = json.dumps([A, B])
-    written = f'{{"a": {one}, "a": {one}, "b": [[[1]]], "c": [[[1]], [[2]], [[3]]], "d": [[[1]], [[11]]], "e": 5, "g": []}}'
-    solutions = save(tmp_path / "x_solutions.json", written)
-    labels = inspect_labels(ArcSpec(dataset=str(file)))
-    assert [str(fault) for fault in labels.faults] == [
-        f"{solutions}, task a: the id is in the file more than once.",
-        f"{solutions}, task b: it has 1 output, and the task has 2 test inputs.",
-        f"{solutions}, task c: it has 3 outputs, and the task has 2 test inputs.",
-        f"{solutions}, task d, output 2: row 1, column 1 is 11, and a colour is a number from 0 to 9.",
-        f"{solutions}, task e: the solution is not a list of grids.",
-        f"{solutions}, task f: there is no solution.",
-        f"{solutions}, task g: the challenges have no such task.",
-    ]
-    assert labels.known == 0
-    assert len(read(file).tasks) == 6  # a run never looks at them
-    with pytest.raises(DataError, match="There are 6 more faults; `python main.py data "):
-        read_labels(ArcSpec(dataset=str(file)))
-
-
-@pytest.mark.parametrize("text", ["", "[", "[]"])
-def test_a_solutions_file_that_is_none(tmp_path: Path, text: str) -> None:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": A})})
-    save(tmp_path / "x_solutions.json", text)
-    with pytest.raises(DataError, match="x_solutions.json: "):
-        read_labels(ArcSpec(dataset=str(file)))
-
-
-def test_faults_of_outputs_inside_task_files(tmp_path: Path) -> None:
-    first = save(tmp_path / "a.json", task({"input": A, "output": B}, {"input": A}))
-    second = save(tmp_path / "b.json", task({"input": A, "output": [[]]}))
-    assert [str(fault) for fault in inspect_labels(ArcSpec(dataset=str(tmp_path))).faults] == [
-        f'{first}, task a, test 2: there is no "output", and another test input of the task has one.',
-        f"{second}, task b, test 1, output: row 1 is empty.",
-    ]
-
-
-def test_faults_of_flat_pairs(tmp_path: Path) -> None:
-    bad = pairs(6)
-    bad[1]["output"] = [[1], []]
-    bad[3] = {"input": [[1]], "output": [[12]]}
-    bad[5] = {"input": "unused"}
-    file = save(tmp_path / "a.json", bad)
-    assert fault_lines(file) == [f"{file}, task a, pair 2, output: row 2 is empty."]
-    assert [str(fault) for fault in inspect_labels(ArcSpec(dataset=str(file))).faults] == [
-        f"{file}, task a, pair 4, output: row 1, column 1 is 12, and a colour is a number from 0 to 9."
-    ]
-
-
-# Named data sets
 
 
 def test_the_demo_set_comes_with_the_package() -> None:
@@ -506,107 +245,3 @@ def test_what_is_an_arc_data_set(tmp_path: Path) -> None:
     assert [name for name in arc if not is_arc(name)] == []
     other = ("arithmetic-demo", "AIME-TTT", "MATH-TTT", "hf:allenai/ai2_arc:ARC-Challenge:test", "none.json", str(questions), str(broken))
     assert [name for name in other if is_arc(name)] == []
-
-
-# What is shown
-
-
-@pytest.fixture
-def shown_set(tmp_path: Path) -> Path:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": C}), "b": task({"input": [[1, 1]]}, {"input": B})})
-    save(tmp_path / "x_solutions.json", {"a": [[[9]]], "b": [B, B]})
-    return file
-
-
-def test_what_the_check_prints(shown_set: Path) -> None:
-    found = check(ArcSpec(dataset=str(shown_set)))
-    data = read(shown_set)
-    assert found.faults == ()
-    assert found.text.splitlines() == [
-        "data set    x",
-        f"source      {shown_set}",
-        "layout      a challenges file (Kaggle), with its solutions in a second file",
-        "release     none that is known",
-        "tasks       2",
-        "demos       4, 2 a task",
-        "tests       3, 1 to 2 a task",
-        "grids       11 without solutions; 1 to 2 rows (median 1), 1 to 3 columns (median 2)",
-        "colours     1 blue 16.7%, 2 red 8.3%, 3 green 8.3%, 4 yellow 8.3%, 5 grey 20.8%, 6 magenta 12.5%, 7 orange 12.5%, "
-        "8 light blue 12.5%",
-        f"solutions   2 of 2 tasks have one, in {shown_set.parent}/x_solutions.json",
-        f"fingerprint {data.fingerprint} (of the tasks, without solutions)",
-        f"files       sha256 {data.sha256}",
-        "faults      none",
-        "example     (a) solutions are not shown",
-        "demonstration 1: 2 x 2 -> 1 x 1",
-        "  1 2  -> 5",
-        "  3 4",
-        "",
-        "demonstration 2: 1 x 1 -> 1 x 3",
-        "  5  -> 6 7 8",
-        "",
-        "test 1: 1 x 3 -> ?",
-        "  6 7 8",
-    ]
-
-
-def test_colours_where_the_terminal_has_them(shown_set: Path) -> None:
-    def text(**options: Any) -> str:
-        return check(ArcSpec(dataset=str(shown_set)), Console(file=io.StringIO(), width=80, **options)).text
-
-    assert "\x1b[" in text(force_terminal=True, color_system="truecolor")
-    assert "\x1b[" not in text(force_terminal=True, color_system="truecolor", no_color=True)
-    assert "\x1b[" not in text()
-
-
-def test_the_command_lists_all_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = save(tmp_path / "x_challenges.json", {"a": task({"input": [[]]}), "b": task({"input": [[10]]}), "c": task({"input": A})})
-    assert main(["data", str(file)]) == 3
-    out, err = capsys.readouterr()
-    assert f"  {file}, task a, test 1, input: row 1 is empty.\n  {file}, task b, test 1, input: row 1, column 1 is 10," in out
-    assert err == "error: The data set has 2 faults, listed above. Correct the files.\n"
-
-
-def test_the_command_refuses_flags_for_questions(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "arc-demo"]) == 0
-    assert "(5582e5ca)" in capsys.readouterr().out
-    assert main(["data", "arc-demo", "--id_column", "x"]) == 2
-    assert capsys.readouterr().err == "error: --id_column does nothing for the ARC tasks of arc-demo. Leave it out.\n"
-
-
-grids = st.integers(1, 30).flatmap(
-    lambda width: st.lists(st.lists(st.integers(0, 9), min_size=width, max_size=width), min_size=1, max_size=30)
-)
-
-
-@given(grids, st.integers(1, 3))
-def test_lines_of_a_grid_hold_its_digits(rows: list[list[int]], cell: int) -> None:
-    lines = grid_lines(as_grid(rows), cell)
-    assert [[int(line.plain[at]) for at in range(0, len(line.plain), cell)] for line in lines] == rows
-
-
-@given(grids)
-def test_an_svg_covers_every_cell_once(rows: list[list[int]]) -> None:
-    root = ElementTree.fromstring(grid_svg(as_grid(rows), cell=10))
-    assert (root.get("width"), root.get("height")) == (str(10 * len(rows[0])), str(10 * len(rows)))
-    painted: dict[tuple[int, int], int] = {}
-    for path in list(root)[:-1]:
-        for run in (path.get("d") or "").split("z")[:-1]:
-            place, length = run[1:].split("v")[0].split("h")
-            column, row = map(int, place.split())
-            for step in range(int(length)):
-                assert (row, column + step) not in painted
-                painted[row, column + step] = COLOUR_CODES.index(path.get("fill") or "")
-    assert painted == {(row, column): cell for row, cells in enumerate(rows) for column, cell in enumerate(cells)}
-
-
-def test_wide_grids_fit_into_eighty_characters() -> None:
-    wide = tuple((0,) * 30 for _ in range(2))
-    lines = task_lines(Task(id="a", demos=(Pair(input=wide, output=wide),), tests=(wide,)), width=80)
-    assert max(line.cell_len for line in lines) <= 80
-    assert shown(lines, colours=False).splitlines()[1] == f"  {'0' * 30} -> {'0' * 30}"
-
-
-def test_a_colour_on_the_screen_is_the_one_of_the_page() -> None:
-    said: Callable[[int], str] = lambda number: ";".join(str(int(COLOUR_CODES[number][at : at + 2], 16)) for at in (1, 3, 5))  # noqa: E731
-    assert f"48;2;{said(4)}m" in shown(grid_lines(((4,),)), colours=True)
