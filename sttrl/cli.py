@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -264,6 +265,16 @@ def report_command(arguments: Sequence[str]) -> None:
 def data_command(arguments: Sequence[str]) -> None:
     """``data D``"""
     chosen = parse(DataArguments, arguments[1:], command="data")
+    from sttrl.arc.datasets import is_arc
+
+    if is_arc(chosen.dataset):
+        show_tasks(chosen)
+    else:
+        show_questions(chosen)
+
+
+def show_questions(chosen: DataArguments) -> None:
+    """``data D`` of text questions."""
     from sttrl.data import SourceSpec, read_table
     from sttrl.questions import describe
 
@@ -278,6 +289,21 @@ def data_command(arguments: Sequence[str]) -> None:
     )
     table = read_table(spec)
     print(describe(table, whole_prompt(chosen, table)))
+
+
+def show_tasks(chosen: DataArguments) -> None:
+    """``data D`` of ARC tasks. Raises `UsageError` for a flag that is for questions only, and DataError if the tasks have faults."""
+    for field in dataclasses.fields(chosen):
+        if field.name not in ("dataset", "data_dir") and getattr(chosen, field.name) != field.default:
+            raise UsageError(f"--{field.name} does nothing for the ARC tasks of {chosen.dataset}.", "Leave it out.")
+    from rich.console import Console
+
+    from sttrl.arc.check import check
+    from sttrl.arc.sources import ArcSpec
+
+    found = check(ArcSpec(dataset=chosen.dataset, data_dir=chosen.data_dir), Console())
+    print(found.text)
+    found.complain()
 
 
 def whole_prompt(chosen: DataArguments, table: Table) -> str | None:

@@ -101,7 +101,7 @@ def _find_named(dataset: NamedDataset, data_dir: Path | None, revision: str | No
     if dataset.generate is not None:
         rows = [RawRow(row=number, value=row) for number, row in enumerate(dataset.generate(), start=1)]
         return _Found(dataset=dataset, source="generated", rows=rows)
-    folders = _folders(data_dir)
+    folders = data_folders(data_dir)
     for folder in folders:
         for path in (folder / file_name for file_name in dataset.file_names):
             if path.is_file():
@@ -119,7 +119,8 @@ def _at(hub: HubSource, revision: str | None) -> HubSource:
     return replace(hub, revision=revision or hub.revision)
 
 
-def _folders(data_dir: Path | None) -> list[Path]:
+def data_folders(data_dir: Path | None) -> list[Path]:
+    """The folders in which named data sets are looked for, in this order. Raises DataError if one of them is not a folder."""
     variable = os.environ.get(DATA_VARIABLE)
     named = [("--data_dir", data_dir), (DATA_VARIABLE, Path(variable) if variable else None)]
     folders = [(label, folder.expanduser()) for label, folder in named if folder is not None]
