@@ -47,7 +47,8 @@ def reward_parts(reply: Grid | Unreadable, answer: Grid) -> RewardParts:
 def reward(reply: Grid | Unreadable, answer: Grid, weights: RewardParts = DEFAULT_WEIGHTS) -> float:
     """The weighted sum of the parts."""
     parts = reward_parts(reply, answer)
-    return sum(weight * value for weight, value in zip(astuple(weights), astuple(parts), strict=True))
+    total: float = sum(weight * value for weight, value in zip(astuple(weights), astuple(parts), strict=True))
+    return total
 
 
 def has_no_variance(reward_G: Sequence[float]) -> bool:

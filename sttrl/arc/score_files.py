@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sttrl.arc.grids import as_grid, fault_of
-from sttrl.arc.scores import Score, Solutions, check_submission, first_attempts, kaggle, score
-from sttrl.arc.submission import read_json, read_submission
+from sttrl.arc.scores import Score, Solutions, check_submission, counted, first_attempts, kaggle, score
+from sttrl.arc.submission import read_json, read_submission, shown_id
 from sttrl.errors import DataError
 
 
@@ -26,8 +26,8 @@ def score_text(submission: Path, solutions: Path) -> str:
 
 
 def _missing(result: Score) -> tuple[str, ...]:
-    counts = {"tasks": result.missing_tasks, "test inputs": result.missing_outputs, "attempts": result.missing_attempts}
-    return ("", "missing: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    counts = {"task": result.missing_tasks, "test input": result.missing_outputs, "attempt": result.missing_attempts}
+    return ("", "missing: " + ", ".join(counted(count, name) for name, count in counts.items()))
 
 
 def read_solutions(path: Path) -> Solutions:
@@ -35,10 +35,14 @@ def read_solutions(path: Path) -> Solutions:
     solutions = {}
     for id, outputs in read_json(path, "solutions").items():
         if not isinstance(outputs, list) or not outputs:
-            raise DataError(f"{path}, task {id} is not a list of grids.", "Give a file such as arc-agi_evaluation_solutions.json.")
-        for index, output in enumerate(outputs):
+            raise DataError(
+                f"{path}, task {shown_id(id)} is not a list of grids.", "Give a file such as arc-agi_evaluation_solutions.json."
+            )
+        for number, output in enumerate(outputs, start=1):
             if fault := fault_of(output):
-                raise DataError(f"{path}, task {id}, test input {index} has no grid: {fault}.", "Give rows of colours from 0 to 9.")
+                raise DataError(
+                    f"{path}, task {shown_id(id)}, test input {number} has no grid: {fault}.", "Give rows of colours from 0 to 9."
+                )
         solutions[id] = tuple(map(as_grid, outputs))
     if not solutions:
         raise DataError(f"{path} has no solutions.", "Give a file such as arc-agi_evaluation_solutions.json.")

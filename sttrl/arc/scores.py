@@ -16,7 +16,7 @@ from sttrl.arc.candidates import Candidate
 from sttrl.arc.grids import MISSING, Grid, shape
 from sttrl.arc.selected import ATTEMPTS
 from sttrl.arc.selections import SELECTIONS
-from sttrl.arc.submission import Submission
+from sttrl.arc.submission import Submission, shown_id
 from sttrl.errors import DataError
 
 Solutions = Mapping[str, tuple[Grid, ...]]
@@ -104,43 +104,48 @@ def attempts_of(submission: Submission, id: str, outputs: int) -> list[tuple[Gri
     return [*given, *((),) * (outputs - len(given))]
 
 
-def check_submission(submission: Submission, solutions: Solutions, unknown_tasks: bool = False, missing_tasks: bool = True) -> None:
-    """Check a submission against the solutions. ``unknown_tasks``, ``missing_tasks``: whether these are allowed.
+def check_submission(submission: Submission, solutions: Solutions) -> None:
+    """Check that a submission answers the tasks of the solutions; tasks may be missing.
 
     Raises:
-        DataError: a task without a solution, a task that is missing, or a list that has not one entry for each output.
+        DataError: a task without a solution, or a list that has not one entry for each output.
     """
-    unknown = sorted(set(submission) - set(solutions))
-    if unknown and not unknown_tasks:
-        raise DataError(
-            f"{_named('task', unknown)} of the submission {_has(unknown)} no solution.", "Give the solutions of the same data set."
-        )
-    absent = [id for id in solutions if id not in submission]
-    if absent and not missing_tasks:
-        raise DataError(f"{_named('task', absent)} {'is' if len(absent) == 1 else 'are'} missing in the submission.", "Fill in [[0]].")
-    for id, truths in solutions.items():
-        if id in submission and len(submission[id]) != len(truths):
-            raise DataError(
-                f"task {id} of the submission has {len(submission[id])} entries, and {len(truths)} test inputs.",
-                "Give one entry for each test input, in order.",
-            )
+    if unknown := sorted(set(submission) - set(solutions)):
+        verb = "has" if len(unknown) == 1 else "have"
+        raise DataError(f"{_named(unknown)} of the submission {verb} no solution.", "Give the solutions of the same data set.")
+    for id in submission:
+        check_entries(id, submission, solutions, exactly=True)
 
 
-def _named(what: str, names: Sequence[str]) -> str:
-    return f"{what} {names[0]}" if len(names) == 1 else f"{len(names)} {what}s ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+def check_entries(id: str, submission: Submission, solutions: Solutions, exactly: bool) -> None:
+    """Raises DataError for a task with fewer entries than outputs, and with more if there must be ``exactly`` as many."""
+    entries, outputs = len(submission[id]), len(solutions[id])
+    if entries < outputs or (exactly and entries > outputs):
+        counts = f"{counted(entries, 'entry', 'entries')}, and {counted(outputs, 'test input')}"
+        raise DataError(f"{_named([id])} of the submission has {counts}.", "Give one entry for each test input, in order.")
 
 
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
+def counted(number: int, name: str, plural: str | None = None) -> str:
+    """A number with the name of what it counts."""
+    return f"{number} {name if number == 1 else plural or name + 's'}"
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Tasks for a message: one, or how many and the first three."""
+    shown = [shown_id(id) for id in ids[:3]]
+    return f"task {shown[0]}" if len(ids) == 1 else f"{len(ids)} tasks ({', '.join(shown)}{', ...' if len(ids) > 3 else ''})"
 
 
 def validate(submission: Submission, solutions: Solutions) -> float:
-    """ARChitects' sum over tasks, each worth 1, not divided by their number. Tasks without a solution count nothing.
+    """ARChitects' sum over tasks, each worth 1, not divided by their number. What has no solution counts nothing.
 
     Raises:
         DataError: the submission is incomplete.
     """
-    check_submission(submission, solutions, unknown_tasks=True, missing_tasks=False)
+    if missing := [id for id in solutions if id not in submission]:
+        raise DataError(f"The submission has no entry for {_named(missing)}.", "Fill in [[0]] where there is no answer.")
+    for id in solutions:
+        check_entries(id, submission, solutions, exactly=False)
     return per_task_mean(submission, solutions).numerator
 
 

@@ -21,6 +21,10 @@ Answers = Mapping[tuple[str, int], Sequence[Grid]]
 """(task id, index of the test input) -> its grids, best first. A test input without an answer may be left out."""
 
 
+LONGEST_ID = 60
+"""How many characters of a task id a message shows."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filled:
     """How much of a submission is ``[[0]]`` because there was no answer.
@@ -81,7 +85,13 @@ def write_submission(path: Path, tasks: Sequence[Task], answers: Answers) -> Fil
 def read_submission(path: Path) -> Submission:
     """The attempts of a submission. Raises `DataError` for the first thing that is wrong with it."""
     value = read_json(path, "a submission")
-    return {id: _attempts(inputs, f"{path}, task {id}") for id, inputs in value.items()}
+    return {id: _attempts(inputs, f"{path}, task {shown_id(id)}") for id, inputs in value.items()}
+
+
+def shown_id(id: str) -> str:
+    """A task id for a message: on one line, and shortened if it is no id that a data set would have."""
+    text = " ".join(id.split())
+    return text if text.isprintable() and 0 < len(text) <= LONGEST_ID else f"{ascii(id)[:LONGEST_ID]}..."
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -100,7 +110,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 def _attempts(inputs: object, place: str) -> tuple[tuple[Grid, ...], ...]:
     if not isinstance(inputs, list):
         raise DataError(f"{place} is not a list.", "Give a list with one entry for each test input.")
-    return tuple(_entry(entry, f"{place}, test input {index}") for index, entry in enumerate(inputs))
+    return tuple(_entry(entry, f"{place}, test input {number}") for number, entry in enumerate(inputs, start=1))
 
 
 def _entry(entry: object, place: str) -> tuple[Grid, ...]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from golden import cases
+
 from sttrl.arc.candidates import GUESSES, Find, ViewReplies, candidates_of, read_replies
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid, as_grid
+from sttrl.engine.base import JUST_LOGPROBS
 from sttrl.types import Measure, TokenStats, TrainGroup
 
 CASES = cases("candidates")
@@ -60,7 +61,10 @@ def reply_text(grid: Grid, options: dict[str, str]) -> str:
 
 def prompt_text(view: View, task: dict[str, Any], test: int, options: dict[str, str]) -> str:
     demos = [task["train"][n] for n in (view.order if view.order is not None else range(len(task["train"])))]
-    texts = [f"{options['query_beg']}{rows(view.apply(d['input']))}{options['reply_beg']}{reply_text(view.apply(d['output']), options)}" for d in demos]
+    texts = [
+        f"{options['query_beg']}{rows(view.apply(d['input']))}{options['reply_beg']}{reply_text(view.apply(d['output']), options)}"
+        for d in demos
+    ]
     query = rows(view.apply(task["test"][test]["input"]))
     return f"{options['preprompt']}{''.join(texts)}{options['query_beg']}{query}{options['reply_beg']}"
 
@@ -70,7 +74,7 @@ class TextScorer:
 
     calls = 0
 
-    async def score(self, groups: Sequence[TrainGroup], measure: Measure = Measure()) -> tuple[tuple[TokenStats, ...], ...]:
+    async def score(self, groups: Sequence[TrainGroup], measure: Measure = JUST_LOGPROBS) -> tuple[tuple[TokenStats, ...], ...]:
         self.calls += 1
         return tuple(tuple(self.stats(group.prefix_T, row.token_T) for row in group.row_G) for group in groups)
 

@@ -7,11 +7,11 @@ import math
 from typing import Any
 
 import pytest
+from explicit_model import ExplicitPolicy, Model, depth_first, log_softmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SearchConfig, ThresholdConfig
-from explicit_model import ExplicitPolicy, Model, depth_first, log_softmax
 
 TOLERANCE = 1e-3
 
@@ -34,7 +34,10 @@ def small_models(draw: st.DrawFn) -> tuple[Model, int]:
 
     def model(sequence: tuple[int, ...], begin: int) -> list[float]:
         last, before = sequence[-1], sequence[-2] if len(sequence) > 1 else 0
-        logits = [scale * ((37 * last + 11 * before + 53 * len(sequence) + 17 * t + 29 * last * t + salt * (t + 1)) % 97) / 97 for t in range(size)]
+        logits = [
+            scale * ((37 * last + 11 * before + 53 * len(sequence) + 17 * t + 29 * last * t + salt * (t + 1)) % 97) / 97
+            for t in range(size)
+        ]
         return log_softmax(logits)
 
     return model, size

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import pytest
-
-from sttrl.arc.search import Ask, SearchConfig, ThresholdConfig
 from explicit_model import ExplicitPolicy, Model, depth_first, log_softmax
 from golden import cases
 from test_search import TOLERANCE, replies, search
+
+from sttrl.arc.search import Ask, SearchConfig, ThresholdConfig
 
 CASES = cases("dfs")
 
@@ -45,7 +45,9 @@ def test_the_same_replies_as_the_published_systems(file: dict[str, Any], case: d
     prompts = [tuple(prompt) for prompt in case.get("prompts", [case.get("prompt")])]
     policy = ExplicitPolicy(model, prompts, ends)
 
-    def found(allowed: list[int] | None = None, guesses: tuple[tuple[int, ...], ...] = (), **settings: Any) -> list[dict[tuple[int, ...], float]]:
+    def found(
+        allowed: list[int] | None = None, guesses: tuple[tuple[int, ...], ...] = (), **settings: Any
+    ) -> list[dict[tuple[int, ...], float]]:
         config = SearchConfig(
             max_tokens=case["max_new_tokens"],
             end_T=ends,

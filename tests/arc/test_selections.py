@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from golden import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden import cases
 from sttrl.arc.candidates import Candidate, Find, candidates_of, with_experts
 from sttrl.arc.grids import Grid, as_grid, shape
 from sttrl.arc.marc_vote import majority_columns, majority_rows, marc_vote

@@ -31,7 +31,10 @@ def _request(ask: Ask, config: SearchConfig, seed: int, samples: int) -> Request
 
 def _found(ask: Ask, config: SearchConfig, rollouts: Sequence[Rollout]) -> Found:
     kept = [rollout for rollout in rollouts if all(map(config.allows, rollout.token_T))]
-    cuts: tuple[tuple[CutReason, int], ...] = (("forbidden", len(rollouts) - len(kept)), ("requests" if rollouts else "time", len(ask.seed_G) - len(rollouts)))
+    cuts: tuple[tuple[CutReason, int], ...] = (
+        ("forbidden", len(rollouts) - len(kept)),
+        ("requests" if rollouts else "time", len(ask.seed_G) - len(rollouts)),
+    )
     return Found(
         reply_G=tuple(Reply(token_T=r.token_T, logprob_T=r.logprob_T, ended=_ended(r, config)) for r in kept),
         cut=tuple(Cut(reason=reason, branches=n, mass=1.0) for reason, n in cuts if n),
