@@ -31,7 +31,8 @@ INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
-data D (show and check a data set), env (versions and devices). Each has a --help of its own; --version prints the version.
+data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), env (versions and devices).
+Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
 SHORT = "These are the settings that most people need; --help_all shows all."
@@ -80,6 +81,16 @@ class DataArguments:
     """Settings of the model's chat template, as a JSON object."""
     trust_remote_code: bool = False
     """Let a model's repository bring its own code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreArguments:
+    """Score a submission to ARC by every rule in use, and count what is missing in it."""
+
+    submission: Annotated[Path, tyro.conf.Positional]
+    """The submission: two attempts for each test input, in Kaggle's format."""
+    solutions: Annotated[Path, tyro.conf.Positional]
+    """The solutions, such as arc-agi_evaluation_solutions.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +343,14 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
     return str(tokenizer.decode(problem.prompt_T))
 
 
+def score_command(arguments: Sequence[str]) -> None:
+    """``score SUBMISSION SOLUTIONS``"""
+    chosen = parse(ScoreArguments, arguments[1:], command="score")
+    from sttrl.arc.score_files import score_text
+
+    print(score_text(chosen.submission, chosen.solutions))
+
+
 def env_command(arguments: Sequence[str]) -> None:
     """``env``"""
     parse(EnvArguments, arguments[1:], command="env")
@@ -365,4 +384,4 @@ def sweep_command(arguments: Sequence[str]) -> None:
     complain(report.bad, report.total, str(report.folder))
 
 
-COMMANDS = {"report": report_command, "data": data_command, "env": env_command, "sweep": sweep_command}
+COMMANDS = {"report": report_command, "data": data_command, "score": score_command, "env": env_command, "sweep": sweep_command}

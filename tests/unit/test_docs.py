@@ -26,7 +26,7 @@ COMMAND_LINE = (DOCS / "command_line.md").read_text()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG_ROW = re.compile(r"^\| `--(\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
 PROGRAM = re.compile(r"(?:cd verl && )?(?:(?:\.venv/bin/)?python main\.py|sttrl) ")
-SUBCOMMANDS = {"report": cli.ReportArguments, "data": cli.DataArguments, "env": cli.EnvArguments}
+SUBCOMMANDS = {"report": cli.ReportArguments, "data": cli.DataArguments, "score": cli.ScoreArguments, "env": cli.EnvArguments}
 
 
 def named(path: Path) -> str:
@@ -65,7 +65,7 @@ def test_command_line_names_every_choice() -> None:
 def test_command_line_names_the_subcommands_and_their_flags() -> None:
     rows = dict(re.findall(r"^\| `(\w+)[^`]*` \| [^|]* \|([^|]*)\|$", COMMAND_LINE.split("## Subcommands")[1], re.MULTILINE))
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name != "sweep"}
-    positional = {"runs", "dataset"}
+    positional = {"runs", "dataset", "submission", "solutions"}
     assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
 
