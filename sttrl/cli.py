@@ -31,7 +31,8 @@ INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
-data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), env (versions and devices).
+data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), shrink M (cut a model's vocabulary to what a codec for
+grids needs), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -108,6 +109,18 @@ class SweepArguments:
 class EnvArguments:
     """Show versions, devices, and which engine would run here. `python requirements/gpu_names.py CACHE`, in the repository, checks the GPU
     environment's packages without a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrinkArguments:
+    """Cut a model's vocabulary to the tokens that a codec for grids needs: a model folder with small embeddings and head."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A hub id, a local folder, or builtin/<name>."""
+    codec: str
+    """The codec, one whose texts need only a few tokens: cells, cells_kaggle or dialogue."""
+    out: Path
+    """The folder to write; it must be new or empty."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -384,4 +397,31 @@ def sweep_command(arguments: Sequence[str]) -> None:
     complain(report.bad, report.total, str(report.folder))
 
 
-COMMANDS = {"report": report_command, "data": data_command, "score": score_command, "env": env_command, "sweep": sweep_command}
+def shrink_command(arguments: Sequence[str]) -> None:
+    """``shrink MODEL --codec C --out DIR``"""
+    chosen = parse(ShrinkArguments, arguments[1:], command="shrink")
+    from sttrl.arc.codecs.registry import check_codec, codec_for
+    from sttrl.arc.codecs.vocabulary import small_vocabulary
+    from sttrl.engine.models import load_tokenizer, model_folder
+    from sttrl.engine.shrink import check_target, shrink_model
+
+    check_codec(chosen.codec)
+    check_target(chosen.out)
+    folder = model_folder(chosen.model)
+    tokenizer = load_tokenizer(folder)
+    small = small_vocabulary(chosen.codec, codec_for(chosen.codec, tokenizer), tokenizer)
+    shrink_model(folder, chosen.out, **vars(small))
+    made_up = small.made_up()
+    print(f"{chosen.out}: {len(small.token_V)} tokens instead of {len(tokenizer)}")
+    if made_up:
+        print(f"no single token of {chosen.model}, so made from its pieces: {', '.join(map(repr, made_up))}")
+
+
+COMMANDS = {
+    "report": report_command,
+    "data": data_command,
+    "score": score_command,
+    "shrink": shrink_command,
+    "env": env_command,
+    "sweep": sweep_command,
+}

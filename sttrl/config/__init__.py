@@ -6,6 +6,7 @@ PRIME-RL/TTRL), "derived" a choice of this project. A group names the methods or
 
 from __future__ import annotations
 
+from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import ConfidenceKind, ConfidenceVoteSettings
 from sttrl.config.data import DataSettings
 from sttrl.config.energy_vote import EnergyKind, EnergyVoteSettings
@@ -28,6 +29,9 @@ from sttrl.config.vote import VoteSettings, VotingFunction
 __all__ = [
     "MOST_USED",
     "AdaptationMethod",
+    "ArcRewardSettings",
+    "ArcSettings",
+    "ArcTrainingSettings",
     "ConfidenceKind",
     "ConfidenceVoteSettings",
     "DataSettings",

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import ConfidenceVoteSettings
 from sttrl.config.data import DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS
@@ -55,6 +56,9 @@ class RunConfig:
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
     training: TrainingSettings = TrainingSettings()
+    arc: ArcSettings = ArcSettings()
+    arc_training: ArcTrainingSettings = ArcTrainingSettings()
+    arc_reward: ArcRewardSettings = ArcRewardSettings()
     memo: MemoSettings = MemoSettings()
     update: UpdateSettings = UpdateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -48,8 +48,8 @@ class ChosenQuestions:
         """The commit of the data set on the hub; None if it is not from the hub."""
         return self.table.revision
 
-    def build(self, tokenizer: Any) -> BuiltProblems:
-        """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
+    def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
+        """The problems, with their prompts tokenised, and the rows that were left out; a prompt is never cut. Raises `DataError` and `UsageError`."""
         data, dataset = self.config.data, self.table.dataset
         problems, skipped = build_problems(
             self.chosen,

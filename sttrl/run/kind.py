@@ -99,8 +99,8 @@ class Chosen(Protocol):
         """The data set, for the report."""
         ...
 
-    def build(self, tokenizer: Any) -> BuiltProblems:
-        """The problems with their prompts, and the rows that were left out."""
+    def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
+        """The problems with their prompts, and the rows that were left out. ``context``: the tokens that the model was made for."""
         ...
 
     def opened(self) -> AbstractAsyncContextManager[MakeKind]:

@@ -125,17 +125,18 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
         say(remark)
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
-    built = chosen.build(tokenizer)
-    longest = max((len(asked_T) for p in built.problems for asked_T in p.asked_V), default=1) + built.response_tokens
-    check_length(config, built, context_length(model))
+    limit = context_length(model)
+    built = chosen.build(tokenizer, limit)
+    longest = max((p.longest_prompt for p in built.problems), default=1) + built.response_tokens
+    check_length(config, built, limit)
     settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
-    check_fit(settings, [tokens for p in built.problems for tokens in (*p.asked_V, *p.view_V)])
+    check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
     return built, EngineParts(settings, tokenizer, commit_of(model))
 
 
 def check_length(config: RunConfig, built: BuiltProblems, limit: int | None) -> None:
     """Raises `UsageError` if prompt and response together are longer than ``limit``, the model's context; None: not known."""
-    prompt, longest = max(((len(asked_T), p) for p in built.problems for asked_T in p.asked_V), key=lambda pair: pair[0])
+    prompt, longest = max(((p.longest_prompt, p) for p in built.problems), key=lambda pair: pair[0])
     if limit is None or prompt + built.response_tokens <= limit:
         return
     if prompt >= limit:

@@ -23,9 +23,9 @@ class Problem:
     view_V: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def asked_V(self) -> tuple[tuple[int, ...], ...]:
-        """Every prompt of the problem that is sampled."""
-        return (self.prompt_T,)
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt of the problem that is sampled."""
+        return len(self.prompt_T)
 
     @property
     def turns(self) -> int:

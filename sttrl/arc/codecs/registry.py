@@ -1,0 +1,54 @@
+"""The codecs by name.
+
+To add one: write a file with a frozen dataclass that has the methods of `Codec`, and add a line to `CODECS`: the name that ``--codec``
+takes, and a function from the model's tokenizer to the codec. If every token of its texts is one of a few, give it a method
+``alphabet()``; then ``shrink`` can cut a model for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sttrl.arc.codecs.base import Codec
+from sttrl.arc.codecs.cells import Cells
+from sttrl.arc.codecs.chat import Chat
+from sttrl.arc.codecs.colour_words import ColourWords
+from sttrl.arc.codecs.dialogue import Dialogue
+from sttrl.arc.codecs.layouts import Template, marc_layout
+from sttrl.arc.codecs.numpy_text import NumpyText
+from sttrl.arc.codecs.tokens import GridTokenizer
+from sttrl.errors import UsageError
+
+CODECS: Final[Mapping[str, Callable[[GridTokenizer], Codec]]] = {
+    "cells": lambda tokenizer: Cells(end=_end_of_text(tokenizer)),
+    "cells_kaggle": lambda tokenizer: Cells(end=_end_of_text(tokenizer), too_many_rows="cut"),
+    "dialogue": lambda _: Dialogue(),
+    "numpy": lambda tokenizer: NumpyText(layout=marc_layout(tokenizer)),
+    "numpy_plain": lambda tokenizer: NumpyText(layout=marc_layout(tokenizer), footer=""),
+    "numpy_diff": lambda tokenizer: NumpyText(layout=marc_layout(tokenizer), difference=True),
+    "words": lambda tokenizer: ColourWords(layout=marc_layout(tokenizer)),
+    "words_dated": lambda tokenizer: ColourWords(layout=marc_layout(tokenizer), dated=True),
+    "chat": lambda tokenizer: Chat(layout=Template.of(tokenizer)),
+}
+
+
+def check_codec(name: str) -> None:
+    """Raises `UsageError` for a name that is not in `CODECS`."""
+    if name not in CODECS:
+        near = difflib.get_close_matches(name, CODECS, n=2)
+        meant = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(f"There is no codec {name!r}.", f"{meant}There are {', '.join(CODECS)}.")
+
+
+def codec_for(name: str, tokenizer: GridTokenizer) -> Codec:
+    """The codec of this name for a model. Raises `UsageError` if there is none, or if it does not fit the tokenizer."""
+    check_codec(name)
+    return CODECS[name](tokenizer)
+
+
+def _end_of_text(tokenizer: GridTokenizer) -> str:
+    if tokenizer.eos_token is None:
+        raise UsageError("The model's tokenizer has no end-of-text token.", "Use another model.")
+    return tokenizer.eos_token

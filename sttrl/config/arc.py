@@ -1,0 +1,103 @@
+"""ARC tasks: how they are written, searched, scored and chosen from, and what is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from sttrl.config.rules import ABOVE_ZERO, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
+from sttrl.errors import UsageError
+
+CodecName = Literal[
+    "auto", "cells", "cells_kaggle", "dialogue", "numpy", "numpy_plain", "numpy_diff", "words", "words_dated", "chat"
+]  # fmt: skip
+SearchName = Literal["threshold", "greedy", "sample", "beam"]
+SelectionName = Literal[
+    "first", "majority", "max_gen_prob", "max_aug_prob", "min_aug_prob", "sum_aug_prob", "mul_aug_prob", "mul_aug_prob_3", "mul_all_prob",
+    "full_probmul_3", "kgmon", "probsum", "probsum_likeliest_shape", "marc",
+]  # fmt: skip
+WITHOUT_EXPERTS = frozenset({"first", "majority", "max_gen_prob", "probsum", "probsum_likeliest_shape", "marc"})
+"""The selections that read what the search found alone; the others need ``--score_views``."""
+Colours = Literal["keep_background", "any", "no"]
+PROBABILITY = Rule(lambda value: 0 < value < 1, "Use a number between 0 and 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcSettings(Group):
+    """ARC tasks: how a task is written, searched, scored and chosen from."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+
+    codec: CodecName = "auto"
+    """How a grid is written: cells (ARChitects), numpy (marc), words (BARC), dialogue (NVARC), chat (the model's chat template); auto:
+    cells or dialogue for a model that `shrink` has cut to it, else chat."""
+    views: Annotated[int, at_least(1)] = 8
+    """Views of each test input that are searched: the plain one, then the eight symmetries in turn (ARChitects: 16)."""
+    view_colours: Colours = "keep_background"
+    """Permute the colours of every view but the plain one: all but 0, any, or none (derived)."""
+    search: SearchName = "threshold"
+    """threshold: all replies above --min_prob (ARChitects); greedy; sample: --search_samples; beam: --beam_width."""
+    min_prob: Annotated[float, PROBABILITY] = 0.1
+    """The probability that a reply must exceed (ARChitects 2024: 0.1; Product of Experts: 0.09; NVARC: 0.2)."""
+    search_samples: Annotated[int, at_least(1)] = 8
+    """Replies a view in --search sample, at --temp (derived)."""
+    beam_width: Annotated[int, at_least(1)] = 4
+    """Beams a view in --search beam (Product of Experts compares 2 and 4)."""
+    search_stride: Annotated[int, at_least(1)] = 32
+    """Tokens that are decoded before the threshold search looks whether a reply can still be likely enough (derived)."""
+    search_requests: Annotated[int | None, OPTIONAL_COUNT] = None
+    """Most requests of a search for one view; unset: no limit. What is cut is recorded."""
+    search_tokens: Annotated[int | None, OPTIONAL_COUNT] = None
+    """Most tokens that a search decodes for one view; unset: no limit."""
+    score_views: Annotated[int, at_least(0)] = 8
+    """Product of experts: score every candidate under this many views; 0: do not (ARChitects: 8; Product of Experts: 16)."""
+    most_candidates: Annotated[int, at_least(1)] = 24
+    """Candidates of a test input that are scored: those found under most views, then the likeliest (derived)."""
+    selection: SelectionName = "mul_aug_prob"
+    """Which candidates become the two attempts: the product of experts (Product of Experts, ARChitects), the others as docs/arc.md says."""
+    drop_demos: Literal["last", "first"] = "last"
+    """Where a prompt is too long, drop demonstrations from the end of the order (ARChitects) or from its beginning (Kaggle 2024, NVARC)."""
+    time_limit: Annotated[float | None, ABOVE_ZERO] = None
+    """Seconds for the whole run. What is left is shared out among the tasks that are left; tasks for which no time is left are not begun."""
+    task_time_limit: Annotated[float | None, ABOVE_ZERO] = None
+    """Seconds for one task."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.score_views == 0 and self.selection not in WITHOUT_EXPERTS:
+            raise UsageError(
+                f"--selection {self.selection} needs the product of experts, and --score_views is 0.",
+                f"Use --score_views 8, or one of {', '.join(sorted(WITHOUT_EXPERTS))}.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcTrainingSettings(Group):
+    """ARC tasks: the rows of ttt."""
+
+    methods: ClassVar[frozenset[str] | None] = frozenset({"ttt"})
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+
+    train_form: Literal["all_demos", "held_out"] = "all_demos"
+    """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query (marc)."""
+    train_loss: Literal["answer", "outputs", "outputs_but_first", "marc", "all"] = "outputs_but_first"
+    """What carries loss: the last output, every output (ARChitects 2024), every output but the first (Product of Experts, marc), all."""
+    train_colours: Colours = "keep_background"
+    """Permute the colours of a row: all but 0, any, or none (derived)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcRewardSettings(Group):
+    """ARC tasks: the reward of a held-out demonstration (--reward demonstrations)."""
+
+    methods: ClassVar[frozenset[str] | None] = frozenset({"sttrl", "ttrl"})
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+
+    reward_format: Annotated[float, NOT_NEGATIVE] = 0.1
+    """For a reply that is a grid (derived)."""
+    reward_shape: Annotated[float, NOT_NEGATIVE] = 0.2
+    """For the right shape (derived)."""
+    reward_cells: Annotated[float, NOT_NEGATIVE] = 0.7
+    """Times the fraction of right cells (derived)."""
+    reward_exact: Annotated[float, NOT_NEGATIVE] = 1.0
+    """For the right grid (derived)."""
