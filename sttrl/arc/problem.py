@@ -1,0 +1,97 @@
+"""A task as a problem: its views, and the prompts that are made of them when they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sttrl.arc.codecs.base import Codec
+from sttrl.arc.codecs.limits import Fitted, fit
+from sttrl.arc.codecs.tokens import Encoded, GridTokenizer, encode
+from sttrl.arc.grids import Grid
+from sttrl.arc.tasks import Puzzle, Task
+from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
+from sttrl.arc.views.key import View
+from sttrl.types import Problem
+
+ColourWish = Literal["keep_background", "any", "no"]
+
+
+@dataclass(frozen=True)
+class Scribe:
+    """Writes puzzles as tokens. ``limit``: the most tokens of a prompt. ``drop``: which demonstrations are left out where it is too long."""
+
+    codec: Codec
+    tokenizer: GridTokenizer
+    limit: int
+    drop: Literal["last", "first"]
+
+    def encoded(self, puzzle: Puzzle) -> Encoded | None:
+        """The puzzle with as many demonstrations as fit; None where not even one of them does."""
+        whole = encode(self.tokenizer, self.codec.write(puzzle))
+        if len(whole.token_T) <= self.limit:
+            return whole
+        found = fit(self.codec, puzzle, lambda written: len(encode(self.tokenizer, written).token_T), self.limit, self.drop)
+        return encode(self.tokenizer, self.codec.write(found.puzzle)) if isinstance(found, Fitted) else None
+
+    def reply(self, query: Grid, grid: Grid) -> tuple[int, ...]:
+        """The tokens that stand for a grid as the answer to a query, end mark included."""
+        text = self.codec.answer(grid, query)
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one step of a method asks: a test input, or a held-out demonstration with its answer, under a view."""
+
+    puzzle: Puzzle
+    view: View
+    test: int | None
+    """The number of the test input; None: a held-out demonstration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskProblem(Problem):
+    """A task. ``longest``: tokens of its longest prompt. ``turn_S``: what the steps of a method ask in turn."""
+
+    task: Task
+    scribe: Scribe = field(repr=False)
+    longest: int
+    turn_S: tuple[Turn, ...]
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt that is sampled."""
+        return self.longest
+
+    @property
+    def turns(self) -> int:
+        """How many different puzzles the steps of a method ask in turn."""
+        return len(self.turn_S)
+
+    def turn_of(self, step: int) -> Turn:
+        """What a step asks."""
+        return self.turn_S[step % len(self.turn_S)]
+
+    def prompt_of(self, step: int) -> tuple[int, ...]:
+        """The prompt that a step asks."""
+        turn = self.turn_of(step)
+        found = self.scribe.encoded(turn.view.on(Puzzle(demos=turn.puzzle.demos, query=turn.puzzle.query)))
+        assert found is not None, "a turn that is too long is left out when the problem is built"
+        return found.token_T
+
+
+def drawn_views(demos: int, count: int, seed: int, wish: ColourWish) -> tuple[View, ...]:
+    """The plain view, and then the eight symmetries in turn, each with random colours and all demonstrations in random order.
+
+    A view depends on the seed and its number alone.
+    """
+    return (View(), *(drawn_view(demos, number, seed, wish) for number in range(1, count)))
+
+
+def drawn_view(demos: int, number: int, seed: int, wish: ColourWish) -> View:
+    """The view with this number: a symmetry in turn, random colours, and all demonstrations in random order."""
+    dice, view = SeededDice(seed, number), SYMMETRIES[number % len(SYMMETRIES)]
+    if wish != "no":
+        view = view.then(colours(dice, keep_background=wish == "keep_background"))
+    return view.then(order(dice, demos))

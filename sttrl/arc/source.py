@@ -1,0 +1,156 @@
+"""The tasks of a run: chosen from a data set, and made into problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from sttrl.arc.codecs.base import SmallCodec
+from sttrl.arc.codecs.limits import max_new_tokens
+from sttrl.arc.codecs.registry import CODECS, codec_for
+from sttrl.arc.codecs.tokens import GridTokenizer
+from sttrl.arc.kind import Arc, Clock, opened_arc
+from sttrl.arc.problem import Scribe, TaskProblem, Turn, drawn_view, drawn_views
+from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
+from sttrl.arc.tasks import Pair, Puzzle, Task
+from sttrl.arc.views.key import View
+from sttrl.config import RunConfig
+from sttrl.data import BuiltProblems, SkippedRow
+from sttrl.errors import DataError, UsageError
+from sttrl.ledger.seeds import SeedSource, seed_of
+
+SMALL_VOCABULARY = 256
+"""A tokenizer with at most this many tokens was cut to a codec, or made for one."""
+
+
+@dataclass
+class ChosenTasks:
+    """See `sttrl.run.kind.Chosen`. ``all_tasks``: of the whole data set, which the submission is about."""
+
+    config: RunConfig
+    arc: ArcData = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
+        self.arc = read_tasks(ArcSpec(dataset=self.config.data.dataset, data_dir=self.config.data.data_dir))
+        unknown = set(self.config.data.ids) - {task.id for task in self.arc.tasks}
+        if unknown:
+            raise UsageError(
+                f"--ids: no task has the id {', '.join(map(repr, sorted(unknown)[:5]))}.",
+                f"{self.arc.name} has {len(self.arc.tasks)}, such as {', '.join(task.id for task in self.arc.tasks[:3])}.",
+            )
+
+    @property
+    def kind(self) -> str:
+        """ARC tasks."""
+        return "arc"
+
+    @property
+    def data(self) -> ArcData:
+        """The data set, for the report."""
+        return self.arc
+
+    @property
+    def revision(self) -> str | None:
+        """What a resumed run must find again: the tasks' fingerprint."""
+        return self.arc.fingerprint
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The chosen tasks."""
+        ids = frozenset(self.config.data.ids)
+        chosen = [task for task in self.arc.tasks if not ids or task.id in ids]
+        return tuple(chosen[: self.config.data.limit])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The chosen tasks' ids."""
+        return tuple(task.id for task in self.tasks)
+
+    def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
+        """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
+        codec = codec_for(codec_name(self.config.arc.codec, tokenizer), tokenizer)
+        reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        limit = self.config.data.max_prompt_tokens or ((context or 1 << 20) - reply)
+        if limit < 1:
+            raise UsageError(
+                f"A reply may need {reply} tokens with --codec {self.config.arc.codec}; {self.config.engine.model} was made for {context}.",
+                "Use a codec with fewer tokens a cell, such as cells with a model that `shrink` made.",
+            )
+        scribe = Scribe(codec, cast(GridTokenizer, tokenizer), limit, self.config.arc.drop_demos)
+        indexed = {task.id: index for index, task in enumerate(self.arc.tasks)}
+        made = {task.id: self._problem(task, indexed[task.id], scribe) for task in self.tasks}
+        reason = f"a prompt with one demonstration has more than {limit} tokens"
+        left_out = [
+            SkippedRow(file=str(self.arc.path), row=indexed[name] + 1, field=name, reason=reason) for name in made if made[name] is None
+        ]
+        problems = tuple(problem for problem in made.values() if problem is not None)
+        if left_out and (self.config.data.on_bad_row == "stop" or not problems):
+            raise DataError(
+                f"{self.arc.path}, task {left_out[0].field}: {reason}.", "Use a model with a longer context, or give --on_bad_row skip."
+            )
+        return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply)
+
+    def opened(self) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
+        """A context in which tasks can be evaluated."""
+        return opened_arc(self.config, self.arc.tasks, len(self.tasks))
+
+    def _problem(self, task: Task, index: int, scribe: Scribe) -> TaskProblem | None:
+        """The problem of a task; None where not even one demonstration fits."""
+        config, lengths = self.config.arc, list[int]()
+        first = scribe.encoded(Puzzle(demos=task.demos, query=task.tests[0]))
+        for view in drawn_views(len(task.demos), config.views, search_seed(self.config, task.id), config.view_colours):
+            for test in task.tests:
+                encoded = scribe.encoded(view.on(Puzzle(demos=task.demos, query=test)))
+                if encoded is None:
+                    return None
+                lengths.append(len(encoded.token_T))
+        assert first is not None
+        turn_S = self._turns(task)
+        return TaskProblem(
+            id=task.id, index=index, prompt_T=first.token_T, task=task, scribe=scribe, longest=max(lengths), turn_S=turn_S
+        )
+
+    def _turns(self, task: Task) -> tuple[Turn, ...]:
+        """What the steps of a method that samples ask in turn: the test inputs, or with ``--reward demonstrations`` each demonstration,
+        held out, under views."""
+        if self.config.reinforcement.reward != "demonstrations":
+            return tuple(
+                Turn(puzzle=Puzzle(demos=task.demos, query=test), view=View(), test=number) for number, test in enumerate(task.tests)
+            )
+        held_out = [
+            Puzzle(demos=without(task.demos, number), query=pair.input, answer=pair.output) for number, pair in enumerate(task.demos)
+        ]
+        seed, wish = seed_of(self.config.run.seed, task.id, "turns", 0, 0), self.config.arc.view_colours
+        steps = max(self.config.method_steps, len(held_out)) if self.config.method_steps < 1000 else len(held_out)
+        return tuple(
+            Turn(puzzle=(puzzle := held_out[step % len(held_out)]), view=drawn_view(len(puzzle.demos), step, seed, wish), test=None)
+            for step in range(steps)
+        )
+
+
+def without(demos: tuple[Pair, ...], number: int) -> tuple[Pair, ...]:
+    """The demonstrations but one; all of them where there is no other."""
+    return tuple(pair for other, pair in enumerate(demos) if other != number) or demos
+
+
+def search_seed(config: RunConfig, task: str) -> int:
+    """The seed of the views that a task is searched under."""
+    return seed_of(config.run.seed, task, "views", 0, 0)
+
+
+def codec_name(chosen: str, tokenizer: Any) -> str:
+    """The codec of a run; ``auto``: the codec to which the tokenizer was cut, else chat."""
+    if chosen != "auto":
+        return chosen
+    if len(tokenizer) > SMALL_VOCABULARY:
+        return "chat"
+    known = set(tokenizer.get_vocab())
+    for name in ("cells", "dialogue"):
+        codec = CODECS[name](tokenizer)
+        if isinstance(codec, SmallCodec) and known.issuperset((*codec.alphabet().plain, *codec.alphabet().special)):
+            return name
+    raise UsageError(f"The model's {len(tokenizer)} tokens fit no codec.", "Name one with --codec, or cut the model again with shrink.")
