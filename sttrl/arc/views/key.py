@@ -61,7 +61,7 @@ SPELLING: dict[Dialect, dict[str, str]] = {
 }
 """How each dialect writes an operation. ``between``: what stands between the numbers of demonstrations."""
 COLOUR_WORD = re.compile(r"perm(?:ute)?([0-9]{10})")
-ORDER_WORD = re.compile(r"ex((?:[0-9]+(?:-[0-9]+)*)?)")
+ORDER_WORD = re.compile(r"ex((?:[0-9]{1,99}(?:-[0-9]{1,99})*)?)")
 KAGGLE_WORDS = ("transpose", "rot90", "permute")
 
 
