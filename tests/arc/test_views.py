@@ -186,8 +186,9 @@ def test_marcs_colours_prefer_unused_ones(used: frozenset[int], seed: int) -> No
 
 def test_marcs_draws_are_complete() -> None:
     dice = draws.SeededDice(5)
-    rows = marc.training_set(task().demos, 1, dice)
-    assert rows == marc.training_set(task().demos, 1, draws.SeededDice(5))
+    rows = marc.training_set(task().demos, 1, marc.draw_shifts(dice), dice)
+    again = draws.SeededDice(5)
+    assert rows == marc.training_set(task().demos, 1, marc.draw_shifts(again), again)
     assert len(set(rows)) == len(rows) > 48
     orders = marc.prompt_orders(4, 1, marc.draw_shuffles(4, 1, dice))
     views = marc.inference_views(orders, marc.draw_choices(orders, dice))
@@ -195,6 +196,16 @@ def test_marcs_draws_are_complete() -> None:
     assert all(len(view.order(4)) == 3 for view in views)
     assert len(marc.to_size(range(9), range(9), 4, dice)) == 4
     assert marc.to_size((), range(9), 4, dice) == tuple(range(9))
+
+
+def test_marcs_set_for_a_task_has_its_size() -> None:
+    demos = task().demos
+    assert len(marc.adaptation_set(demos, lambda puzzle: True, draws.SeededDice(0))) == 250
+    assert len(marc.adaptation_set(demos, lambda puzzle: True, draws.SeededDice(0), size=20)) == 20
+    uncut = marc.adaptation_set(demos, lambda puzzle: len(puzzle.demos) < 3, draws.SeededDice(0), size=20)
+    assert len(uncut) > 20
+    assert {len(puzzle.demos) for puzzle in uncut} == {2}
+    assert marc.adaptation_set(demos, lambda puzzle: False, draws.SeededDice(0)) == ()
 
 
 def test_a_roll_moves_cells_around_the_edge() -> None:

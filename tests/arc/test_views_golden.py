@@ -157,12 +157,14 @@ def test_a_key_in_kaggles_spelling_gives_the_puzzle(file: dict, case: dict) -> N
     assert key.view.invert(grid(reply)) == grid(case["inverse_of_reply"])
 
 
+def cells_in(rows: Any) -> int:
+    """Cells, and a line break after every row."""
+    return shape(rows)[0] * (shape(rows)[1] + 1)
+
+
 def characters(system: str, seen: Puzzle) -> int:
     """The length of a text without reply, each special token counted once."""
-
-    def cells(rows: Any) -> int:
-        return shape(rows)[0] * (shape(rows)[1] + 1)
-
+    cells = cells_in
     if system == "nvarc":  # user and assistant, a line break each, in marks; the last row has no line break
         return sum(cells(pair.input) + cells(pair.output) + 6 for pair in seen.demos) + cells(seen.query) + 6
     return 48 + sum(cells(pair.input) + cells(pair.output) + 7 for pair in seen.demos) + cells(seen.query) + 6
@@ -187,6 +189,28 @@ def test_the_first_demonstrations_are_dropped_until_the_text_fits(file: dict, ca
     assert cut.puzzle(task).demos == pairs(case["expected"]["train"])
 
 
+@named("architects_token_limit", None)
+def test_the_last_demonstrations_are_dropped_until_the_text_fits(file: dict, case: dict) -> None:
+    key = ProblemKey.read(case["key"])
+    task = task_of(file, key.task)
+
+    def length(view: View) -> int:
+        seen = ProblemKey(task=key.task, test=key.test, view=view).puzzle(task, solution(file, key.task, key.test))
+        return characters("architects", seen) + (0 if case["len_name"] == "input" else cells_in(seen.answer) + 1)
+
+    if "fmt_opts" in case or case["len_name"] not in ("input", "text") or key.test is None:
+        pytest.skip("lengths of other texts belong to codecs")
+    if "full_count" in case:
+        assert length(key.view) == case["full_count"]
+    view = draws.shortened(key.view, len(task.demos), lambda view: length(view) <= case["max_tokens"], "last", fewest=1)
+    if "error" in case["expected"]:
+        assert view is None
+    else:
+        assert view is not None
+        assert ProblemKey(task=key.task, test=key.test, view=view).text == case["expected"]["key"]
+        assert length(view) == case["expected"]["count"]
+
+
 @named("architects_dataset_ops", "keys", "grouped_keys", "move_test_to_train", "remove_test_data")
 def test_lists_and_tasks_of_a_data_set(file: dict, case: dict) -> None:
     tasks = [task_of(file, task) for task in case.get("ids", [case.get("id")])]
@@ -205,7 +229,7 @@ def test_lists_and_tasks_of_a_data_set(file: dict, case: dict) -> None:
 
 def cells_of(task: Task) -> int:
     """The length of the demonstrations as text without any marks."""
-    return sum(shape(rows)[0] * (shape(rows)[1] + 1) for pair in task.demos for rows in (pair.input, pair.output))
+    return sum(cells_in(rows) for pair in task.demos for rows in (pair.input, pair.output))
 
 
 @named("architects_dataset_ops", "split", "sorted_by_len")
@@ -307,8 +331,9 @@ def test_a_training_set_has_marcs_size(file: dict, case: dict) -> None:
     # The roll's shifts are a draw, and a shift by a whole side leaves a grid as it was.
     assert any(case["n_after_augmenters"] == len(marc.with_augmenters(held_out, one)) for one in shifts)
     dice = draws.SeededDice(3)
-    got = marc.training_set(task.demos, case["leave_n"], dice, case["permute_n"])
-    assert len(marc.with_augmenters(held_out, marc.draw_shifts(draws.SeededDice(3)))) <= len(got) <= case["upper_bound"]
+    drawn = marc.draw_shifts(dice)
+    got = marc.training_set(task.demos, case["leave_n"], drawn, dice, case["permute_n"])
+    assert len(marc.with_augmenters(held_out, drawn)) <= len(got) <= case["upper_bound"]
     shapes = [shape(one) for puzzle_ in got for one in marc.grids_of(puzzle_)]
     assert (max(height for height, _ in shapes), max(width for _, width in shapes)) == (case["max_height"], case["max_width"])
 

@@ -61,8 +61,11 @@ SPELLING: dict[Dialect, dict[str, str]] = {
 }
 """How each dialect writes an operation. ``between``: what stands between the numbers of demonstrations."""
 COLOUR_WORD = re.compile(r"perm(?:ute)?([0-9]{10})")
-ORDER_WORD = re.compile(r"ex((?:[0-9]+(?:-[0-9]+)*)?)")
+"""Colours, in either spelling."""
+ORDER_WORD = re.compile(r"ex((?:[0-9]{1,99}(?:-[0-9]{1,99})*)?)")
+"""An order, in either spelling."""
 KAGGLE_WORDS = ("transpose", "rot90", "permute")
+"""A word that begins like one of these is in Kaggle's spelling."""
 
 
 def transposed(grid: Grid) -> Grid:
@@ -80,6 +83,7 @@ MOVES: dict[Symmetry, Callable[[Grid], Grid]] = {"tp": transposed, "rt": turned}
 UNDONE: dict[Symmetry, tuple[Symmetry, ...]] = {"tp": ("tp",), "rt": ("rt", "rt", "rt")}
 """What undoes them."""
 PROBE: Grid = ((0, 1), (2, 3))
+"""A grid that every symmetry changes differently."""
 VOTE_GROUPS: dict[Grid, str] = {
     ((0, 1), (2, 3)): "Identity",
     ((0, 2), (1, 3)): "Transpose",

@@ -94,6 +94,8 @@ INFERENCE_VIEWS: dict[str, View] = {
 }
 """The symmetries that marc asks under, by marc's names."""
 LARGEST_SHIFT = 3
+LARGEST_SET = 250
+"""How many puzzles marc trains on for a task at most, where it has any with one demonstration left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,11 +195,10 @@ def with_permutations(puzzles: Sequence[Puzzle], draw: Callable[[Puzzle], View],
     return distinct((*puzzles, *(draw(puzzle).on(puzzle) for _ in range(passes) for puzzle in puzzles)))
 
 
-def training_set(demos: Sequence[Pair], leave: int, dice: Dice, passes: int = 1) -> tuple[Puzzle, ...]:
+def training_set(demos: Sequence[Pair], leave: int, shifts: Shifts, dice: Dice, passes: int = 1) -> tuple[Puzzle, ...]:
     """All of marc's puzzles for training on a task: held-out demonstrations, augmented, then permuted."""
-    return with_permutations(
-        with_augmenters(held_out_puzzles(demos, leave), draw_shifts(dice)), lambda puzzle: draw_view(puzzle, dice), passes
-    )
+    augmented_ones = with_augmenters(held_out_puzzles(demos, leave), shifts)
+    return with_permutations(augmented_ones, lambda puzzle: draw_view(puzzle, dice), passes)
 
 
 def to_size(first: Sequence[Item], second: Sequence[Item], size: int, dice: Dice) -> tuple[Item, ...]:
@@ -210,6 +211,18 @@ def to_size(first: Sequence[Item], second: Sequence[Item], size: int, dice: Dice
     if len(first) > size:
         return tuple(first[number] for number in dice.permutation(len(first))[:size])
     return (*first, *second[: size - len(first)])
+
+
+def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: Dice, size: int = LARGEST_SET) -> tuple[Puzzle, ...]:
+    """The puzzles that marc trains on for a task: of those that are short enough, as many as ``to_size`` takes.
+
+    ``fits`` says whether a puzzle is short enough for the model.
+    """
+    shifts = draw_shifts(dice)
+    first = tuple(puzzle for puzzle in training_set(demos, 1, shifts, dice) if fits(puzzle))
+    missing = len(first) < size
+    second = tuple(puzzle for puzzle in training_set(demos, 2, shifts, dice) if fits(puzzle)) if missing else ()
+    return to_size(first, second, size, dice)
 
 
 def prompt_orders(demos: int, leave: int, shuffles: Mapping[tuple[int, ...], Sequence[Sequence[int]]]) -> tuple[View, ...]:

@@ -10,7 +10,8 @@ from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.key import Dialect, View
 from sttrl.errors import DataError
 
-TEST_NUMBER = re.compile(r"(.+)_([0-9]+)", re.DOTALL)
+TEST_NUMBER = re.compile(r"(.+)_([0-9]{1,9})", re.DOTALL)
+"""A task id and the number of a test input."""
 
 
 @dataclass(frozen=True, kw_only=True)
