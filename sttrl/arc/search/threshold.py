@@ -73,7 +73,7 @@ class _Tree:
     def __init__(self, ask: Ask, config: SearchConfig) -> None:
         self.ask, self.config = ask, config
         self.limit = -math.log(config.threshold.min_prob)
-        self.greedy_limit = -math.log(config.threshold.min_prob_greedy or config.threshold.min_prob)
+        self.greedy_limit = max(self.limit, -math.log(config.threshold.min_prob_greedy or 1.0))
         self.top_logprobs = min(math.ceil(1 / config.threshold.min_prob), MOST_TOP_LOGPROBS)
         self.open = [_Branch()] if config.max_tokens > 0 else []
         self.replies: list[Reply] = []
@@ -127,8 +127,8 @@ class _Tree:
     def follow(self, branch: _Branch, token_T: Sequence[int], logprob_T: Sequence[float], top_T: Sequence[TopTokens]) -> _Branch | None:
         """Walk along a path and open a branch at every other token that clears the threshold; what is to be decoded after its end."""
         for token, logprob, top in zip(token_T, logprob_T, top_T, strict=True):
-            others = (branch.then(other, other_logprob, top) for other, other_logprob in top if other != token)
-            self.open += [other for other in others if self._lives(other)]
+            others = [pair for pair in top if pair[0] != token and branch.nll - pair[1] < self.greedy_limit]
+            self.open += [other for pair in others if self._lives(other := branch.then(*pair, top))]
             self._count_unlisted(branch, top)
             branch = branch.then(token, logprob, top)
             if not self._lives(branch):
