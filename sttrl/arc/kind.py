@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -24,6 +23,7 @@ from sttrl.arc.selected import Selected
 from sttrl.arc.selections import SELECTIONS
 from sttrl.arc.submission import write_submission
 from sttrl.arc.tasks import Puzzle, Task
+from sttrl.arc.time_left import TimeLeft
 from sttrl.arc.views.key import View
 from sttrl.arc.views.training import TrainingRow, all_demos, held_out
 from sttrl.config import RunConfig
@@ -31,7 +31,7 @@ from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.rollouts import rollout_line
-from sttrl.ledger.seeds import SeedSource
+from sttrl.ledger.seeds import SeedSource, seed_of
 from sttrl.types import Answer, Ballots, Group, Rollout, Row
 
 SUBMISSION = "submission.json"
@@ -41,48 +41,29 @@ Clock = Callable[[str, str], AbstractContextManager[None]]
 
 
 @asynccontextmanager
-async def opened_arc(config: RunConfig, tasks: Sequence[Task], chosen: int) -> AsyncIterator[Callable[[SeedSource, Clock], Arc]]:
-    """A function that makes the kind for a runner. ``tasks``: of the whole data set. ``chosen``: how many of them the run does."""
-    yield partial(Arc, config, tasks, TimeLeft(config, chosen))
+async def opened_arc(config: RunConfig, setting: Setting) -> AsyncIterator[Callable[[SeedSource, Clock], Arc]]:
+    """A function that makes the kind for a runner."""
+    yield partial(Arc, config, setting, TimeLeft(config, setting.chosen))
 
 
-class TimeLeft:
-    """Shares out the seconds of a run among the tasks that are left, and knows when a task has used its own."""
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the kind knows of a run. ``tasks``: of the whole data set. ``chosen``: how many of them the run does. ``reply_tokens``: the most
+    tokens of a reply. ``end_T``: the tokens at which the engine ends a response."""
 
-    def __init__(self, config: RunConfig, tasks: int) -> None:
-        self.left, self.at_once = tasks, config.in_flight * config.run.lanes
-        self.task_seconds = config.arc.task_time_limit
-        self.end = None if config.arc.time_limit is None else time.monotonic() + config.arc.time_limit
-        self.spans: dict[str, tuple[float, float]] = {}
-
-    def is_up(self) -> bool:
-        """Whether no task may be begun any more."""
-        return self.end is not None and time.monotonic() >= self.end
-
-    def out_of_time(self, task: str, fraction: float = 1.0) -> bool:
-        """Whether a task has used this fraction of its seconds, which begin when this is asked first."""
-        if self.end is None and self.task_seconds is None:
-            return False
-        now = time.monotonic()
-        if task not in self.spans:
-            self.spans[task] = (now, self._seconds(now))
-        begun, seconds = self.spans[task]
-        return now >= begun + fraction * seconds
-
-    def _seconds(self, now: float) -> float:
-        """The seconds of a task that begins now: its share of what is left, or the limit for every task where that is less."""
-        share = [] if self.end is None else [max(0.0, self.end - now) * min(1.0, self.at_once / max(1, self.left))]
-        return min([*share, *([] if self.task_seconds is None else [self.task_seconds])])
-
-    def finished(self, tasks: int) -> None:
-        """Some tasks are finished."""
-        self.left -= tasks
+    tasks: tuple[Task, ...]
+    chosen: int
+    reply_tokens: int
+    end_T: frozenset[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The evaluation of a policy on a task. ``view_V``: that every test input was searched under. ``found_KV``: what the search found for each
-    test input and view, ``selected_K``: the candidates from best to worst, ``candidate_K``: all of them. ``rollout_G``: the replies."""
+    """The evaluation of a policy on a task.
+
+    ``view_V``: that every test input was searched under. ``found_KV``: what the search found for each test input and view.
+    ``candidate_K``: all candidates; ``selected_K``: those that were scored, from best to worst. ``rollout_G``: the replies.
+    """
 
     version: int
     view_V: tuple[View, ...]
@@ -97,20 +78,23 @@ class Evaluation:
 class Arc:
     """See `sttrl.run.kind.Kind`."""
 
-    def __init__(self, config: RunConfig, tasks: Sequence[Task], clock_of_run: TimeLeft, seeds: SeedSource, clock: Clock) -> None:
-        self.config, self.tasks, self.time, self.seeds, self.clock = config, tasks, clock_of_run, seeds, clock
+    def __init__(self, config: RunConfig, setting: Setting, time_left: TimeLeft, seeds: SeedSource, clock: Clock) -> None:
+        self.config, self.setting, self.time, self.seeds, self.clock = config, setting, time_left, seeds, clock
         self.answers: dict[tuple[str, int], tuple[Grid, ...]] = {}
         self.published = False
         self.rows = lru_cache(maxsize=8)(self._rows)
 
     async def evaluate(self, stage: Literal["base", "adapted"], problem: TaskProblem, policy: Policy) -> Evaluation:
-        """Search replies to every test input under views, score the candidates under others, and choose. Seeds are the same at every stage."""
+        """Search replies to every test input under views, score the candidates under others, and choose.
+
+        Seeds are the same at every stage.
+        """
         self.time.out_of_time(problem.id)
         view_V = self._views(problem, "views", self.config.arc.views)
         asked_KV = self._asks(problem, view_V)
         late = partial(self.time.out_of_time, problem.id, 0.25 if stage == "base" else 1.0)
         found = await SEARCHES[self.config.arc.search](
-            policy, [ask for ask_V in asked_KV for ask in ask_V], self._search_config(problem), out_of_time=late
+            policy, [ask for ask_V in asked_KV for ask in ask_V], self._search_config(), out_of_time=late
         )
         count = len(view_V)
         found_KV = tuple(tuple(found[start : start + count]) for start in range(0, len(found), count))
@@ -142,9 +126,7 @@ class Arc:
         known = turn.puzzle.answer
         shown = None if known is None else turn.view.apply(known)
         chosen = self.config.arc_reward
-        parts = RewardParts(
-            format=chosen.reward_format, shape=chosen.reward_shape, cells=chosen.reward_cells, exact=chosen.reward_exact
-        )
+        parts = RewardParts(format=chosen.reward_format, shape=chosen.reward_shape, cells=chosen.reward_cells, exact=chosen.reward_exact)
         cut = [r.finish == "length" for r in group.rollout_G]
         return Ballots(
             answer_G=tuple(
@@ -192,7 +174,7 @@ class Arc:
                     candidates=candidate_records(every, selected),
                     tied=[[selected.grid_R.index(grid) for grid in tied] for tied in selected.tied],
                     unreadable=dict(Counter(reply.reason for reply in bad)),
-                    cut=dict(sum((Counter({cut.reason: cut.branches}) for f in found_V for cut in f.cut), Counter[str]())),
+                    cut=dict(sum((Counter[str]({cut.reason: cut.branches}) for f in found_V for cut in f.cut), Counter[str]())),
                 )
                 for every, selected, bad, found_V in zip(
                     evaluation.candidate_K, evaluation.selected_K, evaluation.unreadable_K, evaluation.found_KV, strict=True
@@ -215,7 +197,7 @@ class Arc:
             self.answers |= {(record.id, k): test.attempts for k, test in enumerate(task.tests)}
         self.time.finished(len(new) if self.published else 0)
         self.published = True
-        write_submission(folder / SUBMISSION, self.tasks, self.answers)
+        write_submission(folder / SUBMISSION, self.setting.tasks, self.answers)
 
     def rollouts(self, evaluation: Evaluation) -> Sequence[Rollout]:
         """The replies that the search found."""
@@ -231,8 +213,6 @@ class Arc:
             yield {"poll": name, "test": k, "view": view.key, **rollout_line(rollout, None, None)}
 
     def _seed(self, task: str, purpose: str) -> int:
-        from sttrl.ledger.seeds import seed_of
-
         return seed_of(self.config.run.seed, task, purpose, 0, 0)
 
     def _views(self, problem: TaskProblem, purpose: str, count: int) -> tuple[View, ...]:
@@ -250,3 +230,106 @@ class Arc:
                 seed_G = self.seeds(problem, f"search_{k}_{number}", 0, samples)
                 asked[-1].append(Ask(prompt_T=encoded.token_T, seed_G=seed_G))
         return asked
+
+    def _search_config(self) -> SearchConfig:
+        chosen = self.config.arc
+        return SearchConfig(
+            max_tokens=self.setting.reply_tokens,
+            end_T=self.setting.end_T,
+            limits=Limits(requests=chosen.search_requests, tokens=chosen.search_tokens),
+            threshold=ThresholdConfig(min_prob=chosen.min_prob, stride=chosen.search_stride),
+            sample=SampleConfig(temperature=self.config.sampling.temp, top_p=self.config.sampling.top_p),
+            beam=BeamConfig(width=chosen.beam_width),
+        )
+
+    def _read(
+        self, problem: TaskProblem, k: int, view_V: Sequence[View], found_V: Sequence[Found]
+    ) -> tuple[list[Find], tuple[Unreadable, ...]]:
+        """The grids that were found for a test input, in the space of the task, and the replies that are no grid."""
+        finds, bad = list[Find](), list[Unreadable]()
+        for view, found in zip(view_V, found_V, strict=True):
+            query, codec = view.apply(problem.task.tests[k]), problem.scribe.codec
+            texts = tuple((problem.scribe.text(reply.token_T), reply.nll) for reply in found.reply_G if reply.ended)
+            replies = ViewReplies(view=view.key, reply_G=texts, invert=view.invert, group=view.vote_group)
+            read, unread = read_replies(replies, partial(codec.read, query=query))
+            finds += read
+            bad += [*unread, *(Unreadable(reason="cut at the token limit") for reply in found.reply_G if not reply.ended)]
+        return finds, tuple(bad)
+
+    async def _scored(
+        self, problem: TaskProblem, candidate_K: Sequence[Sequence[Candidate]], policy: Policy
+    ) -> tuple[list[tuple[Candidate, ...]], int]:
+        """The most promising candidates of each test input, scored under every view of the product of experts, and the tokens scored."""
+        kept_K = [promising(candidates, self.config.arc.most_candidates) for candidates in candidate_K]
+        view_V = self._views(problem, "experts", self.config.arc.score_views) if self.config.arc.score_views else ()
+        experts_K = [[self._expert(problem, k, view, kept) for view in view_V] if kept else [] for k, kept in enumerate(kept_K)]
+        every = [expert for experts in experts_K for expert in experts]
+        if not every:
+            return [tuple(kept) for kept in kept_K], 0
+        # One call for all test inputs: the candidates of one are no candidates of another, so each has its own part of the result.
+        width = max(map(len, kept_K))
+        nll_C = await score_experts(
+            policy, [spread(expert, k, width, len(kept_K)) for k, experts in enumerate(experts_K) for expert in experts]
+        )
+        tokens = sum(len(reply) for expert in every for reply in expert.reply_C if reply is not None)
+        scored_K = [with_experts(kept, nll_C[k * width : k * width + len(kept)]) if kept else () for k, kept in enumerate(kept_K)]
+        return scored_K, tokens
+
+    def _expert(self, problem: TaskProblem, k: int, view: View, candidates: Sequence[Candidate]) -> Expert:
+        query = view.apply(problem.task.tests[k])
+        encoded = problem.scribe.encoded(view.on(Puzzle(demos=problem.task.demos, query=problem.task.tests[k])))
+        assert encoded is not None, "a view that is too long has fewer demonstrations"
+        replies = tuple(problem.scribe.reply(query, view.apply(candidate.grid)) for candidate in candidates)
+        return Expert(view=view.key, prompt_T=encoded.token_T, reply_C=replies)
+
+    def _grid(self, problem: TaskProblem, token_T: Sequence[int], query: Grid | None, ended: bool) -> Grid | Unreadable:
+        if not ended:
+            return Unreadable(reason="cut at the token limit")
+        return problem.scribe.codec.read(problem.scribe.text(token_T), query)
+
+    def _rollouts(self, problem: TaskProblem, found: Sequence[Found], version: int) -> Iterator[Rollout]:
+        for each in found:
+            for reply in each.reply_G:
+                yield Rollout(
+                    seed=0,
+                    version=version,
+                    token_T=reply.token_T,
+                    logprob_T=reply.logprob_T,
+                    finish="stop" if reply.ended else "length",
+                    text=problem.scribe.text(reply.token_T),
+                )
+
+
+def promising(candidates: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:
+    """The candidates found under most views, then the likeliest, at most ``most``; in the order in which they were found first."""
+    best = sorted(candidates, key=lambda candidate: (-len(candidate.find_F), min(candidate.search_nll)))[:most]
+    return tuple(candidate for candidate in candidates if candidate in best)
+
+
+def spread(expert: Expert, k: int, width: int, tests: int) -> Expert:
+    """An expert of test input ``k`` among all test inputs: it scores the candidates of its own, at their places among all."""
+    replies = [*expert.reply_C, *([None] * (width - len(expert.reply_C)))]
+    blank = [None] * width
+    reply_C = tuple(reply for test in range(tests) for reply in (replies if test == k else blank))
+    return Expert(view=expert.view, prompt_T=expert.prompt_T, reply_C=reply_C)
+
+
+def with_scores(every: Sequence[Candidate], scored: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """All candidates, with the NLLs of those that were scored."""
+    by_grid = {candidate.grid: candidate for candidate in scored}
+    return tuple(by_grid.get(candidate.grid, candidate) for candidate in every)
+
+
+def candidate_records(every: Sequence[Candidate], selected: Selected) -> list[CandidateRecord]:
+    """The ranked candidates, and after them those that were not scored."""
+    by_grid = {candidate.grid: candidate for candidate in every}
+    ranked = [(by_grid.pop(grid), score) for grid, score in zip(selected.grid_R, selected.score_R, strict=True) if grid in by_grid]
+    return [
+        CandidateRecord(
+            grid=grid_text(candidate.grid),
+            score=score,
+            search_nll={find.view: find.nll for find in candidate.find_F},
+            expert_nll=candidate.expert_nll,
+        )
+        for candidate, score in [*ranked, *((candidate, None) for candidate in by_grid.values())]
+    ]

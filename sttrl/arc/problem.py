@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +20,7 @@ ColourWish = Literal["keep_background", "any", "no"]
 
 @dataclass(frozen=True)
 class Scribe:
-    """Writes puzzles as tokens. ``limit``: the most tokens of a prompt. ``drop``: which demonstrations are left out where it is too long."""
+    """Writes puzzles as tokens. ``limit``: the most tokens of a prompt. ``drop``: which demonstrations are left out of longer ones."""
 
     codec: Codec
     tokenizer: GridTokenizer
@@ -33,6 +34,10 @@ class Scribe:
             return whole
         found = fit(self.codec, puzzle, lambda written: len(encode(self.tokenizer, written).token_T), self.limit, self.drop)
         return encode(self.tokenizer, self.codec.write(found.puzzle)) if isinstance(found, Fitted) else None
+
+    def text(self, token_T: Sequence[int]) -> str:
+        """The text of a reply, special tokens included."""
+        return str(self.tokenizer.decode(token_T, skip_special_tokens=False))
 
     def reply(self, query: Grid, grid: Grid) -> tuple[int, ...]:
         """The tokens that stand for a grid as the answer to a query, end mark included."""

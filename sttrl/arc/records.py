@@ -19,8 +19,8 @@ METRICS = MetricNames(
     weighted=("kaggle", "attempt_1", "oracle"),
     has_baseline=False,
 )
-"""``kaggle``: hits over all test outputs. ``per_task_mean``: each task counts as one. ``all_or_nothing``: a task is solved if all its outputs
-are. ``attempt_1``: outputs right at the first attempt. ``oracle``: outputs that are among the candidates at all."""
+"""``kaggle``: hits over all test outputs. ``per_task_mean``: each task counts as one. ``all_or_nothing``: a task is solved if all its
+outputs are. ``attempt_1``: outputs right at the first attempt. ``oracle``: outputs that are among the candidates at all."""
 
 
 def grid_text(grid: Grid) -> str:
@@ -53,8 +53,10 @@ class CandidateRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TestRecord:
-    """One test input: its candidates, the best first. ``tied``: numbers of candidates with equal scores. ``unreadable``: replies that are no
-    grid, by reason. ``cut``: what the search left out, by reason."""
+    """One test input: its candidates, the best first. ``tied``: numbers of candidates with equal scores.
+
+    ``unreadable``: replies that are no grid, by reason. ``cut``: what the search left out, by reason.
+    """
 
     __test__: ClassVar[bool] = False
 
@@ -113,9 +115,7 @@ class TaskRecord:
     def score(self, verdicts: Verdicts) -> Score:
         """The metrics of this task: fractions of its test outputs."""
         attempts_K = [[verdicts.get(answer_text(k, grid)) is True for grid in test.attempts] for k, test in enumerate(self.tests)]
-        found_K = [
-            any(verdicts.get(answer_text(k, grid_of(c.grid))) is True for c in test.candidates) for k, test in enumerate(self.tests)
-        ]
+        found_K = [any(verdicts.get(answer_text(k, grid_of(c.grid))) is True for c in test.candidates) for k, test in enumerate(self.tests)]
         solved = sum(map(any, attempts_K)) / len(self.tests)
         metrics: dict[str, float | None] = {
             "kaggle": solved,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +12,7 @@ from sttrl.arc.codecs.base import SmallCodec
 from sttrl.arc.codecs.limits import max_new_tokens
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.tokens import GridTokenizer
-from sttrl.arc.kind import Arc, Clock, opened_arc
+from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
 from sttrl.arc.problem import Scribe, TaskProblem, Turn, drawn_view, drawn_views
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task
@@ -32,6 +32,7 @@ class ChosenTasks:
 
     config: RunConfig
     arc: ArcData = field(init=False)
+    reply_tokens: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
@@ -74,6 +75,7 @@ class ChosenTasks:
         """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
         codec = codec_for(codec_name(self.config.arc.codec, tokenizer), tokenizer)
         reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
+        self.reply_tokens = reply
         limit = self.config.data.max_prompt_tokens or ((context or 1 << 20) - reply)
         if limit < 1:
             raise UsageError(
@@ -94,9 +96,10 @@ class ChosenTasks:
             )
         return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply)
 
-    def opened(self) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
+    def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
         """A context in which tasks can be evaluated."""
-        return opened_arc(self.config, self.arc.tasks, len(self.tasks))
+        setting = Setting(tasks=self.arc.tasks, chosen=len(self.tasks), reply_tokens=self.reply_tokens, end_T=frozenset(stop_token_ids))
+        return opened_arc(self.config, setting)
 
     def _problem(self, task: Task, index: int, scribe: Scribe) -> TaskProblem | None:
         """The problem of a task; None where not even one demonstration fits."""
@@ -110,9 +113,7 @@ class ChosenTasks:
                 lengths.append(len(encoded.token_T))
         assert first is not None
         turn_S = self._turns(task)
-        return TaskProblem(
-            id=task.id, index=index, prompt_T=first.token_T, task=task, scribe=scribe, longest=max(lengths), turn_S=turn_S
-        )
+        return TaskProblem(id=task.id, index=index, prompt_T=first.token_T, task=task, scribe=scribe, longest=max(lengths), turn_S=turn_S)
 
     def _turns(self, task: Task) -> tuple[Turn, ...]:
         """What the steps of a method that samples ask in turn: the test inputs, or with ``--reward demonstrations`` each demonstration,

@@ -58,7 +58,7 @@ class ArcSettings(Group):
     drop_demos: Literal["last", "first"] = "last"
     """Where a prompt is too long, drop demonstrations from the end of the order (ARChitects) or from its beginning (Kaggle 2024, NVARC)."""
     time_limit: Annotated[float | None, ABOVE_ZERO] = None
-    """Seconds for the whole run. What is left is shared out among the tasks that are left; tasks for which no time is left are not begun."""
+    """Seconds for the whole run, shared out among the tasks that are left. Tasks for which no time is left are not begun."""
     task_time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for one task."""
 

@@ -30,6 +30,8 @@ class Sttrl:
         """Sample, vote, reward, update; at most ``steps`` times."""
         tools, before, flips = self.tools, None, 0
         for index in range(self.config.method_steps):
+            if self.tools.out_of_time(problem):
+                return Outcome(stop="time")
             version = policy.version
             vote = await tools.hold(problem, policy, index)
             flips += await self.flips(problem, before, vote)
@@ -39,7 +41,7 @@ class Sttrl:
             groups = () if stop or gate else await train_groups(tools.config, policy, [vote])
             update = await policy.update(groups, tools.objective) if groups else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=update, gate=gate))
-            stop = stop or self.budget_spent(update)
+            stop = self.budget_spent(update) or (stop if problem.turns == 1 else None)  # the next turn asks something else
             if stop:
                 return Outcome(stop=stop)
         return Outcome(stop="steps")

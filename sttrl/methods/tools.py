@@ -37,13 +37,14 @@ from sttrl.voting import VOTES, VoteConfig, stats_needed
 class Tools:
     """Everything except the policy that a method may use.
 
-    ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same. A method calls
-    ``observe`` after every step.
+    ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
+    ``out_of_time``: whether a method should stop adapting to a problem. A method calls ``observe`` after every step.
     """
 
     config: RunConfig
     ballots: Callable[[Problem, Group], Awaitable[Ballots]]
     rows: Callable[[Problem], Sequence[Row]]
+    out_of_time: Callable[[Problem], bool]
     seeds: SeedSource
     observe: Callable[[Problem, Step], object]
 

@@ -40,6 +40,8 @@ class Ttt:
         rows, size = self.tools.rows(problem), self.config.ttt.ttt_batch
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         for index in range(self.steps(len(rows))):
+            if self.tools.out_of_time(problem):
+                return Outcome(stop="time")
             version, batch = policy.version, batches[index % len(batches)]
             update = await policy.update(together(batch), Objective(loss="nll"))
             self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))

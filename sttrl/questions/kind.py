@@ -81,6 +81,14 @@ class Questions:
         """The record of a poll from its JSON object in the journal."""
         return poll_from_json(value)
 
+    def out_of_time(self, problem: AskedQuestion) -> bool:
+        """No: questions have no limit of time."""
+        return False
+
+    def time_is_up(self) -> bool:
+        """No: questions have no limit of time."""
+        return False
+
     def publish(self, folder: Path, records: Iterable[QuestionRecord]) -> None:
         """Nothing: the journal and the report are all that a run of questions writes."""
 

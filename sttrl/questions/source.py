@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -34,7 +34,7 @@ class ChosenQuestions:
         """The data set, for the report."""
         return self.table
 
-    def opened(self) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Questions]]:
+    def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Questions]]:
         """A context in which a judge runs, and questions can be evaluated."""
         return opened_questions(self.config)
 
@@ -49,7 +49,7 @@ class ChosenQuestions:
         return self.table.revision
 
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
-        """The problems, with their prompts tokenised, and the rows that were left out; a prompt is never cut. Raises `DataError` and `UsageError`."""
+        """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
         data, dataset = self.config.data, self.table.dataset
         problems, skipped = build_problems(
             self.chosen,

@@ -56,7 +56,7 @@ async def attempt_run(plan: Plan, parts: EngineParts, journal: Journal, workshop
     logs = folder / "logs" / f"attempt_{attempt}"
     tracker = Tracker(plan.config.run.track, folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     try:
-        async with plan.chosen.opened() as kind:
+        async with plan.chosen.opened(parts.settings.stop_token_ids) as kind:
             try:
                 imported = asyncio.create_task(asyncio.to_thread(import_runner))
                 lanes = await workshop.ready(parts, logs)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from sttrl.arc.datasets import is_arc
+from sttrl.arc.source import ChosenTasks
 from sttrl.config import RunConfig
 from sttrl.data import BuiltProblems, SourceSpec, Table
 from sttrl.engine.base import Policy
@@ -62,6 +64,14 @@ class Kind(Protocol[P, E]):
         """The responses of an evaluation."""
         ...
 
+    def out_of_time(self, problem: P) -> bool:
+        """Whether adapting to a problem has used the seconds that it may take."""
+        ...
+
+    def time_is_up(self) -> bool:
+        """Whether no problem may be begun any more."""
+        ...
+
     def publish(self, folder: Path, records: Iterable[QuestionRecord]) -> None:
         """Write what a kind of problem hands in, such as a submission, with the problems that were finished since the last call. Called
         before the first problem of an attempt, with all that earlier attempts finished, and after each problem."""
@@ -103,8 +113,8 @@ class Chosen(Protocol):
         """The problems with their prompts, and the rows that were left out. ``context``: the tokens that the model was made for."""
         ...
 
-    def opened(self) -> AbstractAsyncContextManager[MakeKind]:
-        """A context in which the problems can be evaluated. The problems have been built."""
+    def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[MakeKind]:
+        """A context in which the problems, which have been built, can be evaluated. ``stop_token_ids``: those that end a response."""
         ...
 
 
@@ -117,15 +127,18 @@ class KindEntry:
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
 
 
+ALL_BUT_SLOT = frozenset({"sttrl", "ttrl", "ttft", "memo", "ttt", "none"})
+
 KINDS: dict[str, KindEntry] = {
     "questions": KindEntry(ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
+    "arc": KindEntry(lambda config, read: ChosenTasks(config), ALL_BUT_SLOT, needs_learner=lambda config: config.arc.score_views > 0),
 }
 """The kinds of problems, by name."""
 
 
 def kind_name(config: RunConfig) -> str:
-    """The kind of a run's data set. All data sets hold text questions at present."""
-    return "questions"
+    """The kind of a run's data set."""
+    return "arc" if is_arc(config.data.dataset) else "questions"
 
 
 def check_kind(config: RunConfig) -> str:

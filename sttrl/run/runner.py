@@ -106,7 +106,14 @@ class Runner:
         self.observed: list[tuple[Work, Step]] = []
         seeds = seed_source(config.run.seed)
         self.kind = kind(seeds, self.clock)
-        tools = Tools(config=config, ballots=self.kind.ballots, rows=self.kind.rows, seeds=seeds, observe=self.observe)
+        tools = Tools(
+            config=config,
+            ballots=self.kind.ballots,
+            rows=self.kind.rows,
+            out_of_time=self.kind.out_of_time,
+            seeds=seeds,
+            observe=self.observe,
+        )
         self.method = METHODS[config.method.adaptation_method](tools)
         self.total = self.done = self.before = 0
         self.doing: dict[str, str] = {}

@@ -36,7 +36,14 @@ def a_vote(judge: Judge, greedy: str | None = None, **settings: Any) -> tuple[He
         return judge.ballots_sync(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
 
     async def hold() -> tuple[HeldVote, Any]:
-        tools = Tools(config=config, ballots=ballots, rows=lambda problem: (), seeds=seeds, observe=lambda problem, step: None)
+        tools = Tools(
+            config=config,
+            ballots=ballots,
+            rows=lambda problem: (),
+            out_of_time=lambda problem: False,
+            seeds=seeds,
+            observe=lambda problem, step: None,
+        )
         async with StandIn(texts=texts).fork("fork", DeltaSpec(kind="lora")) as policy:
             return await tools.hold(PROBLEM, policy, 0), policy
 

@@ -23,6 +23,9 @@ class GridTokenizer(Tokenizer, Protocol):
     def bos_token_id(self) -> int | None:
         """The begin-of-text token."""
 
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> Any:
+        """The text of ids."""
+
     def __call__(self, text: str, **options: Any) -> Any:
         """With ``return_offsets_mapping``: ids and the characters of each."""
 
