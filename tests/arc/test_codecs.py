@@ -36,7 +36,17 @@ def bpe(chat_template: str | None = CHAT, special: tuple[str, ...] = SPECIAL, ad
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     model.decoder = decoders.ByteLevel()
-    lines = ["00\n00\n", "12\n+/-=O34\n", "user\n010", " -> [[1 2]\n [3 4]]#\n", "Black Blue\nRed", "Output:\n", "assistant\n00", "O0", "\n+/-=O0\n"] * 9
+    lines = [
+        "00\n00\n",
+        "12\n+/-=O34\n",
+        "user\n010",
+        " -> [[1 2]\n [3 4]]#\n",
+        "Black Blue\nRed",
+        "Output:\n",
+        "assistant\n00",
+        "O0",
+        "\n+/-=O0\n",
+    ] * 9
     model.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     model.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     if add_bos:
@@ -191,7 +201,8 @@ def test_no_reply_breaks_a_reader(reply: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["12\n34", "The grid:\n```\n12\n34\n```<|im_end|>ignored 5", "1 2\n3 4", "[[1, 2],\n [3, 4]]", "Input\n99\nOutput:\n\n12\n34\n"]
+    "reply",
+    ["12\n34", "The grid:\n```\n12\n34\n```<|im_end|>ignored 5", "1 2\n3 4", "[[1, 2],\n [3, 4]]", "Input\n99\nOutput:\n\n12\n34\n"],
 )
 def test_chat_replies_of_several_styles(reply: str) -> None:
     assert codec_for("chat", TOKENIZERS["chat"]).read(reply) == ((1, 2), (3, 4))

@@ -86,9 +86,7 @@ class Template:
     def of(cls, tokenizer: Tokenizer) -> Template:
         """The layout of a tokenizer. Raises `UsageError` if it has no chat template."""
         if not tokenizer.chat_template:
-            raise UsageError(
-                "This codec asks in a chat, and the model has no chat template.", "Use --codec cells, or a chat model."
-            )
+            raise UsageError("This codec asks in a chat, and the model has no chat template.", "Use --codec cells, or a chat model.")
         return cls(tokenizer=tokenizer, end=_end_of_turn(tokenizer))
 
     def prompt(self, messages: Sequence[Message]) -> Written:

@@ -60,9 +60,7 @@ class SmallVocabulary:
 def small_vocabulary(name: str, codec: Codec, tokenizer: OldTokenizer) -> SmallVocabulary:
     """What a model keeps for this codec. Raises `UsageError` for a codec whose texts need words of the model's own."""
     if not isinstance(codec, SmallCodec):
-        raise UsageError(
-            f"--codec {name}: its texts need the model's own words.", "Take cells or dialogue, or the model as it is."
-        )
+        raise UsageError(f"--codec {name}: its texts need the model's own words.", "Take cells or dialogue, or the model as it is.")
     alphabet = codec.alphabet()
     begin = tokenizer.bos_token if tokenizer.bos_token_id in tokenizer.encode("", add_special_tokens=True)[:1] else None
     pad = alphabet.pad or next(
