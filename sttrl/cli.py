@@ -411,10 +411,9 @@ def shrink_command(arguments: Sequence[str]) -> None:
     tokenizer = load_tokenizer(folder)
     small = small_vocabulary(chosen.codec, codec_for(chosen.codec, tokenizer), tokenizer)
     shrink_model(folder, chosen.out, **vars(small))
-    made_up = small.made_up()
     print(f"{chosen.out}: {len(small.token_V)} tokens instead of {len(tokenizer)}")
-    if made_up:
-        print(f"no single token of {chosen.model}, so made from its pieces: {', '.join(map(repr, made_up))}")
+    if made_up := small.made_up():
+        print(f"no single tokens of the model, so their embeddings are means of others: {' '.join(map(repr, made_up))}")
 
 
 COMMANDS = {

@@ -112,6 +112,10 @@ class TaskRecord:
         attempts = [[grid_text(grid) for grid in test.attempts] for test in self.tests]
         return {"views": self.views, "attempts": attempts, "candidates": [len(test.candidates) for test in self.tests]}
 
+    def right(self, verdicts: Verdicts) -> bool:
+        """Whether every test output is right at the first or the second attempt."""
+        return self.score(verdicts).metrics["all_or_nothing"] == 1.0
+
     def score(self, verdicts: Verdicts) -> Score:
         """The metrics of this task: fractions of its test outputs."""
         attempts_K = [[verdicts.get(answer_text(k, grid)) is True for grid in test.attempts] for k, test in enumerate(self.tests)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,16 @@ def shrink_model(
     ``source_V``: for each new token the old ones whose mean embedding it gets; none: the mean of all. A head that is tied to the embeddings
     stays tied. Raises `EngineError` for weights that cannot be loaded, `UsageError` where ``target`` cannot be written.
     """
-    from transformers import AutoModelForCausalLM
-
-    assert pad != end
-    try:
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"{folder} cannot be loaded: {error_text(error, first_line=True)}.", "Choose a complete model folder.") from error
+    assert pad != end, "a loss that leaves out padding would leave out the end mark"
+    network = _loaded(folder)
     cut_vocabulary(network, source_V)
     named = {"bos": begin, "eos": end, "pad": pad, "unk": pad}
     new_ids = {f"{role}_token_id": None if token is None else token_V.index(token) for role, token in named.items()}
     kept = {source[0]: number for number, source in enumerate(source_V) if len(source) == 1}
     for settings in (network.config, network.config.get_text_config(decoder=True), network.generation_config):
         _renumber(settings, new_ids, kept)
-    _save(network, small_tokenizer(token_V, special, begin, end, pad), target)
+    with _no_progress_bars():
+        _save(network, small_tokenizer(token_V, special, begin, end, pad), target)
 
 
 def cut_vocabulary(network: Any, source_V: Sequence[Sequence[int]]) -> None:
@@ -96,6 +93,29 @@ def small_tokenizer(token_V: Sequence[str], special: Sequence[str], begin: str |
         additional_special_tokens=[token for token in special if token not in (begin, end, pad)],
         clean_up_tokenization_spaces=False,
     )
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _loaded(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _no_progress_bars():
+            return AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EngineError(f"{folder} cannot be loaded: {error_text(error, first_line=True)}.", "Choose a complete model folder.") from error
 
 
 def _means(weight: torch.Tensor, source_V: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -79,6 +79,10 @@ class Evaluated(Protocol):
         """The fields that go into results.jsonl."""
         ...
 
+    def right(self, verdicts: Verdicts) -> bool:
+        """Whether the answer is right, as a whole."""
+        ...
+
     def score(self, verdicts: Verdicts) -> Score:
         """The metrics, given the verdicts on the answers."""
         ...

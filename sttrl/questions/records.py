@@ -78,6 +78,10 @@ class PollRecord:
         vote = self.election
         return {"k": self.k, "answer": vote.answer, "majority_ratio": vote.majority_ratio, "margin": vote.margin}
 
+    def right(self, verdicts: Verdicts) -> bool:
+        """The verdict on the answer."""
+        return is_right(self.answer, verdicts)
+
     def score(self, verdicts: Verdicts) -> Score:
         """The metrics, with maj@k by the majority vote."""
         return self._score(self.election, verdicts)

@@ -56,11 +56,25 @@ def report_page(
         time_rows=[[row["step"], *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)] for row in thinned(steps)],
         curves=Markup(_curves(steps)),
         questions=[
-            (question, score, grades.of(score.id), [step.election.majority_ratio for step in question.steps if step.election is not None])
+            (
+                question,
+                score,
+                grades.of(score.id),
+                [step.election.majority_ratio for step in question.steps if step.election is not None],
+                answered_right(question, grades),
+            )
             for question, score in zip(finished, score_questions(finished, grades), strict=True)
         ],
         shown=shown,
     )  # fmt: skip
+
+
+def answered_right(question: FinishedQuestion, grades: Grades) -> bool | None:
+    """Whether a problem's answer is right; None without a label. No answer is wrong."""
+    record, verdicts = question.record, grades.of(question.record.id)
+    if verdicts is None:
+        return None
+    return record.answer_source is not None and record.polls[record.answer_source].right(verdicts)
 
 
 def _curves(steps: Sequence[Mapping[str, Any]]) -> str:

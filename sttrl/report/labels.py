@@ -21,7 +21,6 @@ from sttrl.ledger.files import write_text
 from sttrl.ledger.records import BallotsRecord, FinishedQuestion
 from sttrl.questions.answers import NoVerdict
 from sttrl.questions.labels import labels as labels_of
-from sttrl.types import AnswerKind
 
 GRADES_FILE: Final = "grades.json"
 GRADES_SCHEMA: Final = 2
@@ -30,7 +29,7 @@ GRADES_SCHEMA: Final = 2
 class Equality(Protocol):
     """The part of `sttrl.questions.answers.Judge` that grading needs."""
 
-    async def equal(self, kind: AnswerKind, a: str, b: str) -> bool | None:
+    async def equal(self, kind: Any, a: str, b: str) -> bool | None:
         """Whether two answers are equal; None if one exceeds the judge's limits. Raises `NoVerdict` if the machine was too busy."""
 
 
@@ -38,7 +37,7 @@ class Equality(Protocol):
 class Labels:
     """The labels of a data set by question id, and the kind of its answers. The repr does not contain the labels."""
 
-    kind: AnswerKind
+    kind: str
     by_id: Mapping[str, str]
 
     def __repr__(self) -> str:

@@ -42,13 +42,12 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     config = read_config(folder)
     kind = report_of(config)
     finished = read_finished(folder, kind.read)
-    remark = ""
-    if data is None:
-        try:
-            data = kind.data(config, data_dir)
-        except DataError as error:
-            remark = f"\nno labels: {error}"
-    labels = None if data is None else kind.labels(data)
+    remark, labels = "", None
+    try:
+        data = kind.data(config, data_dir) if data is None else data
+        labels = kind.labels(data)
+    except DataError as error:
+        remark = f"\nno labels: {error}"
     grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
     shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)

@@ -81,7 +81,7 @@ def test_text_of_one_token_a_cell(whole: dict, case: dict) -> None:
 
 
 def test_most_tokens_of_a_reply() -> None:
-    for whole, _ in cases("architects_text")[:1]:
+    for whole in {id(whole): whole for whole, _ in cases("architects_text") if "max_new_tokens" in whole}.values():
         assert max_new_tokens(cells(whole["fmt_opts"]), character_count) == whole["max_new_tokens"]
 
 

@@ -26,7 +26,13 @@ COMMAND_LINE = (DOCS / "command_line.md").read_text()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG_ROW = re.compile(r"^\| `--(\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
 PROGRAM = re.compile(r"(?:cd verl && )?(?:(?:\.venv/bin/)?python main\.py|sttrl) ")
-SUBCOMMANDS = {"report": cli.ReportArguments, "data": cli.DataArguments, "score": cli.ScoreArguments, "env": cli.EnvArguments}
+SUBCOMMANDS = {
+    "report": cli.ReportArguments,
+    "data": cli.DataArguments,
+    "score": cli.ScoreArguments,
+    "shrink": cli.ShrinkArguments,
+    "env": cli.EnvArguments,
+}
 
 
 def named(path: Path) -> str:
@@ -45,7 +51,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    assert mentioned == {*field_names(), "help", "help_all", "version", "no_flag", "flag"}
+    assert mentioned == {*field_names(), "codec", "out", "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
 
@@ -65,8 +71,8 @@ def test_command_line_names_every_choice() -> None:
 def test_command_line_names_the_subcommands_and_their_flags() -> None:
     rows = dict(re.findall(r"^\| `(\w+)[^`]*` \| [^|]* \|([^|]*)\|$", COMMAND_LINE.split("## Subcommands")[1], re.MULTILINE))
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name != "sweep"}
-    positional = {"runs", "dataset", "submission", "solutions"}
-    assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional for name, kind in SUBCOMMANDS.items()}
+    positional = {"report": {"runs"}, "data": {"dataset"}, "score": {"submission", "solutions"}, "shrink": {"model"}, "env": set()}
+    assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional[name] for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
 
 

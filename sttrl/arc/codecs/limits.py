@@ -57,14 +57,14 @@ def fit(
     return TooLong(length=found, limit=limit, demos=count)
 
 
-def max_new_tokens(codec: Codec, length: Callable[[str], int]) -> int:
+def max_new_tokens(codec: Codec, length: Callable[[str], int], side: int = LONGEST_SIDE, spare: int = 1) -> int:
     """The most tokens of a reply, and one to spare, as the published systems have it: 932 for one token a cell.
 
-    ``length``: tokens of a text, without a begin-of-text token. Exact where every cell has as many tokens as any other; else the longest
-    of grids of one colour and of grids of changing colours.
+    ``length``: tokens of a text, without a begin-of-text token; ``side``: the most rows and columns. Exact where every cell has as many
+    tokens as any other; else the longest of grids of one colour and of grids of changing colours.
     """
-    darkest = ((COLOURS - 1,) * LONGEST_SIDE,) * LONGEST_SIDE
-    return 1 + max(length(codec.answer(grid, darkest)) for grid in _largest_grids())
+    query = ((COLOURS - 1,) * side,) * side
+    return spare + max(length(codec.answer(grid, query)) for grid in _largest_grids(side))
 
 
 def character_count(text: str) -> int:
@@ -72,9 +72,8 @@ def character_count(text: str) -> int:
     return len(SPECIAL.sub("x", text))
 
 
-def _largest_grids() -> Iterator[Grid]:
-    side = range(LONGEST_SIDE)
+def _largest_grids(side: int) -> Iterator[Grid]:
     for colour in range(COLOURS):
-        yield tuple((colour,) * LONGEST_SIDE for _ in side)
+        yield ((colour,) * side,) * side
     for step in (1, 3, 7):
-        yield tuple(tuple((step * column + row) % COLOURS for column in side) for row in side)
+        yield tuple(tuple((step * column + row) % COLOURS for column in range(side)) for row in range(side))

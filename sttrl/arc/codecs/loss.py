@@ -34,7 +34,8 @@ RULES: Final[Mapping[str, LossRule]] = {
     "marc": LossRule(demo_outputs=True, skip_first=1, header=True),
     "all": LossRule(everything=True),
 }
-"""Rules by name. ARChitects 2024 adapts with "outputs", Product of Experts with "outputs_but_first"."""
+"""Rules by name. ARChitects 2024 adapts with "outputs", Product of Experts (arXiv:2505.07859) with "outputs_but_first", and "marc" is
+what test-time training for abstract reasoning (arXiv:2411.07279) learns."""
 
 
 def loss_spans(spans: Sequence[Span], rule: LossRule) -> tuple[Span, ...]:

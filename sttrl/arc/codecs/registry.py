@@ -45,6 +45,8 @@ def check_codec(name: str) -> None:
 def codec_for(name: str, tokenizer: GridTokenizer) -> Codec:
     """The codec of this name for a model. Raises `UsageError` if there is none, or if it does not fit the tokenizer."""
     check_codec(name)
+    if not getattr(tokenizer, "is_fast", True):
+        raise UsageError("The model's tokenizer does not say where its tokens are in a text.", "Use a model with a fast tokenizer.")
     return CODECS[name](tokenizer)
 
 

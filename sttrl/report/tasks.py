@@ -1,0 +1,168 @@
+"""ARC tasks in a report: solutions as labels, and cards with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from markupsafe import Markup
+
+from sttrl.arc.grids import Grid
+from sttrl.arc.labels import read_labels
+from sttrl.arc.pictures import grid_svg
+from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, grid_of, record_from_json
+from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
+from sttrl.arc.tasks import Task
+from sttrl.ledger.evaluated import Verdicts
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.report.labels import Grades, Labels
+
+SHOWN_CANDIDATES = 6
+"""How many candidates of a test input a card shows at most: the best ones."""
+SIDES = (("base", "base"), ("adapted", "adapted"))
+"""The evaluations whose attempts a card shows, with their names there."""
+
+
+class GridJudge:
+    """Compares answers with solutions: grids are equal or they are not."""
+
+    async def equal(self, kind: str, a: str, b: str) -> bool | None:
+        """Whether an answer is one of the lines of a label."""
+        return a in b.split("\n")
+
+
+@asynccontextmanager
+async def grid_judge() -> AsyncIterator[GridJudge]:
+    """A judge that needs no process."""
+    yield GridJudge()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A grid on a card: its picture, a few words under it, and whether it is right (None: nothing to say)."""
+
+    svg: Markup
+    words: str
+    right: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownTest:
+    """A test input on a card. ``rows``: the attempts of each evaluation; ``candidates``: the best of the last evaluation."""
+
+    query: Picture
+    solution: Picture | None
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+    candidates: Sequence[Picture]
+    found: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownTask:
+    """A task on a card."""
+
+    demos: Sequence[tuple[Picture, Picture]] = ()
+    tests: Sequence[ShownTest] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownTasks:
+    """The tasks of a run, for the template of cards."""
+
+    by_id: Mapping[str, ShownTask] = field(default_factory=dict)
+    remark: str | None = None
+    template: ClassVar[str] = "tasks.html"
+
+    def of(self, problem_id: str) -> ShownTask:
+        """What is shown of one task."""
+        return self.by_id.get(problem_id, ShownTask())
+
+
+class TaskReport:
+    """See `sttrl.report.kinds.KindReport`."""
+
+    def read(self, value: dict[str, Any]) -> TaskRecord:
+        """The evaluation of a task."""
+        return record_from_json(value)
+
+    def data(self, config: Mapping[str, Any], data_dir: Path | None) -> ArcData:
+        """The tasks. Raises `DataError`."""
+        own = config["data_dir"]
+        return read_tasks(ArcSpec(dataset=config["dataset"], data_dir=data_dir or (Path(own) if own else None)))
+
+    def labels(self, data: ArcData) -> Labels:
+        """The solutions, a line for each test input. Raises `DataError` if there are none, or if they have faults."""
+        found = read_labels(ArcSpec(dataset=str(data.path)))
+        known = {name: grids for name, grids in found.solutions.items() if grids is not None}
+        return Labels(
+            kind="grids", by_id={n: "\n".join(answer_text(k, grid) for k, grid in enumerate(grids)) for n, grids in known.items()}
+        )
+
+    def judge(self) -> AbstractAsyncContextManager[GridJudge]:
+        """Grids are equal or not."""
+        return grid_judge()
+
+    def shown(
+        self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None
+    ) -> ShownTasks:
+        """The pictures of every finished task."""
+        if isinstance(data, str):
+            return ShownTasks(remark="The data set is not where it was: no task is shown.")
+        tasks, label_of = {task.id: task for task in data.tasks}, {} if labels is None else labels.by_id
+        remark = None if label_of else "There are no solutions for these tasks: nothing says which attempts are right."
+        shown = {
+            name: shown_task(tasks[name], question.record.polls, grades.of(name), label_of.get(name))
+            for question in finished
+            if (name := question.record.id) in tasks
+        }
+        return ShownTasks(by_id=shown, remark=remark)
+
+
+def shown_task(task: Task, polls: Mapping[str, TaskRecord], verdicts: Verdicts | None, label: str | None) -> ShownTask:
+    """The pictures of one task. ``label``: a line for each solution."""
+    solutions = {} if label is None else dict(line.split(":", 1) for line in label.split("\n"))
+    demos = [(picture(pair.input, "input"), picture(pair.output, "output")) for pair in task.demos]
+    tests = []
+    for k, query in enumerate(task.tests):
+        records = {name: poll.tests[k] for name, poll in polls.items()}
+        last = records.get("adapted") or records.get("base")
+        solution = solutions.get(str(k))
+        tests.append(
+            ShownTest(
+                query=picture(query, f"test input {k + 1}"),
+                solution=None if solution is None else picture(grid_of(solution), "solution"),
+                rows=[(words, attempts(k, records[name], verdicts)) for name, words in SIDES if name in records],
+                candidates=[candidate(k, c, verdicts) for c in (last.candidates[:SHOWN_CANDIDATES] if last else ())],
+                found=len(last.candidates) if last else 0,
+            )
+        )
+    return ShownTask(demos=demos, tests=tests)
+
+
+def picture(grid: Grid, words: str, right: bool | None = None) -> Picture:
+    """A grid with words under it."""
+    return Picture(svg=Markup(grid_svg(grid, cell=cell_side(grid))), words=words, right=right)
+
+
+def cell_side(grid: Grid) -> int:
+    """The side of a cell in pixels: small grids are drawn larger."""
+    return max(5, min(16, 120 // max(len(grid), len(grid[0]))))
+
+
+def attempts(k: int, test: TestRecord, verdicts: Verdicts | None) -> list[Picture]:
+    """The attempts at a test input."""
+    return [picture(grid, f"attempt {n}", right_of(k, grid, verdicts)) for n, grid in enumerate(test.attempts, start=1)]
+
+
+def candidate(k: int, record: CandidateRecord, verdicts: Verdicts | None) -> Picture:
+    """A candidate with its score and the number of views that it was found under."""
+    score = "not scored" if record.score is None else f"score {record.score:.2f}"
+    return picture(grid_of(record.grid), f"{score}, found under {len(record.search_nll)}", right_of(k, grid_of(record.grid), verdicts))
+
+
+def right_of(k: int, grid: Grid, verdicts: Verdicts | None) -> bool | None:
+    """Whether a grid is the solution of a test input; None without one."""
+    return None if verdicts is None else verdicts.get(answer_text(k, grid)) is True
