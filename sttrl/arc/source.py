@@ -150,7 +150,7 @@ def codec_name(chosen: str, tokenizer: Any) -> str:
     if len(tokenizer) > SMALL_VOCABULARY:
         return "chat"
     known = set(tokenizer.get_vocab())
-    for name in ("cells", "dialogue"):
+    for name in ("cells", "cells_16", "dialogue"):
         codec = CODECS[name](tokenizer)
         if isinstance(codec, SmallCodec) and known.issuperset((*codec.alphabet().plain, *codec.alphabet().special)):
             return name

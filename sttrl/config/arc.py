@@ -9,7 +9,7 @@ from sttrl.config.rules import ABOVE_ZERO, NOT_NEGATIVE, OPTIONAL_COUNT, Group, 
 from sttrl.errors import UsageError
 
 CodecName = Literal[
-    "auto", "cells", "cells_kaggle", "dialogue", "numpy", "numpy_plain", "numpy_diff", "words", "words_dated", "chat"
+    "auto", "cells", "cells_16", "cells_kaggle", "dialogue", "numpy", "numpy_plain", "numpy_diff", "words", "words_dated", "chat"
 ]  # fmt: skip
 SearchName = Literal["threshold", "greedy", "sample", "beam"]
 SelectionName = Literal[
@@ -29,8 +29,8 @@ class ArcSettings(Group):
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
 
     codec: CodecName = "auto"
-    """How a grid is written: cells (ARChitects), numpy (marc), words (BARC), dialogue (NVARC), chat (the model's chat template); auto:
-    cells or dialogue for a model that `shrink` has cut to it, else chat."""
+    """How a grid is written: cells (ARChitects), cells_16 (the same with 16 tokens), numpy (marc), words (BARC), dialogue (NVARC), chat
+    (the model's chat template); auto: that for which `shrink` has cut the model, else chat."""
     views: Annotated[int, at_least(1)] = 8
     """Views of each test input that are searched: the plain one, then the eight symmetries in turn (ARChitects: 16)."""
     view_colours: Colours = "keep_background"

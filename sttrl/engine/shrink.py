@@ -35,15 +35,19 @@ def shrink_model(
     begin: str | None,
     end: str,
     pad: str,
+    untie: bool = False,
 ) -> None:
     """Write the model of ``folder`` with the vocabulary ``token_V`` to ``target``, which any run takes as a model.
 
     ``source_V``: for each new token the old ones whose mean embedding it gets; none: the mean of all. A head that is tied to the embeddings
-    stays tied. Raises `EngineError` for weights that cannot be loaded, `UsageError` where ``target`` cannot be written.
+    stays tied, unless ``untie`` gives it weights of its own. Raises `EngineError` for weights that cannot be loaded, `UsageError` where
+    ``target`` cannot be written.
     """
     assert pad != end, "a loss that leaves out padding would leave out the end mark"
     network = _loaded(folder)
     cut_vocabulary(network, source_V)
+    if untie:
+        untie_head(network)
     named = {"bos": begin, "eos": end, "pad": pad, "unk": pad}
     new_ids = {f"{role}_token_id": None if token is None else token_V.index(token) for role, token in named.items()}
     kept = {source[0]: number for number, source in enumerate(source_V) if len(source) == 1}
@@ -68,6 +72,14 @@ def cut_vocabulary(network: Any, source_V: Sequence[Sequence[int]]) -> None:
         head.weight.copy_(head_rows)
         if bias_rows is not None:
             head.bias.copy_(bias_rows)
+
+
+def untie_head(network: Any) -> None:
+    """Give the head a copy of the embeddings that it was tied to."""
+    head = network.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    for settings in (network.config, network.config.get_text_config(decoder=True)):
+        settings.tie_word_embeddings = False
 
 
 def small_tokenizer(token_V: Sequence[str], special: Sequence[str], begin: str | None, end: str, pad: str) -> Any:

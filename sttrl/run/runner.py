@@ -115,7 +115,7 @@ class Runner:
             observe=self.observe,
         )
         self.method = METHODS[config.method.adaptation_method](tools)
-        self.total = self.done = self.before = 0
+        self.total = self.done = self.before = self.left_out = 0
         self.doing: dict[str, str] = {}
 
     async def run(self, problems: Sequence[Problem], finished: int) -> None:
@@ -124,6 +124,8 @@ class Runner:
         self.states.tidy()
         self.kind.publish(self.folder, [question.record for question in read_finished(self.folder, self.kind.read)])
         await self.each(self.scopes(problems), self._scope)
+        if self.left_out:
+            self.progress(f"time is up: {self.left_out} problems were not begun; the same command with more time does them")
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
         """The problems, grouped by the fork that they use."""
@@ -183,6 +185,9 @@ class Runner:
 
     async def _scope(self, scope: Scope) -> None:
         """Do all rounds of a scope. If its lane dies, they are done again on another lane. A fork that lasts has the run's only lane."""
+        if not scope.lasts and self.kind.time_is_up():
+            self.left_out += 1
+            return
         while True:
             try:
                 async with self.seats.take() as lane, AsyncExitStack() as forks:

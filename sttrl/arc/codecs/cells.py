@@ -19,6 +19,8 @@ from sttrl.arc.tasks import Pair, Puzzle
 class Cells:
     """The format of ARChitects and Product of Experts; with ``</s>`` and ``too_many_rows="cut"`` that of their Kaggle notebook of 2024."""
 
+    begin: str = ""
+    """The special token that begins a text; none by default."""
     preprompt: str = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz"
     """Letters that stand before the first demonstration; a shrunk vocabulary has them for it."""
     query_begin: str = "I"
@@ -32,7 +34,7 @@ class Cells:
 
     def write(self, puzzle: Puzzle) -> Written:
         """The text of a puzzle. Without a query: the demonstrations alone."""
-        draft = Draft(self.preprompt)
+        draft = Draft(self.begin + self.preprompt)
         for number, demo in enumerate(puzzle.demos):
             self._add_demo(draft, demo, number)
         if puzzle.query is not None:
@@ -53,9 +55,10 @@ class Cells:
         return digit_rows(grid, self.row_separator) + self.grid_end + self.end
 
     def alphabet(self) -> Alphabet:
-        """Every character of the format, digits first, and the end mark. Padding is the model's affair."""
+        """Every character of the format, digits first, and the marks of begin and end. Padding is the model's affair."""
         used = DIGITS + self.preprompt + self.query_begin + self.reply_begin + self.grid_end + self.row_separator
-        return Alphabet(plain=tuple(dict.fromkeys(used)), special=(self.end,), end=self.end)
+        special = (self.begin, self.end) if self.begin else (self.end,)
+        return Alphabet(plain=tuple(dict.fromkeys(used)), special=special, end=self.end)
 
     def _add_demo(self, draft: Draft, demo: Pair, number: int) -> None:
         draft.add(self.query_begin)

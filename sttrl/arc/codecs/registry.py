@@ -24,6 +24,7 @@ from sttrl.errors import UsageError
 CODECS: Final[Mapping[str, Callable[[GridTokenizer], Codec]]] = {
     "cells": lambda tokenizer: Cells(end=_end_of_text(tokenizer)),
     "cells_kaggle": lambda tokenizer: Cells(end=_end_of_text(tokenizer), too_many_rows="cut"),
+    "cells_16": lambda tokenizer: Cells(begin=_begin_of_text(tokenizer), preprompt="", reply_begin="\nO", end=_end_of_text(tokenizer)),
     "dialogue": lambda _: Dialogue(),
     "numpy": lambda tokenizer: NumpyText(layout=marc_layout(tokenizer)),
     "numpy_plain": lambda tokenizer: NumpyText(layout=marc_layout(tokenizer), footer=""),
@@ -48,6 +49,13 @@ def codec_for(name: str, tokenizer: GridTokenizer) -> Codec:
     if not getattr(tokenizer, "is_fast", True):
         raise UsageError("The model's tokenizer does not say where its tokens are in a text.", "Use a model with a fast tokenizer.")
     return CODECS[name](tokenizer)
+
+
+def _begin_of_text(tokenizer: GridTokenizer) -> str:
+    """A special token that can begin a text: the model's own, or one that it has for another purpose."""
+    end = _end_of_text(tokenizer)
+    special = [str(token.content) for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    return next((token for token in (tokenizer.bos_token, *special) if token not in (None, end)), None) or ""
 
 
 def _end_of_text(tokenizer: GridTokenizer) -> str:

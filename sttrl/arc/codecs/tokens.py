@@ -20,6 +20,10 @@ class GridTokenizer(Tokenizer, Protocol):
         """The end-of-text token."""
 
     @property
+    def bos_token(self) -> str | None:
+        """The begin-of-text token."""
+
+    @property
     def bos_token_id(self) -> int | None:
         """The begin-of-text token."""
 

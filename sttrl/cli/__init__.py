@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 import sttrl
+from sttrl.cli.arguments import DataArguments, EnvArguments, ReportArguments, ScoreArguments, ShrinkArguments, SweepArguments
+from sttrl.cli.parsing import parse
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
@@ -37,90 +34,6 @@ Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
 SHORT = "These are the settings that most people need; --help_all shows all."
-
-BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
-"""tyro prints an error in a box, with help below it. The help begins with one of these."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportArguments:
-    """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
-    data_dir: Path | None = None
-    """Where named data sets are looked for first (for the labels)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataArguments:
-    """Show and check a data set: where it is, its columns, how many rows and labels, what looks wrong."""
-
-    dataset: Annotated[str, tyro.conf.Positional]
-    """A named data set, a file, or hf:org/name[@revision][:config][:split]."""
-    data_dir: Path | None = None
-    """Where named data sets are looked for first."""
-    model: str | None = None
-    """Show one whole prompt as this model sees it: a hub id, a local folder, or builtin/<name>."""
-    question_column: tuple[str, ...] = ()
-    """Column of the question; several are joined in this order."""
-    answer_column: str | None = None
-    """Column of the label."""
-    id_column: str | None = None
-    """Column of the id."""
-    answer_kind: Literal["math", "number", "choice"] | None = None
-    """How answers are read, for data sets without a name."""
-    on_bad_row: Literal["stop", "skip"] = "stop"
-    """What a row that cannot be used does: stop and name the row, or skip and count it."""
-    prompt_format: str | None = None
-    """A template holding {question}, for models without a chat template."""
-    system_prompt: str | None = None
-    """System message of the prompt; it replaces the row's own, and '' removes the row's own."""
-    chat_template_kwargs: str | None = None
-    """Settings of the model's chat template, as a JSON object."""
-    trust_remote_code: bool = False
-    """Let a model's repository bring its own code."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreArguments:
-    """Score a submission to ARC by every rule in use, and count what is missing in it."""
-
-    submission: Annotated[Path, tyro.conf.Positional]
-    """The submission: two attempts for each test input, in Kaggle's format."""
-    solutions: Annotated[Path, tyro.conf.Positional]
-    """The solutions, such as arc-agi_evaluation_solutions.json."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepArguments:
-    """Do many runs from a YAML file of axes, and print one table of all; docs/sweeps.md has the format.
-
-    The flags of a run may follow the file; the program's own --help lists them. They hold for all runs and win over the file.
-    """
-
-    file: Annotated[Path, tyro.conf.Positional]
-    """The YAML file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvArguments:
-    """Show versions, devices, and which engine would run here. `python requirements/gpu_names.py CACHE`, in the repository, checks the GPU
-    environment's packages without a GPU."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShrinkArguments:
-    """Cut a model's vocabulary to the tokens that a codec for grids needs: a model folder with small embeddings and head."""
-
-    model: Annotated[str, tyro.conf.Positional]
-    """A hub id, a local folder, or builtin/<name>."""
-    codec: str
-    """The codec, one whose texts need only a few tokens: cells, cells_kaggle or dialogue."""
-    out: Path
-    """The folder to write; it must be new or empty."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,11 +64,6 @@ def failed(error: SttrlError) -> int:
     """Say what is wrong, and return the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
-
-
-def program() -> str:
-    """How the program was called, for its usage lines: ``sttrl`` where that is installed, or ``main.py``."""
-    return "sttrl" if Path(sys.argv[0]).name == "sttrl" else "main.py"
 
 
 def run_command(arguments: Sequence[str]) -> None:
@@ -244,36 +152,6 @@ def flag_names(arguments: Sequence[str]) -> list[str]:
     """The names of the settings that flags set, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
     names = [flag[2:].split("=")[0].replace("-", "_") for flag in arguments if flag.startswith("--")]
     return [name if name in field_names() else name.removeprefix("no_") for name in names]
-
-
-def parse(kind: type[T], arguments: Sequence[str], command: str = "", **options: Any) -> T:
-    """Parse arguments with tyro. Raises `UsageError` with tyro's error on one line."""
-    said, prog = io.StringIO(), f"{program()} {command}".strip()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed: T = tyro.cli(
-                kind,
-                args=list(arguments),
-                prog=prog,
-                use_underscores=True,
-                config=(tyro.conf.AvoidSubcommands, tyro.conf.OmitArgPrefixes),
-                **options,
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise complaint(said.getvalue()) from None
-    return parsed
-
-
-def complaint(box: str) -> UsageError:
-    """tyro's error box as one line: the error, then the flag that was probably meant, or how to write the flag."""
-    rows = [row for line in box.splitlines() if (row := line.strip("│╭╮╰╯─ ")).strip("-")][1:]
-    start = next((number for number, row in enumerate(rows) if row.startswith(BELOW_THE_ERROR)), len(rows))
-    flags = [row.split(" (")[0] for row in rows[start:] if row.startswith("--")]
-    meant = rows[start : start + 1] == [BELOW_THE_ERROR[0]]
-    hint = f"Did you mean {' or '.join(flags)}? " if flags and meant else f"Write {flags[0]}. " if flags else ""
-    return UsageError(f"{' '.join(rows[:start]).rstrip('.')}.", f"{hint}See --help.")
 
 
 def report_command(arguments: Sequence[str]) -> None:
@@ -410,7 +288,7 @@ def shrink_command(arguments: Sequence[str]) -> None:
     folder = model_folder(chosen.model)
     tokenizer = load_tokenizer(folder)
     small = small_vocabulary(chosen.codec, codec_for(chosen.codec, tokenizer), tokenizer)
-    shrink_model(folder, chosen.out, **vars(small))
+    shrink_model(folder, chosen.out, untie=chosen.untie, **vars(small))
     print(f"{chosen.out}: {len(small.token_V)} tokens instead of {len(tokenizer)}")
     if made_up := small.made_up():
         print(f"no single tokens of the model, so their embeddings are means of others: {' '.join(map(repr, made_up))}")
