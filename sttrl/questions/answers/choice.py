@@ -48,7 +48,7 @@ _SEVERAL: Final = re.compile(
 _LISTED: Final = re.compile(r"([A-Za-z])\)\s.{0,200}?(?<![A-Za-z0-9(])([A-Za-z])\)")
 _LONE: Final = re.compile(rf"{_ONE}[.:!]?")
 _DESCRIBED: Final = re.compile(
-    rf"(?:\(([A-Za-z])\)[.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.])|\s+\((?=[^()]*\)$))).*"
+    rf"(?:\(([A-Za-z])\)[.:]?|\[([A-Z])\][.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.])|\s+\((?=[^()]*\)$))).*"
     r"|(?:\(([A-Z])\)|([A-Z]))\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice|one))?[.!]?",
     re.DOTALL,
 )
@@ -69,7 +69,7 @@ _CHOSEN: Final = re.compile(
     r"|\blet(?:'s| us) go with\s"
     rf"|\b(?:choose|pick|select|selecting|choosing)\s+(?={_NOUN}|\()|^\s{{0,8}}(?:{_RIGHT_NOUN}|correct|solution|conclusion|result|verdict)\s*:"
     rf"|(?:^|[.:;,]\s{{1,2}}|\b(?:so|thus|therefore|hence|let us|let's),?\s)(?:choose|pick|select)\s(?={_LAST_CAPITAL})"
-    rf"|\bправильный\s+(?:ответ|вариант)\s*(?::|[-—]\s|(?=\s{_LAST_CAPITAL}))|(?:정답|válasz)(?=\s{_LAST_CAPITAL})"
+    rf"|\bправильный\s+(?:ответ|вариант)\s*(?::|[-—]\s|(?=\s{_LAST_CAPITAL}))|(?:정답|答案|válasz)(?=\s{_LAST_CAPITAL})"
     r"|\bcevap(?=\s(?-i:[A-Z])'[dt][ıiuü]r)|उत्तर(?=\s\(?(?-i:[A-Z])\)?(?:\sहै|\s*[.।]?$))|解答\s*:"
     rf"|\brichtig\s+ist\s(?={_LAST_CAPITAL})"
     r"|\brichtige\s+(?:Option|Wahl|Alternative)\s+(?:ist|lautet)\s"
@@ -80,7 +80,7 @@ _CHOSEN: Final = re.compile(
 _CHOSEN_WORD: Final = re.compile(
     r"option|choice|letter|alternativ|response|one is|selection|select|pick|choose|choosing|chose"
     r"|go with|going with|went with|olution|onclusion|esult|erdict|ichtig|cevap|válasz|उत्तर|opci|opç|opzione"
-    r"|정답|解答|равильн|[选選]"
+    r"|정답|答案|解答|равильн|[选選]"
     r"|Option|Choice|Letter|Alternativ|Response|Selection|Select|Pick|Choose|Opci|Opç|Opzione|orrect\s?:|CHOICE|OPTION"
 )
 _CHINESE_RIGHT: Final = re.compile(

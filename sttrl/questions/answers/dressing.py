@@ -49,7 +49,7 @@ _LETTERED: Final = re.compile(rf"(?:\([A-J]\)[.:]?\s*|[A-J]\)\s*|[A-J][.:]\s+)(?
 
 def undress(text: str) -> str:
     r"""The text without sizes, colours, spacing and delimiters. Commands for roman fonts become ``\text``, which marks words."""
-    text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text))
+    text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text.lstrip(" \n").removeprefix("\\\\")))
     text = _ROMAN_GROUP.sub(r"\\text{", _ARGUMENTS.sub("", text))
     text = _SWITCHES.sub("", unwrapped(_ROMAN.sub(r"\\text", text)))
     text = _TAGS.sub(r"\2", _PUNCTUATION.sub(r"\1", text))

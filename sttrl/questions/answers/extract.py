@@ -30,7 +30,7 @@ _FILLER: Final = re.compile(
     r"|the (?:number|value|integer)),?\s+){1,3}",
     re.IGNORECASE,
 )
-_COMPUTED: Final = re.compile(r"\\(?:sqrt|times|cdot|div|binom)(?![A-Za-z])|\^")
+_COMPUTED: Final = re.compile(r"(?<=\d)\s?\*{1,2}\s?(?=\d)|\\(?:sqrt|times|cdot|div|binom)(?![A-Za-z])|\^")
 _SPACED_THOUSANDS: Final = re.compile(r"[-+]?[1-9]\d{0,2}(?: \d{3})+", re.ASCII)
 _DELIMITERS: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _PHRASES_READ: Final = 16

@@ -27,7 +27,7 @@ _ANGLE: Final = re.compile(rf"(\d+(?:\.\d+)?)\s*{_DEGREE}", re.ASCII)
 _TRIGONOMETRY: Final = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z])")
 _CURRENCY: Final = re.compile(
     r"[€£₹¥₩₽₺₫₱₦฿₴₪₡¢]|\\(?:pounds|textsterling|euro|texteuro|EUR|yen|textyen|rupee|textrupee|cent|textcent)(?![A-Za-z])\s*"
-    r"|(?<![A-Za-z\\])(?:\\text\s*\{\s*)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|CAD|AUD|Rs\b\.?)\s*\}?\s*(?=[-+]?\.?\d)"
+    r"|(?<![A-Za-z\\])(?:\\text\s*\{\s*)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|CAD|AUD|CHF|SEK|NOK|DKK|PLN|BRL|MXN|SGD|HKD|NZD|KRW|(?:Rs|kr)\b\.?)\s*\}?\s*(?=[-+]?\.?\d)"
 )
 _TIME: Final = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s?[Mm]\b\.?\s*\}?", re.ASCII)
 _MODULUS: Final = re.compile(
@@ -59,12 +59,12 @@ _UNIT_WORDS: Final = """
     yards yd second seconds sec secs s minute minutes min mins hour hours hr hrs day days week weeks month months year years yr yrs
     gram grams g kg mg kilogram kilograms ounce ounces oz lb lbs ton tons liter liters litre litres ml cl dl gallon gallons gal cup cups
     mph kph kmh rpm hz khz mhz ghz kw mw kwh kj cal kcal mol pa kpa atm bar psi ev kn hp db men pcs pts per
-    ppm ppb yen won gb mb tb kb bps ha
+    chf kr ppm ppb yen won gb mb tb kb bps ha
     people students apples ways points times integers solutions
 """
 _UNITS: Final[frozenset[str]] = frozenset(_UNIT_WORDS.split())
 _LETTERS: Final[frozenset[str]] = frozenset("msghdlLJNWVACFKTt")
-_AMBIGUOUS: Final = "m s g in mi mg mw pa cal bar cu rad sq min sec ev kn hp db men per day cup ton gal gb mb tb kb ha won"
+_AMBIGUOUS: Final = "m s g in mi mg mw pa cal bar cu rad sq min sec ev kn hp db men per day cup ton gal gb mb tb kb ha won kr"
 _JOINED: Final[frozenset[str]] = _UNITS - frozenset(_AMBIGUOUS.split())
 _VALUES: Final = """
     and or nor not no none never if is are be was were when where unless because since so then otherwise for both either except but
