@@ -13,8 +13,8 @@ LETTERS_UNLESS_KNOWN: Final = 10
 """The number of options, A to J, that is assumed if it is not known."""
 _WRAPPER: Final = re.compile(
     r"\\(?:textcolor|colorbox|color)\s*(?:\[\w{0,8}\])?\s*\{[^{}\n]{0,40}\}"
-    r"|\\(?:text(?:bf|it|rm|sf|tt|up|sc|normal)?|math(?:rm|bf|it|sf|tt|normal)|emph|underline|boldsymbol|bm|pmb|bf|rm|it|bfseries|[mh]box|ensuremath"
-    r"|left|right|displaystyle|textstyle|small|normalsize|large|Large|LARGE|huge|Huge|boxed|fbox|framebox)(?![A-Za-z])|[{}$*`\"]|__|\\[()\[\]!]"
+    r"|\\(?:text(?:bf|it|rm|sf|tt|up|sc|normal)?|math(?:rm|bf|it|sf|tt|normal|cal|bb|scr|frak)"
+    r"|emph|underline|boldsymbol|bm|pmb|bf|rm|it|bfseries|[mh]box|ensuremath|left|right|displaystyle|textstyle|small|normalsize|large|Large|LARGE|huge|Huge|boxed|fbox|framebox)(?![A-Za-z])|[{}$*`\"]|__|\\[()\[\]!{}]"
 )
 _GAP: Final = re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|~")
 _ONE: Final = r"(?:\(\s*([A-Za-z])\s*\)|<\s*([A-Za-z])\s*>|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Za-z]))"
@@ -34,7 +34,7 @@ _REASON: Final = (
     r"|is(?!\s+(?:an?|the)\s+(?!(?:only|most|best|right|correct|answer|option|choice|one)\b)))\b"
 )
 _DASH: Final = r"\s+[-—]\s+(?![A-Za-z](?![A-Za-z]))"
-_AFTER_CAPITAL: Final = rf"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+{_REASON}|\s+(?:and|or)\b|\s*[/&(]|{_DASH}|\s*[^\x00-\x7f])"
+_AFTER_CAPITAL: Final = rf"(?=\)|'[dt][ıiuü]r\b|[.,;:!?](?![A-Za-z])|\s*$|\s+{_REASON}|\s+(?:and|or)\b|\s*[/&(]|{_DASH}|\s*[^\x00-\x7f])"
 _AFTER_SMALL: Final = r"(?=\)|[.,;:!?](?![A-Za-z])|\s*$|\s+(?:because|since)\b|\s*/)"
 _STATED: Final = re.compile(
     rf"\(\s*([A-Za-z])\s*\)|<\s*([A-Za-z])\s*>|\[\s*([A-Za-z])\s*\]|'([A-Za-z])'|([A-Z]){_AFTER_CAPITAL}|([a-z]){_AFTER_SMALL}"
@@ -48,7 +48,7 @@ _SEVERAL: Final = re.compile(
 _LISTED: Final = re.compile(r"([A-Za-z])\)\s.{0,200}?(?<![A-Za-z0-9(])([A-Za-z])\)")
 _LONE: Final = re.compile(rf"{_ONE}[.:!]?")
 _DESCRIBED: Final = re.compile(
-    rf"(?:\(([A-Za-z])\)[.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.])|\s+\((?=[^()]*\)$))).*"
+    rf"(?:\(([A-Za-z])\)[.:]?|\[([A-Z])\][.:]?|([A-Za-z])[).:](?=\s|\d|\\|-|$)|([A-Z])(?:{_DASH}|,?\s*(?<=[,\s])(?=[-\d\\.])|\s+\((?=[^()]*\)$))).*"
     r"|(?:\(([A-Z])\)|([A-Z]))\s+is\s+(?:the\s+)?(?:only\s+|most\s+)?(?:correct|right|best)(?:\s+(?:answer|option|choice|one))?[.!]?",
     re.DOTALL,
 )
@@ -65,18 +65,22 @@ _RIGHT_NOUN: Final = r"(?:option|choice|one|response|alternative|letter|selectio
 _LAST_CAPITAL: Final = r"(?:(?-i:[A-Z])|\((?-i:[A-Z])\))\s*(?:[.!]\s|[.!]?$)"
 _CHOSEN: Final = re.compile(
     rf"\b(?:correct|right|best|final|appropriate|selected|chosen|my|our)\s+{_RIGHT_NOUN}\s*(?:\b(?:is|would be|must be)\b|:|-(?=\s))"
-    r"|\b(?:I|we)(?:'d|'ll|\s(?:would|will|should|must))?\s(?:choose|chose|pick|picked|select|selected|go with|went with)\s"
-    rf"|\b(?:choose|pick|select|selecting|choosing)\s+(?={_NOUN}|\()|^\s{{0,8}}(?:{_RIGHT_NOUN}|correct)\s*:"
+    r"|\b(?:I|we)(?:'(?:d|ll|m|re)|\s(?:would|will|should|must|am|are))?\s(?:choose|chose|(?:pick|select)(?:ed)?|(?:go|going|went) with)\s"
+    r"|\blet(?:'s| us) go with\s"
+    rf"|\b(?:choose|pick|select|selecting|choosing)\s+(?={_NOUN}|\()|^\s{{0,8}}(?:{_RIGHT_NOUN}|correct|solution|conclusion|result|verdict)\s*:"
     rf"|(?:^|[.:;,]\s{{1,2}}|\b(?:so|thus|therefore|hence|let us|let's),?\s)(?:choose|pick|select)\s(?={_LAST_CAPITAL})"
-    rf"|\bправильный\s+(?:ответ|вариант)\s*(?::|[-—]\s|(?=\s{_LAST_CAPITAL}))|정답(?=\s{_LAST_CAPITAL})|解答\s*:"
+    rf"|\bправильный\s+(?:ответ|вариант)\s*(?::|[-—]\s|(?=\s{_LAST_CAPITAL}))|(?:정답|答案|válasz)(?=\s{_LAST_CAPITAL})"
+    r"|\bcevap(?=\s(?-i:[A-Z])'[dt][ıiuü]r)|उत्तर(?=\s\(?(?-i:[A-Z])\)?(?:\sहै|\s*[.।]?$))|解答\s*:"
+    rf"|\brichtig\s+ist\s(?={_LAST_CAPITAL})"
     r"|\brichtige\s+(?:Option|Wahl|Alternative)\s+(?:ist|lautet)\s"
     r"|\b(?:opción|opcion|opção|alternativa|opzione|option)\s+(?:correcta|correta|corretta|correcte)\s+(?:(?:es|é|è|est)\s|:|\s:)"
     r"|(?:(?<![不没])[应應](?:[该該])?|(?<![不没])[故以此而我们們可题題]|^)[选選][择擇]?:?",
     re.IGNORECASE | re.MULTILINE,
 )
 _CHOSEN_WORD: Final = re.compile(
-    r"option|choice|letter|alternativ|response|one is|selection|select|pick|choose|choosing|chose|go with|went with|opci|opç|opzione"
-    r"|정답|解答|равильн|[选選]"
+    r"option|choice|letter|alternativ|response|one is|selection|select|pick|choose|choosing|chose"
+    r"|go with|going with|went with|olution|onclusion|esult|erdict|ichtig|cevap|válasz|उत्तर|opci|opç|opzione"
+    r"|정답|答案|解答|равильн|[选選]"
     r"|Option|Choice|Letter|Alternativ|Response|Selection|Select|Pick|Choose|Opci|Opç|Opzione|orrect\s?:|CHOICE|OPTION"
 )
 _CHINESE_RIGHT: Final = re.compile(
@@ -173,6 +177,7 @@ def _concluded(plain: str) -> frozenset[str]:
     if not lines:
         return frozenset()
     last_line = lines[-1][-2 * _STATEMENT_CHARS :] if len(lines[-1]) > 1000 else lines[-1]
+    last_line = last_line.lstrip("✅✔☑👉➡🔹 ")
     lone = _LONE.fullmatch(last_line[_opening(last_line) :])
     conclusion = lone or _CONCLUSION.fullmatch(last_line)
     if conclusion:

@@ -10,12 +10,18 @@ _ROMAN: Final = re.compile(
 )
 _ROMAN_GROUP: Final = re.compile(r"\{\s*\\rm(?![A-Za-z])\s*(?=[A-Za-z(])")
 _EMPTY_TEXT: Final = re.compile(r"\\text\s*\{\s*\}")
-_COLOUR: Final = r"\\(?:textcolor|colorbox|color)\s*(?:\[\w*\])?\s*\{[^{}]*\}\s*"
-_WRAPPERS: Final = r"\\(?:boxed|fbox|framebox|underline|mathbf|mathit|bf|it|boldsymbol|bm|pmb|ensuremath|smash|mathnormal)\s*\{"
+_PUNCTUATION: Final = re.compile(r"\\text\s*\{\s*([()\[\]])\s*\}")
+_TAGS: Final = re.compile(r"<(b|u|i|em|strong|mark|span)>(.*?)</\1>", re.DOTALL)
+_COLOUR: Final = (
+    r"\\(?:(?:textcolor|colorbox|color)\s*(?:\[\w*\])?\s*\{[^{}]*\}|fcolorbox\s*\{[^{}]*\}\s*\{[^{}]*\}|bbox\s*(?:\[[^\[\]]*\])?)\s*"
+)
+_WRAPPERS: Final = (
+    r"\\(?:boxed|fbox|framebox|underline|mathbf|mathit|bf|it|boldsymbol|bm|pmb|ensuremath|smash|mathnormal|mathop|mathrel)\s*\{"
+)
 _GROUPS: Final = re.compile(rf"(?P<dress>{_COLOUR}\{{?|{_WRAPPERS})|\\.|[{{}}]", re.DOTALL)
 _SWITCHES: Final = re.compile(
     r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|bf|it|rm|sf|tt|sc|bfseries|itshape|bold|boldmath"
-    r"|displaystyle|textstyle|scriptstyle|limits|nolimits|strut|centering|qed|checkmark|blacksquare|boxed|fbox)(?![A-Za-z])\s*"
+    r"|displaystyle|textstyle|scriptstyle|limits|nolimits|strut|mathstrut|centering|qed|checkmark|blacksquare|square|Box|mathbf|boldsymbol|bm|boxed|fbox)(?![A-Za-z])\s*"
 )
 _ARGUMENTS: Final = re.compile(r"\\(?:tag|label|hspace|vspace|phantom|hphantom)\*?\s*\{[^{}]*\}")
 _THIN_THOUSANDS: Final = re.compile(r"(?<=\d)(?:\{\\,\}|(?<!\\)\\,)(?=\d{3}(?!\d))", re.ASCII)
@@ -43,9 +49,10 @@ _LETTERED: Final = re.compile(rf"(?:\([A-J]\)[.:]?\s*|[A-J]\)\s*|[A-J][.:]\s+)(?
 
 def undress(text: str) -> str:
     r"""The text without sizes, colours, spacing and delimiters. Commands for roman fonts become ``\text``, which marks words."""
-    text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text))
+    text = _SPACING.sub(" ", _THIN_THOUSANDS.sub("", text.lstrip(" \n").removeprefix("\\\\")))
     text = _ROMAN_GROUP.sub(r"\\text{", _ARGUMENTS.sub("", text))
     text = _SWITCHES.sub("", unwrapped(_ROMAN.sub(r"\\text", text)))
+    text = _TAGS.sub(r"\2", _PUNCTUATION.sub(r"\1", text))
     text = _EMPTY_TEXT.sub("", _DOLLARS.sub("", _FOREIGN_DOLLAR.sub("", _SIZES.sub("", text))))
     text = _UNDERSCORED.sub(r"\1", text).strip(' \n\r*`"')
     return text.rstrip(".,;: \n\r\\")

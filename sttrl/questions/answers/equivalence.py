@@ -189,6 +189,9 @@ def _compare_members(a: str, b: str, ask: Ask) -> bool:
         if len(distinct) == 1 and distinct[0] != r"\emptyset":
             return compare(distinct[0], text, ask)
         return ask(a, b) if isinstance(rest, Formula) and not rest.single else False
+    for alone, text, rest in ((one, b, other), (other, a, one)):
+        if alone.brackets == "{}" != rest.brackets and len(alone.members) == 1:
+            return compare(alone.members[0], text, ask)
     if one.names and other.names and set(one.names) != set(other.names):
         return False
     if len(one.names) > 1 and len(other.names) > 1:

@@ -12,6 +12,7 @@ from sttrl.questions.answers.choice import chosen_letter
 from sttrl.questions.answers.dressing import without_bold
 from sttrl.questions.answers.notation import spell
 from sttrl.questions.answers.numerals import MAGNITUDE
+from sttrl.questions.answers.relations import is_constant
 from sttrl.questions.answers.response import announcements, tagged_answer, without_thinking
 from sttrl.types import Answer, AnswerKind, FinishReason
 
@@ -29,6 +30,8 @@ _FILLER: Final = re.compile(
     r"|the (?:number|value|integer)),?\s+){1,3}",
     re.IGNORECASE,
 )
+_COMPUTED: Final = re.compile(r"(?<=\d)\s?\*{1,2}\s?(?=\d)|\\(?:sqrt|times|cdot|div|binom)(?![A-Za-z])|\^")
+_SPACED_THOUSANDS: Final = re.compile(r"[-+]?[1-9]\d{0,2}(?: \d{3})+", re.ASCII)
 _DELIMITERS: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _PHRASES_READ: Final = 16
 _WORDS_ALLOWED: Final = 4
@@ -46,8 +49,14 @@ _DISPLAYED: Final = (*(("$$", "$$"), (r"\[", r"\]")), *((rf"\begin{{{name}}}", r
     "equation", "equation*", "align", "align*", "aligned", "gather", "gather*", "gathered", "split", "displaymath", "eqnarray", "eqnarray*",
 )))  # fmt: skip
 
-_FRACTION: Final = r"\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)|(?:\d{1,9}\s)?\d+\s?/\s?\d+"
-_DECIMAL: Final = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3}(?!\w))?"
+_FRACTION: Final = (
+    r"(?:\d{1,9}\s?)?\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)|(?:\d{1,9}\s)?\d+\s?/\s?\d+"
+    r"|\d{0,20}\.\d{0,20}\\(?:overline|bar|dot)\s*\{\d{1,20}\}"
+)
+_DECIMAL: Final = (
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:[eE][-+]?\d{1,3}(?!\w)|\s{0,2}\\(?:times|cdot)\s{0,2}10\s?\^\s?(?:\{[-+]?\d{1,2}\}|[-+]?\d{1,2}))?"
+)
 NUMBER: Final = re.compile(
     rf"(?<![\w.^{{}}\\])[-+]?\s?\\?[$£€₹¥]?(?:{_FRACTION}|{_DECIMAL})(?:\s?\\?%|\spercent\b|\s?(?i:{MAGNITUDE}))?",
     re.ASCII,
@@ -137,7 +146,10 @@ def _stated_mathematics(statement: str) -> str | None:
 
 
 def _stated_number(statement: str) -> str | None:
-    number = NUMBER.search(_plain_numbers(statement).rpartition("=")[2])
+    value = _plain_numbers(statement).rpartition("=")[2].strip()
+    if _SPACED_THOUSANDS.fullmatch(value) or (_COMPUTED.search(value) and is_constant(value)):
+        return value
+    number = NUMBER.search(value)
     return number[0].strip() if number else None
 
 

@@ -21,6 +21,12 @@ from sttrl.questions.answers.words import changes_value, read_words, without_uni
 from sttrl.types import AnswerKind
 
 _PASSES: Final = 32
+_COMPARISON: Final = re.compile(r"\\([lg])eq(?:slant|q)(?![A-Za-z])")
+_CUP: Final = re.compile(r"\\bigcup(?![A-Za-z_])|(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)")
+_ANGLED: Final = (re.compile(r"\\langle(?![A-Za-z])\s*"), re.compile(r"\s*\\rangle(?![A-Za-z])"))
+_DOTLESS: Final = re.compile(r"\\([ij])math(?![A-Za-z])")
+_BASED: Final = re.compile(r"\((\w+)\)(?=_\{?\w+\}?$)", re.ASCII)
+_FACTORS: Final = re.compile(r"(?<![\w\\}])([a-z]) (?=[a-z](?![A-Za-z]))", re.ASCII)
 _COLON: Final = re.compile(r"(?:\\mathbin\s*)?\{:\}|\\text\s*\{:\}|\\colon(?![A-Za-z])\s*")
 _POINT: Final = re.compile(r"(?<=\d)\{\.\}(?=\d)", re.ASCII)
 _NOT_EQUAL: Final = re.compile(r"(?<![\d)])!=")
@@ -89,11 +95,13 @@ def _named(form: str, kind: AnswerKind) -> str | None:
 def _spellings(text: str) -> str:
     text = spell(text).replace("{,}", ",").replace(r"\!", "").replace(r"\lbrace", r"\{").replace(r"\rbrace", r"\}")
     text = _STARRED_POWER.sub("^", without_bold(text))
+    text = _CUP.sub(r"\\cup ", _COMPARISON.sub(r"\\\1e ", _ANGLED[1].sub(")", _ANGLED[0].sub("(", text))))
     text = _POINT.sub(".", _COLON.sub(":", text)).replace("<=", r"\le ").replace(">=", r"\ge ")
     return read_ellipsis(_NOT_EQUAL.sub(r"\\ne ", text))
 
 
 def _commands(text: str) -> str:
+    text = _DOTLESS.sub(r"\1", text)
     text = _BARE_ABS.sub(r"|\1|", _BARE_FUNCTION.sub(r"\\\1\2", _BARE_COMMAND.sub(_as_command, text)))
     text = _DOTS.sub(r"\\ldots ", _BLACKBOARD.sub(r"\\mathbb{\1}", text))
     text = _CHOOSE.sub(r"\\binom{\1}{\2}", _FRACTION_COMMAND.sub(r"\\\1", text))
@@ -123,11 +131,12 @@ def _space(text: str) -> str:
     text = " ".join(text.split())
     if any(bracket in text for bracket in ("(", "[", r"\{")):
         text = _LIST_SPACE.sub("", text)
-    return _SPACE.sub("", text)
+    return _SPACE.sub("", _FACTORS.sub(r"\1", text))
 
 
 def _wrappers(text: str) -> str:
-    """Remove braces, or parentheses around a letter, if they enclose the whole answer: {5} is 5 and (B) is B."""
+    """Remove braces, or parentheses around a letter, if they enclose the whole answer: {5} is 5, (B) is B, and (101)_2 is 101_2."""
+    text = _BASED.sub(r"\1", text) if text.startswith("(") else text
     letter = _LETTER.fullmatch(text)
     if letter:
         return letter[1]

@@ -26,7 +26,7 @@ _REPEATING: Final = re.compile(
     r"(?:\\(?:overline|bar|dot)\s*(?:\{(?P<barred>\d{1,60})\}|(?P<one>\d))|\((?P<round>\d{1,60})\))(?P<more>(?:\d{0,60}\\dot\s*(?:\{\d\}|\d))*)",
     re.ASCII,
 )
-_BARRED_GROUP: Final = re.compile(r"\.\{(\\overline\s*\{\d+\})\}", re.ASCII)
+_BARRED_GROUP: Final = re.compile(r"\.\{(?P<bar>\\overline\s*\{)(?P<period>\d+\})\}|(?P<over>\\overline\s*\{)\.(?P<digits>\d+\})", re.ASCII)
 _ELLIPSIS: Final = re.compile(
     r"(?<![\d.,])(?P<whole>\d{0,20})\.(?P<before>\d{0,20}?)(?:(?P<one>\d)(?P=one){2,20}|(?P<many>\d{2,6}?)(?P=many){1,10})"
     r"\s*(?:\.\.\.|…|\\(?:l|c)?dots(?![A-Za-z]))",
@@ -60,7 +60,7 @@ def read_magnitude(text: str) -> str:
 
 def read_repeating(text: str) -> str:
     r"""Replace a repeating decimal by its fraction: ``0.1\overline{6}``, ``0.1(6)`` and ``0.1\dot{6}`` become 1/6."""
-    return _REPEATING.sub(_fraction, _BARRED_GROUP.sub(r".\1", text))
+    return _REPEATING.sub(_fraction, _BARRED_GROUP.sub(r".\g<bar>\g<over>\g<period>\g<digits>", text))
 
 
 def read_ellipsis(text: str) -> str:

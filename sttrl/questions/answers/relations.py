@@ -12,7 +12,7 @@ from sttrl.questions.answers.shapes import Number, shape, without_name
 _EULER: Final = re.compile(r"(?<![A-Za-z\\])e(?![A-Za-z])")
 _ROUNDED: Final = re.compile(r"\\(?:approx|simeq)(?![A-Za-z])")
 _EQUAL: Final = re.compile(r"\\(?:approx|equiv|simeq|cong|coloneqq)(?![A-Za-z])")
-_SPLIT: Final = re.compile(r"\\[{}]|[{}()\[\]=,]|\\(?:in|le|ge|leq|geq|leqslant|geqslant|ne|neq|lt|gt|to|mid)(?![A-Za-z])|[<>:]")
+_SPLIT: Final = re.compile(r"\\[{}]|[{}()\[\]=,;]|\\(?:in|le|ge|leq|geq|leqslant|geqslant|ne|neq|lt|gt|to|mid)(?![A-Za-z])|[<>:]")
 _CONSTANT_COMMAND: Final = re.compile(
     r"\\(?:[dtc]?frac|sqrt|pi|cdot|times|div|pm|mp|binom|log|ln|sin|cos|tan|arcsin|arccos|arctan|lfloor|rfloor|lceil|rceil|infty|circ|ldots|dots)"
     r"(?![A-Za-z])"
@@ -27,7 +27,10 @@ _MINUS: Final = re.compile(
     r"\\smallsetminus(?![A-Za-z])\s*|(?<=[})])\s*\\backslash(?![A-Za-z])\s*|(?<=\\mathbb\{[A-Z]\})\s*[-\\]\s*(?=\\\{)"
 )
 _ALL_REALS: Final = re.compile(r"(?:all\s+)?real\s+numbers?|all\s+reals?|\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\)", re.IGNORECASE)
-_LOGICAL: Final = re.compile(r"\s*\\l(?:or|and)(?![A-Za-z])\s*")
+_LOGICAL: Final = re.compile(r"\s*\\(?:lor|land|vee|wedge)(?![A-Za-z])\s*")
+_OUTWARD: Final = re.compile(r"([\[\]])([^\[\](){}]+[,;][^\[\](){}]+)([\[\]])")
+_REAL: Final = re.compile(r"(?P<name>[a-z])\s*\\in\s*\\mathbb\s*\{?R\}?\s*,\s*(?=(?P=name)\s*(?:[<>]|\\))")
+_RANGES: Final = re.compile(r"([a-z])\s*\\in(?![A-Za-z])\s*([(\[].+[)\]])\s*,\s*\1\s*\\in(?![A-Za-z])\s*([(\[].+[)\]])")
 _INTERVAL: Final = r"[(\[][^()\[\],]+,[^()\[\],]+[)\]]"
 _INTERVALS: Final = re.compile(rf"{_INTERVAL}(?:\s*,\s*{_INTERVAL})+")
 _BETWEEN_INTERVALS: Final = re.compile(r"(?<=[)\]])\s*,\s*(?=[(\[])")
@@ -39,12 +42,19 @@ def read_set(text: str) -> str:
     text = _MINUS.sub(r"\\setminus ", _EMPTY.sub(lambda _: r"\emptyset", text))
     if _ALL_REALS.fullmatch(text):
         return r"\mathbb{R}"
+    text = _RANGES.sub(r"\1\\in \2\\cup \3", _REAL.sub("", _OUTWARD.sub(_rounded, text)))
     builder = _BUILDER.fullmatch(text)
     if builder and (_COMPARISON.search(builder["condition"]) or _UNEQUAL.search(builder["condition"])):
         text = builder["condition"].strip()
     if _INTERVALS.fullmatch(text) and re.search(r"\\infty|[\[\]]", text):
         return _BETWEEN_INTERVALS.sub(r"\\cup ", text)
-    return _union(text) or (_LOGICAL.sub(", ", text) if _COMPARISON.search(text) else text)
+    return _union(text) or (_LOGICAL.sub(", ", text) if _COMPARISON.search(text) or "=" in text else text)
+
+
+def _rounded(interval: re.Match[str]) -> str:
+    """``]0,1[`` as ``(0,1)``."""
+    opening, inside, closing = interval.groups()
+    return f"{'(' if opening == ']' else '['}{inside}{')' if closing == '[' else ']'}"
 
 
 def read_equation(text: str, *, value_only: bool = False) -> str:
@@ -56,7 +66,7 @@ def read_equation(text: str, *, value_only: bool = False) -> str:
     sides = _sides(_EQUAL.sub("=", text if value_only else _exact(text)))
     if sides is None:
         return text
-    values = [side for side in sides if _is_constant(side)]
+    values = [side for side in sides if is_constant(side)]
     if value_only:
         return values[-1] if values else sides[-1]
     if len(values) == len(sides):
@@ -74,7 +84,7 @@ def _exact(text: str) -> str:
     r"""The text without a rounded value after an exact one: ``2\sqrt5 \approx 4.47`` becomes ``2\sqrt5``; ``x \approx 4.47`` stays."""
     rounding = _ROUNDED.search(text)
     before = text[: rounding.start()].strip() if rounding else ""
-    return before if before and _is_constant(_EULER.sub("1", before.rpartition("=")[2].strip())) else text
+    return before if before and is_constant(_EULER.sub("1", before.rpartition("=")[2].strip())) else text
 
 
 def _sides(text: str) -> list[str] | None:
@@ -86,7 +96,7 @@ def _sides(text: str) -> list[str] | None:
             depth += 1
         elif mark in "})]":
             depth -= 1
-        elif depth <= 0 and mark == ",":
+        elif depth <= 0 and mark in ",;":
             lists += 1
         elif depth <= 0 and mark != "=":
             return None
@@ -100,7 +110,7 @@ def _sides(text: str) -> list[str] | None:
     return sides if all(sides) else None
 
 
-def _is_constant(side: str) -> bool:
+def is_constant(side: str) -> bool:
     """Whether a side is a number, written only with digits, operators and functions of numbers."""
     rest = _CONSTANT_COMMAND.sub("", side)
     return not re.search(r"[A-Za-z,\\]", rest.replace("\\%", "%")) and re.search(r"\d|\\pi", side) is not None

@@ -6,13 +6,17 @@ import re
 from collections import deque
 from typing import Final
 
+from sttrl.questions.answers.notation import spell
+
 _THINKING: Final = re.compile(
     r"[<\[◁](?P<closes>/?)(?:(?:[Tt]hink|[Tt]hinking|[Tt]hought|[Rr]easoning|THINK)[>\]▷]|\|(?:begin|(?P<ends>end))_of_thought\|>)"
 )
 _SPECIAL: Final = re.compile(r"<\|(?!(?:begin|end)_of_thought)[A-Za-z_]{1,32}\|>|<｜[^<>]{1,32}｜>|</?s>|<(?:eos|pad|end_of_turn)>")
 _TAGGED: Final = re.compile(r"<(/?)(?:answer|Answer|ANSWER)>")
 
-_ASCII_NOUNS: Final = "answer respuesta reponse antwort resposta risposta antwoord svaret svar cevap jawabannya jawaban vastaus gabarito"
+_ASCII_NOUNS: Final = (
+    "answer respuesta reponse antwort resposta risposta antwoord svaret svar cevap jawabannya jawaban vastaus raspuns gabarito"
+)
 _OTHER_NOUNS: Final = "réponse lösung ответ відповідь odpowiedź odpověď válasz απάντηση răspunsul răspuns"
 _UNCASED_NOUNS: Final = (
     "(?:đáp|Đáp) (?:án|số)|[cC]âu trả lời|答案|正[确確]的?[选選][项項]|答え|正解|정답|답|الإجابة|الجواب|תשובה|उत्तर|คำตอบ"
@@ -20,7 +24,7 @@ _UNCASED_NOUNS: Final = (
 
 
 def _any_of(nouns: str, more: str = "") -> re.Pattern[str]:
-    cased = "|".join(spelt for noun in nouns.split() for spelt in (noun, noun.capitalize(), noun.upper()))
+    cased = "|".join(re.escape(spell(spelt).rstrip()) for noun in nouns.split() for spelt in (noun, noun.capitalize(), noun.upper()))
     # The pattern begins with letters, not with a word boundary: that is much faster to search.
     return re.compile(rf"(?:{cased})\b|(?:Ans|ANS|ans(?!\s*=))\b\.?{more}")
 
@@ -28,8 +32,8 @@ def _any_of(nouns: str, more: str = "") -> re.Pattern[str]:
 _NOUN: Final = _any_of(_ASCII_NOUNS)
 _NOUN_ANYWHERE: Final = _any_of(f"{_ASCII_NOUNS} {_OTHER_NOUNS}", f"|{_UNCASED_NOUNS}")
 _COPULAS: Final = (
-    r"\b(?:is|would be|must be|should be|will be|has to be|can only be|equals|es|est|ist|é|è|är|er|lautet|jest|adalah|là|este|είναι)\b"
-    r"|(?<=odpowiedź )to\b|是|为|為|[选選][择擇]?|は|은|는|هي|هو|היא|है|คือ"
+    r"\b(?:is|would be|must be|should be|will be|has to be|can only be|equals|es|est|ist|é|è|är|er|lautet|jest|adalah|là|este|je)\b"
+    rf"|{re.escape(spell('είναι').rstrip())}|(?<=odpowiedź )to\b|是|为|為|[选選][择擇]?|は|은|는|هي|هو|היא|है|คือ"
 )
 _ADJECTIVES: Final = r"(?:\s+(?:correct[aeo]?|corret[ao]|corrett[ao]|finale?|đúng|choice|option)\b)"
 _LEADS_TO: Final = re.compile(

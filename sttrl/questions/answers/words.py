@@ -27,14 +27,15 @@ _ANGLE: Final = re.compile(rf"(\d+(?:\.\d+)?)\s*{_DEGREE}", re.ASCII)
 _TRIGONOMETRY: Final = re.compile(r"\\(?:sin|cos|tan|sec|csc|cot)(?![A-Za-z])")
 _CURRENCY: Final = re.compile(
     r"[€£₹¥₩₽₺₫₱₦฿₴₪₡¢]|\\(?:pounds|textsterling|euro|texteuro|EUR|yen|textyen|rupee|textrupee|cent|textcent)(?![A-Za-z])\s*"
-    r"|(?<![A-Za-z\\])(?:\\text\s*\{\s*)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|CAD|AUD|Rs\b\.?)\s*\}?\s*(?=[-+]?\.?\d)"
+    r"|(?<![A-Za-z\\])(?:\\text\s*\{\s*)?(?:USD|EUR|GBP|INR|JPY|CNY|RMB|CAD|AUD|CHF|SEK|NOK|DKK|PLN|BRL|MXN|SGD|HKD|NZD|KRW|(?:Rs|kr)\b\.?)\s*\}?\s*(?=[-+]?\.?\d)"
 )
 _TIME: Final = re.compile(r"(\d{1,2}(?::\d\d)?)\s*(?:\\text\s*\{\s*)?([AaPp])\.?\s?[Mm]\b\.?\s*\}?", re.ASCII)
 _MODULUS: Final = re.compile(
-    r"\s*(?:\\pmod(?![A-Za-z])|\(\s*(?:\\bmod|\\mod|\\text\s*\{\s*mod\s*\}|mod)(?![A-Za-z])|(?<=\d)\s*(?:\\bmod|\\mod)(?![A-Za-z])|(?<=\d)\s+mod\s)"
-    r"\s*[^()=]*\)?"
+    r"\s*(?:(?:\\pmod(?![A-Za-z])|\(\s*(?:\\bmod|\\mod|\\text\s*\{\s*mod\s*\}|mod)(?![A-Za-z])|(?<=\d)\s*(?:\\bmod|\\mod)(?![A-Za-z])|(?<=\d)\s+mod\s"
+    r"|(?<=\d)\s*\\text\s*\{\s*mod\s*\})\s*[^()=]*\)?|(?<=\d)\s*\\text\s*\{\s*\(mod\s*\}\s*\d+\s*\))"
 )
 
+_ORDINAL: Final = re.compile(r"(?<=\d)\s*(?:\^\s*\{?\s*)?\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?$", re.ASCII)
 _OHM: Final = r"\\text\s*\{\s*[kM]\s*\}\s*\\Omega(?![A-Za-z])"
 _TEXT: Final = r"\\text\s*\{[^{}]*\}"
 _TOKEN: Final = rf"(?:{_OHM}|{_TEXT}|\\(?:Omega|AA|mu)(?![A-Za-z])|\\[dtc]?frac\s*\{{\s*{_TEXT}\s*\}}\s*\{{\s*{_TEXT}\s*\}})"
@@ -58,11 +59,12 @@ _UNIT_WORDS: Final = """
     yards yd second seconds sec secs s minute minutes min mins hour hours hr hrs day days week weeks month months year years yr yrs
     gram grams g kg mg kilogram kilograms ounce ounces oz lb lbs ton tons liter liters litre litres ml cl dl gallon gallons gal cup cups
     mph kph kmh rpm hz khz mhz ghz kw mw kwh kj cal kcal mol pa kpa atm bar psi ev kn hp db men pcs pts per
+    chf kr ppm ppb yen won gb mb tb kb bps ha
     people students apples ways points times integers solutions
 """
 _UNITS: Final[frozenset[str]] = frozenset(_UNIT_WORDS.split())
 _LETTERS: Final[frozenset[str]] = frozenset("msghdlLJNWVACFKTt")
-_AMBIGUOUS: Final = "m s g in mi mg mw pa cal bar cu rad sq min sec ev kn hp db men per day cup ton gal"
+_AMBIGUOUS: Final = "m s g in mi mg mw pa cal bar cu rad sq min sec ev kn hp db men per day cup ton gal gb mb tb kb ha won kr"
 _JOINED: Final[frozenset[str]] = _UNITS - frozenset(_AMBIGUOUS.split())
 _VALUES: Final = """
     and or nor not no none never if is are be was were when where unless because since so then otherwise for both either except but
@@ -106,7 +108,7 @@ def without_units(text: str, *, any_word: bool = False) -> str:
     text = _PER_UNIT.sub(lambda unit: "" if unit[1] or unit[2].casefold() in _UNITS else unit[0], text)
     if any_word:
         text = _SCIENCE_UNIT.sub(lambda unit: "" if _is_science(unit[1]) else unit[0], text)
-    text = _MARKED_UNIT.sub(_without_marked, text)
+    text = _MARKED_UNIT.sub(_without_marked, _ORDINAL.sub("", text))
     text = _PLAIN_UNIT.sub(lambda unit: "" if _is_plain_unit(unit[1], unit[2], any_word) else unit[0], text)
     return _ONE_LETTER.sub(r"\1", text)
 
@@ -167,8 +169,8 @@ def changes_value(words: str) -> bool:
 
 
 def _is_noun(word: str) -> bool:
-    """Whether a word is no product of variables: it has four or more letters with a vowel after the first, or three that end in s."""
-    return (len(word) > 3 and re.search("[aeiouAEIOU]", word[1:]) is not None) or (len(word) == 3 and word.endswith("s"))
+    """Whether a word is no product of variables: it has four or more letters with a vowel after the first, or ends in s, as "eggs"."""
+    return re.fullmatch("[A-Za-z]+[aeiouAEIOU][A-Za-z]*(?<=....)|[A-Za-z]{2}s|[aeiou][A-Za-z]+s", word) is not None
 
 
 def _has_value(nouns: list[str]) -> bool:
