@@ -48,14 +48,15 @@ class Layout:
 class Packed:
     """One packed micro-batch of ``N`` inputs, which scores ``S`` tokens.
 
-    ``input_N``, ``position_N``: token and position of each input. ``layout``: which inputs attend to which. ``logit_L``: indices of the
+    ``input_N``, ``position_N``: token and position of each input. ``layout``: which inputs attend to which; None: each to all
+    before it. ``logit_L``: indices of the
     inputs whose logits are needed, padded with the first of them. For each scored token ``row_S`` is the index into ``logit_L`` of the
     logits that score it, and ``label_S`` the token itself. ``lengths_G``: tokens of each row. ``prompt_length``: tokens of the prefix.
     """
 
     input_N: torch.Tensor
     position_N: torch.Tensor
-    layout: Layout
+    layout: Layout | None
     logit_L: torch.Tensor
     row_S: torch.Tensor
     label_S: torch.Tensor
@@ -73,6 +74,11 @@ class Tree:
     token_R: torch.Tensor
     before_R: torch.Tensor
     path_G: list[torch.Tensor]
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether one row has all nodes: there is one row, or the others begin it."""
+        return len(self.token_R) == max(map(len, self.path_G))
 
 
 def tree_of(inputs_G: Sequence[torch.Tensor]) -> Tree:
@@ -110,15 +116,19 @@ def pack(prompt_T: torch.Tensor, response_G: Sequence[torch.Tensor], multiple: i
     """Pack rows of at least one token behind their prefix of at least one token.
 
     A row's last token is scored but is never an input. The last input of the prefix scores the first token of every row. Prefix, rows and
-    logits are each padded to a multiple of ``multiple``.
+    logits are each padded to a multiple of ``multiple``; a single causal sequence is padded at its end only.
     """
     prompt, tree = len(prompt_T), tree_of([r[:-1] for r in response_G])
-    layout = layout_of(prompt, tree, multiple)
-    filling = (layout.prompt_length - prompt, layout.filling)
-    logits = torch.cat([torch.tensor([prompt - 1]), layout.prompt_length + torch.arange(len(tree.token_R))])
+    layout = None if tree.is_chain else layout_of(prompt, tree, multiple)
+    if layout is None:  # rows that begin each other are one causal sequence
+        count = prompt + len(tree.token_R)
+        filling, padding = (0, up_to(count, multiple) - count), torch.arange(count, up_to(count, multiple))
+    else:
+        filling, padding = (layout.prompt_length - prompt, layout.filling), torch.zeros(layout.filling, dtype=torch.long)
+    logits = torch.cat([torch.tensor([prompt - 1]), prompt + filling[0] + torch.arange(len(tree.token_R))])
     return Packed(
         input_N=torch.cat([prompt_T, prompt_T[:1].expand(filling[0]), tree.token_R, prompt_T[:1].expand(filling[1])]),
-        position_N=torch.cat([torch.arange(layout.prompt_length), prompt + tree.before_R, torch.zeros(filling[1], dtype=torch.long)]),
+        position_N=torch.cat([torch.arange(prompt + filling[0]), prompt + tree.before_R, padding]),
         layout=layout,
         logit_L=torch.cat([logits, logits[:1].expand(up_to(len(logits), multiple) - len(logits))]),
         row_S=torch.cat([pad(1 + path, (1, 0)) for path in tree.path_G]),

@@ -50,7 +50,8 @@ class PromptOnce(FSDPEngineWithLMHead):
     takes_logits_to_keep = True
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Shard what is trained. A lone rank keeps the frozen base unsharded: to gather it would copy it twice in every pass."""
+        """Shard what is trained. A lone rank keeps the frozen base unsharded: to gather it would copy it twice in every pass. In float32,
+        where nothing is cast either, it shards nothing: for a row of 82 tokens FSDP2 alone took an eighth of a step."""
         with one_unit(module) if self.model_config.lora.get("trainable_modules") else nullcontext():
             return self._sharded(module)
 
@@ -58,6 +59,8 @@ class PromptOnce(FSDPEngineWithLMHead):
         if not self.model_config.lora or torch.distributed.get_world_size() > 1:
             return super()._build_fsdp_module(module)
         self._autocast_dtype = PrecisionType.to_dtype(self.engine_config.dtype)
+        if self._autocast_dtype == torch.float32:
+            return module.to(get_device_name())
         kwargs = {
             "mesh": self.device_mesh,
             "mp_policy": MixedPrecisionPolicy(param_dtype=self._autocast_dtype, reduce_dtype=torch.float32),
@@ -87,9 +90,10 @@ class PromptOnce(FSDPEngineWithLMHead):
         inputs = {
             "input_ids": packed.input_N[None].to(device),
             "position_ids": packed.position_N[None].to(device),
-            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # the layout says who sees whom
-            LAYOUT: packed.layout.to(device),
         }
+        if packed.layout is not None:
+            inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)  # the layout says who sees whom
+            inputs[LAYOUT] = packed.layout.to(device)
         if self.takes_logits_to_keep:
             inputs["logits_to_keep"] = packed.logit_L.to(device)
         return inputs, {PACKED: packed}
