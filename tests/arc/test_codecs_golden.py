@@ -6,7 +6,6 @@ import re
 
 import pytest
 from golden import cases
-from keys_for_tests import order_of, puzzle_of, split_key, unviewed, viewed
 
 from sttrl.arc.codecs.base import Codec, Unreadable, Written
 from sttrl.arc.codecs.cells import Cells
@@ -16,7 +15,9 @@ from sttrl.arc.codecs.limits import Fitted, TooLong, character_count, fit, max_n
 from sttrl.arc.codecs.loss import LossRule, loss_spans
 from sttrl.arc.codecs.numpy_text import NumpyText, numpy_text
 from sttrl.arc.grids import as_grid
-from sttrl.arc.tasks import Puzzle
+from sttrl.arc.tasks import Pair, Puzzle, Task
+from sttrl.arc.views.key import View
+from sttrl.arc.views.problem import ProblemKey
 from sttrl.errors import DataError
 
 KAGGLE = Cells(end="</s>", too_many_rows="cut")
@@ -45,6 +46,23 @@ def cells(options: dict) -> Cells:
     )
 
 
+def view_of(key: str) -> View:
+    return ProblemKey.read(key).view
+
+
+def task_of(tasks: dict, name: str) -> Task:
+    """A task of the golden data."""
+    pairs = [Pair(input=as_grid(pair["input"]), output=as_grid(pair["output"])) for pair in tasks[name]["train"]]
+    return Task(id=name, demos=tuple(pairs), tests=tuple(as_grid(test["input"]) for test in tasks[name]["test"]))
+
+
+def puzzle_of(tasks: dict, key: str, answer: bool = True) -> Puzzle:
+    """The puzzle that a key names; with its answer, where there is one."""
+    read = ProblemKey.read(key)
+    solutions = tasks[read.task].get("solutions") if answer and read.test is not None else None
+    return read.puzzle(task_of(tasks, read.task), as_grid(solutions[read.test]) if solutions and read.test is not None else None)
+
+
 def written_length(written: Written) -> int:
     return character_count(written.text)
 
@@ -66,7 +84,7 @@ def test_text_of_one_token_a_cell(whole: dict, case: dict) -> None:
     codec, expected = cells(case.get("fmt_opts", whole["fmt_opts"])), case["expected"]
     puzzle = puzzle_of(whole["tasks"], case["key"])
     if "reply_override" in case:
-        puzzle = answered(puzzle, viewed(case["reply_override"], split_key(case["key"])[2]))
+        puzzle = answered(puzzle, view_of(case["key"]).apply(as_grid(case["reply_override"])))
     train = codec.write(Puzzle(demos=puzzle.demos, query=None)).text
     prompt = "" if puzzle.query is None else codec.write(answered(puzzle, None)).text
     if puzzle.query is None or case.get("no_reply"):
@@ -88,7 +106,7 @@ def test_most_tokens_of_a_reply() -> None:
 @pytest.mark.parametrize(("whole", "case"), cases("architects_decode"))
 def test_reading_one_token_a_cell(whole: dict, case: dict) -> None:
     found = Cells().read(case["text"])
-    grid = None if isinstance(found, Unreadable) else unviewed(found, split_key(case["key"])[2])
+    grid = None if isinstance(found, Unreadable) else view_of(case["key"]).invert(found)
     assert (None if grid is None else [list(row) for row in grid]) == case["expected"]["output"]
 
 
@@ -102,8 +120,8 @@ def test_demonstrations_are_dropped_from_the_end(whole: dict, case: dict) -> Non
         assert str(case["max_tokens"]) in fitted.reason
         return
     assert isinstance(fitted, Fitted)
-    before = order_of(split_key(case["key"])[2], len(puzzle.demos))
-    after = order_of(split_key(expected["key"])[2], len(puzzle.demos))
+    total = len(whole["tasks"][ProblemKey.read(case["key"]).task]["train"])
+    before, after = (list(view_of(key).order(total)) for key in (case["key"], expected["key"]))
     assert [before[number] for number in fitted.kept] == after
     assert [before[number] for number in fitted.dropped] == before[len(after) :]
     assert (fitted.length, len(fitted.puzzle.demos)) == (expected["count"], expected["n_demos"])
@@ -135,7 +153,7 @@ def possible_puzzles(whole: dict, case: dict) -> list[Puzzle]:
     """A case names a task: its demonstrations alone, or any test input, with the solution or (as marc has it) the query as the answer."""
     key = case.get("key") or case["task"]
     puzzles = [puzzle_of(whole["tasks"], key)]
-    task = split_key(key)[0]
+    task = ProblemKey.read(key).task
     for test in range(len(whole["tasks"][task]["test"]) if puzzles[0].query is None else 0):
         puzzle = puzzle_of(whole["tasks"], key.replace(task, f"{task}_{test}", 1))
         puzzles += [puzzle, answered(puzzle, puzzle.query)]
@@ -188,12 +206,12 @@ def check_numpy_text(case: dict) -> None:
 
 
 TRANSFORMS = {
-    "Transpose()": ["tp"],
-    "Flip(0)": ["tp", "rt"],
-    "Flip(1)": ["rt", "tp"],
-    "Rotate(90)": ["rt"],
-    "Rotate(180)": ["rt", "rt"],
-    "Rotate(270)": ["rt", "rt", "rt"],
+    "Transpose()": "tp",
+    "Flip(0)": "flip0",
+    "Flip(1)": "flip1",
+    "Rotate(90)": "rt",
+    "Rotate(180)": "rot180",
+    "Rotate(270)": "rot270",
 }
 
 
@@ -211,7 +229,7 @@ def test_reading_marc(whole: dict, case: dict) -> None:
     if case["inverter"] is None:
         assert [list(row) for row in found] == expected
     elif case["inverter"] in TRANSFORMS:
-        assert [list(row) for row in viewed(found, TRANSFORMS[case["inverter"]])] == expected
+        assert [list(row) for row in View.read(TRANSFORMS[case["inverter"]]).apply(found)] == expected
 
 
 def kaggle_text(codec: Codec, puzzle: Puzzle, expected: dict) -> None:
@@ -254,7 +272,7 @@ def test_formats_of_kaggle_2024_and_nvarc(whole: dict, case: dict) -> None:
             assert length(codec.write(puzzle)) == case["full"]
         fitted = fit(codec, puzzle, length, case["max_len"], drop="first", least=0)
         assert isinstance(fitted, Fitted)
-        order = order_of(split_key(case["key"])[2], len(puzzle.demos))
+        order = view_of(case["key"]).order(len(whole["tasks"][ProblemKey.read(case["key"]).task]["train"]))
         cut = re.sub(r"\.ex\d*$", "", case["key"]) + ".ex" + "".join(str(order[number]) for number in fitted.kept)
         assert cut == expected["key"] or not fitted.dropped
         train = [{"input": [list(row) for row in pair.input], "output": [list(row) for row in pair.output]} for pair in fitted.puzzle.demos]
