@@ -14,6 +14,7 @@ from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
+from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
@@ -43,6 +44,7 @@ __all__ = [
     "MemoForm",
     "MemoSettings",
     "MethodSettings",
+    "QuestionSettings",
     "ReinforcementSettings",
     "RewardKind",
     "RunConfig",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from sttrl.config.rules import NOT_NEGATIVE, POSITIVE_FRACTION, Group, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Group):
-    """Evaluation before and after adapting, and the baseline with the same number of tokens."""
+    """Text questions: evaluation before and after adapting, and the baseline with the same number of tokens."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"questions"})
 
     val_samples: Annotated[int, at_least(1)] = 16
     """Samples per evaluation, before and after (TTRL: mean@16)."""

@@ -15,6 +15,7 @@ class MemoSettings(Group):
     """The marginal distribution whose entropy memo lowers."""
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"memo"})
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"questions"})
 
     memo_form: MemoForm = "answer"
     """memo: lower the entropy of the sampled answers, or of the next token averaged over views of the prompt."""

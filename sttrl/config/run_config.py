@@ -21,6 +21,7 @@ from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import MethodSettings
+from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
@@ -46,6 +47,7 @@ class RunConfig:
     """Adapt a model to each question of a data set, without labels, and say what it gained."""
 
     data: DataSettings = DataSettings()
+    questions: QuestionSettings = QuestionSettings()
     method: MethodSettings = MethodSettings()
     sampling: SamplingSettings = SamplingSettings()
     vote: VoteSettings = VoteSettings()
@@ -133,6 +135,13 @@ class RunConfig:
     def ttrl_epochs(self) -> int:
         """Passes of ttrl over the questions."""
         return self.ttrl.epochs or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[1]
+
+    @property
+    def evaluate_every(self) -> int:
+        """``eval_every``, or the method's default; 0: never during a training."""
+        if self.training.eval_every is None:
+            return 10 if self.method.adaptation_method == "ttrl" else 0
+        return self.training.eval_every
 
     @property
     def steps_of_a_pass(self) -> int:

@@ -14,7 +14,7 @@ class TrainingSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"ttrl", "ttt"})
 
-    eval_every: Annotated[int, at_least(0)] = 10
-    """Evaluate all problems every so many steps; 0: only before and after the training (derived)."""
+    eval_every: Annotated[int | None, at_least(0)] = None
+    """Evaluate all problems every so many steps; 0: only before and after the training; unset: ttrl 10, ttt 0 (derived)."""
     checkpoint_every: Annotated[int, at_least(1)] = 10
     """Write a checkpoint every so many steps; an interrupted run is resumed from the last one (derived)."""

@@ -50,14 +50,14 @@ class ChosenQuestions:
 
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
-        data, dataset = self.config.data, self.table.dataset
+        data, asked, dataset = self.config.data, self.config.questions, self.table.dataset
         problems, skipped = build_problems(
             self.chosen,
             tokenizer,
             instruction=dataset.instruction,
-            prompt_format=data.prompt_format,
-            system=data.system_prompt,
-            template_settings=template_settings(data.chat_template_kwargs),
+            prompt_format=asked.prompt_format,
+            system=asked.system_prompt,
+            template_settings=template_settings(asked.chat_template_kwargs),
             max_prompt_tokens=data.max_prompt_tokens or dataset.max_prompt_tokens,
             on_bad_row=data.on_bad_row,
             file=self.table.source,

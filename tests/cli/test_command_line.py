@@ -73,11 +73,11 @@ def test_columns_and_template_settings_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
     config = parse_run(["--config", str(tmp_path / "a.yaml")])
     assert config == parse_run(["--config", str(tmp_path / "a.yaml"), "--chat_template_kwargs", '{"enable_thinking": false}'])
-    assert (config.data.question_column, config.data.chat_template_kwargs, config.data.system_prompt) == (
+    assert (config.questions.question_column, config.questions.chat_template_kwargs, config.questions.system_prompt) == (
         ("body", "question"), '{"enable_thinking": false}', "",
     )  # fmt: skip
     (tmp_path / "a.yaml").write_text("question_column: body")
-    assert parse_run(["--config", str(tmp_path / "a.yaml")]).data.question_column == ("body",)
+    assert parse_run(["--config", str(tmp_path / "a.yaml")]).questions.question_column == ("body",)
 
 
 def test_the_command_of_the_readme_of_the_seed() -> None:
@@ -201,7 +201,7 @@ def test_a_flag_can_complete_what_the_file_alone_could_not_be(tmp_path: Path) ->
 def test_any_text_survives_the_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"prompt_format": text, "seed": -3}))
     config = parse_run(["--config", "a.yaml"])
-    assert (config.data.prompt_format, config.run.seed) == (text, -3)
+    assert (config.questions.prompt_format, config.run.seed) == (text, -3)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("--steps 2.5", ["--steps", "'2.5'", "INT"]),
         ("--steps", ["--steps"]),
         ("--voting_function plurality", ["--voting_function", "'plurality'", "'majority'"]),
-        ("--adaptation_method ttt", ["--adaptation_method", "'ttt'", "'sttrl'", "'none'"]),
+        ("--adaptation_method tttt", ["--adaptation_method", "'tttt'", "'sttrl'", "'none'"]),
         ("--prompt_format nothing", ["--prompt_format 'nothing'", "{question}"]),
         ("--chat_template_kwargs thinking", ["--chat_template_kwargs 'thinking'", "no JSON object"]),
         ("--separate_ref_gpu", ["--separate_ref_gpu with LoRA", "--lora_rank 0"]),

@@ -262,7 +262,7 @@ def prepared(builtin_tokenizer: tuple[Any, int | None]) -> Callable[[RunConfig],
             chosen,
             builtin_tokenizer[0],
             instruction=table.dataset.instruction,
-            prompt_format=config.data.prompt_format,
+            prompt_format=config.questions.prompt_format,
             max_prompt_tokens=limit,
         )
         assert len(problems) == config.data.limit == 1 and not skipped
