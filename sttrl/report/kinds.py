@@ -54,6 +54,10 @@ class KindReport(Protocol):
         """The labels of a data set."""
         ...
 
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Any) -> None:
+        """Write what a run of this kind hands in, such as a submission, from the journal's content. ``data``: the data set."""
+        ...
+
     def judge(self) -> AbstractAsyncContextManager[Equality]:
         """What compares answers with labels."""
         ...
@@ -77,6 +81,9 @@ class QuestionReport:
     def labels(self, data: Table) -> Labels:
         """The labels of the table."""
         return labels_in(data)
+
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Table) -> None:
+        """Nothing."""
 
     def judge(self) -> AbstractAsyncContextManager[Equality]:
         """The judge in processes of its own."""

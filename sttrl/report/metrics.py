@@ -11,6 +11,7 @@ from typing import Final, Literal
 from sttrl.ledger.evaluated import Evaluated, Score, Verdicts, is_right, right_samples
 from sttrl.ledger.records import FinishedQuestion, StepRecord
 from sttrl.report.labels import Grades
+from sttrl.report.statistics import weighed
 from sttrl.types import QuestionStatus, StopReason
 
 RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "adapted"]
@@ -193,3 +194,10 @@ def _confidence(polls: Mapping[str, Evaluated], verdicts: Verdicts | None) -> Sc
     """The vote with the same tokens, by confidence; if it was not made, that of the base poll."""
     poll = polls.get("vote_same_tokens", polls.get("base"))
     return None if poll is None or verdicts is None else _without_greedy(poll.score_by_confidence(verdicts))
+
+
+def values_of(polls: Sequence[Score], metric: str) -> list[float]:
+    """The known values of a metric, made so that their plain mean is its mean."""
+    known = [(value, poll.weight) for poll in polls if (value := poll.metrics[metric]) is not None]
+    values = [value for value, _ in known]
+    return weighed(values, [weight for _, weight in known]) if known and metric in polls[0].names.weighted else values

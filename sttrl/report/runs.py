@@ -45,6 +45,7 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     remark, labels = "", None
     try:
         data = kind.data(config, data_dir) if data is None else data
+        kind.hand_in(folder, config, finished, data)
         labels = kind.labels(data)
     except DataError as error:
         remark = f"\nno labels: {error}"

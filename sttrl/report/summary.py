@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 from sttrl.ledger.evaluated import Score
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
-from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions
+from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions, values_of
 from sttrl.report.over_time import over_time
 from sttrl.report.statistics import Interval, interval_of_mean, weighed
 from sttrl.types import GateReason
@@ -49,7 +49,7 @@ def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any
     if not polls:
         return None
     names = polls[0].names
-    value_P = {metric: _values(polls, metric) for metric in names.all}
+    value_P = {metric: values_of(polls, metric) for metric in names.all}
     means = {metric: _mean(value_P[metric]) for metric in names.all}
     interval = {metric: interval_of_mean(value_P[metric]) for metric in names.all}
     return _block(fmean(poll.k for poll in polls), len(polls), means, interval, names.headline)
@@ -67,15 +67,8 @@ def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
     return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval, names.headline)
 
 
-def _values(polls: Sequence[Score], metric: str) -> list[float]:
-    """The known values of a metric, made so that their plain mean is its mean."""
-    known = [(value, poll.weight) for poll in polls if (value := poll.metrics[metric]) is not None]
-    values = [value for value, _ in known]
-    return weighed(values, [weight for _, weight in known]) if metric in polls[0].names.weighted else values
-
-
 def _gains(pairs: Sequence[tuple[Score, Score]], metric: str) -> list[float]:
-    """The differences of a metric where both are known, made as `_values`."""
+    """The differences of a metric where both are known, made as `values_of` does."""
     values = [(base.metrics[metric], adapted.metrics[metric], base.weight) for base, adapted in pairs]
     known = [(after - before, weight) for before, after, weight in values if before is not None and after is not None]
     gains = [gain for gain, _ in known]

@@ -15,14 +15,8 @@ ROWS: Final = (
     ("gain", "gain"),
 )
 """The label of each row, and its key in summary.json."""
-TIME_COLUMNS: Final = (
-    ("mean@k", "mean@k"),
-    ("maj@k", "maj@k"),
-    ("majority ratio", "majority_ratio"),
-    ("label accuracy", "label_accuracy"),
-    ("reward accuracy", "reward_accuracy"),
-)
-"""The label of each column of the table over time, and its key in summary.json."""
+TIME_OF_VOTES: Final = ("majority_ratio", "label_accuracy", "reward_accuracy")
+"""The columns of the table over time besides the metrics of evaluations, by their keys in summary.json."""
 TIME_ROWS: Final = 10
 _Row = TypeVar("_Row")
 
@@ -102,6 +96,12 @@ def evaluated(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in summary["over_time"] or () if row["questions"]]
 
 
+def time_columns(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The label of each column of the table over time, and its key in the rows of summary.json."""
+    keys = (*summary["metrics"]["over_time"], *TIME_OF_VOTES) if summary["metrics"] else TIME_OF_VOTES
+    return [(key.replace("_", " "), key) for key in keys]
+
+
 def _metric_table(summary: Mapping[str, Any]) -> list[str]:
     if all(summary[key] is None for _, key in ROWS):
         return ["No question could be scored: there are no labels for them, or none of them was finished."]
@@ -121,8 +121,9 @@ def _time_table(summary: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     k = (summary["base"] or {}).get("k", "k")
-    header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS))
-    cells = [(str(row["step"]), *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)) for row in rows]
+    columns = time_columns(summary)
+    header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in columns))
+    cells = [(str(row["step"]), *(number_or_nothing(row[key]) for _, key in columns)) for row in rows]
     return ["", "over time", *aligned([header, *cells])]
 
 

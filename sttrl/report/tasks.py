@@ -13,13 +13,17 @@ from markupsafe import Markup
 from sttrl.arc.grids import Grid
 from sttrl.arc.labels import read_labels
 from sttrl.arc.pictures import grid_svg
-from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, grid_of, record_from_json
+from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
+from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Task
+from sttrl.errors import DataError
 from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades, Labels
 
+FINGERPRINT = "dataset_revision"
+"""The field of config.json with the fingerprint of the tasks."""
 SHOWN_CANDIDATES = 6
 """How many candidates of a test input a card shows at most: the best ones."""
 SIDES = (("base", "base"), ("adapted", "adapted"))
@@ -96,10 +100,18 @@ class TaskReport:
     def labels(self, data: ArcData) -> Labels:
         """The solutions, a line for each test input. Raises `DataError` if there are none, or if they have faults."""
         found = read_labels(ArcSpec(dataset=str(data.path)))
+        if found.source is None:
+            raise DataError(f"{found.missing}.", "A run works without them; its answers cannot be scored.")
         known = {name: grids for name, grids in found.solutions.items() if grids is not None}
         return Labels(
             kind="grids", by_id={n: "\n".join(answer_text(k, grid) for k, grid in enumerate(grids)) for n, grids in known.items()}
         )
+
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> None:
+        """submission.json with all tasks of the data set, if that still has the tasks of the run."""
+        if data.fingerprint == config.get(FINGERPRINT):
+            answers = [answers_of(task.record) for task in finished]
+            write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})
 
     def judge(self) -> AbstractAsyncContextManager[GridJudge]:
         """Grids are equal or not."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sttrl.report.statistics import SIGN_FLIPS, Interval, interval_of_gain, interval_of_mean, p_value_of_gain
+from sttrl.report.statistics import SIGN_FLIPS, Interval, interval_of_gain, interval_of_mean, p_value_of_gain, weighed
 
 QUESTIONS, SAMPLES, RUNS = 30, 16, 2000
 ABILITIES = [(1.0, 1.0), (2.0, 6.0), (5.0, 1.0), (0.5, 2.0), (0.3, 2.0)]
@@ -181,3 +181,26 @@ def test_more_questions_give_a_shorter_interval() -> None:
     assert few is not None
     assert many is not None
     assert (many.high - many.low) < (few.high - few.low) / 5
+
+
+weighted = st.lists(st.tuples(st.integers(0, 4).map(lambda hits: hits / 4), st.integers(1, 5)), min_size=1, max_size=30)
+
+
+@given(weighted)
+@settings(max_examples=60, deadline=None)
+def test_weighed_values_have_the_weighted_mean(pairs: list[tuple[float, int]]) -> None:
+    values, weights = [value for value, _ in pairs], [float(weight) for _, weight in pairs]
+    assert np.mean(weighed(values, weights)) == pytest.approx(np.average(values, weights=weights), abs=1e-12)
+
+
+@given(shares, st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_equal_weights_give_the_plain_interval(values: list[float], weight: int) -> None:
+    assert interval_of_mean(weighed(values, [float(weight)] * len(values))) == interval_of_mean(values)
+
+
+@given(weighted, st.integers(2, 7))
+@settings(max_examples=60, deadline=None)
+def test_only_the_ratios_of_weights_matter(pairs: list[tuple[float, int]], factor: int) -> None:
+    values, weights = [value for value, _ in pairs], [float(weight) for _, weight in pairs]
+    assert weighed(values, [weight * factor for weight in weights]) == pytest.approx(weighed(values, weights), abs=1e-12)
