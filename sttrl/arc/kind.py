@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -15,13 +16,13 @@ from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.codecs.loss import RULES, weights
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
-from sttrl.arc.problem import TaskProblem, drawn_view, drawn_views
-from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, grid_text, record_from_json
+from sttrl.arc.problem import TaskProblem, drawn_view, views_of
+from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
 from sttrl.arc.selected import Selected
 from sttrl.arc.selections import SELECTIONS
-from sttrl.arc.submission import write_submission
+from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
 from sttrl.arc.views.key import View
@@ -34,16 +35,20 @@ from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource, seed_of
 from sttrl.types import Answer, Ballots, Group, Rollout, Row
 
-SUBMISSION = "submission.json"
-"""The file of a run that is handed in."""
+BASE, ADAPTING = 0.25, 0.7
+"""The fractions of a task's seconds after which the search of the base ends, and adapting."""
+HELD_OUT = -1
+"""The number that answers to a held-out demonstration have in place of a test input's, so that no label is theirs."""
 Clock = Callable[[str, str], AbstractContextManager[None]]
 """(problem id, activity) -> a context manager that counts the seconds spent in it."""
 
 
 @asynccontextmanager
-async def opened_arc(config: RunConfig, setting: Setting) -> AsyncIterator[Callable[[SeedSource, Clock], Arc]]:
-    """A function that makes the kind for a runner."""
-    yield partial(Arc, config, setting, TimeLeft(config, setting.chosen))
+async def opened_arc(
+    config: RunConfig, setting: Setting, now: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Callable[[SeedSource, Clock], Arc]]:
+    """A function that makes the kind for a runner. ``now``: the clock of the limits of time, in seconds."""
+    yield partial(Arc, config, setting, TimeLeft(config, setting.chosen, now))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +86,23 @@ class Arc:
     def __init__(self, config: RunConfig, setting: Setting, time_left: TimeLeft, seeds: SeedSource, clock: Clock) -> None:
         self.config, self.setting, self.time, self.seeds, self.clock = config, setting, time_left, seeds, clock
         self.answers: dict[tuple[str, int], tuple[Grid, ...]] = {}
-        self.published = False
-        self.rows = lru_cache(maxsize=8)(self._rows)
+        # One policy for all tasks is trained on their rows in turn.
+        self.rows = lru_cache(maxsize=None if config.trains_together else 8)(self._rows)
+
+    @property
+    def response_tokens(self) -> int:
+        """Those of the largest grid, or fewer where the settings say so."""
+        return min(self.config.sampling.max_response_tokens, self.setting.reply_tokens)
 
     async def evaluate(self, stage: Literal["base", "adapted"], problem: TaskProblem, policy: Policy) -> Evaluation:
         """Search replies to every test input under views, score the candidates under others, and choose.
 
         Seeds are the same at every stage.
         """
-        self.time.out_of_time(problem.id)
-        view_V = self._views(problem, "views", self.config.arc.views)
+        self.time.begin(problem.id, stage)
+        view_V = views_of(self.config, problem.task, "views")
         asked_KV = self._asks(problem, view_V)
-        late = partial(self.time.out_of_time, problem.id, 0.25 if stage == "base" else 1.0)
+        late = partial(self.time.out_of_time, problem.id, BASE if stage == "base" else 1.0)
         found = await SEARCHES[self.config.arc.search](
             policy, [ask for ask_V in asked_KV for ask in ask_V], self._search_config(), out_of_time=late
         )
@@ -121,8 +131,9 @@ class Arc:
             turn = next(turn for step, turn in enumerate(problem.turn_S) if problem.prompt_of(step) == group.prompt_T)
             query = None if turn.puzzle.query is None else turn.view.apply(turn.puzzle.query)
             grids = [self._grid(problem, r.token_T, query, ended=r.finish == "stop") for r in group.rollout_G]
-        texts = [None if isinstance(grid, Unreadable) else answer_text(turn.test or 0, turn.view.invert(grid)) for grid in grids]
-        class_of = {text: number for number, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
+        number = HELD_OUT if turn.test is None else turn.test
+        texts = [None if isinstance(grid, Unreadable) else answer_text(number, turn.view.invert(grid)) for grid in grids]
+        class_of = {text: place for place, text in enumerate(dict.fromkeys(text for text in texts if text is not None))}
         known = turn.puzzle.answer
         shown = None if known is None else turn.view.apply(known)
         chosen = self.config.arc_reward
@@ -155,9 +166,9 @@ class Arc:
             return all_demos(task, view_V)
         return held_out(task, view_V[: -(-count // len(task.demos))])[:count]
 
-    def out_of_time(self, problem: TaskProblem) -> bool:
-        """Whether adapting has used its share of the task's seconds; the rest is for the search."""
-        return self.time.out_of_time(problem.id, 0.7)
+    def out_of_time(self, problem: TaskProblem | None) -> bool:
+        """Whether adapting has used its share of the seconds of a task, or of the run; the rest is for the search."""
+        return self.time.out_of_time(None if problem is None else problem.id, ADAPTING)
 
     def time_is_up(self) -> bool:
         """Whether no task may be begun any more."""
@@ -190,13 +201,9 @@ class Arc:
 
     def publish(self, folder: Path, records: Iterable[QuestionRecord]) -> None:
         """Write submission.json with all tasks of the data set. What is not answered yet is ``[[0]]``."""
-        new = [record for record in records if record.answer_source is not None]
-        for record in new:
-            task = record.polls[record.answer_source or ""]
-            assert isinstance(task, TaskRecord)
-            self.answers |= {(record.id, k): test.attempts for k, test in enumerate(task.tests)}
-        self.time.finished(len(new) if self.published else 0)
-        self.published = True
+        for record in records:
+            self.answers |= answers_of(record)
+            self.time.finished(record.id)
         write_submission(folder / SUBMISSION, self.setting.tasks, self.answers)
 
     def rollouts(self, evaluation: Evaluation) -> Sequence[Rollout]:
@@ -214,9 +221,6 @@ class Arc:
 
     def _seed(self, task: str, purpose: str) -> int:
         return seed_of(self.config.run.seed, task, purpose, 0, 0)
-
-    def _views(self, problem: TaskProblem, purpose: str, count: int) -> tuple[View, ...]:
-        return drawn_views(len(problem.task.demos), count, self._seed(problem.id, purpose), self.config.arc.view_colours)
 
     def _asks(self, problem: TaskProblem, view_V: Sequence[View]) -> list[list[Ask]]:
         """What is asked for each test input and view."""
@@ -261,7 +265,7 @@ class Arc:
     ) -> tuple[list[tuple[Candidate, ...]], int]:
         """The most promising candidates of each test input, scored under every view of the product of experts, and the tokens scored."""
         kept_K = [promising(candidates, self.config.arc.most_candidates) for candidates in candidate_K]
-        view_V = self._views(problem, "experts", self.config.arc.score_views) if self.config.arc.score_views else ()
+        view_V = views_of(self.config, problem.task, "experts")
         experts_K = [[self._expert(problem, k, view, kept) for view in view_V] if kept else [] for k, kept in enumerate(kept_K)]
         every = [expert for experts in experts_K for expert in experts]
         if not every:
@@ -278,7 +282,7 @@ class Arc:
     def _expert(self, problem: TaskProblem, k: int, view: View, candidates: Sequence[Candidate]) -> Expert:
         query = view.apply(problem.task.tests[k])
         encoded = problem.scribe.encoded(view.on(Puzzle(demos=problem.task.demos, query=problem.task.tests[k])))
-        assert encoded is not None, "a view that is too long has fewer demonstrations"
+        assert encoded is not None, "a task that is too long is left out when the problems are built"
         replies = tuple(problem.scribe.reply(query, view.apply(candidate.grid)) for candidate in candidates)
         return Expert(view=view.key, prompt_T=encoded.token_T, reply_C=replies)
 
@@ -321,15 +325,16 @@ def with_scores(every: Sequence[Candidate], scored: Sequence[Candidate]) -> tupl
 
 
 def candidate_records(every: Sequence[Candidate], selected: Selected) -> list[CandidateRecord]:
-    """The ranked candidates, and after them those that were not scored."""
+    """The ranked grids, also those that no view found (marc), and after them the candidates that were not scored."""
     by_grid = {candidate.grid: candidate for candidate in every}
-    ranked = [(by_grid.pop(grid), score) for grid, score in zip(selected.grid_R, selected.score_R, strict=True) if grid in by_grid]
+    score_of: dict[Grid, float | None] = dict(zip(selected.grid_R, selected.score_R, strict=True))
+    score_of |= {grid: None for grid in by_grid if grid not in score_of}
     return [
         CandidateRecord(
-            grid=grid_text(candidate.grid),
+            grid=grid_text(grid),
             score=score,
-            search_nll={find.view: find.nll for find in candidate.find_F},
-            expert_nll=candidate.expert_nll,
+            search_nll={find.view: find.nll for find in by_grid[grid].find_F} if grid in by_grid else {},
+            expert_nll=by_grid[grid].expert_nll if grid in by_grid else {},
         )
-        for candidate, score in [*ranked, *((candidate, None) for candidate in by_grid.values())]
+        for grid, score in score_of.items()
     ]

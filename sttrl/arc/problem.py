@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from sttrl.arc.codecs.base import Codec
 from sttrl.arc.codecs.limits import Fitted, fit
@@ -13,9 +13,14 @@ from sttrl.arc.grids import Grid
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
+from sttrl.config import RunConfig
+from sttrl.ledger.seeds import seed_of
 from sttrl.types import Problem
 
 ColourWish = Literal["keep_background", "any", "no"]
+Purpose = Literal["views", "experts"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+"""What views of a task are drawn for: to search replies, and to score the candidates."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ class Turn:
     test: int | None
     """The number of the test input; None: a held-out demonstration."""
 
+    def prompt(self, scribe: Scribe) -> tuple[int, ...] | None:
+        """Its prompt; None where not even one demonstration fits."""
+        found = scribe.encoded(self.view.on(Puzzle(demos=self.puzzle.demos, query=self.puzzle.query)))
+        return None if found is None else found.token_T
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskProblem(Problem):
@@ -80,10 +90,15 @@ class TaskProblem(Problem):
 
     def prompt_of(self, step: int) -> tuple[int, ...]:
         """The prompt that a step asks."""
-        turn = self.turn_of(step)
-        found = self.scribe.encoded(turn.view.on(Puzzle(demos=turn.puzzle.demos, query=turn.puzzle.query)))
+        found = self.turn_of(step).prompt(self.scribe)
         assert found is not None, "a turn that is too long is left out when the problem is built"
-        return found.token_T
+        return found
+
+
+def views_of(config: RunConfig, task: Task, purpose: Purpose) -> tuple[View, ...]:
+    """The views that a task is searched under, or that score its candidates."""
+    count = config.arc.views if purpose == "views" else config.arc.score_views
+    return drawn_views(len(task.demos), count, seed_of(config.run.seed, task.id, purpose, 0, 0), config.arc.view_colours)
 
 
 def drawn_views(demos: int, count: int, seed: int, wish: ColourWish) -> tuple[View, ...]:
@@ -91,7 +106,7 @@ def drawn_views(demos: int, count: int, seed: int, wish: ColourWish) -> tuple[Vi
 
     A view depends on the seed and its number alone.
     """
-    return (View(), *(drawn_view(demos, number, seed, wish) for number in range(1, count)))
+    return (View(), *(drawn_view(demos, number, seed, wish) for number in range(1, count)))[:count]
 
 
 def drawn_view(demos: int, number: int, seed: int, wish: ColourWish) -> View:

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 from sttrl.arc.grids import Grid
 from sttrl.arc.selected import ATTEMPTS
 from sttrl.ledger.evaluated import MetricNames, Score, Verdicts
-from sttrl.ledger.records import BallotsRecord
+from sttrl.ledger.records import BallotsRecord, QuestionRecord
 
 METRICS = MetricNames(
     all=("kaggle", "per_task_mean", "all_or_nothing", "attempt_1", "oracle"),
     headline="kaggle",
     paired=("kaggle", "per_task_mean", "all_or_nothing"),
+    over_time=("kaggle", "oracle"),
     weighted=("kaggle", "attempt_1", "oracle"),
     has_baseline=False,
 )
@@ -133,6 +134,17 @@ class TaskRecord:
     def score_by_confidence(self, verdicts: Verdicts) -> Score | None:
         """None: the selection is the only vote."""
         return None
+
+
+def answers_of(task: QuestionRecord) -> dict[tuple[str, int], tuple[Grid, ...]]:
+    """The attempts at each test input of a finished task; none if no evaluation answered it.
+
+    Where the adapted policy found nothing, such as for lack of time, they are the base's.
+    """
+    if task.answer_source is None:
+        return {}
+    first, base = task.polls[task.answer_source].tests, task.polls["base"].tests
+    return {(task.id, number): test.attempts or base[number].attempts for number, test in enumerate(first)}
 
 
 def record_from_json(value: dict[str, Any]) -> TaskRecord:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from sttrl.arc.codecs.limits import max_new_tokens
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.tokens import GridTokenizer
 from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
-from sttrl.arc.problem import Scribe, TaskProblem, Turn, drawn_view, drawn_views
+from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, drawn_view, views_of
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task
 from sttrl.arc.views.key import View
@@ -22,17 +23,20 @@ from sttrl.data import BuiltProblems, SkippedRow
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import SeedSource, seed_of
 
+NO_LIMIT = 1 << 20
+"""More tokens than any model was made for."""
 SMALL_VOCABULARY = 256
 """A tokenizer with at most this many tokens was cut to a codec, or made for one."""
 
 
 @dataclass
 class ChosenTasks:
-    """See `sttrl.run.kind.Chosen`. ``all_tasks``: of the whole data set, which the submission is about."""
+    """See `sttrl.run.kind.Chosen`. ``arc``: the whole data set, which the submission is about. ``built``: how many problems there are."""
 
     config: RunConfig
     arc: ArcData = field(init=False)
     reply_tokens: int = field(init=False, default=1)
+    built: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
@@ -76,7 +80,7 @@ class ChosenTasks:
         codec = codec_for(codec_name(self.config.arc.codec, tokenizer), tokenizer)
         reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
         self.reply_tokens = reply
-        limit = self.config.data.max_prompt_tokens or ((context or 1 << 20) - reply)
+        limit = min(self.config.data.max_prompt_tokens or NO_LIMIT, (context or NO_LIMIT) - reply)
         if limit < 1:
             raise UsageError(
                 f"A reply may need {reply} tokens with --codec {self.config.arc.codec}; {self.config.engine.model} was made for {context}.",
@@ -94,34 +98,35 @@ class ChosenTasks:
             raise DataError(
                 f"{self.arc.path}, task {left_out[0].field}: {reason}.", "Use a model with a longer context, or give --on_bad_row skip."
             )
+        self.built = len(problems)
         return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply)
 
-    def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
-        """A context in which tasks can be evaluated."""
-        setting = Setting(tasks=self.arc.tasks, chosen=len(self.tasks), reply_tokens=self.reply_tokens, end_T=frozenset(stop_token_ids))
-        return opened_arc(self.config, setting)
+    def opened(
+        self, stop_token_ids: Sequence[int], now: Callable[[], float] = time.monotonic
+    ) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
+        """A context in which tasks can be evaluated. ``now``: the clock of the limits of time, in seconds."""
+        setting = Setting(tasks=self.arc.tasks, chosen=self.built, reply_tokens=self.reply_tokens, end_T=frozenset(stop_token_ids))
+        return opened_arc(self.config, setting, now)
 
     def _problem(self, task: Task, index: int, scribe: Scribe) -> TaskProblem | None:
         """The problem of a task; None where not even one demonstration fits."""
-        config, lengths = self.config.arc, list[int]()
-        first = scribe.encoded(Puzzle(demos=task.demos, query=task.tests[0]))
-        for view in drawn_views(len(task.demos), config.views, search_seed(self.config, task.id), config.view_colours):
-            for test in task.tests:
-                encoded = scribe.encoded(view.on(Puzzle(demos=task.demos, query=test)))
-                if encoded is None:
-                    return None
-                lengths.append(len(encoded.token_T))
-        assert first is not None
-        turn_S = self._turns(task)
-        return TaskProblem(id=task.id, index=index, prompt_T=first.token_T, task=task, scribe=scribe, longest=max(lengths), turn_S=turn_S)
+        views = {view for purpose in PURPOSES for view in views_of(self.config, task, purpose)}
+        asked = [
+            Turn(puzzle=Puzzle(demos=task.demos, query=test), view=view, test=k) for k, test in enumerate(task.tests) for view in views
+        ]
+        first, *prompts = (turn.prompt(scribe) for turn in (replace(asked[0], view=View()), *asked))
+        turns = {turn: prompt for turn in self._turns(task) if (prompt := turn.prompt(scribe)) is not None}
+        fitting = [prompt for prompt in prompts if prompt is not None]
+        if first is None or len(fitting) < len(prompts) or not turns:
+            return None
+        longest = max(map(len, (first, *fitting, *turns.values())))
+        return TaskProblem(id=task.id, index=index, prompt_T=first, task=task, scribe=scribe, longest=longest, turn_S=tuple(turns))
 
     def _turns(self, task: Task) -> tuple[Turn, ...]:
         """What the steps of a method that samples ask in turn: the test inputs, or with ``--reward demonstrations`` each demonstration,
         held out, under views."""
         if self.config.reinforcement.reward != "demonstrations":
-            return tuple(
-                Turn(puzzle=Puzzle(demos=task.demos, query=test), view=View(), test=number) for number, test in enumerate(task.tests)
-            )
+            return test_turns(task)
         held_out = [
             Puzzle(demos=without(task.demos, number), query=pair.input, answer=pair.output) for number, pair in enumerate(task.demos)
         ]
@@ -133,14 +138,14 @@ class ChosenTasks:
         )
 
 
+def test_turns(task: Task) -> tuple[Turn, ...]:
+    """A turn for each test input, in the plain view."""
+    return tuple(Turn(puzzle=Puzzle(demos=task.demos, query=test), view=View(), test=number) for number, test in enumerate(task.tests))
+
+
 def without(demos: tuple[Pair, ...], number: int) -> tuple[Pair, ...]:
     """The demonstrations but one; all of them where there is no other."""
     return tuple(pair for other, pair in enumerate(demos) if other != number) or demos
-
-
-def search_seed(config: RunConfig, task: str) -> int:
-    """The seed of the views that a task is searched under."""
-    return seed_of(config.run.seed, task, "views", 0, 0)
 
 
 def codec_name(chosen: str, tokenizer: Any) -> str:

@@ -14,6 +14,9 @@ from sttrl.arc.tasks import Task
 from sttrl.errors import DataError
 from sttrl.ledger.files import write_text
 
+SUBMISSION = "submission.json"
+"""The file of a run that is handed in."""
+
 Submission = Mapping[str, tuple[tuple[Grid, ...], ...]]
 """Task id -> for each test input its attempts."""
 

@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from sttrl.config import RunConfig
 
 
 class TimeLeft:
-    """Shares out the seconds of a run among the tasks that are left, and knows when a task has used its own."""
+    """Shares out the seconds of a run among the tasks that are left, and knows when a task has used its own.
 
-    def __init__(self, config: RunConfig, tasks: int) -> None:
-        self.left, self.at_once = tasks, config.in_flight * config.run.lanes
-        self.task_seconds = config.arc.task_time_limit
-        self.end = None if config.arc.time_limit is None else time.monotonic() + config.arc.time_limit
+    ``tasks``: how many the run has. ``now``: the clock, in seconds.
+    """
+
+    def __init__(self, config: RunConfig, tasks: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.tasks, self.at_once, self.now = tasks, config.in_flight * config.run.lanes, now
+        self.together = config.trains_together
+        self.run_seconds, self.task_seconds = config.arc.time_limit, config.arc.task_time_limit
+        self.start = now()
         self.spans: dict[str, tuple[float, float]] = {}
+        self.done: set[str] = set()
 
     def is_up(self) -> bool:
         """Whether no task may be begun any more."""
-        return self.end is not None and time.monotonic() >= self.end
+        return self.out_of_time(None)
 
-    def out_of_time(self, task: str, fraction: float = 1.0) -> bool:
-        """Whether a task has used this fraction of its seconds, which begin when this is asked first."""
-        if self.end is None and self.task_seconds is None:
-            return False
-        now = time.monotonic()
-        if task not in self.spans:
+    def begin(self, task: str, stage: str) -> None:
+        """A task is evaluated. Its seconds begin with the evaluation of the base, and again after a training on all tasks."""
+        if task not in self.spans or (self.together and stage == "adapted"):
+            now = self.now()
             self.spans[task] = (now, self._seconds(now))
+
+    def out_of_time(self, task: str | None, fraction: float = 1.0) -> bool:
+        """Whether a task that was begun has used this fraction of its seconds; None: whether the run has."""
+        if task is None:
+            return self.run_seconds is not None and self.now() >= self.start + fraction * self.run_seconds
         begun, seconds = self.spans[task]
-        return now >= begun + fraction * seconds
+        return self.now() >= begun + fraction * seconds
+
+    def finished(self, task: str) -> None:
+        """A task is finished, in this attempt or in an earlier one."""
+        self.done.add(task)
 
     def _seconds(self, now: float) -> float:
         """The seconds of a task that begins now: its share of what is left, or the limit for every task where that is less."""
-        share = [] if self.end is None else [max(0.0, self.end - now) * min(1.0, self.at_once / max(1, self.left))]
-        return min([*share, *([] if self.task_seconds is None else [self.task_seconds])])
-
-    def finished(self, tasks: int) -> None:
-        """Some tasks are finished."""
-        self.left -= tasks
+        limits = [] if self.task_seconds is None else [self.task_seconds]
+        if self.run_seconds is not None:
+            left = max(1, self.tasks - len(self.done))
+            limits.append(max(0.0, self.start + self.run_seconds - now) * min(1.0, self.at_once / left))
+        return min(limits, default=float("inf"))

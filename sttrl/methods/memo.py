@@ -28,6 +28,8 @@ class Memo:
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
         """``steps`` steps on the entropy of the chosen marginal."""
         for index in range(self.config.method_steps):
+            if self.tools.out_of_time(problem):
+                return Outcome(stop="time")
             stop = await (self.token_step if self.config.memo.memo_form == "token" else self.answer_step)(problem, policy, index)
             if stop:
                 return Outcome(stop=stop)

@@ -34,7 +34,7 @@ class Sttrl:
                 return Outcome(stop="time")
             version = policy.version
             vote = await tools.hold(problem, policy, index)
-            flips += await self.flips(problem, before, vote)
+            flips += await self.flips(problem, before, vote) if problem.turns == 1 else 0  # other turns have other answers
             before = vote
             stop = nothing_to_learn(tools.config, vote) or self.too_many(flips, index)
             gate = None if stop else distrust(tools.config, vote.election)

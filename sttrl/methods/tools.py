@@ -38,12 +38,14 @@ class Tools:
     """Everything except the policy that a method may use.
 
     ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
-    ``out_of_time``: whether a method should stop adapting to a problem. A method calls ``observe`` after every step.
+    ``response_tokens``: the most tokens of a response. ``out_of_time``: whether a method should stop adapting to a problem. A method calls
+    ``observe`` after every step.
     """
 
     config: RunConfig
     ballots: Callable[[Problem, Group], Awaitable[Ballots]]
     rows: Callable[[Problem], Sequence[Row]]
+    response_tokens: int
     out_of_time: Callable[[Problem], bool]
     seeds: SeedSource
     observe: Callable[[Problem, Step], object]
@@ -51,7 +53,7 @@ class Tools:
     @property
     def sampling(self) -> Sampling:
         """The sampling settings of votes."""
-        return self.config.sampling_of_votes
+        return replace(self.config.sampling_of_votes, max_tokens=self.response_tokens)
 
     @property
     def objective(self) -> Objective:
@@ -67,7 +69,7 @@ class Tools:
             max_logprob_gap=config.update.max_logprob_gap,
             ppo_epochs=config.reinforcement.ppo_epochs,
             mini_batches=config.steps_of_a_pass,
-            horizon=config.sampling.max_response_tokens,
+            horizon=self.response_tokens,
         )
 
     def vote(self, ballots: Ballots) -> Election:

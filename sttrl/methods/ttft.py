@@ -33,6 +33,8 @@ class Ttft:
             return Outcome(stop=stop or "steps")
         group = self.agreeing(vote)
         for index in range(self.config.method_steps):
+            if self.tools.out_of_time(problem):
+                return Outcome(stop="time")
             update = await policy.update([group], self.objective())
             self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
             # From the second step on the sampler's log-probs are those of older weights: there is nothing to compare.

@@ -24,11 +24,13 @@ reward that a sample with its answer would get, and changes no other reward.
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """A pseudo-reward. ``stats``: the token statistics that it reads. ``elects``: it needs a winner of the vote."""
+    """A pseudo-reward. ``stats``: the token statistics that it reads. ``elects``: it needs a winner of the vote. ``held_out``: it needs
+    problems with demonstrations, one of which is asked."""
 
     function: RewardFunction
     stats: frozenset[Stat] = frozenset()
     elects: bool = False
+    held_out: bool = False
 
 
 def agreement(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -113,7 +115,7 @@ REWARDS: Final[dict[str, Reward]] = {
     "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
     "random": Reward(function=random),
     "format": Reward(function=format_only),
-    "demonstrations": Reward(function=demonstrations),
+    "demonstrations": Reward(function=demonstrations, held_out=True),
 }
 
 

@@ -40,6 +40,11 @@ class Questions:
     ) -> None:
         self.config, self.judge, self.seeds, self.clock = config, judge, seeds, clock
 
+    @property
+    def response_tokens(self) -> int:
+        """As the settings say."""
+        return self.config.sampling.max_response_tokens
+
     async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Policy) -> Poll:
         """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
         sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
@@ -81,7 +86,7 @@ class Questions:
         """The record of a poll from its JSON object in the journal."""
         return poll_from_json(value)
 
-    def out_of_time(self, problem: AskedQuestion) -> bool:
+    def out_of_time(self, problem: AskedQuestion | None) -> bool:
         """No: questions have no limit of time."""
         return False
 

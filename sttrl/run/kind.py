@@ -18,6 +18,7 @@ from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods import METHODS
+from sttrl.objectives.rewards import REWARDS
 from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout, Row
 
@@ -34,6 +35,11 @@ E = TypeVar("E")
 
 class Kind(Protocol[P, E]):
     """How problems of one kind are evaluated and recorded; ``P`` is the type of a problem, ``E`` of an evaluation."""
+
+    @property
+    def response_tokens(self) -> int:
+        """The most tokens of a response that a method samples while it adapts."""
+        ...
 
     async def evaluate(self, stage: Stage, problem: P, policy: Policy) -> E:
         """Evaluate a policy on a problem, with the same seeds at every stage."""
@@ -64,8 +70,8 @@ class Kind(Protocol[P, E]):
         """The responses of an evaluation."""
         ...
 
-    def out_of_time(self, problem: P) -> bool:
-        """Whether adapting to a problem has used the seconds that it may take."""
+    def out_of_time(self, problem: P | None) -> bool:
+        """Whether adapting to a problem has used the seconds that it may take. None: the training of one policy on all problems."""
         ...
 
     def time_is_up(self) -> bool:
@@ -120,18 +126,22 @@ class Chosen(Protocol):
 
 @dataclass(frozen=True)
 class KindEntry:
-    """A kind of problem in the table `KINDS`. ``methods``: those that can adapt to it. ``needs_learner``: evaluating needs the learner."""
+    """A kind of problem in the table `KINDS`. ``methods``: those that can adapt to it. ``needs_learner``: evaluating needs the learner.
+    ``demonstrates``: its problems have demonstrations."""
 
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
     methods: frozenset[str]
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
+    demonstrates: bool = False
 
 
 ALL_BUT_SLOT = frozenset({"sttrl", "ttrl", "ttft", "memo", "ttt", "none"})
 
 KINDS: dict[str, KindEntry] = {
     "questions": KindEntry(ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
-    "arc": KindEntry(lambda config, read: ChosenTasks(config), ALL_BUT_SLOT, needs_learner=lambda config: config.arc.score_views > 0),
+    "arc": KindEntry(
+        lambda config, read: ChosenTasks(config), ALL_BUT_SLOT, needs_learner=lambda config: config.arc.score_views > 0, demonstrates=True
+    ),
 }
 """The kinds of problems, by name."""
 
@@ -148,6 +158,11 @@ def check_kind(config: RunConfig) -> str:
     if method not in KINDS[name].methods:
         fit = ", ".join(m for m in METHODS if m in KINDS[name].methods)
         raise UsageError(f"--adaptation_method {method} cannot adapt to {config.data.dataset}, a data set of {name}.", f"Use one of {fit}.")
+    if REWARDS[config.reinforcement.reward].held_out and not KINDS[name].demonstrates:
+        raise UsageError(
+            f"--reward {config.reinforcement.reward} needs demonstrations, and {config.data.dataset}, a data set of {name}, has none.",
+            "Use another reward, such as agreement.",
+        )
     for group in config.groups.values():
         if group.kinds is not None and name not in group.kinds:
             for setting, value in group.not_default().items():

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,6 +111,7 @@ class Runner:
             config=config,
             ballots=self.kind.ballots,
             rows=self.kind.rows,
+            response_tokens=self.kind.response_tokens,
             out_of_time=self.kind.out_of_time,
             seeds=seeds,
             observe=self.observe,
@@ -125,7 +127,7 @@ class Runner:
         self.kind.publish(self.folder, [question.record for question in read_finished(self.folder, self.kind.read)])
         await self.each(self.scopes(problems), self._scope)
         if self.left_out:
-            self.progress(f"time is up: {self.left_out} problems were not begun; the same command with more time does them")
+            self.progress(f"time is up: {self.left_out} problems are left; the same command with more time does them")
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
         """The problems, grouped by the fork that they use."""
@@ -185,9 +187,6 @@ class Runner:
 
     async def _scope(self, scope: Scope) -> None:
         """Do all rounds of a scope. If its lane dies, they are done again on another lane. A fork that lasts has the run's only lane."""
-        if not scope.lasts and self.kind.time_is_up():
-            self.left_out += 1
-            return
         while True:
             try:
                 async with self.seats.take() as lane, AsyncExitStack() as forks:
@@ -212,7 +211,10 @@ class Runner:
             if self.done:
                 await self.states.restore(policy, ROUND, self.done)
         for problems in scope.scope.rounds:
-            await self._round(problems, scope, training)
+            if self.kind.time_is_up():
+                self.left_out += len(problems)
+            else:
+                await self._round(problems, scope, training)
 
     async def _round(self, problems: Sequence[Problem], scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base, adapt, evaluate the adapted policy, let the base vote with the same tokens, and record each problem."""
@@ -237,6 +239,7 @@ class Runner:
             boundary=self.boundary,
             before=read_journal(self.folder, self.kind.read),
             progress=self.progress,
+            out_of_time=partial(self.kind.out_of_time, None),
         )
 
     def _start(self, problems: Sequence[Problem], training: Training | None) -> list[Work]:
@@ -287,7 +290,7 @@ class Runner:
         failure = await training.run(problems, TimedPolicy(policy, watch), lambda: self._journal_steps(watch), evaluate)
         self.observed.clear()  # of a step that failed
         for work in works:
-            work.stop = "steps"
+            work.stop = training.stop
         if failure is None and policy.version and not self.states.adapter(ALL).exists():
             not_saved = await self.boundary.guard(ALL, self._save(policy, ALL))
             if not_saved is not None:
@@ -303,10 +306,19 @@ class Runner:
             self.journal.evaluation(work.problem.id, EvaluationRecord(step=step, poll=self.kind.record(found)))
 
     async def _conclude(self, work: Work, failure: Failure | None, scope: OpenScope, training: Training | None) -> None:
-        """Make the last evaluations of a problem, and record it."""
+        """Make the last evaluations of a problem, and record it. After a training no problem is answered that no time is left for."""
+        if training is not None and failure is None and self.kind.time_is_up():
+            self._leave_out(work)
+            return
         if failure is None:
             failure = await self.boundary.guard(work.problem.id, self._last_evaluations(work, scope, training))
         await self._finish(work, failure, scope, training)
+
+    def _leave_out(self, work: Work) -> None:
+        """Leave a problem to a later attempt."""
+        self.left_out += 1
+        del self.work[work.problem.id]
+        self._now(work, None)
 
     async def _last_evaluations(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """Evaluate the adapted policy, and let the base vote with the same tokens. Each is recorded as soon as it is made."""

@@ -16,14 +16,17 @@ from sttrl.methods import DatasetMethod
 from sttrl.run.boundary import Boundary, Failure
 from sttrl.run.states import States
 from sttrl.run.work import Work
-from sttrl.types import Problem
+from sttrl.types import Problem, StopReason
 
 STATE = "step"
 """The prefix of the states of a training: ``step_10`` is the state after ten steps."""
 
 
 class Training:
-    """A training, or what is left of it. ``before``: the journal's content when this attempt began."""
+    """A training, or what is left of it. ``before``: the journal's content when this attempt began. ``out_of_time``: whether to end it.
+
+    ``stop``: why it ended.
+    """
 
     def __init__(
         self,
@@ -35,14 +38,22 @@ class Training:
         boundary: Boundary,
         before: JournalContent,
         progress: Callable[[str], None],
+        out_of_time: Callable[[], bool],
     ) -> None:
         self.config, self.method, self.journal = config, method, journal
         self.states, self.boundary, self.before, self.progress = states, boundary, before, progress
+        self.out_of_time = out_of_time
+        self.stop: StopReason = "steps"
 
     @property
     def has_begun(self) -> bool:
         """Whether an earlier attempt wrote a state or ended the training."""
         return bool(self.before.trained) or self.before.ended is not None
+
+    @property
+    def answered(self) -> StopReason | None:
+        """Why the training ended, if a problem was answered after it; all others are answered by the same policy."""
+        return next((f.record.stop or "steps" for f in self.before.finished if "adapted" in f.record.polls), None)
 
     def recall(self, work: Work) -> None:
         """Add to a problem's work what earlier attempts did: the base's evaluation, and the steps before the last state."""
@@ -59,7 +70,8 @@ class Training:
         stepped: Callable[[], object],
         evaluate: Callable[[int], Awaitable[object]],
     ) -> Failure | None:
-        """Do the steps that are left. An error ends the training for good and is returned as a failure, unless it ends the run.
+        """Do the steps that are left. An error ends the training for good and is returned as a failure, unless it ends the run. A training
+        that is out of time goes on in the next attempt, unless a problem was answered after it.
 
         ``stepped`` is called after every step; ``evaluate`` evaluates the policy on all problems, between two steps.
         """
@@ -67,8 +79,17 @@ class Training:
             return Failure(self.before.ended.status, self.before.ended.error)
         if self.before.trained:
             await self.states.restore(policy, STATE, self.before.trained)
-        plan, every = self.method.plan(problems), self.config.training.eval_every
-        for index in range(self.before.trained, len(plan)):
+        if (stop := self.answered) is not None:
+            self.stop = stop
+            return None
+        plan, every, kept = self.method.plan(problems), self.config.evaluate_every, self.before.trained
+        for index in range(kept, len(plan)):
+            if self.out_of_time():
+                self.progress(f"the training is out of time after {index} of {len(plan)} steps")
+                self.stop = "time"
+                if index > kept:
+                    await self._keep(policy, index)
+                return None
             failure = await self.boundary.guard(plan[index][0].id, self.method.step(index, plan[index], policy))
             if failure is not None:
                 self.journal.ended(EndRecord(step=index, status=failure.status, error=failure.error))
@@ -76,10 +97,15 @@ class Training:
             stepped()
             done = index + 1
             if done % self.config.training.checkpoint_every == 0 or done == len(plan):
-                await self.states.checkpoint(policy, STATE, done)
-                self.journal.trained(done)
-                self.states.forget(STATE, done)
+                await self._keep(policy, done)
+                kept = done
             self.progress(f"step {done} of {len(plan)}: {len(plan[index])} questions")
             if every and done % every == 0 and done < len(plan):
                 await evaluate(done)
         return None
+
+    async def _keep(self, policy: Policy, steps: int) -> None:
+        """Write the policy's state after so many steps."""
+        await self.states.checkpoint(policy, STATE, steps)
+        self.journal.trained(steps)
+        self.states.forget(STATE, steps)

@@ -51,4 +51,4 @@ def weights(encoded: Encoded, rule: LossRule) -> tuple[float, ...]:
     if rule.everything:
         return (1.0,) * len(encoded.token_T)
     learnt = {place for span in loss_spans(encoded.spans, rule) for place in range(span.start, span.end)}
-    return tuple(float(place in learnt) for place in range(len(encoded.token_T)))
+    return tuple(1.0 if place in learnt else 0.0 for place in range(len(encoded.token_T)))
