@@ -92,7 +92,7 @@ def run(config: RunConfig) -> None:
 
 def finish(report: RunReport, folder: Path) -> None:
     """Print the table of a run. Raises `QuestionsFailedError` if questions failed."""
-    print(f"{report.table}\n\nrun folder: {folder}", flush=True)
+    print(f"{report.table}\n{report.pictures}\nrun folder: {folder}", flush=True)
     counts = report.summary["questions"]
     complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
 
