@@ -47,8 +47,8 @@ def main() -> None:
         rows += scoring(trained, dtype, place) + asyncio.run(searching(trained, dtype))
     notes = (
         f"In {dtype}; the matmul limit is {limit:.0f} GFLOP/s. Peer of the steps: peft and transformers, the rows padded to the longest. "
-        f"Peer of the search ({VIEWS} views of one task, p > {MIN_PROB}): depth-first, token by token, batch 1, one cache that is cropped on "
-        "backtracking; a guess is the best reply so far, in the next view. Peer of the scores: one row at a time."
+        f"Peer of the search ({VIEWS} views of one task, p > {MIN_PROB}): depth-first, token by token, batch 1, one cache that is cropped "
+        "on backtracking; a guess is the best reply so far, in the next view. Peer of the scores: one row at a time."
     )
     show("ARC", ["what", "ours", "peer", "ratio", "limit"], rows, notes, given.save)
 
