@@ -271,7 +271,7 @@ def sweep_command(arguments: Sequence[str]) -> None:
 
     with Screen() as screen:
         report = run_sweep(sweep.name, configs, Path(arguments[1]), screen)
-    print(f"{report.table}\n\nsweep folder: {report.folder}", flush=True)
+    print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
 

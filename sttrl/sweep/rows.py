@@ -61,13 +61,15 @@ class SweepScore:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRun:
-    """One run of a sweep. ``timed``: how many of its questions finished in an attempt whose seconds are known."""
+    """One run of a sweep. ``timed``: how many of its questions finished in an attempt whose seconds are known. ``pictures``: for a
+    terminal, of a kind of problem that has some."""
 
     name: str
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     scores: Sequence[QuestionScore]
     timed: int
+    pictures: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +150,15 @@ def score_run(folder: Path, data: Any = None) -> ScoredRun:
 
     Raises `JournalError` for a folder that holds no run.
     """
-    found = report_run(folder, data=data).run
+    report = report_run(folder, data=data)
+    found = report.run
     ended = {line["attempt"] for line in read_lines(folder) if line["kind"] == "attempt"}
     return ScoredRun(
         name=folder.name,
         config=found.config,
         summary=found.summary,
         scores=score_questions(found.finished, found.grades),
+        pictures=report.pictures,
         timed=sum(question.record.attempt in ended for question in found.finished),
     )
 

@@ -34,12 +34,16 @@ _LEGEND: Final = (
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The table of a sweep and the folder of its files. ``bad`` of ``total`` questions did not end with status "done"."""
+    """The table of a sweep and the folder of its files. ``bad`` of ``total`` questions did not end with status "done".
+
+    ``pictures``: for a terminal, of the last run.
+    """
 
     table: str
     folder: Path
     bad: int
     total: int
+    pictures: str = ""
 
 
 def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, data: Mapping[Path, Any] | None = None) -> SweepReport:
@@ -56,7 +60,7 @@ def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, d
     write_json(folder / "sweep.json", _numbers(name, rows, common))
     write_text(folder / "sweep.csv", _lines(rows))
     write_pictures(folder, name, rows)
-    return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows))
+    return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows), runs[-1].pictures)
 
 
 def sweep_table(name: str, rows: Sequence[SweepRow]) -> str:
