@@ -16,7 +16,6 @@ METRICS = MetricNames(
     all=("kaggle", "per_task_mean", "all_or_nothing", "attempt_1", "oracle"),
     headline="kaggle",
     paired=("kaggle", "per_task_mean", "all_or_nothing"),
-    over_time=("kaggle", "oracle"),
     weighted=("kaggle", "attempt_1", "oracle"),
     has_baseline=False,
 )

@@ -15,8 +15,7 @@ Verdicts = Mapping[str, bool | None]
 @dataclass(frozen=True, kw_only=True)
 class MetricNames:
     """The metrics of a kind of problem. ``all``: in the order of a table. ``headline``: the main one. ``paired``: those that are compared
-    problem by problem between runs. ``over_time``: those that are followed over a training on all problems. ``weighted``: those whose mean
-    counts a problem as often as its `Score.weight` says.
+    problem by problem between runs. ``weighted``: those whose mean counts a problem as often as its `Score.weight` says.
 
     ``has_baseline``: whether the base can be evaluated with the tokens that adapting took.
     """
@@ -24,9 +23,13 @@ class MetricNames:
     all: tuple[str, ...]
     headline: str
     paired: tuple[str, ...]
-    over_time: tuple[str, ...]
     weighted: tuple[str, ...] = ()
     has_baseline: bool = True
+
+    @property
+    def main(self) -> str:
+        """The metric whose plain mean over the problems tells most: the headline, or if that is weighted the first one that is not."""
+        return next(metric for metric in (self.headline, *self.paired) if metric not in self.weighted)
 
 
 @dataclass(frozen=True, kw_only=True)

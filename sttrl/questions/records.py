@@ -13,12 +13,7 @@ from sttrl.types import Ballots, Election, Group, Rollout, Sampling
 PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
 
-METRICS = MetricNames(
-    all=("greedy", "mean@k", "maj@k", "pass@k"),
-    headline="mean@k",
-    paired=("mean@k", "maj@k", "greedy"),
-    over_time=("mean@k", "maj@k"),
-)
+METRICS = MetricNames(all=("greedy", "mean@k", "maj@k", "pass@k"), headline="mean@k", paired=("mean@k", "maj@k", "greedy"))
 """The metrics of a poll; docs/metrics.md explains them."""
 
 

@@ -53,7 +53,7 @@ def report_page(
         remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
         summary_facts=facts(summary),
         time_names=[label.replace("@k", f"@{k}") for label, _ in columns],
-        time_rows=[[row["step"], *(number_or_nothing(row[key]) for _, key in columns)] for row in thinned(steps)],
+        time_rows=[[row["step"], *(number_or_nothing(row.get(key)) for _, key in columns)] for row in thinned(steps)],
         curves=Markup(_curves(steps, columns)),
         questions=[
             (
@@ -74,12 +74,12 @@ def answered_right(question: FinishedQuestion, grades: Grades) -> bool | None:
     record, verdicts = question.record, grades.of(question.record.id)
     if verdicts is None:
         return None
-    poll = record.polls.get(record.answer_source or "")
-    return poll is not None and bool(poll.right(verdicts))
+    evaluation = record.polls.get(record.answer_source or "")
+    return evaluation is not None and evaluation.right(verdicts)
 
 
 def _curves(steps: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:
-    points = {label: [(row["step"], row[key]) for row in steps if row[key] is not None] for label, key in columns}
+    points = {label: [(row["step"], row[key]) for row in steps if row.get(key) is not None] for label, key in columns}
     known = {label: point_S for label, point_S in points.items() if point_S}
     return inline(curves(known), "curves") if known else ""
 

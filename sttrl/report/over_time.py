@@ -12,6 +12,8 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import QuestionScore, VoteScore, values_of
 
+SHOWN: Final = 2
+"""How many metrics of an evaluation are shown: the first ones of those that are compared between runs."""
 VOTED: Final = ("label_accuracy", "reward_accuracy", "majority_ratio")
 """The metrics of the votes of a step."""
 
@@ -25,7 +27,7 @@ def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequ
     if not any(question.evaluations for question in finished):
         return None
     evaluations, votes = _evaluations(finished), _votes(scores)
-    metrics = next(poll.names for polls in evaluations.values() for poll in polls.values()).over_time
+    metrics = next((poll.names.paired[:SHOWN] for polls in evaluations.values() for poll in polls.values()), ())
     return [_row(step, metrics, evaluations.get(step, {}), votes.get(step, []), grades) for step in sorted({*evaluations, *votes})]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sttrl.report.layout import NOTHING, aligned, broken, decimal, named, number_or_nothing, page, with_interval
+from sttrl.report.over_time import SHOWN
 
 ROWS: Final = (
     ("base", "base"),
@@ -15,8 +16,8 @@ ROWS: Final = (
     ("gain", "gain"),
 )
 """The label of each row, and its key in summary.json."""
-TIME_OF_VOTES: Final = ("majority_ratio", "label_accuracy", "reward_accuracy")
-"""The columns of the table over time besides the metrics of evaluations, by their keys in summary.json."""
+VOTE_COLUMNS: Final = (("majority ratio", "majority_ratio"), ("label accuracy", "label_accuracy"), ("reward accuracy", "reward_accuracy"))
+"""The label of each column of the table over time that is about votes, and its key in summary.json."""
 TIME_ROWS: Final = 10
 _Row = TypeVar("_Row")
 
@@ -84,6 +85,12 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def time_columns(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The label of each column of the table over time, and its key in summary.json."""
+    metrics = summary["metrics"]["paired"][:SHOWN] if summary["metrics"] else []
+    return [*((metric, metric) for metric in metrics), *VOTE_COLUMNS]
+
+
 def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
     """At most ``most`` rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
@@ -94,12 +101,6 @@ def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
 def evaluated(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows of ``over_time`` after whose step questions were evaluated."""
     return [row for row in summary["over_time"] or () if row["questions"]]
-
-
-def time_columns(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The label of each column of the table over time, and its key in the rows of summary.json."""
-    keys = (*summary["metrics"]["over_time"], *TIME_OF_VOTES) if summary["metrics"] else TIME_OF_VOTES
-    return [(key.replace("_", " "), key) for key in keys]
 
 
 def _metric_table(summary: Mapping[str, Any]) -> list[str]:
@@ -123,7 +124,7 @@ def _time_table(summary: Mapping[str, Any]) -> list[str]:
     k = (summary["base"] or {}).get("k", "k")
     columns = time_columns(summary)
     header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in columns))
-    cells = [(str(row["step"]), *(number_or_nothing(row[key]) for _, key in columns)) for row in rows]
+    cells = [(str(row["step"]), *(number_or_nothing(row.get(key)) for _, key in columns)) for row in rows]
     return ["", "over time", *aligned([header, *cells])]
 
 

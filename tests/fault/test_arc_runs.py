@@ -32,7 +32,7 @@ DOUBLED = [[[2, 2, 8, 8], [2, 2, 8, 8]], [[9, 9], [9, 9]]]
 def data_set(folder: Path, solutions: bool = True) -> Path:
     """The demo as a data set of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in DEMO_FOLDER.glob("*.json"):
+    for file in DEMO_FOLDER.glob("arc-demo_*.json"):
         if solutions or not file.stem.endswith("solutions"):
             shutil.copy(file, folder)
     return folder
