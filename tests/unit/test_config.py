@@ -119,7 +119,7 @@ def test_defaults_are_the_paper_s() -> None:
     config = RunConfig()
     assert (config.sampling.n_votes, config.sampling.n_train, config.evaluation.val_samples) == (64, 32, 16)
     assert (config.sampling.temp, config.sampling.top_p, config.evaluation.val_temp, config.evaluation.val_top_p) == (1.0, 1.0, 0.6, 0.95)
-    assert (config.update.kl_coef, config.decay, config.sampling.max_response_tokens) == (0.001, 0.01, 3072)
+    assert (config.update.kl_coef, config.optimiser["weight_decay"], config.sampling.max_response_tokens) == (0.001, 0.01, 3072)
     assert (config.reinforcement.clip_low, config.reinforcement.clip_high, config.reinforcement.ppo_epochs, config.steps_of_a_pass) == (
         0.2,
         0.2,
@@ -133,7 +133,7 @@ def test_defaults_are_the_paper_s() -> None:
     )
     steps: dict[AdaptationMethod, int] = {"sttrl": 5, "ttrl": 1, "ttft": 5, "slot": 5, "memo": 1, "none": 0}
     assert {name: RunConfig.of(adaptation_method=name).method_steps for name in steps} == steps
-    assert RunConfig.of(adaptation_method="slot").decay == 1e-8
+    assert RunConfig.of(adaptation_method="slot").optimiser["weight_decay"] == 1e-8
     by_data = {name: RunConfig.of(adaptation_method="ttrl", dataset=name) for name in ("AIME-TTT", "AMC-TTT", "MATH-TTT", "GPQA-TTT")}
     assert {n: (c.ttrl_batch_size, c.ttrl_epochs) for n, c in by_data.items()} == {
         "AIME-TTT": (8, 80), "AMC-TTT": (8, 30), "MATH-TTT": (32, 10), "GPQA-TTT": (32, 10),
@@ -157,6 +157,10 @@ def test_questions_in_flight() -> None:
 
 
 def test_choices_agree_with_the_registries() -> None:
+    from sttrl.arc.codecs.registry import CODECS
+    from sttrl.arc.search import SEARCHES
+    from sttrl.arc.selections import SELECTIONS
+    from sttrl.config.arc import CodecName, SearchName, SelectionName
     from sttrl.methods import METHODS
     from sttrl.objectives.rewards import REWARDS
     from sttrl.voting import VOTES
@@ -166,6 +170,8 @@ def test_choices_agree_with_the_registries() -> None:
     assert get_args(VotingFunction) == tuple(VOTES)
     assert get_args(AdaptationMethod) == tuple(METHODS) == tuple(METHOD_DEFAULTS)
     assert get_args(RewardKind) == tuple(REWARDS)
+    assert set(get_args(CodecName)) == {"auto", *CODECS}
+    assert get_args(SearchName) == tuple(SEARCHES) and get_args(SelectionName) == tuple(SELECTIONS)
     assert get_args(EnergyKind) == tuple(ENERGIES) and get_args(ConfidenceKind) == tuple(STATISTICS)
     assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
 
@@ -226,6 +232,7 @@ OTHER: dict[str, Any] = {
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
     "kv_cache_mib": 512, "gpu_memory_utilization": 0.5, "lanes": 2, "gpus_per_lane": 2,
+    "time_limit": 3600.0, "task_time_limit": 60.0,
 }  # fmt: skip
 
 
