@@ -20,10 +20,13 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.data import questions, read_table
 from sttrl.ledger.folder import source_of
 from sttrl.questions import build_problems
+from sttrl.run.kind import check_kind
 from sttrl.sweep.axes import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
+ARC = sorted((ROOT / "configs" / "arc").glob("*.yaml"))
+DEMOS = [ROOT / "configs" / "demo.yaml", ROOT / "configs" / "demo_arc.yaml"]
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 SCRIPTS = sorted((ROOT / "examples").rglob("*.sh"))
 BUILTIN = "builtin/SmolLM2-135M-Instruct"
@@ -82,11 +85,16 @@ def named(path: Path) -> str:
 # The configurations
 
 
-@pytest.mark.parametrize("file", [*PAPER, ROOT / "configs" / "demo.yaml"], ids=named)
+@pytest.mark.parametrize("file", [*PAPER, *ARC, *DEMOS], ids=named)
 def test_a_configuration_holds_what_it_says(file: Path) -> None:
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     plain = to_plain(parse_run(["--config", str(file)]))
     assert {name: plain[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("file", [*ARC, ROOT / "configs" / "demo_arc.yaml"], ids=named)
+def test_a_preset_for_grids_fits_its_data_set(file: Path) -> None:
+    assert check_kind(parse_run(["--config", str(file)])) == "arc"
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=named)
@@ -113,7 +121,7 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
 def test_every_configuration_is_known_to_this_test() -> None:
     expected = {paper_file(*run, "ttrl") for run in TTRL_RUNS} | {paper_file(model, dataset, "slot") for dataset, model in SLOT_PUBLISHED}
     assert set(PAPER) == expected
-    assert {*PAPER, *SWEEPS, ROOT / "configs" / "demo.yaml"} == set((ROOT / "configs").rglob("*.yaml"))
+    assert {*PAPER, *ARC, *SWEEPS, *DEMOS} == set((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(("model", "dataset"), TTRL_RUNS)
