@@ -30,7 +30,7 @@ demo: install ## adapt a small model to twelve questions, and print before and a
 
 demo-arc: install ## adapt a small model to six ARC tasks, and show what it drew
 	@test -f $(DEMO_MODEL)/config.json || $(PYTHON) main.py shrink builtin/SmolLM2-135M-Instruct --codec cells_16 --untie --out $(DEMO_MODEL)
-	@$(PYTHON) main.py --config configs/demo_arc.yaml
+	@$(PYTHON) main.py sweep configs/sweeps/demo_arc.yaml
 
 test: check ## static checks, then all tests but the long ones
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"

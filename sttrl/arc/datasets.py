@@ -130,6 +130,13 @@ _ENTRIES = (
             ),
         ),
     ),
+    ArcDataset(
+        name="arc-demo-others",
+        file="arc-demo-others",
+        folder=DEMO_FOLDER,
+        origin=_ARC_1,
+        releases=(Release(name="six other tasks of 3990304", tasks=6, outputs=7),),
+    ),
 )
 
 ARC_DATASETS: dict[str, ArcDataset] = {entry.name: entry for entry in _ENTRIES}

@@ -49,12 +49,14 @@ async def opened_arc(config: RunConfig, setting: Setting) -> AsyncIterator[Calla
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What the kind knows of a run. ``tasks``: of the whole data set. ``chosen``: how many of them the run does. ``reply_tokens``: the most
-    tokens of a reply. ``end_T``: the tokens at which the engine ends a response."""
+    tokens of a reply. ``end_T``: the tokens at which the engine ends a response. ``train_tasks``: whose demonstrations are trained on
+    instead of a problem's own; empty: its own."""
 
     tasks: tuple[Task, ...]
     chosen: int
     reply_tokens: int
     end_T: frozenset[int]
+    train_tasks: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,8 @@ class Arc:
     def _rows(self, problem: TaskProblem) -> tuple[Row, ...]:
         """The rows of ttt: puzzles made of the demonstrations alone, with a weight for each token. What does not fit is left out."""
         rule, made = RULES[self.config.arc_training.train_loss], list[Row]()
-        for row in self._training_rows(problem.task):
+        others = self.setting.train_tasks
+        for row in self._training_rows(others[problem.index % len(others)] if others else problem.task):
             encoded = problem.scribe.encoded(row.puzzle)
             if encoded is not None and any(weight_T := weights(encoded, rule)):
                 made.append(Row(token_T=encoded.token_T, weight_T=weight_T))

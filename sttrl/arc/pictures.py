@@ -43,6 +43,21 @@ def task_lines(task: Task, width: int) -> list[Text]:
     return lines[:-1]
 
 
+def beside(pictures: Sequence[tuple[str, Grid]]) -> list[Text]:
+    """Grids side by side as lines of text, with a few words above each."""
+    blocks = [[Text(words), *grid_lines(grid)] for words, grid in pictures]
+    widths = [max(line.cell_len for line in block) + 3 for block in blocks]
+    height = max(map(len, blocks), default=0)
+    return [Text.assemble(*(_padded(block, row, width) for block, width in zip(blocks, widths, strict=True))) for row in range(height)]
+
+
+def _padded(block: Sequence[Text], row: int, width: int) -> Text:
+    """A line of a block, or blanks below it, filled up to a width."""
+    line = block[row].copy() if row < len(block) else Text()
+    line.append(" " * (width - line.cell_len))
+    return line
+
+
 def shown(lines: Sequence[Text], colours: bool) -> str:
     """Lines of text for a terminal: with ANSI colours, or plain."""
     if not colours:

@@ -33,11 +33,14 @@ class ChosenTasks:
     config: RunConfig
     arc: ArcData = field(init=False)
     reply_tokens: int = field(init=False, default=1)
+    train_tasks: tuple[Task, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
         self.arc = read_tasks(ArcSpec(dataset=self.config.data.dataset, data_dir=self.config.data.data_dir))
         unknown = set(self.config.data.ids) - {task.id for task in self.arc.tasks}
+        other = self.config.arc_training.train_dataset
+        self.train_tasks = read_tasks(ArcSpec(dataset=other, data_dir=self.config.data.data_dir)).tasks if other else ()
         if unknown:
             raise UsageError(
                 f"--ids: no task has the id {', '.join(map(repr, sorted(unknown)[:5]))}.",
@@ -98,7 +101,13 @@ class ChosenTasks:
 
     def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Arc]]:
         """A context in which tasks can be evaluated."""
-        setting = Setting(tasks=self.arc.tasks, chosen=len(self.tasks), reply_tokens=self.reply_tokens, end_T=frozenset(stop_token_ids))
+        setting = Setting(
+            tasks=self.arc.tasks,
+            chosen=len(self.tasks),
+            reply_tokens=self.reply_tokens,
+            end_T=frozenset(stop_token_ids),
+            train_tasks=self.train_tasks,
+        )
         return opened_arc(self.config, setting)
 
     def _problem(self, task: Task, index: int, scribe: Scribe) -> TaskProblem | None:

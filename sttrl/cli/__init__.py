@@ -92,7 +92,7 @@ def run(config: RunConfig) -> None:
 
 def finish(report: RunReport, folder: Path) -> None:
     """Print the table of a run. Raises `QuestionsFailedError` if questions failed."""
-    print(f"{report.table}\n\nrun folder: {folder}", flush=True)
+    print(f"{report.table}\n{report.pictures}\nrun folder: {folder}", flush=True)
     counts = report.summary["questions"]
     complain(counts["total"] - counts["done"], counts["total"], f"{folder}/results.jsonl and {folder}/logs")
 
@@ -271,7 +271,7 @@ def sweep_command(arguments: Sequence[str]) -> None:
 
     with Screen() as screen:
         report = run_sweep(sweep.name, configs, Path(arguments[1]), screen)
-    print(f"{report.table}\n\nsweep folder: {report.folder}", flush=True)
+    print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
 

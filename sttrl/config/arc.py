@@ -82,6 +82,8 @@ class ArcTrainingSettings(Group):
     """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query (marc)."""
     train_loss: Literal["answer", "outputs", "outputs_but_first", "marc", "all"] = "outputs_but_first"
     """What carries loss: the last output, every output (ARChitects 2024), every output but the first (Product of Experts, marc), all."""
+    train_dataset: str | None = None
+    """Take the demonstrations from the tasks of this data set instead, in turn: a control, or a training before the contest."""
     train_colours: Colours = "keep_background"
     """Permute the colours of a row: all but 0, any, or none (derived)."""
 

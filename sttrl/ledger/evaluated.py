@@ -26,6 +26,11 @@ class MetricNames:
     weighted: tuple[str, ...] = ()
     has_baseline: bool = True
 
+    @property
+    def main(self) -> str:
+        """The metric whose plain mean over the problems tells most: the headline, or if that is weighted the first one that is not."""
+        return next(metric for metric in (self.headline, *self.paired) if metric not in self.weighted)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:

@@ -20,7 +20,7 @@ from sttrl.report.kinds import Shown
 from sttrl.report.labels import Grades
 from sttrl.report.layout import number_or_nothing
 from sttrl.report.metrics import score_questions
-from sttrl.report.tables import ROWS, TIME_COLUMNS, evaluated, facts, gain_remark, metric_cell, thinned, vote_remark
+from sttrl.report.tables import ROWS, evaluated, facts, gain_remark, metric_cell, thinned, time_columns, vote_remark
 from sttrl.report.texts import NO_TEXTS, verdict_of
 
 SIDES: Final[tuple[tuple[PollName, str], ...]] = (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted"))
@@ -42,7 +42,7 @@ def report_page(
     """The page of a run. ``name``: of the run. ``config``: its settings as plain values. ``shown``: what the cards show."""
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
     k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": ""}
-    steps = evaluated(summary)
+    steps, columns = evaluated(summary), time_columns(summary)
     return _templates().get_template("page.html").render(
         name=name,
         config=config,
@@ -52,9 +52,9 @@ def report_page(
         metric_rows=[(label, [metric_cell(summary, key, metric) for metric in metrics["all"]], summary[key]) for label, key in rows],
         remarks=[remark for remark in (vote_remark(summary), gain_remark(summary)) if remark],
         summary_facts=facts(summary),
-        time_names=[label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS],
-        time_rows=[[row["step"], *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)] for row in thinned(steps)],
-        curves=Markup(_curves(steps)),
+        time_names=[label.replace("@k", f"@{k}") for label, _ in columns],
+        time_rows=[[row["step"], *(number_or_nothing(row.get(key)) for _, key in columns)] for row in thinned(steps)],
+        curves=Markup(_curves(steps, columns)),
         questions=[
             (
                 question,
@@ -74,11 +74,12 @@ def answered_right(question: FinishedQuestion, grades: Grades) -> bool | None:
     record, verdicts = question.record, grades.of(question.record.id)
     if verdicts is None:
         return None
-    return record.answer_source is not None and record.polls[record.answer_source].right(verdicts)
+    evaluation = record.polls.get(record.answer_source or "")
+    return evaluation is not None and evaluation.right(verdicts)
 
 
-def _curves(steps: Sequence[Mapping[str, Any]]) -> str:
-    points = {label: [(row["step"], row[key]) for row in steps if row[key] is not None] for label, key in TIME_COLUMNS}
+def _curves(steps: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:
+    points = {label: [(row["step"], row[key]) for row in steps if row.get(key) is not None] for label, key in columns}
     known = {label: point_S for label, point_S in points.items() if point_S}
     return inline(curves(known), "curves") if known else ""
 

@@ -58,6 +58,10 @@ class KindReport(Protocol):
         """What compares answers with labels."""
         ...
 
+    def drawn(self, finished: Sequence[FinishedQuestion], grades: Grades, data: Any, colours: bool) -> str:
+        """Pictures for a terminal, with ANSI colours or without; empty for a kind that has none."""
+        ...
+
     def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Any, labels: Labels | None) -> Shown:
         """What the cards show. ``data``: the data set, or its name in the settings if it cannot be read."""
         ...
@@ -81,6 +85,10 @@ class QuestionReport:
     def judge(self) -> AbstractAsyncContextManager[Equality]:
         """The judge in processes of its own."""
         return Judge()
+
+    def drawn(self, finished: Sequence[FinishedQuestion], grades: Grades, data: Table | str, colours: bool) -> str:
+        """Nothing."""
+        return ""
 
     def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Table | str, labels: Labels | None) -> Shown:
         """Questions, labels and samples."""

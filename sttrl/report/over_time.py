@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final
 
+from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.questions.records import PollRecord
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import QuestionScore, VoteScore
 
-EVALUATED: Final = ("mean@k", "maj@k")
-"""The metrics of an evaluation."""
+SHOWN: Final = 2
+"""How many metrics of an evaluation are shown: the first ones of those that are compared between runs."""
 VOTED: Final = ("label_accuracy", "reward_accuracy", "majority_ratio")
 """The metrics of the votes of a step."""
 
@@ -27,13 +27,14 @@ def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequ
     if not any(question.evaluations for question in finished):
         return None
     evaluations, votes = _evaluations(finished), _votes(scores)
-    return [_row(step, evaluations.get(step, {}), votes.get(step, []), grades) for step in sorted({*evaluations, *votes})]
+    metrics = next((poll.names.paired[:SHOWN] for polls in evaluations.values() for poll in polls.values()), ())
+    return [_row(step, metrics, evaluations.get(step, {}), votes.get(step, []), grades) for step in sorted({*evaluations, *votes})]
 
 
-def _evaluations(finished: Sequence[FinishedQuestion]) -> dict[int, dict[str, PollRecord]]:
+def _evaluations(finished: Sequence[FinishedQuestion]) -> dict[int, dict[str, Evaluated]]:
     """Step -> question -> evaluation. The base poll is at step 0, the adapted poll at the last step."""
     end = _steps_taken(finished)
-    found: dict[int, dict[str, PollRecord]] = defaultdict(dict)
+    found: dict[int, dict[str, Evaluated]] = defaultdict(dict)
     for question in finished:
         polls = question.record.polls
         ends = [(step, polls[name]) for step, name in ((0, "base"), (end, "adapted")) if name in polls]
@@ -54,13 +55,13 @@ def _votes(scores: Sequence[QuestionScore]) -> dict[int, list[VoteScore]]:
     return found
 
 
-def _row(step: int, polls: Mapping[str, PollRecord], votes: Sequence[VoteScore], grades: Grades) -> dict[str, Any]:
+def _row(step: int, metrics: Sequence[str], polls: Mapping[str, Evaluated], votes: Sequence[VoteScore], grades: Grades) -> dict[str, Any]:
     scored = [poll.score(verdicts) for name, poll in polls.items() if (verdicts := grades.of(name)) is not None]
     return {
         "step": step,
         "questions": len(polls),
         "votes": len(votes),
-        **{metric: _mean([poll.metrics[metric] for poll in scored]) for metric in EVALUATED},
+        **{metric: _mean([score.metrics[metric] for score in scored]) for metric in metrics},
         **{name: _mean([getattr(vote, name) for vote in votes]) for name in VOTED},
     }
 

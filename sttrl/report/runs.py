@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,13 @@ from sttrl.run.timing import added
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """The report of a run. ``table``: as text; it says why labels are missing, if they are. ``run``: for comparisons with other runs."""
+    """The report of a run. ``table``: as text; it says why labels are missing, if they are. ``run``: for comparisons with other runs.
+
+    ``pictures``: for a terminal, of a kind of problem that has some.
+    """
 
     table: str
+    pictures: str = ""
     run: ComparedRun
 
     @property
@@ -53,13 +58,14 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
     summary = write_report(folder, finished, grades, seconds, config, shown)
     run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
-    return RunReport(table=before_after_table(summary) + remark, run=run)
+    pictures = kind.drawn(finished, grades, data or str(config["dataset"]), colours=sys.stdout.isatty())
+    return RunReport(table=before_after_table(summary) + remark, pictures=pictures, run=run)
 
 
 def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
     """The table of one run, or the comparison of several."""
     reports = [report_run(folder, data_dir) for folder in folders]
-    return reports[0].table if len(reports) == 1 else compare_table([report.run for report in reports])
+    return reports[0].table + reports[0].pictures if len(reports) == 1 else compare_table([report.run for report in reports])
 
 
 async def _grade(kind: KindReport, finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:

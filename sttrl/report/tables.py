@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sttrl.report.layout import NOTHING, aligned, broken, decimal, named, number_or_nothing, page, with_interval
+from sttrl.report.over_time import SHOWN
 
 ROWS: Final = (
     ("base", "base"),
@@ -15,14 +16,8 @@ ROWS: Final = (
     ("gain", "gain"),
 )
 """The label of each row, and its key in summary.json."""
-TIME_COLUMNS: Final = (
-    ("mean@k", "mean@k"),
-    ("maj@k", "maj@k"),
-    ("majority ratio", "majority_ratio"),
-    ("label accuracy", "label_accuracy"),
-    ("reward accuracy", "reward_accuracy"),
-)
-"""The label of each column of the table over time, and its key in summary.json."""
+VOTE_COLUMNS: Final = (("majority ratio", "majority_ratio"), ("label accuracy", "label_accuracy"), ("reward accuracy", "reward_accuracy"))
+"""The label of each column of the table over time that is about votes, and its key in summary.json."""
 TIME_ROWS: Final = 10
 _Row = TypeVar("_Row")
 
@@ -90,6 +85,12 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def time_columns(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The label of each column of the table over time, and its key in summary.json."""
+    metrics = summary["metrics"]["paired"][:SHOWN] if summary["metrics"] else []
+    return [*((metric, metric) for metric in metrics), *VOTE_COLUMNS]
+
+
 def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
     """At most ``most`` rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
@@ -121,8 +122,9 @@ def _time_table(summary: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     k = (summary["base"] or {}).get("k", "k")
-    header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in TIME_COLUMNS))
-    cells = [(str(row["step"]), *(number_or_nothing(row[key]) for _, key in TIME_COLUMNS)) for row in rows]
+    columns = time_columns(summary)
+    header = ("steps", *(label.replace("@k", f"@{k}") for label, _ in columns))
+    cells = [(str(row["step"]), *(number_or_nothing(row.get(key)) for _, key in columns)) for row in rows]
     return ["", "over time", *aligned([header, *cells])]
 
 

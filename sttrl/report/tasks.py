@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from markupsafe import Markup
+from rich.text import Text
 
 from sttrl.arc.grids import Grid
 from sttrl.arc.labels import read_labels
-from sttrl.arc.pictures import grid_svg
+from sttrl.arc.pictures import beside, grid_svg, shown
 from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, grid_of, record_from_json
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
 from sttrl.arc.tasks import Task
@@ -22,6 +23,9 @@ from sttrl.report.labels import Grades, Labels
 
 SHOWN_CANDIDATES = 6
 """How many candidates of a test input a card shows at most: the best ones."""
+DRAWN_TASKS = 12
+"""With more tasks than this a run draws none on the terminal."""
+VERDICTS = {True: ", right", False: ", wrong", None: ""}
 SIDES = (("base", "base"), ("adapted", "adapted"))
 """The evaluations whose attempts a card shows, with their names there."""
 
@@ -105,6 +109,10 @@ class TaskReport:
         """Grids are equal or not."""
         return grid_judge()
 
+    def drawn(self, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, colours: bool) -> str:
+        """Test inputs and attempts as pictures."""
+        return drawn(finished, grades, data, colours)
+
     def shown(
         self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None
     ) -> ShownTasks:
@@ -119,6 +127,28 @@ class TaskReport:
             if (name := question.record.id) in tasks
         }
         return ShownTasks(by_id=shown, remark=remark)
+
+
+def drawn(finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, colours: bool) -> str:
+    """Every task's test inputs and attempts as pictures for a terminal; of a data set with more than `DRAWN_TASKS` tasks none."""
+    if isinstance(data, str) or len(finished) > DRAWN_TASKS:
+        return ""
+    tasks, lines = {task.id: task for task in data.tasks}, list[Text]()
+    for question in finished:
+        record = question.record
+        if record.answer_source is not None and record.id in tasks:
+            lines += drawn_task(tasks[record.id], record.polls[record.answer_source], grades.of(record.id))
+    return f"\n{shown(lines, colours)}\n" if lines else ""
+
+
+def drawn_task(task: Task, evaluation: TaskRecord, verdicts: Verdicts | None) -> list[Text]:
+    """The test inputs of a task, each beside the attempts at it."""
+    lines = list[Text]()
+    for k, (query, test) in enumerate(zip(task.tests, evaluation.tests, strict=True)):
+        said = [VERDICTS[right_of(k, grid, verdicts)] for grid in test.attempts]
+        attempts = [(f"attempt {n}{words}", grid) for n, (words, grid) in enumerate(zip(said, test.attempts, strict=True), start=1)]
+        lines += [*beside([(task.id, query), *attempts]), Text()]
+    return lines
 
 
 def shown_task(task: Task, polls: Mapping[str, TaskRecord], verdicts: Verdicts | None, label: str | None) -> ShownTask:

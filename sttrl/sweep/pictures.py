@@ -29,7 +29,8 @@ def _figure(name: str, rows: Sequence[SweepRow]) -> Any:
     figure = Figure(figsize=(8, 5 if upright else 1.6 + 0.36 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     seeds = "; faint: single seeds" if any(len(row.by_seed) > 1 for row in rows) else ""
-    title = f"gain in mean@k, 95 % interval by question{seeds}" if rows else "no run has a gain"
+    metric = rows[0].score.metric if rows else ""
+    title = f"gain in {metric}, 95 % interval by question{seeds}" if rows else "no run has a gain"
     axes.set_title(f"{name}: {title}", fontsize=10, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     if upright:
@@ -50,7 +51,8 @@ def _draw_line(axes: Any, row_of: Mapping[float, SweepRow]) -> None:
     axes.set_xscale("log" if numbers[0] > 0 and numbers[-1] / numbers[0] >= 10 else "linear")
     axes.set_xticks(numbers, labels=[f"{number:g}" for number in numbers])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel=next(iter(row_of[numbers[0]].settings)), ylabel="gain in mean@k")
+    first = row_of[numbers[0]]
+    axes.set(xlabel=next(iter(first.settings)), ylabel=f"gain in {first.score.metric}")
 
 
 def _draw_rows(axes: Any, rows: Sequence[SweepRow]) -> None:
@@ -60,7 +62,7 @@ def _draw_rows(axes: Any, rows: Sequence[SweepRow]) -> None:
         axes.errorbar(gain, place, xerr=reach, fmt="o", color=COLOUR, capsize=3)
         axes.plot(singles, [place] * len(singles), "o", color=COLOUR, alpha=0.3, markersize=4)
     axes.set_yticks(range(len(rows)), labels=[row.label[:_LONGEST_LABEL] for row in rows], parse_math=False)
-    axes.set(ylim=(max(1, len(rows)) - 0.5, -0.5), xlabel="gain in mean@k")
+    axes.set(ylim=(max(1, len(rows)) - 0.5, -0.5), xlabel=f"gain in {rows[0].score.metric}" if rows else "gain")
 
 
 def _drawn(row: SweepRow) -> tuple[float, list[list[float]], list[float]]:

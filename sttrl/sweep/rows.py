@@ -16,6 +16,7 @@ from typing import Any, Final
 from sttrl.config import RunConfig, has_effect, to_plain
 from sttrl.ledger.folder import FREE
 from sttrl.ledger.journal import read_lines
+from sttrl.questions.records import METRICS
 from sttrl.report.layout import NOTHING
 from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_questions
 from sttrl.report.runs import report_run
@@ -35,6 +36,7 @@ class SweepScore:
     questions, ``finished`` counts a question once per run. ``seconds_per_question`` is None if no attempt ran to its end.
     """
 
+    metric: str
     base_mean: float | None
     vote_majority: float | None
     vote_confidence: float | None
@@ -59,13 +61,15 @@ class SweepScore:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRun:
-    """One run of a sweep. ``timed``: how many of its questions finished in an attempt whose seconds are known."""
+    """One run of a sweep. ``timed``: how many of its questions finished in an attempt whose seconds are known. ``pictures``: for a
+    terminal, of a kind of problem that has some."""
 
     name: str
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     scores: Sequence[QuestionScore]
     timed: int
+    pictures: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +107,9 @@ def sweep_rows(runs: Sequence[ScoredRun], settings: Sequence[str]) -> list[Sweep
 
 def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     """One score for runs that differ only in their seed."""
-    before_P = list(_by_question(runs, "base", "mean@k", beside="adapted").values())
-    after_P = list(_by_question(runs, "adapted", "mean@k", beside="base").values())
+    metric = main_metric(runs)
+    before_P = list(_by_question(runs, "base", metric, beside="adapted").values())
+    after_P = list(_by_question(runs, "adapted", metric, beside="base").values())
     ends = interval_of_gain(before_P, after_P)
 
     def mean_of(row: RowName, metric: str) -> float | None:
@@ -116,10 +121,11 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     tokens = sum(run.summary["tokens"]["sampled"] + run.summary["tokens"]["trained"] for run in runs)
     seconds = sum(run.summary["seconds"]["total"] - run.summary["seconds"]["start_up"] for run in runs)
     return SweepScore(
-        base_mean=mean_of("base", "mean@k"),
+        metric=metric,
+        base_mean=mean_of("base", metric),
         vote_majority=mean_of("vote_same_tokens", "maj@k"),
         vote_confidence=mean_of("confidence_same_tokens", "maj@k"),
-        adapted_mean=mean_of("adapted", "mean@k"),
+        adapted_mean=mean_of("adapted", metric),
         gain_mean=fmean(after_P) - fmean(before_P) if before_P else None,
         gain_low=None if ends is None else ends.low,
         gain_high=None if ends is None else ends.high,
@@ -144,13 +150,15 @@ def score_run(folder: Path, data: Any = None) -> ScoredRun:
 
     Raises `JournalError` for a folder that holds no run.
     """
-    found = report_run(folder, data=data).run
+    report = report_run(folder, data=data)
+    found = report.run
     ended = {line["attempt"] for line in read_lines(folder) if line["kind"] == "attempt"}
     return ScoredRun(
         name=folder.name,
         config=found.config,
         summary=found.summary,
         scores=score_questions(found.finished, found.grades),
+        pictures=report.pictures,
         timed=sum(question.record.attempt in ended for question in found.finished),
     )
 
@@ -187,6 +195,12 @@ def _column(name: str, configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
+def main_metric(runs: Sequence[ScoredRun]) -> str:
+    """The metric of the columns base, adapted and gain: that of the kind of problem, or of questions if nothing was evaluated."""
+    names = (poll.names for run in runs for score in run.scores for poll in (score.base, score.adapted) if poll is not None)
+    return next((each.main for each in names), METRICS.main)
+
+
 def setting_text(value: object) -> str:
     """A setting's value as one line."""
     if value is None or isinstance(value, bool):
@@ -201,7 +215,7 @@ def _by_question(runs: Sequence[ScoredRun], row: RowName, metric: str, beside: R
     found: dict[str, list[float]] = {}
     for score in (score for run in runs for score in run.scores):
         poll, other = score.row(row), score.row(beside)
-        value = None if poll is None or other is None else poll.metrics[metric]
+        value = None if poll is None or other is None else poll.metrics.get(metric)
         if value is not None:
             found.setdefault(score.id, []).append(value)
     return {question: fmean(values) for question, values in found.items()}

@@ -24,22 +24,26 @@ _ACCURACIES: Final = ("base", "vote", "conf.", "adapted", "gain", "p", "maj@k")
 _COSTS: Final = ("tokens", "seconds", "seeds", "failed")
 _FIRST_VOTES: Final = ("right", "base", "adapted", "wrong", "base", "adapted")
 _LEGEND: Final = (
-    "base, adapted, gain: mean@k, a question's over its seeds, then over the questions; with a 95 % interval by question. "
+    "base, adapted, gain: {metric}, a question's over its seeds, then over the questions; with a 95 % interval by question. "
     "p: permutation test of the gain. vote, conf.: maj@k of the base with the tokens that adapting took, by majority and by confidence. "
     "maj@k: adapted. tokens (sampled and trained on), seconds (wall, without start-up): a question. failed: questions of all seeds. "
-    "right, wrong: questions of all seeds whose first vote elected the right answer, or another or none, and their mean@k. "
+    "right, wrong: questions of all seeds whose first vote elected the right answer, or another or none, and their {metric}. "
     f"{NOTHING}: there is no such number; a setting that is left to the method, or has no effect on it."
 )
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The table of a sweep and the folder of its files. ``bad`` of ``total`` questions did not end with status "done"."""
+    """The table of a sweep and the folder of its files. ``bad`` of ``total`` questions did not end with status "done".
+
+    ``pictures``: for a terminal, of the last run.
+    """
 
     table: str
     folder: Path
     bad: int
     total: int
+    pictures: str = ""
 
 
 def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, data: Mapping[Path, Any] | None = None) -> SweepReport:
@@ -56,7 +60,7 @@ def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, d
     write_json(folder / "sweep.json", _numbers(name, rows, common))
     write_text(folder / "sweep.csv", _lines(rows))
     write_pictures(folder, name, rows)
-    return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows))
+    return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows), runs[-1].pictures)
 
 
 def sweep_table(name: str, rows: Sequence[SweepRow]) -> str:
@@ -65,7 +69,7 @@ def sweep_table(name: str, rows: Sequence[SweepRow]) -> str:
     counts = dict.fromkeys(end(row.score.questions for row in rows) for end in (min, max))
     bare = [run.name for run in runs if not any(score.labelled for score in run.scores)]
     remark = f"{len(bare)} of {len(runs)} runs have no labels; the table of {bare[0]}, reported by itself, says why." if bare else ""
-    legend = [*broken(_LEGEND, SWEEP_WIDTH), *broken(remark, SWEEP_WIDTH)]
+    legend = [*broken(_LEGEND.format(metric=rows[0].score.metric if rows else NOTHING), SWEEP_WIDTH), *broken(remark, SWEEP_WIDTH)]
     title = f"sweep {name}: {len(runs)} runs, {' to '.join(map(str, counts))} questions each"
     return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in (title, "", *_blocks(rows), "", *_first_votes(rows), *legend)).rstrip()
 
@@ -83,7 +87,7 @@ def _blocks(rows: Sequence[SweepRow]) -> list[str]:
 
 
 def _first_votes(rows: Sequence[SweepRow]) -> list[str]:
-    """mean@k before and after adapting, by whether the first vote was right, for rows with votes; then an empty line."""
+    """The main metric before and after adapting, by whether the first vote was right, for rows with votes; then an empty line."""
     voting = [row for row in rows if row.score.right_first + row.score.wrong_first]
     if not voting:
         return []

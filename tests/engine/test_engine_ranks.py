@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_models
 import pytest
 from learner_tools import scored
 from live_engine import PROMPT_T, EngineHouse, LiveEngine, group_of, rollout, sampled, scores, settings_for
 from safetensors.torch import load_file
 
+from sttrl.engine.base import AdapterShape
 from sttrl.engine.verl.interface import ForkWorker
-from sttrl.types import DeltaSpec, Group, Objective, Sampling
+from sttrl.types import DeltaSpec, Group, Objective, Row, Sampling, TrainGroup
 
 pytestmark = pytest.mark.slow
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
@@ -113,3 +116,28 @@ def test_two_ranks_are_one_where_responses_do_not_divide_evenly(
         for field in ("loss", "grad_norm", "kl_to_base", "clip_fraction", "logprob_gap_mean", "tokens", "optimizer_steps"):
             expected = getattr(one, field)
             assert getattr(two, field) == (expected and pytest.approx(expected, rel=5e-3, abs=1e-5)), field
+
+
+@pytest.mark.long
+def test_two_ranks_train_embeddings_and_head_as_one_does(
+    engine_house: EngineHouse, local_learner: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = odd_models.llama(tmp_path_factory.mktemp("untied") / "model", initializer_range=0.2)
+    shape = AdapterShape(rank=8, alpha=16, rank_stabilised=True, trainable_modules=("embed_tokens", "lm_head"))
+    two = engine_house.get(settings_for(model, learner_ranks=2, adapter=shape))
+    spec = replace(SPEC, lr={"main": 0.003, "embedding": 0.001})
+    chance = np.random.default_rng(0)
+    rows = [Row(token_T=tuple(int(t) for t in chance.integers(3, 30, n)), weight_T=(1.0,) * n) for n in (9, 4, 13)]
+    groups = [TrainGroup(prefix_T=PROMPT_T, row_G=tuple(rows))]
+
+    async def look() -> list[Any]:
+        async with two.engine.fork("fork", spec) as policy:
+            return [await policy.update(groups, LEARN) for _ in range(3)]
+
+    learner = local_learner(model_folder=str(model), adapter=shape)
+    learner.open_fork("one", spec)
+    ones = [learner.update("one", groups, LEARN) for _ in range(3)]
+    for found, expected in zip(two.run(look()), ones, strict=True):
+        for field in ("loss", "grad_norm", "lr", "embedding_lr", "tokens"):
+            assert getattr(found, field) == pytest.approx(getattr(expected, field), rel=5e-3), field
+    assert ones[-1].loss < ones[0].loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ def test_prompts_are_packed(learner: Any) -> None:
     assert described["packs"] and described["world_size"] == 1 and described["device"] == "cpu" and described["trainable"] > 1000
 
 
-def test_a_lone_rank_shards_what_it_trains_and_leaves_the_frozen_base_where_it_is(lora_learner: Any, full_learner: Any) -> None:
-    for name, parameter in lora_learner.engine.module.named_parameters():
+def test_a_lone_rank_shards_what_it_trains_and_casts_and_leaves_the_frozen_base_where_it_is(
+    lora_learner: Any, full_learner: Any, local_learner: Callable[..., Any]
+) -> None:
+    for name, parameter in local_learner(dtype="bfloat16").engine.module.named_parameters():
         assert isinstance(parameter, DTensor) == ("lora_" in name) == parameter.requires_grad, name
+    assert not any(isinstance(p, DTensor) for p in lora_learner.engine.module.parameters()), "nothing is cast in float32"
     assert all(isinstance(p, DTensor) for p in full_learner.engine.module.parameters())
 
 

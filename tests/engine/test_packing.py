@@ -82,6 +82,15 @@ def test_equal_responses_cost_one() -> None:
     assert distinct_inputs([torch.arange(9)] * 32) == 8
 
 
+@pytest.mark.parametrize("group", [[7], [7, 4], [1, 1]], ids=str)
+def test_rows_that_begin_each_other_are_one_causal_sequence(group: list[int]) -> None:
+    packed = pack(torch.arange(5), [torch.arange(20, 20 + n) for n in group], 4)
+    assert packed.layout is None and len(packed.input_N) == -(-(5 + max(group) - 1) // 4) * 4
+    assert packed.input_N[: 4 + max(group)].tolist() == [*range(5), *range(20, 19 + max(group))]
+    assert packed.position_N.tolist() == list(range(len(packed.input_N)))
+    assert packed.input_N[packed.logit_L[packed.row_S]].tolist() == [token for n in group for token in (4, *range(20, 19 + n))]
+
+
 @pytest.mark.parametrize("vocabulary", [2, 3, 1000])
 def test_the_tree_has_every_beginning_once(vocabulary: int) -> None:
     inputs_G = responses((4, 0, 7, 2, 2, 7, 12, 1, 5), vocabulary)
@@ -117,7 +126,7 @@ def test_every_response_sees_what_it_would_see_alone(multiple: int, vocabulary: 
         start += length
 
 
-@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (32, 2)], ids=str)
+@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (3, 3), (32, 2)], ids=str)
 def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...]) -> None:
     packed = pack(torch.arange(5), responses(lengths, 1000), 8)
     layout = packed.layout
@@ -128,7 +137,7 @@ def test_every_size_of_a_padded_sequence_is_a_multiple(lengths: tuple[int, ...])
     assert int(packed.row_S.max()) < 1 + sum(n - 1 for n in lengths), "no token is scored by padding"
 
 
-@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (1, 1), (3,), (5, 5, 5, 4, 2)], ids=str)
+@pytest.mark.parametrize("lengths", [(4, 1, 7, 2), (5, 5, 5, 4, 2)], ids=str)
 @pytest.mark.parametrize("vocabulary", [2, 1000])
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize("multiple", [1, 4])
@@ -211,7 +220,7 @@ def test_in_bfloat16_products_are_as_near_to_the_truth_as_torchs_kernel(monkeypa
 
 @pytest.mark.parametrize("asked", [{"sliding_window": 4}, {"softcap": 30.0}, {"dropout": 0.1}], ids=str)
 def test_an_attention_that_cannot_be_packed_is_refused(asked: dict[str, float]) -> None:
-    packed = pack(torch.arange(6), [torch.arange(3)])
+    packed = pack(torch.arange(6), [torch.arange(3), torch.arange(3) + 9])
     query = torch.zeros(1, 2, len(packed.input_N), 8)
     with pytest.raises(ValueError, match="cannot be packed"):
         attend(torch.nn.Module(), query, query, query, None, **{LAYOUT: packed.layout}, **asked)  # type: ignore[arg-type]
