@@ -130,7 +130,9 @@ def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
     config = parse_run(["--config", str(file)])
     assert {name: config.setting(name) for name in TTRL_EVERYWHERE} == TTRL_EVERYWHERE
     assert (config.data.dataset, config.engine.model, config.sampling.temp) == (DATASETS[dataset], MODELS[model], TTRL_TEMP[model])
-    assert (config.reinforcement.mini_batches, config.training.eval_every) == (config.ttrl.train_batch_size, 2), "an optimiser step a question"
+    assert (config.reinforcement.mini_batches, config.training.eval_every) == (config.ttrl.train_batch_size, 2), (
+        "an optimiser step a question"
+    )
     assert (config.ttrl.train_batch_size, config.ttrl.epochs) == (config.ttrl_batch_size, config.ttrl_epochs) == TTRL_BATCHES[dataset]
     assert config.data.max_prompt_tokens == PROMPT_TOKENS[dataset]
     comment = comment_of(file)
