@@ -256,6 +256,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("--steps", ["--steps"]),
         ("--voting_function plurality", ["--voting_function", "'plurality'", "'majority'"]),
         ("--adaptation_method tttt", ["--adaptation_method", "'tttt'", "'sttrl'", "'none'"]),
+        ("--adaptation_method ttt", ["--adaptation_method ttt cannot adapt to arithmetic-demo", "sttrl", "none"]),
         ("--prompt_format nothing", ["--prompt_format 'nothing'", "{question}"]),
         ("--chat_template_kwargs thinking", ["--chat_template_kwargs 'thinking'", "no JSON object"]),
         ("--separate_ref_gpu", ["--separate_ref_gpu with LoRA", "--lora_rank 0"]),

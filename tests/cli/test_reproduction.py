@@ -20,10 +20,13 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.data import questions, read_table
 from sttrl.ledger.folder import source_of
 from sttrl.questions import build_problems
+from sttrl.run.kind import check_kind
 from sttrl.sweep.axes import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
+ARC = sorted((ROOT / "configs" / "arc").glob("*.yaml"))
+DEMO = ROOT / "configs" / "demo.yaml"
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 SCRIPTS = sorted((ROOT / "examples").rglob("*.sh"))
 BUILTIN = "builtin/SmolLM2-135M-Instruct"
@@ -82,11 +85,16 @@ def named(path: Path) -> str:
 # The configurations
 
 
-@pytest.mark.parametrize("file", [*PAPER, ROOT / "configs" / "demo.yaml"], ids=named)
+@pytest.mark.parametrize("file", [*PAPER, *ARC, DEMO], ids=named)
 def test_a_configuration_holds_what_it_says(file: Path) -> None:
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     plain = to_plain(parse_run(["--config", str(file)]))
     assert {name: plain[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize("file", ARC, ids=named)
+def test_a_preset_for_grids_fits_its_data_set(file: Path) -> None:
+    assert check_kind(parse_run(["--config", str(file)])) == "arc"
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=named)
@@ -96,7 +104,7 @@ def test_every_run_of_a_sweep_has_a_configuration(file: Path) -> None:
     assert [(config.run.run_name, config.run.output_dir) for config in configs] == [
         (run.name, Path("elsewhere") / sweep.name) for run in sweep.runs
     ]
-    assert len({json.dumps(to_plain(config)) for config in configs}) == len(configs) > 10
+    assert len({json.dumps(to_plain(config)) for config in configs}) == len(configs) > 1
 
 
 def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
@@ -113,7 +121,7 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
 def test_every_configuration_is_known_to_this_test() -> None:
     expected = {paper_file(*run, "ttrl") for run in TTRL_RUNS} | {paper_file(model, dataset, "slot") for dataset, model in SLOT_PUBLISHED}
     assert set(PAPER) == expected
-    assert {*PAPER, *SWEEPS, ROOT / "configs" / "demo.yaml"} == set((ROOT / "configs").rglob("*.yaml"))
+    assert {*PAPER, *ARC, *SWEEPS, DEMO} == set((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(("model", "dataset"), TTRL_RUNS)
@@ -122,7 +130,9 @@ def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
     config = parse_run(["--config", str(file)])
     assert {name: config.setting(name) for name in TTRL_EVERYWHERE} == TTRL_EVERYWHERE
     assert (config.data.dataset, config.engine.model, config.sampling.temp) == (DATASETS[dataset], MODELS[model], TTRL_TEMP[model])
-    assert (config.reinforcement.mini_batches, config.ttrl.eval_every) == (config.ttrl.train_batch_size, 2), "an optimiser step a question"
+    assert (config.reinforcement.mini_batches, config.training.eval_every) == (config.ttrl.train_batch_size, 2), (
+        "an optimiser step a question"
+    )
     assert (config.ttrl.train_batch_size, config.ttrl.epochs) == (config.ttrl_batch_size, config.ttrl_epochs) == TTRL_BATCHES[dataset]
     assert config.data.max_prompt_tokens == PROMPT_TOKENS[dataset]
     comment = comment_of(file)

@@ -157,6 +157,10 @@ def test_questions_in_flight() -> None:
 
 
 def test_choices_agree_with_the_registries() -> None:
+    from sttrl.arc.codecs.registry import CODECS
+    from sttrl.arc.search import SEARCHES
+    from sttrl.arc.selections import SELECTIONS
+    from sttrl.config.arc import CodecName, SearchName, SelectionName
     from sttrl.methods import METHODS
     from sttrl.objectives.rewards import REWARDS
     from sttrl.voting import VOTES
@@ -166,6 +170,8 @@ def test_choices_agree_with_the_registries() -> None:
     assert get_args(VotingFunction) == tuple(VOTES)
     assert get_args(AdaptationMethod) == tuple(METHODS) == tuple(METHOD_DEFAULTS)
     assert get_args(RewardKind) == tuple(REWARDS)
+    assert set(get_args(CodecName)) == {"auto", *CODECS}
+    assert get_args(SearchName) == tuple(SEARCHES) and get_args(SelectionName) == tuple(SELECTIONS)
     assert get_args(EnergyKind) == tuple(ENERGIES) and get_args(ConfidenceKind) == tuple(STATISTICS)
     assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
 
@@ -226,7 +232,7 @@ OTHER: dict[str, Any] = {
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
     "kv_cache_mib": 512, "gpu_memory_utilization": 0.5, "lanes": 2, "gpus_per_lane": 2,
-    "time_limit": 60.0, "task_time_limit": 5.0,
+    "time_limit": 3600.0, "task_time_limit": 60.0,
 }  # fmt: skip
 
 

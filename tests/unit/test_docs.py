@@ -51,7 +51,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    assert mentioned == {*field_names(), "codec", "out", "help", "help_all", "version", "no_flag", "flag"}
+    assert mentioned == {*field_names(), "out", "untie", "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -20,6 +21,8 @@ TOKENS = st.lists(st.floats(-30, 30), min_size=1, max_size=5).map(tuple)
 SAMPLE = st.tuples(st.none() | st.sampled_from("abcd"), TOKENS, st.integers(0, 2**63 - 1))
 GROUP = st.lists(SAMPLE, min_size=1, max_size=30)
 Sample = tuple[str | None, tuple[float, ...], int]
+COMPUTED = [name for name in REWARDS if name != "demonstrations"]
+"""Those that are computed from a vote; `demonstrations` is what the kind of problem gave."""
 MEASURED = [name for name, reward in REWARDS.items() if reward.stats]
 
 
@@ -45,6 +48,14 @@ def test_the_table_and_the_flag_agree() -> None:
     assert tuple(REWARDS) == get_args(RewardKind)
     assert [name for name, reward in REWARDS.items() if reward.elects] == ["agreement"]
     assert all(reward.stats <= set(get_args(Stat)) and reward.function.__doc__ for reward in REWARDS.values())
+
+
+def test_the_reward_of_demonstrations_is_what_the_kind_of_problem_gave() -> None:
+    ballots = ballots_of(["a", None])
+    given_by_kind, election = replace(ballots, reward_G=(0.5, 0.0)), majority(ballots, VoteConfig())
+    assert REWARDS["demonstrations"].function(given_by_kind, election, [0, 1]) == (0.5, 0.0)
+    with pytest.raises(ValueError, match="demonstrations"):
+        REWARDS["demonstrations"].function(ballots, election, [0, 1])
 
 
 def test_rewards_by_hand() -> None:
@@ -76,7 +87,7 @@ def test_frequency_and_the_marginal_agree(labels: list[str | None]) -> None:
         assert memo_G == (math.log(1 / len(labels)),) * len(labels)
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", COMPUTED)
 @given(group=GROUP)
 def test_a_reward_a_sample_in_range(name: str, group: list[Sample]) -> None:
     reward_G = rewards_of(name, group)
@@ -89,7 +100,7 @@ def test_a_reward_a_sample_in_range(name: str, group: list[Sample]) -> None:
         assert set(reward_G) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", COMPUTED)
 @given(group=GROUP, chance=st.randoms())
 def test_a_reward_follows_its_sample(name: str, group: list[Sample], chance: Any) -> None:
     order = list(range(len(group)))
@@ -98,7 +109,7 @@ def test_a_reward_follows_its_sample(name: str, group: list[Sample], chance: Any
     assert rewards_of(name, [group[i] for i in order]) == tuple(reward_G[i] for i in order)
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", COMPUTED)
 @given(group=GROUP)
 def test_no_answer_earns_no_more_than_any_answer(name: str, group: list[Sample]) -> None:
     if name == "random":
@@ -126,7 +137,7 @@ def test_unanimity_teaches_nothing(samples: int) -> None:
     assert memo_answer_rewards(ballots_of(labels)) == (0.0,) * samples
 
 
-@pytest.mark.parametrize("name", [name for name, reward in REWARDS.items() if not reward.elects])
+@pytest.mark.parametrize("name", [name for name in COMPUTED if not REWARDS[name].elects])
 @given(group=GROUP)
 def test_the_vote_matters_to_agreement_alone(name: str, group: list[Sample]) -> None:
     ballots = ballots_of([label for label, _, _ in group], [token_T for _, token_T, _ in group])
