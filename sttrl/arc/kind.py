@@ -194,6 +194,7 @@ class Arc:
                     evaluation.candidate_K, evaluation.selected_K, evaluation.unreadable_K, evaluation.found_KV, strict=True
                 )
             ],
+            scored_tokens=evaluation.scored_tokens,
             tokens=evaluation.scored_tokens + sum(f.tokens for found_V in evaluation.found_KV for f in found_V),
             requests=sum(f.requests for found_V in evaluation.found_KV for f in found_V),
         )

@@ -40,6 +40,11 @@ class Scribe:
         found = fit(self.codec, puzzle, lambda written: len(encode(self.tokenizer, written).token_T), self.limit, self.drop)
         return encode(self.tokenizer, self.codec.write(found.puzzle)) if isinstance(found, Fitted) else None
 
+    def left_out(self, puzzle: Puzzle) -> int:
+        """How many demonstrations of a puzzle have no room in its prompt."""
+        encoded = self.encoded(puzzle)
+        return len(puzzle.demos) - sum(span.kind == "demo_output" for span in (encoded.spans if encoded else ()))
+
     def text(self, token_T: Sequence[int]) -> str:
         """The text of a reply, special tokens included."""
         return str(self.tokenizer.decode(token_T, skip_special_tokens=False))

@@ -73,13 +73,15 @@ class TestRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord:
-    """The evaluation of a policy on a task. ``views``: that each test input was searched under. ``tokens``: decoded and scored."""
+    """The evaluation of a policy on a task. ``views``: that each test input was searched under. ``tokens``: decoded and scored.
+    ``scored_tokens``: of these, those that the product of experts scored."""
 
     views: int
     selection: str
     version: int
     tests: Sequence[TestRecord]
     tokens: int
+    scored_tokens: int
     requests: int
 
     names: ClassVar[MetricNames] = METRICS
@@ -105,7 +107,8 @@ class TaskRecord:
         for test in self.tests:
             cut.update({f"cut by {reason}": count for reason, count in test.cut.items()})
         candidates, unreadable = (sum(len(t.candidates) for t in self.tests), sum(sum(t.unreadable.values()) for t in self.tests))
-        return {"requests": self.requests, "candidates": candidates, "unreadable": unreadable, **cut}
+        tokens = {"tokens decoded": self.tokens - self.scored_tokens, "tokens scored": self.scored_tokens}
+        return {"requests": self.requests, **tokens, "candidates": candidates, "unreadable": unreadable, **cut}
 
     def result(self) -> dict[str, Any]:
         """See `sttrl.ledger.evaluated.Evaluated.result`."""

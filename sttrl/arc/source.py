@@ -25,6 +25,8 @@ from sttrl.ledger.seeds import SeedSource, seed_of
 
 NO_LIMIT = 1 << 20
 """More tokens than any model was made for."""
+SHOWN = 5
+"""How many tasks a remark names."""
 SMALL_VOCABULARY = 256
 """A tokenizer with at most this many tokens was cut to a codec, or made for one."""
 
@@ -102,7 +104,18 @@ class ChosenTasks:
                 f"{self.arc.path}, task {left_out[0].field}: {reason}.", "Use a model with a longer context, or give --on_bad_row skip."
             )
         self.built = len(problems)
-        return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply)
+        remarks = self._shortened(problems, limit)
+        return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply, remarks=remarks)
+
+    def _shortened(self, problems: Sequence[TaskProblem], limit: int) -> tuple[str, ...]:
+        """A line that names the tasks whose prompts have no room for all demonstrations."""
+        left_out = {p.id: p.scribe.left_out(Puzzle(demos=p.task.demos, query=p.task.tests[0])) for p in problems}
+        named = [f"{name} ({count} left out)" for name, count in left_out.items() if count]
+        if not named:
+            return ()
+        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        what = f"prompts of at most {limit} tokens have no room for all demonstrations of {len(named)} of {len(problems)} tasks"
+        return (f"{what}; the {self.config.arc.drop_demos} ones are left out: {', '.join(named[:SHOWN])}{more}",)
 
     def opened(
         self, stop_token_ids: Sequence[int], now: Callable[[], float] = time.monotonic

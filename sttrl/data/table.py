@@ -108,11 +108,15 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltProblems:
-    """The problems of a run, and the rows that were left out. ``response_tokens``: the most tokens of a response that is asked for."""
+    """The problems of a run, and the rows that were left out. ``response_tokens``: the most tokens of a response that is asked for.
+
+    ``remarks``: what the user should know of the problems, a line each.
+    """
 
     problems: tuple[Problem, ...]
     skipped: tuple[SkippedRow, ...]
     response_tokens: int
+    remarks: tuple[str, ...] = ()
 
 
 def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:

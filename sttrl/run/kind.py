@@ -126,9 +126,10 @@ class Chosen(Protocol):
 
 @dataclass(frozen=True)
 class KindEntry:
-    """A kind of problem in the table `KINDS`. ``methods``: those that can adapt to it. ``needs_learner``: evaluating needs the learner.
-    ``demonstrates``: its problems have demonstrations."""
+    """A kind of problem in the table `KINDS`. ``words``: what its problems are called. ``methods``: those that can adapt to it.
+    ``needs_learner``: evaluating needs the learner. ``demonstrates``: its problems have demonstrations."""
 
+    words: str
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
     methods: frozenset[str]
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
@@ -138,9 +139,13 @@ class KindEntry:
 ALL_BUT_SLOT = frozenset({"sttrl", "ttrl", "ttft", "memo", "ttt", "none"})
 
 KINDS: dict[str, KindEntry] = {
-    "questions": KindEntry(ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
+    "questions": KindEntry("text questions", ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
     "arc": KindEntry(
-        lambda config, read: ChosenTasks(config), ALL_BUT_SLOT, needs_learner=lambda config: config.arc.score_views > 0, demonstrates=True
+        "ARC tasks",
+        lambda config, read: ChosenTasks(config),
+        ALL_BUT_SLOT,
+        needs_learner=lambda config: config.arc.score_views > 0,
+        demonstrates=True,
     ),
 }
 """The kinds of problems, by name."""
@@ -154,20 +159,20 @@ def kind_name(config: RunConfig) -> str:
 def check_kind(config: RunConfig) -> str:
     """The kind of a run's data set. Raises `UsageError` for a method that cannot adapt to it, and for settings of another kind."""
     name = kind_name(config)
-    method = config.method.adaptation_method
+    method, data_set = config.method.adaptation_method, f"{config.data.dataset}, a data set of {KINDS[name].words}"
     if method not in KINDS[name].methods:
         fit = ", ".join(m for m in METHODS if m in KINDS[name].methods)
-        raise UsageError(f"--adaptation_method {method} cannot adapt to {config.data.dataset}, a data set of {name}.", f"Use one of {fit}.")
+        raise UsageError(f"--adaptation_method {method} cannot adapt to {data_set}.", f"Use one of {fit}.")
     if REWARDS[config.reinforcement.reward].held_out and not KINDS[name].demonstrates:
         raise UsageError(
-            f"--reward {config.reinforcement.reward} needs demonstrations, and {config.data.dataset}, a data set of {name}, has none.",
+            f"--reward {config.reinforcement.reward} needs demonstrations, and {data_set}, has none.",
             "Use another reward, such as agreement.",
         )
     for group in config.groups.values():
         if group.kinds is not None and name not in group.kinds:
             for setting, value in group.not_default().items():
                 raise UsageError(
-                    f"--{setting} {value} does nothing with {config.data.dataset}, a data set of {name}.",
-                    f"It belongs to data sets of {', '.join(sorted(group.kinds))}: leave it out.",
+                    f"--{setting} {value} does nothing with {data_set}.",
+                    f"It belongs to {' and '.join(sorted(KINDS[kind].words for kind in group.kinds))}: leave it out.",
                 )
     return name

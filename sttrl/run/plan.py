@@ -100,6 +100,8 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
     built, parts = prepare(config, chosen, shared, say)
     for row in built.skipped:
         say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
+    for remark in built.remarks:
+        say(remark)
     left = tuple(problem for problem in built.problems if problem.id not in finished)
     return Plan(config, chosen, left, len(built.problems) - len(left), parts)
 

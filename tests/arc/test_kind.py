@@ -73,7 +73,7 @@ def with_candidates(*grids: Grid, unscored: int = 0, **other: Any) -> TestRecord
 
 
 def recorded(*tests: TestRecord) -> TaskRecord:
-    return TaskRecord(views=4, selection="mul_aug_prob", version=2, tests=list(tests), tokens=10, requests=3)
+    return TaskRecord(views=4, selection="mul_aug_prob", version=2, tests=list(tests), tokens=10, scored_tokens=4, requests=3)
 
 
 VERDICTS = {answer_text(0, TWO): True, answer_text(0, ONE): False, answer_text(1, ONE): True, answer_text(1, TWO): None}
@@ -101,7 +101,7 @@ def test_a_right_grid_of_another_test_input_is_wrong() -> None:
 def test_a_record_comes_back_from_json() -> None:
     record = recorded(with_candidates(ONE, TWO, tied=[[0, 1]], unreadable={"no cells": 2}, cut={"requests": 3}), with_candidates())
     assert record_from_json(json.loads(json.dumps(asdict(record)))) == record
-    assert record.counts == {"requests": 3, "candidates": 2, "unreadable": 2, "cut by requests": 3}
+    assert record.counts == {"requests": 3, "tokens decoded": 6, "tokens scored": 4, "candidates": 2, "unreadable": 2, "cut by requests": 3}
 
 
 def test_where_the_adapted_policy_found_nothing_the_base_answers() -> None:

@@ -35,7 +35,7 @@ def a_test(*grids: Any) -> TestRecord:
 
 
 def evaluated(*tests: TestRecord) -> TaskRecord:
-    return TaskRecord(views=2, selection="first", version=0, tests=list(tests), tokens=1, requests=1)
+    return TaskRecord(views=2, selection="first", version=0, tests=list(tests), tokens=1, scored_tokens=0, requests=1)
 
 
 def finished() -> list[FinishedQuestion]:
