@@ -17,7 +17,7 @@ from sttrl.arc.codecs.loss import RULES, weights
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
 from sttrl.arc.problem import TaskProblem, drawn_view, views_of
-from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
+from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
 from sttrl.arc.selected import Selected
@@ -25,7 +25,7 @@ from sttrl.arc.selections import SELECTIONS
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
-from sttrl.arc.views.key import View
+from sttrl.arc.views.key import IDENTITY, View
 from sttrl.arc.views.training import TrainingRow, all_demos, held_out
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
@@ -37,8 +37,6 @@ from sttrl.types import Answer, Ballots, Group, Rollout, Row
 
 BASE, ADAPTING = 0.25, 0.7
 """The fractions of a task's seconds after which the search of the base ends, and adapting."""
-HELD_OUT = -1
-"""The number that answers to a held-out demonstration have in place of a test input's, so that no label is theirs."""
 Clock = Callable[[str, str], AbstractContextManager[None]]
 """(problem id, activity) -> a context manager that counts the seconds spent in it."""
 
@@ -258,7 +256,8 @@ class Arc:
         for view, found in zip(view_V, found_V, strict=True):
             query, codec = view.apply(problem.task.tests[k]), problem.scribe.codec
             texts = tuple((problem.scribe.text(reply.token_T), reply.nll) for reply in found.reply_G if reply.ended)
-            replies = ViewReplies(view=view.key, reply_G=texts, invert=view.invert, group=view.vote_group)
+            group = None if view.vote_group == IDENTITY else view.vote_group
+            replies = ViewReplies(view=view.key, reply_G=texts, invert=view.invert, group=group)
             read, unread = read_replies(replies, partial(codec.read, query=query))
             finds += read
             bad += [*unread, *(Unreadable(reason="cut at the token limit") for reply in found.reply_G if not reply.ended)]

@@ -23,6 +23,10 @@ METRICS = MetricNames(
 outputs are. ``attempt_1``: outputs right at the first attempt. ``oracle``: outputs that are among the candidates at all."""
 
 
+HELD_OUT = -1
+"""The number that answers to a held-out demonstration have in place of a test input's, so that no label is theirs."""
+
+
 def grid_text(grid: Grid) -> str:
     """A grid on one line: rows of digits with a slash between them."""
     return "/".join("".join(map(str, row)) for row in grid)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
-from sttrl.arc.codecs.base import SmallCodec
+from sttrl.arc.codecs.base import Codec, SmallCodec
 from sttrl.arc.codecs.limits import max_new_tokens
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.tokens import GridTokenizer
@@ -25,6 +25,8 @@ from sttrl.ledger.seeds import SeedSource, seed_of
 
 NO_LIMIT = 1 << 20
 """More tokens than any model was made for."""
+MOST_TURNS = 1000
+"""The most held-out demonstrations under views that the steps of a method ask before the first one comes again."""
 SHOWN = 5
 """How many tasks a remark names."""
 SMALL_VOCABULARY = 256
@@ -59,6 +61,11 @@ class ChosenTasks:
         return "arc"
 
     @property
+    def unit(self) -> str:
+        """What a line of progress calls them."""
+        return "tasks"
+
+    @property
     def data(self) -> ArcData:
         """The data set, for the report."""
         return self.arc
@@ -82,7 +89,9 @@ class ChosenTasks:
 
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
-        codec = codec_for(codec_name(self.config.arc.codec, tokenizer), tokenizer)
+        name = codec_name(self.config.arc.codec, tokenizer)
+        codec = codec_for(name, tokenizer)
+        check_vocabulary(name, codec, tokenizer)
         reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
         self.reply_tokens = reply
         limit = min(self.config.data.max_prompt_tokens or NO_LIMIT, (context or NO_LIMIT) - reply)
@@ -105,7 +114,9 @@ class ChosenTasks:
             )
         self.built = len(problems)
         remarks = self._shortened(problems, limit)
-        return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=reply, remarks=remarks)
+        return BuiltProblems(
+            problems=problems, skipped=tuple(left_out), response_tokens=reply, remarks=remarks, end_T=(end_token(name, codec, tokenizer),)
+        )
 
     def _shortened(self, problems: Sequence[TaskProblem], limit: int) -> tuple[str, ...]:
         """A line that names the tasks whose prompts have no room for all demonstrations."""
@@ -153,7 +164,7 @@ class ChosenTasks:
             Puzzle(demos=without(task.demos, number), query=pair.input, answer=pair.output) for number, pair in enumerate(task.demos)
         ]
         seed, wish = seed_of(self.config.run.seed, task.id, "turns", 0, 0), self.config.arc.view_colours
-        steps = max(self.config.method_steps, len(held_out)) if self.config.method_steps < 1000 else len(held_out)
+        steps = max(min(self.config.method_steps, MOST_TURNS), len(held_out))
         return tuple(
             Turn(puzzle=(puzzle := held_out[step % len(held_out)]), view=drawn_view(len(puzzle.demos), step, seed, wish), test=None)
             for step in range(steps)
@@ -166,8 +177,35 @@ def test_turns(task: Task) -> tuple[Turn, ...]:
 
 
 def without(demos: tuple[Pair, ...], number: int) -> tuple[Pair, ...]:
-    """The demonstrations but one; all of them where there is no other."""
-    return tuple(pair for other, pair in enumerate(demos) if other != number) or demos
+    """The demonstrations but one."""
+    return tuple(pair for other, pair in enumerate(demos) if other != number)
+
+
+def fits(codec: Codec, tokenizer: Any) -> bool:
+    """Whether a small vocabulary has all that a codec writes; a large one is taken to have it."""
+    if len(tokenizer) > SMALL_VOCABULARY:
+        return True
+    return isinstance(codec, SmallCodec) and set(tokenizer.get_vocab()).issuperset((*codec.alphabet().plain, *codec.alphabet().special))
+
+
+def check_vocabulary(name: str, codec: Codec, tokenizer: Any) -> None:
+    """Raises `UsageError` for a model that was cut to another codec: what it cannot write would become padding."""
+    if not fits(codec, tokenizer):
+        raise UsageError(
+            f"--codec {name} writes what the model's {len(tokenizer)} tokens do not have.",
+            "Leave --codec out, or cut the model again with shrink.",
+        )
+
+
+def end_token(name: str, codec: Codec, tokenizer: Any) -> int:
+    """The token that ends a reply. Raises `UsageError` if the codec's end mark is no special token of the model."""
+    last = int(tokenizer(codec.answer(((0,),), ((0,),)), add_special_tokens=False)["input_ids"][-1])
+    known = tokenizer.added_tokens_decoder.get(last)
+    if known is None or not known.special:
+        raise UsageError(
+            f"--codec {name} ends a reply with a mark that is no special token of the model.", "Use another codec, such as chat or cells."
+        )
+    return last
 
 
 def codec_name(chosen: str, tokenizer: Any) -> str:
@@ -176,9 +214,7 @@ def codec_name(chosen: str, tokenizer: Any) -> str:
         return chosen
     if len(tokenizer) > SMALL_VOCABULARY:
         return "chat"
-    known = set(tokenizer.get_vocab())
     for name in ("cells", "cells_16", "dialogue"):
-        codec = CODECS[name](tokenizer)
-        if isinstance(codec, SmallCodec) and known.issuperset((*codec.alphabet().plain, *codec.alphabet().special)):
+        if fits(CODECS[name](tokenizer), tokenizer):
             return name
     raise UsageError(f"The model's {len(tokenizer)} tokens fit no codec.", "Name one with --codec, or cut the model again with shrink.")

@@ -27,8 +27,9 @@ class TimeLeft:
         return self.out_of_time(None)
 
     def begin(self, task: str, stage: str) -> None:
-        """A task is evaluated. Its seconds begin with the evaluation of the base, and again after a training on all tasks."""
-        if task not in self.spans or (self.together and stage == "adapted"):
+        """A task is evaluated. Its seconds begin with the evaluation of the base, and again after a training on all tasks; also when
+        the task is done again on another lane."""
+        if task not in self.spans or stage == "base" or self.together:
             now = self.now()
             self.spans[task] = (now, self._seconds(now))
 

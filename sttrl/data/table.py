@@ -110,13 +110,14 @@ class Table:
 class BuiltProblems:
     """The problems of a run, and the rows that were left out. ``response_tokens``: the most tokens of a response that is asked for.
 
-    ``remarks``: what the user should know of the problems, a line each.
+    ``remarks``: what the user should know of the problems, a line each. ``end_T``: tokens that end a response besides the model's own.
     """
 
     problems: tuple[Problem, ...]
     skipped: tuple[SkippedRow, ...]
     response_tokens: int
     remarks: tuple[str, ...] = ()
+    end_T: tuple[int, ...] = ()
 
 
 def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None = None) -> tuple[Question, ...]:

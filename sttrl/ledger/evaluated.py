@@ -17,7 +17,8 @@ class MetricNames:
     """The metrics of a kind of problem. ``all``: in the order of a table. ``headline``: the main one. ``paired``: those that are compared
     problem by problem between runs. ``weighted``: those whose mean counts a problem as often as its `Score.weight` says.
 
-    ``has_baseline``: whether the base can be evaluated with the tokens that adapting took.
+    ``has_baseline``: a problem is one prompt, so that the base can vote with the tokens that adapting took, and successive votes can be
+    compared.
     """
 
     all: tuple[str, ...]

@@ -42,7 +42,9 @@ class Memo:
         gap, temperature = self.config.update.max_logprob_gap, self.config.sampling.temp
         update = await policy.update([group], Objective(kl_coef=0.0, max_logprob_gap=gap, temperature=temperature)) if group else None
         self.tools.observe(problem, Step(index=index, version=version, vote=vote, update=update))
-        return None if update else "unparsable" if vote.election.voters == 0 else "unanimous"
+        if update or problem.turns > 1:  # the next turn asks something else
+            return None
+        return "unparsable" if vote.election.voters == 0 else "unanimous"
 
     def answer_group(self, vote: HeldVote) -> TrainGroup | None:
         """The first samples; the advantage is the log frequency of the own class minus the mean. None if all rewards are equal."""

@@ -38,6 +38,8 @@ class Ttt:
     async def adapt(self, problem: Problem, policy: Policy) -> Outcome:
         """Train on the rows, in their order, epoch after epoch."""
         rows, size = self.tools.rows(problem), self.config.ttt.ttt_batch
+        if not rows:
+            return Outcome(stop="no_rows")
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         for index in range(self.steps(len(rows))):
             if self.tools.out_of_time(problem):

@@ -30,6 +30,11 @@ class ChosenQuestions:
         return "questions"
 
     @property
+    def unit(self) -> str:
+        """What a line of progress calls them."""
+        return "questions"
+
+    @property
     def data(self) -> Table:
         """The data set, for the report."""
         return self.table

@@ -54,8 +54,10 @@ class KindReport(Protocol):
         """The labels of a data set."""
         ...
 
-    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Any) -> None:
-        """Write what a run of this kind hands in, such as a submission, from the journal's content. ``data``: the data set."""
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Any) -> str:
+        """Write what a run of this kind hands in, such as a submission, from the journal's content. ``data``: the data set.
+
+        Returns a line about it for the end of the table; empty if there is nothing to say."""
         ...
 
     def judge(self) -> AbstractAsyncContextManager[Equality]:
@@ -86,8 +88,9 @@ class QuestionReport:
         """The labels of the table."""
         return labels_in(data)
 
-    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Table) -> None:
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Table) -> str:
         """Nothing."""
+        return ""
 
     def judge(self) -> AbstractAsyncContextManager[Equality]:
         """The judge in processes of its own."""
@@ -107,5 +110,5 @@ KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport(), "ar
 
 
 def report_of(config: Mapping[str, Any]) -> KindReport:
-    """The report of the kind of a run. ``config``: the content of config.json; an older sttrl knew questions only."""
+    """The report of the kind of a run. ``config``: the content of config.json; without a kind it is a run of questions."""
     return KIND_REPORTS[config.get(KIND) or "questions"]

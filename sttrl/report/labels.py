@@ -35,10 +35,14 @@ class Equality(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The labels of a data set by question id, and the kind of its answers. The repr does not contain the labels."""
+    """The labels of a data set by question id, and the kind of its answers. The repr does not contain the labels.
+
+    ``unlabelled``: how answers begin that no label is about, such as those to a held-out demonstration; None: there are none.
+    """
 
     kind: str
     by_id: Mapping[str, str]
+    unlabelled: str | None = None
 
     def __repr__(self) -> str:
         return f"Labels(kind={self.kind!r}, {len(self.by_id)} labels)"
@@ -112,7 +116,7 @@ async def _graded(
     digest, label = labels.digest(question.record.id), labels.by_id[question.record.id]
     known = dict(stored["verdicts"]) if stored is not None and stored["label_sha256"] == digest else {}
     answers = dict.fromkeys(answer for ballots in all_ballots(question) for answer in ballots.representative_C)
-    missing = [answer for answer in answers if answer not in known]
+    missing = [a for a in answers if a not in known and not (labels.unlabelled and a.startswith(labels.unlabelled))]
     found = await asyncio.gather(*(judge.equal(labels.kind, answer, label) for answer in missing), return_exceptions=True)
     verdicts, late = dict(known), list[str]()
     for answer, verdict in zip(missing, found, strict=True):

@@ -23,8 +23,8 @@ ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence
 class VoteScore:
     """The score of the vote of ``step``. All numbers except ``majority_ratio`` need a label; without one they are None.
 
-    ``majority_label_accuracy`` is that of the majority vote over the same ballots. ``reward_accuracy`` is None also if some reward is
-    neither 0 nor 1.
+    They are None also if no label is about the answers. ``majority_label_accuracy`` is that of the majority vote over the same ballots.
+    ``reward_accuracy`` is None also if some reward is neither 0 nor 1.
     """
 
     step: int
@@ -117,7 +117,9 @@ def score_vote(step: StepRecord, verdicts: Verdicts | None, binary: bool = True)
     if step.ballots is None or step.election is None or step.majority is None:
         return None
     right_G = right_samples(step.ballots, verdicts or {})
-    judged = verdicts if right_G else None
+    answers = step.ballots.representative_C
+    about_a_label = verdicts is not None and (not answers or any(answer in verdicts for answer in answers))
+    judged = verdicts if right_G and about_a_label else None
     return VoteScore(
         step=step.step,
         majority_ratio=step.election.majority_ratio,
@@ -186,7 +188,7 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> 
         confidence_same_tokens=_confidence(record.polls, verdicts) if run.votes_more else None,
         adapted=adapted if run.adapts else None,
         votes=tuple(vote for step in question.steps if (vote := score_vote(step, verdicts, run.binary)) is not None),
-        flip_rate=flip_rate(question.steps),
+        flip_rate=flip_rate(question.steps) if all(poll.names.has_baseline for poll in record.polls.values()) else None,
     )
 
 

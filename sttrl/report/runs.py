@@ -47,20 +47,21 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     config = read_config(folder)
     kind = report_of(config)
     finished = read_finished(folder, kind.read)
-    remark, labels = "", None
+    remarks, labels = list[str](), None
     try:
         data = kind.data(config, data_dir) if data is None else data
-        kind.hand_in(folder, config, finished, data)
+        remarks.append(kind.hand_in(folder, config, finished, data))
         labels = kind.labels(data)
     except DataError as error:
-        remark = f"\nno labels: {error}"
+        remarks.append(f"no labels: {error}")
     grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
     seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
     shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
     summary = write_report(folder, finished, grades, seconds, config, shown)
     run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
     pictures = kind.drawn(finished, grades, data or str(config["dataset"]), colours=sys.stdout.isatty())
-    return RunReport(table=before_after_table(summary) + remark, pictures=pictures, run=run)
+    table = "\n".join([before_after_table(summary), *filter(None, remarks)])
+    return RunReport(table=table, pictures=pictures, run=run)
 
 
 def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:

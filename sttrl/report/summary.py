@@ -123,7 +123,12 @@ def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
     """The number of votes in all steps, and of those after which a gate prevented the update, by gate."""
     steps = [step for question in finished for step in question.steps]
     gates = Counter(step.gate for step in steps)
-    return {"held": sum(step.election is not None for step in steps), "gated": {gate: gates[gate] for gate in get_args(GateReason)}}
+    alike = sum(step.election is not None and len(set(step.reward_G)) == 1 for step in steps)
+    return {
+        "held": sum(step.election is not None for step in steps),
+        "equal_rewards": alike,
+        "gated": {gate: gates[gate] for gate in get_args(GateReason)},
+    }
 
 
 def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:

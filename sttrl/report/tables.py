@@ -156,4 +156,5 @@ def _vote_line(summary: Mapping[str, Any]) -> str:
         return "none held"
     gated = ", ".join(f"{count} by {gate}" for gate, count in votes["gated"].items() if count)
     numbers = [f"{label} {decimal(summary[key], 3)}" for label, key in _VOTE_METRICS.items() if summary[key] is not None]
-    return ", ".join([f"{votes['held']} held", *([f"gated {gated}"] if gated else []), *numbers])
+    alike = [f"{votes['equal_rewards']} with equal rewards"] if votes["equal_rewards"] else []
+    return ", ".join([f"{votes['held']} held", *alike, *([f"gated {gated}"] if gated else []), *numbers])

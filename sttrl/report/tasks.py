@@ -14,7 +14,7 @@ from rich.text import Text
 from sttrl.arc.grids import Grid
 from sttrl.arc.labels import read_labels
 from sttrl.arc.pictures import beside, grid_svg, shown
-from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
+from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Task
@@ -107,15 +107,20 @@ class TaskReport:
         if found.source is None:
             raise DataError(f"{found.missing}.", "A run works without them; its answers cannot be scored.")
         known = {name: grids for name, grids in found.solutions.items() if grids is not None}
-        return Labels(
-            kind="grids", by_id={n: "\n".join(answer_text(k, grid) for k, grid in enumerate(grids)) for n, grids in known.items()}
-        )
+        lines = {name: "\n".join(answer_text(k, grid) for k, grid in enumerate(grids)) for name, grids in known.items()}
+        return Labels(kind="grids", by_id=lines, unlabelled=f"{HELD_OUT}:")
 
-    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> None:
-        """submission.json with all tasks of the data set, if that still has the tasks of the run."""
-        if data.fingerprint == config.get(FINGERPRINT):
-            answers = [answers_of(task.record) for task in finished]
-            write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})
+    def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
+        """submission.json with all tasks of the data set, if that still has the tasks of the run. The line says what is missing in it."""
+        if data.fingerprint != config.get(FINGERPRINT):
+            return ""
+        answers = [answers_of(task.record) for task in finished]
+        filled = write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})
+        line = f"{SUBMISSION}: {filled.outputs} test inputs of {len(data.tasks)} tasks"
+        if filled.attempts:
+            line += f", {filled.unanswered} without an answer; {filled.attempts} attempts are [[0]]"
+        more = len(data.tasks) - len(finished)
+        return line + (f". The table is about the {len(finished)} finished tasks; `score` divides by all." if more else "")
 
     def judge(self) -> AbstractAsyncContextManager[GridJudge]:
         """Grids are equal or not."""

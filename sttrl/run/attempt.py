@@ -42,7 +42,7 @@ def carry_out(plan: Plan, workshop: Workshop, screen: Screen, started: float | N
                 return
             engine = {"device": parts.settings.device, "dtype": parts.settings.dtype}
             write_json(folder / ENVIRONMENT, describe_environment() | engine)
-            screen.say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} questions to do")
+            screen.say(f"{folder}: {len(plan.problems)} of {len(plan.problems) + plan.done} {plan.chosen.unit} to do")
             workshop.do(attempt_run(plan, parts, journal, workshop, screen, started))
         except BaseException:
             withdraw(folder)

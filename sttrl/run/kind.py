@@ -101,6 +101,11 @@ class Chosen(Protocol):
         ...
 
     @property
+    def unit(self) -> str:
+        """What a line of progress calls the problems."""
+        ...
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """The chosen problems."""
         ...

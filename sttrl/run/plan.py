@@ -131,7 +131,8 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
     built = chosen.build(tokenizer, limit)
     longest = max((p.longest_prompt for p in built.problems), default=1) + built.response_tokens
     check_length(config, built, limit)
-    settings = engine_settings(config, device, str(model), longest, stop_token_ids(model, tokenizer), cached_numbers(model))
+    ends = tuple(dict.fromkeys((*stop_token_ids(model, tokenizer), *built.end_T)))
+    settings = engine_settings(config, device, str(model), longest, ends, cached_numbers(model))
     check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
     return built, EngineParts(settings, tokenizer, commit_of(model))
 

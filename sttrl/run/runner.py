@@ -51,10 +51,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scope:
-    """Problems that use the same fork. ``lasts``: the fork is kept for later rounds or for a resumed run, so its state is on disk."""
+    """Problems that use the same fork.
+
+    ``delta``: makes what the fork may change, when it is made. ``lasts``: the fork is kept for later rounds or for a resumed run, so its
+    state is on disk.
+    """
 
     fork: str
-    delta: DeltaSpec
+    delta: Callable[[], DeltaSpec]
     rounds: tuple[tuple[Problem, ...], ...]
     lasts: bool
 
@@ -75,12 +79,12 @@ class OpenScope:
 
     async def base(self) -> Policy:
         """The base policy."""
-        return await self._made(f"base_{self.scope.fork}", NOTHING)
+        return await self._made(f"base_{self.scope.fork}", lambda: NOTHING)
 
-    async def _made(self, name: str, delta: DeltaSpec) -> Policy:
+    async def _made(self, name: str, delta: Callable[[], DeltaSpec]) -> Policy:
         if name not in self.made:
             self.seats.check(self.lane)
-            self.made[name] = await self.forks.enter_async_context(self.lane.fork(name, delta))
+            self.made[name] = await self.forks.enter_async_context(self.lane.fork(name, delta()))
         return self.made[name]
 
 
@@ -133,10 +137,10 @@ class Runner:
         """The problems, grouped by the fork that they use."""
         method = self.method
         if isinstance(method, DatasetMethod):
-            return [Scope("dataset", method.delta(None, self.total), (tuple(problems),), lasts=True)]
+            return [Scope("dataset", partial(method.delta, None, self.total), (tuple(problems),), lasts=True)]
         if self.config.method.continuous and self.config.method.adaptation_method != "none":
-            return [Scope("continuous", method.delta(None, self.total), tuple((problem,) for problem in problems), lasts=True)]
-        return [Scope(f"q{problem.index}", method.delta(problem), ((problem,),), lasts=False) for problem in problems]
+            return [Scope("continuous", partial(method.delta, None, self.total), tuple((problem,) for problem in problems), lasts=True)]
+        return [Scope(f"q{problem.index}", partial(method.delta, problem), ((problem,),), lasts=False) for problem in problems]
 
     async def each(self, things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
         """Call ``work`` for each thing, at most as many at once as there are seats. The first error cancels the others."""

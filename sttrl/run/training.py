@@ -1,4 +1,4 @@
-"""The training of one policy on all problems of a scope (ttrl).
+"""The training of one policy on all problems of a scope (ttrl, and ttt with ``--scope dataset``).
 
 The policy's state is written after every ``checkpoint_every`` steps, and an interrupted run is resumed from the last one. If an error ends
 the training early, that is journalled, and the training is not resumed.

@@ -36,10 +36,10 @@ class Work:
 
     def add_evaluation(self, name: str, evaluation: Any) -> None:
         """Add an evaluation. Its tokens are counted, except those of responses that a step or another evaluation has counted already."""
-        paid = {id(rollout) for rollout in self._rollouts()}
-        self.tokens_evaluated += sum(len(r.token_T) for r in self.kind.rollouts(evaluation) if id(r) not in paid)
-        self.evaluations[name] = evaluation
-        self.evaluated[name] = self.kind.record(evaluation)
+        paid, record = {id(rollout) for rollout in self._rollouts()}, self.kind.record(evaluation)
+        if not any(other is evaluation for other in self.evaluations.values()):
+            self.tokens_evaluated += record.tokens - sum(len(r.token_T) for r in self.kind.rollouts(evaluation) if id(r) in paid)
+        self.evaluations[name], self.evaluated[name] = evaluation, record
 
     def evaluated_before(self, name: str, record: Evaluated) -> None:
         """Add an evaluation that an earlier attempt made."""

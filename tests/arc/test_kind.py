@@ -11,6 +11,7 @@ import pytest
 from arc_files import save
 
 from sttrl.arc.candidates import Candidate, Find
+from sttrl.arc.codecs.cells import Cells
 from sttrl.arc.codecs.loss import RULES
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.vocabulary import small_vocabulary
@@ -18,10 +19,11 @@ from sttrl.arc.grids import Grid
 from sttrl.arc.kind import Arc, Setting, candidate_records, promising
 from sttrl.arc.problem import TaskProblem
 from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
-from sttrl.arc.search import SEARCHES
+from sttrl.arc.search import SEARCHES, Found, Reply
 from sttrl.arc.selections import SELECTIONS
-from sttrl.arc.source import ChosenTasks, codec_name
+from sttrl.arc.source import ChosenTasks, codec_name, end_token
 from sttrl.arc.time_left import TimeLeft
+from sttrl.arc.views.key import View
 from sttrl.config import RunConfig
 from sttrl.config.arc import WITHOUT_EXPERTS, ArcTrainingSettings, CodecName, SearchName, SelectionName
 from sttrl.engine.shrink import small_tokenizer
@@ -184,6 +186,28 @@ def test_auto_is_chat_for_a_large_vocabulary_and_one_line_for_a_small_one_that_f
         codec_name("auto", small_tokenizer(("x", *SPECIAL), SPECIAL, *SPECIAL))
 
 
+@pytest.mark.parametrize("codec", ["cells", "dialogue"])
+def test_a_codec_that_a_cut_model_was_not_cut_to_is_refused(tmp_path: Path, codec: str) -> None:
+    with pytest.raises(UsageError, match=f"--codec {codec} writes what the model's 16 tokens do not have"):
+        ChosenTasks(config_of(tmp_path, codec=codec)).build(CELLS_16, 4096)
+
+
+def test_the_end_mark_of_the_codec_ends_a_response(tmp_path: Path) -> None:
+    built_problems = ChosenTasks(config_of(tmp_path)).build(CELLS_16, 4096)
+    assert built_problems.end_T == (CELLS_16.convert_tokens_to_ids("<end>"),)
+    with pytest.raises(UsageError, match="ends a reply with a mark that is no special token"):
+        end_token("cells", Cells(end="O"), CELLS_16)
+
+
+def test_views_that_do_not_move_the_grid_vote_in_marc_s_group_for_them(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    kind, problem = kind_of(config), built(config)["single"]
+    view_V = [View(), View.read("perm0213456789"), View.read("tp")]
+    reply = Reply(token_T=problem.scribe.reply(ONE, ONE), logprob_T=(-0.1,))
+    finds, _ = kind._read(problem, 0, view_V, [Found(reply_G=(reply,), requests=1, tokens=1)] * 3)
+    assert [find.group for find in finds] == [None, None, "Transpose"]
+
+
 def test_the_turns_of_a_vote_are_the_test_inputs(tmp_path: Path) -> None:
     problem = built(config_of(tmp_path))["four"]
     assert problem.turns == 2 and [turn.test for turn in problem.turn_S] == [0, 1]
@@ -248,7 +272,7 @@ def test_a_task_with_one_demonstration_can_be_trained_on_searched_and_rewarded(t
     rows = kind.rows(problem)
     assert len(rows) == 4 and all(any(row.weight_T) for row in rows)
     rewarded = built(config_of(tmp_path, adaptation_method="sttrl", reward="demonstrations"))["single"]
-    assert all(turn.puzzle.demos for turn in rewarded.turn_S), "a prompt without demonstrations would ask for nothing"
+    assert not any(turn.puzzle.demos for turn in rewarded.turn_S), "the prompt must not show the answer that is rewarded"
 
 
 def test_the_context_drops_demonstrations_and_leaves_room_for_a_reply(tmp_path: Path) -> None:

@@ -84,8 +84,10 @@ UNDONE: dict[Symmetry, tuple[Symmetry, ...]] = {"tp": ("tp",), "rt": ("rt", "rt"
 """What undoes them."""
 PROBE: Grid = ((0, 1), (2, 3))
 """A grid that every symmetry changes differently."""
+IDENTITY = "Identity"
+"""The vote group of views that do not move the grid."""
 VOTE_GROUPS: dict[Grid, str] = {
-    ((0, 1), (2, 3)): "Identity",
+    ((0, 1), (2, 3)): IDENTITY,
     ((0, 2), (1, 3)): "Transpose",
     ((2, 3), (0, 1)): "Flip0",
     ((1, 0), (3, 2)): "Flip1",
