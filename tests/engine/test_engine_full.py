@@ -23,7 +23,7 @@ from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError
 from sttrl.types import DeltaSpec, Group, Objective, Sampling, TrainGroup
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
 SEEDS = tuple(range(12))
 FULL = DeltaSpec(kind="full", lr={"main": 1e-3}, weight_decay=0.01)
@@ -77,7 +77,6 @@ def test_two_full_forks_in_turn_give_the_same(engine: LiveEngine) -> None:
     assert engine.run(one("first")) == engine.run(one("second"))
 
 
-@pytest.mark.long
 def test_full_weights_ppo_and_every_method(
     engine: LiveEngine, tiny_model: Path, keep_alive: Callable[[LiveEngine], None], tmp_path: Path
 ) -> None:

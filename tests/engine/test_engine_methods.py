@@ -54,6 +54,7 @@ def test_a_method_adapts_and_repeats_to_the_byte(do_run: Callable[..., Path], tm
     assert len(adapters) == (1 if method == "ttrl" else 3 if method in ("slot", "memo_token") else len(adapters)) and adapters
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_learning_rate_zero_is_the_base(do_run: Callable[..., Path], tmp_path: Path, method: str) -> None:
     folder = do_run("arithmetic-demo", tmp_path, **{**METHODS[method], "lr": 0.0}, answer_kind=None)
@@ -63,6 +64,7 @@ def test_learning_rate_zero_is_the_base(do_run: Callable[..., Path], tmp_path: P
     assert any(step["update"] for step in steps_of(folder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("sttrl", "ttrl")])
 def test_a_method_goes_on_from_question_to_question(do_run: Callable[..., Path], tmp_path: Path, method: str) -> None:
     folder = do_run("arithmetic-demo", tmp_path, **METHODS[method], continuous=True, answer_kind=None)
@@ -70,6 +72,7 @@ def test_a_method_goes_on_from_question_to_question(do_run: Callable[..., Path],
     assert versions == sorted(set(versions)) and versions[-1] >= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_runs(do_run: Callable[..., Path], tmp_path: Path, variant: str) -> None:
     folder = do_run("arithmetic-demo", tmp_path, **VARIANTS[variant], limit=2, answer_kind=None)

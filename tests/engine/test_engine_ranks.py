@@ -20,7 +20,7 @@ from sttrl.engine.base import AdapterShape
 from sttrl.engine.verl.interface import ForkWorker
 from sttrl.types import DeltaSpec, Group, Objective, Row, Sampling, TrainGroup
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SAMPLING = Sampling(temperature=1.0, max_tokens=10)
 SEEDS = tuple(range(11))
 """An odd number, so that the ranks' shares differ."""
@@ -118,7 +118,6 @@ def test_two_ranks_are_one_where_responses_do_not_divide_evenly(
             assert getattr(two, field) == (expected and pytest.approx(expected, rel=5e-3, abs=1e-5)), field
 
 
-@pytest.mark.long
 def test_two_ranks_train_embeddings_and_head_as_one_does(
     engine_house: EngineHouse, local_learner: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
