@@ -223,7 +223,7 @@ def test_a_script_runs_what_its_name_says(script: Path, stub: Path, monkeypatch:
     assert config.config == (paper_file(model[0], script.stem, "ttrl").relative_to(ROOT) if model else None)
     assert method != "ttft" or config.learning_rate == 1e-4
     small = config_of_script(script, stub, "--model", BUILTIN, "--limit", "1", "--prompt_format", "two words: {question}")
-    assert (small.engine.model, small.data.limit, small.data.prompt_format) == (BUILTIN, 1, "two words: {question}")
+    assert (small.engine.model, small.data.limit, small.questions.prompt_format) == (BUILTIN, 1, "two words: {question}")
 
 
 def test_a_script_takes_the_python_it_should(tmp_path: Path) -> None:
