@@ -131,24 +131,22 @@ class Chosen(Protocol):
 
 @dataclass(frozen=True)
 class KindEntry:
-    """A kind of problem in the table `KINDS`. ``words``: what its problems are called. ``methods``: those that can adapt to it.
+    """A kind of problem in the table `KINDS`. ``words``: what its problems are called. ``unfit``: the methods that cannot adapt to it.
     ``needs_learner``: evaluating needs the learner. ``demonstrates``: its problems have demonstrations."""
 
     words: str
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
-    methods: frozenset[str]
+    unfit: frozenset[str]
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
     demonstrates: bool = False
 
 
-ALL_BUT_SLOT = frozenset({"sttrl", "ttrl", "ttft", "memo", "ttt", "none"})
-
 KINDS: dict[str, KindEntry] = {
-    "questions": KindEntry("text questions", ChosenQuestions, frozenset({"sttrl", "ttrl", "ttft", "slot", "memo", "none"})),
+    "questions": KindEntry("text questions", ChosenQuestions, frozenset({"ttt"})),
     "arc": KindEntry(
         "ARC tasks",
         lambda config, read: ChosenTasks(config),
-        ALL_BUT_SLOT,
+        frozenset({"slot"}),
         needs_learner=lambda config: config.arc.score_views > 0,
         demonstrates=True,
     ),
@@ -165,8 +163,8 @@ def check_kind(config: RunConfig) -> str:
     """The kind of a run's data set. Raises `UsageError` for a method that cannot adapt to it, and for settings of another kind."""
     name = kind_name(config)
     method, data_set = config.method.adaptation_method, f"{config.data.dataset}, a data set of {KINDS[name].words}"
-    if method not in KINDS[name].methods:
-        fit = ", ".join(m for m in METHODS if m in KINDS[name].methods)
+    if method in KINDS[name].unfit:
+        fit = ", ".join(m for m in METHODS if m not in KINDS[name].unfit)
         raise UsageError(f"--adaptation_method {method} cannot adapt to {data_set}.", f"Use one of {fit}.")
     if REWARDS[config.reinforcement.reward].held_out and not KINDS[name].demonstrates:
         raise UsageError(

@@ -30,7 +30,8 @@ from sttrl.engine.shrink import small_tokenizer
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.seeds import seed_source
-from sttrl.run.kind import check_kind
+from sttrl.methods import METHODS
+from sttrl.run.kind import KINDS, check_kind
 from sttrl.types import Group, Rollout
 
 ONE: Grid = ((1,),)
@@ -338,3 +339,8 @@ def test_what_does_not_belong_to_the_kind_is_refused_in_one_line(name: str) -> N
 @pytest.mark.parametrize("method", ["sttrl", "ttrl", "ttft", "memo", "ttt", "none"])
 def test_every_other_method_is_taken(method: str) -> None:
     assert check_kind(RunConfig.of(dataset="arc-demo", adaptation_method=method)) == "arc"
+
+
+def test_a_method_is_refused_only_by_a_kind_that_names_it() -> None:
+    named = {method for entry in KINDS.values() for method in entry.unfit}
+    assert named < set(METHODS), "a new method adapts to every kind of problem until one says that it cannot"
