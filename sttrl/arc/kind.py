@@ -128,7 +128,7 @@ class Arc:
     async def ballots(self, problem: TaskProblem, group: Group) -> Ballots:
         """The grids of a group of responses to one of the problem's turns, in the space of the task; equal grids are one class."""
         with self.clock(problem.id, "judge"):
-            turn = next(turn for step, turn in enumerate(problem.turn_S) if problem.prompt_of(step) == group.prompt_T)
+            turn = problem.turn_by_prompt[group.prompt_T]
             query = None if turn.puzzle.query is None else turn.view.apply(turn.puzzle.query)
             grids = [self._grid(problem, r.token_T, query, ended=r.finish == "stop") for r in group.rollout_G]
         number = HELD_OUT if turn.test is None else turn.test
@@ -161,7 +161,7 @@ class Arc:
 
     def _training_rows(self, task: Task) -> Sequence[TrainingRow]:
         count, chosen = self.config.ttt.ttt_rows, self.config.arc_training
-        seed = self._seed(task.id, "rows")
+        seed = seed_of(self.config.run.seed, task.id, "rows", 0, 0)
         view_V = [drawn_view(len(task.demos), number, seed, chosen.train_colours) for number in range(count)]
         if chosen.train_form == "all_demos" and len(task.demos) > 1:
             return all_demos(task, view_V)
@@ -220,9 +220,6 @@ class Arc:
         ]  # fmt: skip
         for (k, view), rollout in zip(places, evaluation.rollout_G, strict=True):
             yield {"poll": name, "test": k, "view": view.key, **rollout_line(rollout, None, None)}
-
-    def _seed(self, task: str, purpose: str) -> int:
-        return seed_of(self.config.run.seed, task, purpose, 0, 0)
 
     def _asks(self, problem: TaskProblem, view_V: Sequence[View]) -> list[list[Ask]]:
         """What is asked for each test input and view."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 from sttrl.arc.codecs.base import Codec
@@ -14,10 +15,10 @@ from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
 from sttrl.config import RunConfig
+from sttrl.config.arc import Colours
 from sttrl.ledger.seeds import seed_of
 from sttrl.types import Problem
 
-ColourWish = Literal["keep_background", "any", "no"]
 Purpose = Literal["views", "experts"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 """What views of a task are drawn for: to search replies, and to score the candidates."""
@@ -93,6 +94,11 @@ class TaskProblem(Problem):
         """What a step asks."""
         return self.turn_S[step % len(self.turn_S)]
 
+    @cached_property
+    def turn_by_prompt(self) -> dict[tuple[int, ...], Turn]:
+        """The turn that each prompt asks; of equal prompts the first turn."""
+        return {self.prompt_of(step): self.turn_S[step] for step in reversed(range(self.turns))}
+
     def prompt_of(self, step: int) -> tuple[int, ...]:
         """The prompt that a step asks."""
         found = self.turn_of(step).prompt(self.scribe)
@@ -106,7 +112,7 @@ def views_of(config: RunConfig, task: Task, purpose: Purpose) -> tuple[View, ...
     return drawn_views(len(task.demos), count, seed_of(config.run.seed, task.id, purpose, 0, 0), config.arc.view_colours)
 
 
-def drawn_views(demos: int, count: int, seed: int, wish: ColourWish) -> tuple[View, ...]:
+def drawn_views(demos: int, count: int, seed: int, wish: Colours) -> tuple[View, ...]:
     """The plain view, and then the eight symmetries in turn, each with random colours and all demonstrations in random order.
 
     A view depends on the seed and its number alone.
@@ -114,7 +120,7 @@ def drawn_views(demos: int, count: int, seed: int, wish: ColourWish) -> tuple[Vi
     return (View(), *(drawn_view(demos, number, seed, wish) for number in range(1, count)))[:count]
 
 
-def drawn_view(demos: int, number: int, seed: int, wish: ColourWish) -> View:
+def drawn_view(demos: int, number: int, seed: int, wish: Colours) -> View:
     """The view with this number: a symmetry in turn, random colours, and all demonstrations in random order."""
     dice, view = SeededDice(seed, number), SYMMETRIES[number % len(SYMMETRIES)]
     if wish != "no":

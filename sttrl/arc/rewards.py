@@ -5,15 +5,11 @@ No published system that trains on ARC with reinforcement learning has public re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.grids import Grid, shape
-
-SAME: Final = 1e-12
-"""Rewards that differ by no more than this are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +45,3 @@ def reward(reply: Grid | Unreadable, answer: Grid, weights: RewardParts = DEFAUL
     parts = reward_parts(reply, answer)
     total: float = sum(weight * value for weight, value in zip(astuple(weights), astuple(parts), strict=True))
     return total
-
-
-def has_no_variance(reward_G: Sequence[float]) -> bool:
-    """Whether all rewards of a group are equal, so that their advantages are 0 and the group teaches nothing."""
-    return not reward_G or max(reward_G) - min(reward_G) <= SAME

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sttrl.arc.codecs.base import Unreadable
-from sttrl.arc.rewards import DEFAULT_WEIGHTS, RewardParts, has_no_variance, reward, reward_parts
+from sttrl.arc.rewards import DEFAULT_WEIGHTS, RewardParts, reward, reward_parts
 
 ANSWER = ((1, 2), (3, 4))
 PARTS = {
@@ -32,12 +30,3 @@ def test_better_replies_have_higher_rewards() -> None:
     assert rewards == sorted(set(rewards))
     assert rewards[0] == 0
     assert DEFAULT_WEIGHTS.exact >= DEFAULT_WEIGHTS.format + DEFAULT_WEIGHTS.shape + DEFAULT_WEIGHTS.cells
-
-
-@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), max_size=6))
-def test_a_group_of_equal_rewards_teaches_nothing(reward_G: list[float]) -> None:
-    assert has_no_variance(reward_G) == (len(set(reward_G)) <= 1)
-
-
-def test_rounding_is_no_variance() -> None:
-    assert has_no_variance([0.1 + 0.2, 0.3])

@@ -344,3 +344,5 @@ def test_every_other_method_is_taken(method: str) -> None:
 def test_a_method_is_refused_only_by_a_kind_that_names_it() -> None:
     named = {method for entry in KINDS.values() for method in entry.unfit}
     assert named < set(METHODS), "a new method adapts to every kind of problem until one says that it cannot"
+    for dataset, kind in (("arc-demo", "arc"), ("arithmetic-demo", "questions")):
+        assert check_kind(RunConfig.of(dataset=dataset, adaptation_method="mine")) == kind

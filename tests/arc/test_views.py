@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sttrl.arc.problem import drawn_view
 from sttrl.arc.tasks import Pair, Puzzle, Task
 from sttrl.arc.views import datasets, draws, marc, training
 from sttrl.arc.views.key import VOTE_GROUPS, WORDS, View, recolouring
@@ -233,16 +234,20 @@ def test_a_held_out_demonstration_is_not_shown_even_where_a_view_repeats_it() ->
         assert row.puzzle.query not in [pair.input for pair in row.puzzle.demos]
 
 
+def drawn(whole: Task, count: int, seed: int) -> list[View]:
+    return [drawn_view(len(whole.demos), number, seed, "keep_background") for number in range(count)]
+
+
 def test_rows_of_all_demonstrations_take_the_symmetries_in_turn() -> None:
     whole = task()
-    views = training.random_views(whole, 80, seed=3)
+    views = drawn(whole, 80, 3)
     rows = training.all_demos(whole, views)
-    assert rows[:40] == training.all_demos(whole, training.random_views(whole, 40, seed=3))
+    assert rows[:40] == training.all_demos(whole, drawn(whole, 40, 3))
     assert [row.view.vote_group for row in rows] == [draws.SYMMETRIES[number % 8].vote_group for number in range(80)]
     assert all(row.view.apply(((0,),)) == ((0,),) and sorted(row.view.order(4)) == [0, 1, 2, 3] for row in rows)
     assert all(row.puzzle.query is None and row.puzzle.answer is None and row.held_out is None for row in rows)
     assert len({row.view.key for row in rows}) == 80
-    assert views != training.random_views(whole, 80, seed=4)
+    assert views != drawn(whole, 80, 4)
     assert training.all_demos(task(1), views) == ()
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sttrl.arc.tasks import Puzzle, Task
-from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
 
 
@@ -37,18 +36,6 @@ def _each_held_out(task: Task, view: View) -> tuple[TrainingRow, ...]:
         )
         for number, query in shown
     )
-
-
-def random_views(task: Task, count: int, seed: int, keep_background: bool = True) -> tuple[View, ...]:
-    """Views with the eight symmetries in turn, each with random colours and all demonstrations in random order.
-
-    A view depends on the seed and its number alone. ``keep_background``: colour 0 stays 0.
-    """
-    return tuple(_random_view(task, number, SeededDice(seed, number), keep_background) for number in range(count))
-
-
-def _random_view(task: Task, number: int, dice: SeededDice, keep_background: bool) -> View:
-    return SYMMETRIES[number % len(SYMMETRIES)].then(colours(dice, keep_background)).then(order(dice, len(task.demos)))
 
 
 def all_demos(task: Task, views: Iterable[View]) -> tuple[TrainingRow, ...]:
