@@ -51,9 +51,12 @@ async def opened_arc(
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the kind knows of a run. ``tasks``: of the whole data set. ``chosen``: how many of them the run does. ``reply_tokens``: the most
-    tokens of a reply. ``end_T``: the tokens at which the engine ends a response. ``train_tasks``: whose demonstrations are trained on
-    instead of a problem's own; empty: its own."""
+    """What the kind knows of a run.
+
+    ``tasks``: all tasks of the data set. ``chosen``: how many of them the run does. ``reply_tokens``: the most tokens of a reply.
+    ``end_T``: the tokens at which the engine ends a response. ``train_tasks``: the tasks of ``--train_dataset``; empty: each task trains on
+    its own demonstrations.
+    """
 
     tasks: tuple[Task, ...]
     chosen: int
@@ -66,7 +69,7 @@ class Setting:
 class Evaluation:
     """The evaluation of a policy on a task.
 
-    ``view_V``: that every test input was searched under. ``found_KV``: what the search found for each test input and view.
+    ``view_V``: the views under which every test input was searched. ``found_KV``: what the search found for each test input and view.
     ``candidate_K``: all candidates; ``selected_K``: those that were scored, from best to worst. ``rollout_G``: the replies.
     """
 
@@ -91,7 +94,7 @@ class Arc:
 
     @property
     def response_tokens(self) -> int:
-        """Those of the largest grid, or fewer where the settings say so."""
+        """The most tokens of a response: those of the largest grid, or ``--max_response_tokens`` if that is less."""
         return min(self.config.sampling.max_response_tokens, self.setting.reply_tokens)
 
     async def evaluate(self, stage: Literal["base", "adapted"], problem: TaskProblem, policy: Policy) -> Evaluation:
@@ -123,7 +126,7 @@ class Arc:
         )
 
     async def baseline(self, problem: TaskProblem, base: Policy, budget: int, reused: Sequence[Rollout]) -> None:
-        """None: the base is searched exactly as the adapted policy is, and a search has no number of samples that could be raised."""
+        """None: a search has no number of samples, so the base cannot be given more tokens."""
 
     async def ballots(self, problem: TaskProblem, group: Group) -> Ballots:
         """The grids of a group of responses to one of the problem's turns, in the space of the task; equal grids are one class."""

@@ -77,7 +77,7 @@ class TestRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRecord:
-    """The evaluation of a policy on a task. ``views``: that each test input was searched under. ``tokens``: decoded and scored.
+    """The evaluation of a policy on a task. ``views``: how many views each test input was searched under. ``tokens``: decoded and scored.
     ``scored_tokens``: of these, those that the product of experts scored."""
 
     views: int

@@ -48,8 +48,8 @@ class Layout:
 class Packed:
     """One packed micro-batch of ``N`` inputs, which scores ``S`` tokens.
 
-    ``input_N``, ``position_N``: token and position of each input. ``layout``: which inputs attend to which; None: each to all
-    before it. ``logit_L``: indices of the
+    ``input_N``, ``position_N``: token and position of each input. ``layout``: which inputs attend to which; None: each
+    input attends to all inputs before it. ``logit_L``: indices of the
     inputs whose logits are needed, padded with the first of them. For each scored token ``row_S`` is the index into ``logit_L`` of the
     logits that score it, and ``label_S`` the token itself. ``lengths_G``: tokens of each row. ``prompt_length``: tokens of the prefix.
     """
