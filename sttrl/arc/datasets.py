@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sttrl.arc.files import SUFFIXES, is_json
 from sttrl.arc.layouts import CHALLENGES
-from sttrl.data.registry import DATASETS
+from sttrl.data.registry import DATASETS, HubSource
 from sttrl.data.sources import DATA_VARIABLE, data_folders
 from sttrl.errors import DataError
 
@@ -28,7 +28,7 @@ _PEEKED_BYTES = 2**16
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A release of a data set. ``outputs``: all test outputs; ``fingerprint``: see `sttrl.arc.sources.fingerprint`, None: not known."""
+    """A release of a data set. ``outputs``: all test outputs; ``fingerprint``: see `sttrl.arc.tasks.fingerprint`, None: not known."""
 
     name: str
     tasks: int
@@ -39,7 +39,8 @@ class Release:
 @dataclass(frozen=True, kw_only=True)
 class ArcDataset:
     """A named data set. ``file``: the name of its challenges file up to ``_challenges.json``; ``clone``: its folder in a clone of its
-    repository; ``origin``: where its files come from. ``folder``: where it always is, for what comes with the package."""
+    repository; ``origin``: where its files come from. ``folder``: where it always is, for what comes with the package. ``hub``: where it is
+    on the hub."""
 
     name: str
     file: str
@@ -47,6 +48,7 @@ class ArcDataset:
     releases: tuple[Release, ...]
     clone: str | None = None
     folder: Path | None = None
+    hub: HubSource | None = None
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -63,6 +65,7 @@ _ENTRIES = (
         name="ARC-AGI-1-training",
         file="arc-agi_training",
         clone="ARC-AGI/data/training",
+        hub=HubSource(repo="eturok/ARC-AGI-1", split="train"),
         origin=_ARC_1,
         releases=(
             Release(name="3990304", tasks=400, outputs=416, fingerprint="845d7e8587bf3884b7bfa64674c43955d50a5929123a0e7cc8475ab94f54188e"),
@@ -72,6 +75,7 @@ _ENTRIES = (
         name="ARC-AGI-1-evaluation",
         file="arc-agi_evaluation",
         clone="ARC-AGI/data/evaluation",
+        hub=HubSource(repo="eturok/ARC-AGI-1", split="eval"),
         origin=_ARC_1,
         releases=(
             Release(name="3990304", tasks=400, outputs=419, fingerprint="3715a4da901674f2c39a2a7cac4d2608d22cfa7ff780950f11e872a3a341089e"),
@@ -81,6 +85,7 @@ _ENTRIES = (
         name="ARC-AGI-2-training",
         file="arc-agi_training2",
         clone="ARC-AGI-2/data/training",
+        hub=HubSource(repo="eturok/ARC-AGI-2", split="train"),
         origin=_ARC_2,
         releases=(
             Release(
@@ -92,6 +97,7 @@ _ENTRIES = (
         name="ARC-AGI-2-evaluation",
         file="arc-agi_evaluation2",
         clone="ARC-AGI-2/data/evaluation",
+        hub=HubSource(repo="eturok/ARC-AGI-2", split="eval"),
         origin=_ARC_2,
         releases=(
             Release(
@@ -170,7 +176,8 @@ def find_path(dataset: str, data_dir: Path | None) -> Path:
     for path in (folder / place for folder in folders for place in known.places):
         if path.exists():
             return path
-    looked = f"is not in {' or '.join(map(str, folders))}" if folders else "is in no folder that was named, and on no hub"
+    looked = f"is not in {' or '.join(map(str, folders))}" if folders else "is in no folder that was named"
+    looked += "" if known.hub is not None else ", and on no hub"
     remedy = f"Put {known.places[0]} and its solutions" + (f", or {known.clone}," if known.clone else "") + " into a folder"
     raise DataError(f"{dataset} {looked}.", f"{remedy} and give that with --data_dir or {DATA_VARIABLE}; they come from {known.origin}.")
 

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from sttrl.arc.candidates import Candidate, Find, ViewReplies, candidates_of, read_replies, with_experts
+from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidates_of, read_replies, with_experts
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.codecs.loss import RULES, weights
 from sttrl.arc.experts import Expert, score_experts
@@ -104,13 +105,8 @@ class Arc:
         """
         self.time.begin(problem.id, stage)
         view_V = views_of(self.config, problem.task, "views")
-        asked_KV = self._asks(problem, view_V)
         late = partial(self.time.out_of_time, problem.id, BASE if stage == "base" else 1.0)
-        found = await SEARCHES[self.config.arc.search](
-            policy, [ask for ask_V in asked_KV for ask in ask_V], self._search_config(), out_of_time=late
-        )
-        count = len(view_V)
-        found_KV = tuple(tuple(found[start : start + count]) for start in range(0, len(found), count))
+        found_KV = await self._searched(problem, view_V, policy, late)
         read_K = [self._read(problem, k, view_V, found_V) for k, found_V in enumerate(found_KV)]
         candidate_K = [candidates_of(finds) for finds, _ in read_K]
         scored_K, tokens = await self._scored(problem, candidate_K, policy)
@@ -121,7 +117,7 @@ class Arc:
             candidate_K=tuple(with_scores(every, scored) for every, scored in zip(candidate_K, scored_K, strict=True)),
             selected_K=tuple(SELECTIONS[self.config.arc.selection](scored) for scored in scored_K),
             unreadable_K=tuple(bad for _, bad in read_K),
-            rollout_G=tuple(self._rollouts(problem, found, policy.version)),
+            rollout_G=tuple(self._rollouts(problem, [found for found_V in found_KV for found in found_V], policy.version)),
             scored_tokens=tokens,
         )
 
@@ -141,7 +137,7 @@ class Arc:
         shown = None if known is None else turn.view.apply(known)
         chosen = self.config.arc_reward
         parts = RewardParts(format=chosen.reward_format, shape=chosen.reward_shape, cells=chosen.reward_cells, exact=chosen.reward_exact)
-        cut = [r.finish == "length" for r in group.rollout_G]
+        cut = [r.finish != "stop" for r in group.rollout_G]
         return Ballots(
             answer_G=tuple(
                 Answer(text=text, invalid=None if text is not None else "cut" if was_cut else "unparsable")
@@ -224,6 +220,40 @@ class Arc:
         for (k, view), rollout in zip(places, evaluation.rollout_G, strict=True):
             yield {"poll": name, "test": k, "view": view.key, **rollout_line(rollout, None, None)}
 
+    async def _searched(
+        self, problem: TaskProblem, view_V: Sequence[View], policy: Policy, late: Callable[[], bool]
+    ) -> tuple[tuple[Found, ...], ...]:
+        """What the search finds for each test input and view.
+
+        With guesses the first view is searched before the others, and the best grid that it found is their guess.
+        """
+        asked_KV = self._asks(problem, view_V)
+        if self.config.arc.search_guess == "no":
+            return await self._found(policy, asked_KV, late)
+        first_K = await self._found(policy, [ask_V[:1] for ask_V in asked_KV], late)
+        guided_K = [self._guided(problem, k, view_V, ask_V, first_K[k])[1:] for k, ask_V in enumerate(asked_KV)]
+        return tuple((*first, *rest) for first, rest in zip(first_K, await self._found(policy, guided_K, late), strict=True))
+
+    async def _found(
+        self, policy: Policy, asked_KV: Sequence[Sequence[Ask]], late: Callable[[], bool]
+    ) -> tuple[tuple[Found, ...], ...]:
+        """What the search finds for each ask, all in one batch."""
+        search, asks = SEARCHES[self.config.arc.search], [ask for ask_V in asked_KV for ask in ask_V]
+        found = iter(await search(policy, asks, self._search_config(), out_of_time=late))
+        return tuple(tuple(islice(found, len(ask_V))) for ask_V in asked_KV)
+
+    def _guided(
+        self, problem: TaskProblem, k: int, view_V: Sequence[View], ask_V: Sequence[Ask], found_V: Sequence[Found]
+    ) -> list[Ask]:
+        """What is asked for a test input under each view, with the best grid of the views that were searched as a guess."""
+        best = GUESSES[self.config.arc.search_guess](self._read(problem, k, view_V[: len(found_V)], found_V)[0])
+        if best is None:
+            return list(ask_V)
+        query, scribe = problem.task.tests[k], problem.scribe
+        return [
+            replace(ask, guess_G=(scribe.reply(view.apply(query), view.apply(best)),)) for ask, view in zip(ask_V, view_V, strict=True)
+        ]
+
     def _asks(self, problem: TaskProblem, view_V: Sequence[View]) -> list[list[Ask]]:
         """What is asked for each test input and view."""
         samples = self.config.arc.search_samples if self.config.arc.search == "sample" else 0
@@ -243,7 +273,7 @@ class Arc:
             max_tokens=self.setting.reply_tokens,
             end_T=self.setting.end_T,
             limits=Limits(requests=chosen.search_requests, tokens=chosen.search_tokens),
-            threshold=ThresholdConfig(min_prob=chosen.min_prob, stride=chosen.search_stride),
+            threshold=ThresholdConfig(min_prob=chosen.min_prob),
             sample=SampleConfig(temperature=self.config.sampling.temp, top_p=self.config.sampling.top_p),
             beam=BeamConfig(width=chosen.beam_width),
         )

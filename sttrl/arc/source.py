@@ -13,15 +13,17 @@ from sttrl.arc.codecs.base import Codec, SmallCodec
 from sttrl.arc.codecs.limits import max_new_tokens
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.tokens import GridTokenizer
+from sttrl.arc.files import first_of
 from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
 from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, drawn_view, views_of
-from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
-from sttrl.arc.tasks import Pair, Puzzle, Task
+from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
+from sttrl.arc.tasks import Pair, Puzzle, Task, fingerprint
 from sttrl.arc.views.key import View
 from sttrl.config import RunConfig
 from sttrl.data import BuiltProblems, SkippedRow
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import SeedSource, seed_of
+from sttrl.types import MOST_TOP_LOGPROBS
 
 NO_LIMIT = 1 << 20
 """More tokens than any model was made for."""
@@ -45,7 +47,11 @@ class ChosenTasks:
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
-        self.arc = read_tasks(ArcSpec(dataset=self.config.data.dataset, data_dir=self.config.data.data_dir))
+        spec = ArcSpec(dataset=self.config.data.dataset, data_dir=self.config.data.data_dir)
+        skips = self.config.data.on_bad_row == "skip"
+        self.arc = inspect_tasks(spec) if skips else read_tasks(spec)
+        if not self.arc.tasks:
+            raise first_of(self.arc.faults, spec.dataset, spec.data_dir)
         unknown = set(self.config.data.ids) - {task.id for task in self.arc.tasks}
         other = self.config.arc_training.train_dataset
         self.train_tasks = read_tasks(ArcSpec(dataset=other, data_dir=self.config.data.data_dir)).tasks if other else ()
@@ -72,8 +78,9 @@ class ChosenTasks:
 
     @property
     def revision(self) -> str | None:
-        """What a resumed run must find again: the tasks' fingerprint."""
-        return self.arc.fingerprint
+        """What a resumed run must find again: the fingerprint of the tasks, and that of the tasks that are trained on."""
+        own = self.arc.fingerprint
+        return f"{own}, {fingerprint(self.train_tasks)}" if self.train_tasks else own
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -92,6 +99,7 @@ class ChosenTasks:
         name = codec_name(self.config.arc.codec, tokenizer)
         codec = codec_for(name, tokenizer)
         check_vocabulary(name, codec, tokenizer)
+        check_guesses(self.config.arc.search_guess, tokenizer)
         reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
         self.reply_tokens = reply
         limit = min(self.config.data.max_prompt_tokens or NO_LIMIT, (context or NO_LIMIT) - reply)
@@ -103,20 +111,24 @@ class ChosenTasks:
         scribe = Scribe(codec, cast(GridTokenizer, tokenizer), limit, self.config.arc.drop_demos)
         indexed = {task.id: index for index, task in enumerate(self.arc.tasks)}
         made = {task.id: self._problem(task, indexed[task.id], scribe) for task in self.tasks}
-        reason = f"a prompt with one demonstration has more than {limit} tokens"
-        left_out = [
-            SkippedRow(file=str(self.arc.path), row=indexed[name] + 1, field=name, reason=reason) for name in made if made[name] is None
-        ]
         problems = tuple(problem for problem in made.values() if problem is not None)
+        left_out = self._left_out([name for name, problem in made.items() if problem is None], limit)
         if left_out and (self.config.data.on_bad_row == "stop" or not problems):
-            raise DataError(
-                f"{self.arc.path}, task {left_out[0].field}: {reason}.", "Use a model with a longer context, or give --on_bad_row skip."
-            )
+            raise DataError(f"{left_out[0]}.", "Use a model with a longer context, or give --on_bad_row skip.")
         self.built = len(problems)
         remarks = self._shortened(problems, limit)
         return BuiltProblems(
             problems=problems, skipped=tuple(left_out), response_tokens=reply, remarks=remarks, end_T=(end_token(name, codec, tokenizer),)
         )
+
+    def _left_out(self, too_long: Sequence[str], limit: int) -> list[SkippedRow]:
+        """The tasks of which not even one demonstration fits, and with ``--on_bad_row skip`` what is wrong with the files."""
+        reason = f"a prompt with one demonstration has more than {limit} tokens"
+        found = [SkippedRow(file=str(self.arc.path), row=None, field=f"task {name}", reason=reason) for name in too_long]
+        return found + [
+            SkippedRow(file=fault.file, row=None, field=f"task {fault.task}" if fault.task else "the file", reason=fault.problem)
+            for fault in self.arc.faults
+        ]
 
     def _shortened(self, problems: Sequence[TaskProblem], limit: int) -> tuple[str, ...]:
         """A line that names the tasks whose prompts have no room for all demonstrations."""
@@ -194,6 +206,15 @@ def check_vocabulary(name: str, codec: Codec, tokenizer: Any) -> None:
         raise UsageError(
             f"--codec {name} writes what the model's {len(tokenizer)} tokens do not have.",
             "Leave --codec out, or cut the model again with shrink.",
+        )
+
+
+def check_guesses(guess: str, tokenizer: Any) -> None:
+    """Raises `UsageError` where the engine cannot score a guess: of a large vocabulary it reports the likeliest tokens only."""
+    if guess != "no" and len(tokenizer) > MOST_TOP_LOGPROBS:
+        raise UsageError(
+            f"--search_guess {guess} needs a model with at most {MOST_TOP_LOGPROBS} tokens; this one has {len(tokenizer)}.",
+            "Leave it out, or cut the model with shrink.",
         )
 
 

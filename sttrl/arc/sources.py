@@ -5,19 +5,18 @@ Layouts: see `sttrl.arc.layouts.LAYOUTS`. Which one a path has is recognised.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sttrl.arc.datasets import ARC_DATASETS, Match, find_path, match_of
+from sttrl.arc.datasets import ARC_DATASETS, Match, match_of
 from sttrl.arc.files import Fault, first_of
 from sttrl.arc.flat import FlatPairs
+from sttrl.arc.hub import find_or_fetch
 from sttrl.arc.layouts import Contents, Layout, read_contents
 from sttrl.arc.parsing import parse_entry
-from sttrl.arc.tasks import Task
+from sttrl.arc.tasks import Task, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +89,7 @@ def inspect_tasks(spec: ArcSpec) -> ArcData:
 
 def open_contents(spec: ArcSpec) -> Contents:
     """The unchecked JSON of a data set. Raises DataError if it is not found or holds nothing like tasks."""
-    return read_contents(find_path(spec.dataset, spec.data_dir), difficulties=spec.flat.drop_easiest > 0)
-
-
-def fingerprint(tasks: Sequence[Task]) -> str:
-    """The sha256 of tasks in their order: ids, demonstrations and test inputs as JSON without spaces."""
-    plain = [[task.id, [[pair.input, pair.output] for pair in task.demos], task.tests] for task in tasks]
-    return hashlib.sha256(json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+    return read_contents(find_or_fetch(spec.dataset, spec.data_dir), difficulties=spec.flat.drop_easiest > 0)
 
 
 def warnings(data: ArcData) -> tuple[str, ...]:

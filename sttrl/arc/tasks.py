@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sttrl.arc.grids import Grid
@@ -34,3 +37,9 @@ class Puzzle:
     demos: tuple[Pair, ...]
     query: Grid | None
     answer: Grid | None = None
+
+
+def fingerprint(tasks: Sequence[Task]) -> str:
+    """The sha256 of tasks in their order: ids, demonstrations and test inputs as JSON without spaces."""
+    plain = [[task.id, [[pair.input, pair.output] for pair in task.demos], task.tests] for task in tasks]
+    return hashlib.sha256(json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from sttrl.config.rules import ABOVE_ZERO, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 from sttrl.errors import UsageError
@@ -27,6 +28,11 @@ class ArcSettings(Group):
     """ARC tasks: how a task is written, searched, scored and chosen from."""
 
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        **{name: ("search", ("threshold",)) for name in ("min_prob", "search_guess")},
+        "search_samples": ("search", ("sample",)),
+        "beam_width": ("search", ("beam",)),
+    }
 
     codec: CodecName = "auto"
     """How a grid is written: cells (ARChitects), cells_16 (the same with 16 tokens), numpy (marc), words (BARC), dialogue (NVARC), chat
@@ -43,8 +49,9 @@ class ArcSettings(Group):
     """Replies a view in --search sample, at --temp (derived)."""
     beam_width: Annotated[int, at_least(1)] = 4
     """Beams a view in --search beam (Product of Experts compares 2 and 4)."""
-    search_stride: Annotated[int, at_least(1)] = 32
-    """Tokens that are decoded before the threshold search looks whether a reply can still be likely enough (derived)."""
+    search_guess: Literal["no", "lowest_nll", "largest_sum"] = "no"
+    """--search threshold: search the plain view first, and have its best grid scored under the other views before anything is decoded
+    there: that with the lowest NLL (ARChitects), or with the largest sum (Kaggle 2024). Needs a model that `shrink` has cut."""
     search_requests: Annotated[int | None, OPTIONAL_COUNT] = None
     """Most requests of a search for one view; unset: no limit. What is cut is recorded."""
     search_tokens: Annotated[int | None, OPTIONAL_COUNT] = None
@@ -94,6 +101,9 @@ class ArcRewardSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"sttrl", "ttrl"})
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        name: ("reward", ("demonstrations",)) for name in ("reward_format", "reward_shape", "reward_cells", "reward_exact")
+    }
 
     reward_format: Annotated[float, NOT_NEGATIVE] = 0.1
     """For a reply that is a grid (derived)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,12 +36,14 @@ ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "Use a finite number above
 class Group:
     """Settings that belong together.
 
-    ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem that read them; None: all.
+    ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem that read them; None: all. ``needs``: the
+    settings that are read only where another setting of the run has one of certain values, with its name and these values.
     """
 
     methods: ClassVar[frozenset[str] | None] = None
     votes: ClassVar[frozenset[str] | None] = None
     kinds: ClassVar[frozenset[str] | None] = None
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for a value that a rule does not allow."""

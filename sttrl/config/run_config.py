@@ -202,7 +202,9 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether the method and the vote of a run with these flat settings read the setting ``name``."""
     group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
     of_method = group.methods is None or settings.get("adaptation_method") in group.methods
-    return of_method and (group.votes is None or settings.get("voting_function") in group.votes)
+    other, values = group.needs.get(name, ("", ("",)))
+    fits = not other or settings.get(other) in values
+    return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
@@ -259,6 +261,12 @@ def _check_used(config: RunConfig) -> None:
                 raise UsageError(
                     f"--{name} {value} does nothing with --voting_function {vote}.",
                     f"Leave it out, or use --voting_function {' or '.join(sorted(group.votes))}.",
+                )
+            other, values = group.needs.get(name, ("", ()))
+            if other and config.setting(other) not in values:
+                raise UsageError(
+                    f"--{name} {value} does nothing with --{other} {config.setting(other)}.",
+                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}.",
                 )
     if config.sttrl.kl_budget is not None and not config.update.kl_coef:
         raise UsageError("--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6.")

@@ -81,12 +81,16 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedRow:
-    """A bad row that was left out, and why. Its content is not quoted."""
+    """A bad row that was left out, and why. Its content is not quoted. ``row`` None: ``field`` says which it is."""
 
     file: str
-    row: int
+    row: int | None
     field: str
     reason: str
+
+    def __str__(self) -> str:
+        place = self.field if self.row is None else f"row {self.row}, field {self.field!r}"
+        return f"{self.file}, {place}: {self.reason}"
 
     @classmethod
     def of(cls, error: DataRowError) -> SkippedRow:

@@ -151,7 +151,7 @@ class Fork:
                 version=key.version,
                 token_T=s.token_T,
                 logprob_T=s.logprob_T,
-                finish="stop" if s.stopped else "length",
+                finish=s.finish,
                 text=text,
                 top_T=s.top_T,
             )

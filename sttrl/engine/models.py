@@ -19,6 +19,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 
 from sttrl.engine.model_checks import check_kind, head_size, text_config
 from sttrl.errors import EngineError, UsageError, disk_fault, error_text
+from sttrl.ledger.files import cache_folder
 
 COMMIT = re.compile("[0-9a-f]{40}")
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -110,11 +111,6 @@ def cached_numbers(folder: Path) -> int | None:
     if not (layers and heads and size):
         return None
     return 2 * int(layers) * int(getattr(text, "num_key_value_heads", None) or heads) * size
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: STTRL_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("STTRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sttrl")
 
 
 def first_use(name: str) -> str | None:

@@ -6,5 +6,7 @@ from typing import Final
 
 EXTRA_KEY: Final = "sttrl"
 TOP: Final = "top_logprobs"
+LOWEST: Final = "lowest_logprob"
+STOP: Final = "stop_token_id"
 BIAS: Final = "logit_bias"
 BIAS_FILE: Final = "vector.safetensors"

@@ -97,3 +97,8 @@ def unwritable(path: Path, error: OSError) -> JournalError:
     return JournalError(
         f"Cannot write {path}: {error.strerror or error}.", "Make room or choose another --output_dir; what is finished is kept."
     )
+
+
+def cache_folder() -> Path:
+    """Where converted models and what came from the hub are kept: STTRL_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("STTRL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sttrl")

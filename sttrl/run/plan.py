@@ -99,7 +99,7 @@ def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | No
         return Plan(config, chosen, done=len(chosen.ids))
     built, parts = prepare(config, chosen, shared, say)
     for row in built.skipped:
-        say(f"skipped: {row.file}, row {row.row}, field {row.field!r}: {row.reason}")
+        say(f"skipped: {row}")
     for remark in built.remarks:
         say(remark)
     left = tuple(problem for problem in built.problems if problem.id not in finished)

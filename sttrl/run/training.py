@@ -99,7 +99,7 @@ class Training:
             if done % self.config.training.checkpoint_every == 0 or done == len(plan):
                 await self._keep(policy, done)
                 kept = done
-            self.progress(f"step {done} of {len(plan)}: {len(plan[index])} questions")
+            self.progress(f"step {done} of {len(plan)}")
             if every and done % every == 0 and done < len(plan):
                 await evaluate(done)
         return None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length"]
-"""``stop``: the model ended its turn; ``length``: the text was cut at the token limit."""
+FinishReason = Literal["stop", "length", "unlikely"]
+"""``stop``: the model ended its turn; ``length``: the text was cut at the token limit; ``unlikely``: it was cut before the token with which
+it became less likely than `Sampling.lowest_logprob`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,15 @@ TopTokens = tuple[tuple[int, float], ...]
 class Sampling:
     """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response.
 
-    ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`.
+    ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`. ``lowest_logprob``: a
+    response ends where its log-probability falls below this; None: nowhere.
     """
 
     temperature: float
     top_p: float = 1.0
     max_tokens: int
     top_logprobs: int = 0
+    lowest_logprob: float | None = None
 
     def __post_init__(self) -> None:
         assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
@@ -62,11 +65,16 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One response that is asked for. The same prompt, sampling, seed and weights give the same response."""
+    """One response that is asked for. The same prompt, sampling, seed and weights give the same response.
+
+    ``given_T``: the response, where only its log-probs and the likeliest tokens at its positions are asked for; nothing is drawn then.
+    The model must have at most `MOST_TOP_LOGPROBS` tokens.
+    """
 
     prompt_T: tuple[int, ...]
     sampling: Sampling
     seed: int
+    given_T: tuple[int, ...] = ()
 
     @classmethod
     def each(cls, prompt_T: tuple[int, ...], sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from sttrl.types import Request, Rollout, TopTokens
+from sttrl.types import FinishReason, Request, Rollout, TopTokens
 
 Model = Callable[[tuple[int, ...], int], list[float]]
 """(prompt and reply so far, length of the prompt) -> log-prob of every token."""
@@ -44,6 +44,12 @@ class ExplicitPolicy:
         sequence, token_T, logprob_T, top_T = request.prompt_T, [], [], []
         while len(token_T) < request.sampling.max_tokens and len(sequence) < self.context:
             token, logprob = self.top(sequence, 1)[0]
+            if request.given_T:
+                token = request.given_T[len(token_T)]
+                logprob = self.model(sequence, self.start_of(sequence))[token]
+            lowest = request.sampling.lowest_logprob
+            if lowest is not None and not request.given_T and math.fsum(logprob_T) + logprob < lowest:
+                return self.rollout(request, token_T, logprob_T, top_T, "unlikely")
             top_T.append(self.top(sequence, request.sampling.top_logprobs))
             token_T.append(token)
             logprob_T.append(logprob)
@@ -51,19 +57,12 @@ class ExplicitPolicy:
             if token in self.ends:
                 break
         finish = "stop" if token_T and token_T[-1] in self.ends else "length"
+        return self.rollout(request, token_T, logprob_T, top_T, finish)
+
+    def rollout(self, request: Request, token_T: list[int], logprob_T: list[float], top_T: list[TopTokens], finish: FinishReason) -> Rollout:
         return Rollout(
             seed=request.seed, version=0, token_T=tuple(token_T), logprob_T=tuple(logprob_T), finish=finish, text="", top_T=tuple(top_T)
         )
-
-    def look(self, k: int):
-        """How a guess is checked: its log-probs and the k likeliest tokens at each of its positions."""
-
-        async def look(prompt_T: tuple[int, ...], token_T: tuple[int, ...]):
-            begun = [(*prompt_T, *token_T[:place]) for place in range(len(token_T))]
-            logprob_T = tuple(self.model(sequence, len(prompt_T))[token] for sequence, token in zip(begun, token_T, strict=True))
-            return logprob_T, tuple(self.top(sequence, k) for sequence in begun)
-
-        return look
 
 
 def depth_first(

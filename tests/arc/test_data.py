@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arc_files import DEMOS, A, B, C, data_folder, fault_lines, pairs, read, save, task
+from fake_hub import FakeHub
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +18,8 @@ from sttrl.arc.datasets import ARC_DATASETS, is_arc
 from sttrl.arc.flat import FlatPairs, draw_tasks
 from sttrl.arc.grids import as_grid
 from sttrl.arc.labels import read_labels
-from sttrl.arc.sources import ArcSpec, fingerprint, read_tasks, warnings
-from sttrl.arc.tasks import Task
+from sttrl.arc.sources import ArcSpec, read_tasks, warnings
+from sttrl.arc.tasks import Task, fingerprint
 from sttrl.errors import DataError
 
 
@@ -225,14 +228,61 @@ def test_another_data_set_under_the_same_file_name(tmp_path: Path) -> None:
 def test_a_named_data_set_that_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STTRL_DATA", raising=False)
     with pytest.raises(DataError) as stop:
-        read_tasks(ArcSpec(dataset="ARC-AGI-2-evaluation"))
+        read_tasks(ArcSpec(dataset="ConceptARC"))
     assert str(stop.value) == (
-        "ARC-AGI-2-evaluation is in no folder that was named, and on no hub. Put arc-agi_evaluation2_challenges.json and its solutions, "
-        "or ARC-AGI-2/data/evaluation, into a folder and give that with --data_dir or STTRL_DATA; "
-        "they come from https://github.com/arcprize/ARC-AGI-2 (commit f3283f7)."
+        "ConceptARC is in no folder that was named, and on no hub. Put arc-agi_concept_challenges.json and its solutions into a folder "
+        "and give that with --data_dir or STTRL_DATA; they come from https://github.com/victorvikram/ConceptARC (commit b22ef52)."
     )
-    with pytest.raises(DataError, match=f"^ConceptARC is not in {tmp_path}\\."):
+    with pytest.raises(DataError, match=f"^ConceptARC is not in {tmp_path}, and on no hub\\."):
         read_tasks(ArcSpec(dataset="ConceptARC", data_dir=tmp_path))
+
+
+def hub_rows(name: str) -> list[dict[str, Any]]:
+    """The tasks of a data set in the project as eturok/ARC-AGI-1 has them on the hub."""
+    file = ARC_DATASETS[name].folder / f"{name}_challenges.json"  # type: ignore[operator]
+    challenges, solutions = json.loads(file.read_text()), json.loads(file.with_name(f"{name}_solutions.json").read_text())
+    return [
+        {
+            "id": task_id,
+            "example_inputs": [pair["input"] for pair in entry["train"]],
+            "example_outputs": [pair["output"] for pair in entry["train"]],
+            "question_inputs": [pair["input"] for pair in entry["test"]],
+            "question_outputs": solutions[task_id],
+        }
+        for task_id, entry in challenges.items()
+    ]
+
+
+@pytest.fixture()
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """A hub on which ARC-AGI-1-evaluation has the six tasks of the demo."""
+    fake, known = FakeHub(hub_rows("arc-demo")), ARC_DATASETS["ARC-AGI-1-evaluation"]
+    monkeypatch.setattr("sttrl.data.hub.import_module", lambda name: fake)
+    monkeypatch.setenv("STTRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STTRL_DATA", raising=False)
+    monkeypatch.setitem(ARC_DATASETS, known.name, replace(known, releases=ARC_DATASETS["arc-demo"].releases))
+    return fake
+
+
+def test_a_named_data_set_comes_from_the_hub_and_is_kept(hub: FakeHub) -> None:
+    spec, demo = ArcSpec(dataset="ARC-AGI-1-evaluation"), ArcSpec(dataset="arc-demo")
+    found, labels = read_tasks(spec), read_labels(spec)
+    assert found.tasks == read_tasks(demo).tasks and warnings(found) == ()
+    assert labels.solutions == read_labels(demo).solutions
+    assert hub.asked == [("eturok/ARC-AGI-1", None, "eval", None)]
+
+
+def test_other_tasks_on_the_hub_are_refused(hub: FakeHub) -> None:
+    hub.answer = hub.answer[1:]
+    remedy = "Or: Put arc-agi_evaluation_challenges.json and its solutions, or ARC-AGI/data/evaluation, into a folder"
+    with pytest.raises(DataError, match=f"^eturok/ARC-AGI-1 on the hub has other tasks than ARC-AGI-1-evaluation. {remedy}"):
+        read_tasks(ArcSpec(dataset="ARC-AGI-1-evaluation"))
+    hub.answer = [{"id": "a", "input": "[[1]]"}]
+    with pytest.raises(DataError, match="row 1: it lacks one of the columns id, example_inputs"):
+        read_tasks(ArcSpec(dataset="ARC-AGI-1-evaluation"))
+    hub.answer = OSError("no route to it")
+    with pytest.raises(DataError, match=f"did not come from the hub: no route to it. {remedy}"):
+        read_tasks(ArcSpec(dataset="ARC-AGI-1-evaluation"))
 
 
 def test_what_is_an_arc_data_set(tmp_path: Path) -> None:

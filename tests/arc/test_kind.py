@@ -300,9 +300,32 @@ def test_a_task_that_does_not_fit_is_an_error_or_left_out(tmp_path: Path) -> Non
         built(config, 1200)
     built_without = ChosenTasks(config.changed(on_bad_row="skip")).build(CELLS_16, 1200)
     assert [problem.id for problem in built_without.problems] == ["four", "single"]
-    assert [skipped.field for skipped in built_without.skipped] == ["big"]
+    assert [skipped.field for skipped in built_without.skipped] == ["task big"]
     with pytest.raises(UsageError, match="A reply may need 932 tokens"):
         built(config, 900)
+
+
+def test_a_faulty_task_is_an_error_or_left_out(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {**TASKS, "ragged": {"train": [{"input": [[1, 2], [3]], "output": [[1]]}], "test": [{"input": [[1]]}]}})
+    with pytest.raises(DataError, match="task ragged, demonstration 1, input"):
+        ChosenTasks(config)
+    built_without = ChosenTasks(config.changed(on_bad_row="skip")).build(CELLS_16, 4096)
+    assert [problem.id for problem in built_without.problems] == ["four", "single"]
+    assert str(built_without.skipped[0]).startswith(f"{tmp_path}/own_challenges.json, task ragged: ")
+    config = config_of(tmp_path, {"ragged": {"train": [], "test": []}}, on_bad_row="skip")
+    with pytest.raises(DataError, match="task ragged: there are no demonstrations"):
+        ChosenTasks(config)
+
+
+def test_a_run_knows_the_tasks_that_it_trains_on(tmp_path: Path) -> None:
+    own, other = config_of(tmp_path), config_of(tmp_path, train_dataset="arc-demo")
+    assert ChosenTasks(own).revision == ChosenTasks(own).arc.fingerprint != ChosenTasks(other).revision
+
+
+def test_guesses_need_a_small_vocabulary(tmp_path: Path) -> None:
+    large = small_tokenizer(tuple(chr(0x4E00 + n) for n in range(300)), SPECIAL, *SPECIAL)
+    with pytest.raises(UsageError, match="--search_guess lowest_nll needs a model with at most 64 tokens; this one has"):
+        ChosenTasks(config_of(tmp_path, search_guess="lowest_nll", codec="numpy")).build(large, 4096)
 
 
 def test_a_turn_that_does_not_fit_is_left_out(tmp_path: Path) -> None:
@@ -324,7 +347,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ttt for questions": ({"dataset": "arithmetic-demo", "adaptation_method": "ttt"}, "ttt cannot adapt to arithmetic-demo"),
     "views": ({"dataset": "arithmetic-demo", "views": 3}, "--views 3 does nothing with arithmetic-demo"),
     "reward": ({"dataset": "arithmetic-demo", "reward": "demonstrations"}, "--reward demonstrations needs demonstrations"),
-    "reward_exact": ({"dataset": "arithmetic-demo", "reward_exact": 2.0}, "--reward_exact 2.0 does nothing with arithmetic-demo"),
+    "reward_exact": ({"reward_exact": 2.0, "adaptation_method": "sttrl"}, "--reward_exact 2.0 does nothing with --reward agreement"),
+    "beam_width": ({"search": "greedy", "beam_width": 2}, "--beam_width 2 does nothing with --search greedy. Leave it out, or use"),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, sampled
 from tiny_model import VOCABULARY
 from transformers import AutoModelForCausalLM
 
-from sttrl.types import MOST_TOP_LOGPROBS, DeltaSpec, Group, Rollout, Sampling
+from sttrl.types import MOST_TOP_LOGPROBS, DeltaSpec, Group, Request, Rollout, Sampling
 
 pytestmark = pytest.mark.slow
 SEEDS = tuple(range(8))
@@ -70,6 +71,44 @@ def test_asking_for_them_changes_no_token_and_no_other_response(lora_engine: Liv
             assert dict(top).get(token, logprob) == logprob
     greedy = asked.rollout_G[-1]
     assert greedy.token_T == tuple(top[0][0] for top in greedy.top_T)
+
+
+def test_a_response_ends_where_it_becomes_too_unlikely(lora_engine: LiveEngine) -> None:
+    for whole, limited in ((ways(5), ways(5)), (ways(0), ways(0))):
+        before = of_base(lora_engine, PROMPT_T, whole).rollout_G
+        lowest_G = [sum(rollout.logprob_T[:4]) + 1e-4 for rollout in before]
+        cut = of_base(lora_engine, PROMPT_T, [replace(way, lowest_logprob=low) for way, low in zip(limited, lowest_G, strict=True)])
+        for rollout, limit, full in zip(cut.rollout_G, lowest_G, before, strict=True):
+            assert rollout.finish == "unlikely" and len(rollout.token_T) == len(rollout.top_T or rollout.token_T) <= 3
+            assert rollout.token_T == full.token_T[: len(rollout.token_T)] and sum(rollout.logprob_T) >= limit
+            assert sum(full.logprob_T[: len(rollout.token_T) + 1]) < limit
+    for way in (ways(5), ways(0)):
+        likely = of_base(lora_engine, PROMPT_T, [replace(one, lowest_logprob=-1e6) for one in way]).rollout_G
+        assert [(r.token_T, r.finish) for r in likely] == [(r.token_T, r.finish) for r in of_base(lora_engine, PROMPT_T, way).rollout_G]
+
+
+@pytest.mark.parametrize("prompt_T", [PROMPT_T, OTHER_PROMPT_T], ids=["long", "short"])
+def test_a_given_response_is_scored_and_nothing_is_drawn(lora_engine: LiveEngine, tiny_model: Path, prompt_T: Any) -> None:
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    sampled_T, (end,) = of_base(lora_engine, prompt_T, ways(5)[:1]).rollout_G[0].token_T[:6], lora_engine.engine.settings.stop_token_ids
+    given_G = [sampled_T, (*sampled_T[:3], end), sampled_T[:1], (7, end, 7)]
+    sampling = Sampling(temperature=0.0, max_tokens=12, top_logprobs=5)
+    asked = [Request(prompt_T=tuple(prompt_T), sampling=sampling, seed=0, given_T=given_T) for given_T in given_G]
+    plain = Request(prompt_T=tuple(prompt_T), sampling=sampling, seed=0)
+
+    async def ask() -> tuple[Rollout, ...]:
+        async with lora_engine.engine.fork("base", DeltaSpec(kind="none")) as base:
+            return await base.sample([plain, *asked, plain])
+
+    before, *found, after = lora_engine.run(ask())
+    assert before.token_T == after.token_T == of_base(lora_engine, prompt_T, [sampling]).rollout_G[0].token_T
+    assert [rollout.token_T for rollout in found] == given_G
+    assert [rollout.finish for rollout in found] == ["stop" if given_T[-1] == end else "length" for given_T in given_G]
+    for rollout in found:
+        expected_T = likeliest(network, prompt_T, rollout, 1.0, len(VOCABULARY))
+        assert list(rollout.logprob_T) == pytest.approx([dict(e)[t] for e, t in zip(expected_T, rollout.token_T, strict=True)], abs=1e-3)
+        for top, expected in zip(rollout.top_T, expected_T, strict=True):
+            assert [p for _, p in top] == pytest.approx([p for _, p in expected[:5]], abs=1e-3)
 
 
 def test_a_search_can_ask_for_no_more_than_the_engine_shows() -> None:

@@ -29,7 +29,19 @@ from sttrl.ledger.folder import attempts, claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.report.runs import RunReport, report_run
 from sttrl.run.runner import Runner
-from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, Row, TokenStats, TopTokens, TrainGroup, UpdateStats
+from sttrl.types import (
+    DeltaSpec,
+    FinishReason,
+    Measure,
+    Objective,
+    Request,
+    Rollout,
+    Row,
+    TokenStats,
+    TopTokens,
+    TrainGroup,
+    UpdateStats,
+)
 
 BEGIN, END, PAD = "<begin>", "<end>", "<pad>"
 TOKENS = (*"0123456789", "I", "O", "\n", BEGIN, END, PAD)
@@ -161,17 +173,23 @@ class ArcPolicy(StandInPolicy):
         place = whole.rindex("\nO") + len("\nO")
         prompt, reply = whole[:place], whole[place:]
         token_T, logprob_T, top_T = list[int](), list[float](), list[TopTokens]()
-        while len(token_T) < sampling.max_tokens and token_T[-1:] != [END_TOKEN]:
+        finish: FinishReason = "length"
+        while len(token_T) < (len(request.given_T) or sampling.max_tokens) and finish == "length":
             p = self.next_token(prompt, reply)
             greedy = max(range(len(p)), key=lambda token: p[token])
             token = greedy if sampling.temperature == 0 else drawn(p, share("draw", request.seed, len(token_T)))
+            token = request.given_T[len(token_T)] if request.given_T else token
+            if sampling.lowest_logprob is not None and math.fsum(logprob_T) + math.log(p[token]) < sampling.lowest_logprob:
+                finish = "unlikely"
+                break
             listed = sorted(((number, math.log(x)) for number, x in enumerate(p)), key=lambda pair: -pair[1])[: sampling.top_logprobs]
             token_T, logprob_T = [*token_T, token], [*logprob_T, math.log(p[token])]
             top_T += [tuple(listed)] if listed else []
             reply += TOKENS[token]
+            finish = "stop" if token == END_TOKEN else "length"
         return Rollout(
             seed=request.seed, version=self.version, token_T=tuple(token_T), logprob_T=tuple(logprob_T), top_T=tuple(top_T),
-            finish="stop" if token_T[-1:] == [END_TOKEN] else "length", text=text_of(tuple(token_T)),
+            finish=finish, text=text_of(tuple(token_T)),
         )  # fmt: skip
 
 
@@ -197,7 +215,7 @@ class ArcStandIn(StandIn):
 def arc_config(folder: Path, **changes: Any) -> RunConfig:
     """Settings of a small run of tasks in ``folder``."""
     settings: dict[str, Any] = {
-        "dataset": "arc-demo", "adaptation_method": "ttt", "ttt_rows": 3, "views": 2, "score_views": 2, "search_stride": 8,
+        "dataset": "arc-demo", "adaptation_method": "ttt", "ttt_rows": 3, "views": 2, "score_views": 2,
         "output_dir": folder.parent, "run_name": folder.name,
     }  # fmt: skip
     return RunConfig.of(**{**settings, **changes})

@@ -11,10 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_hub import FakeHub
 
 from sttrl.data import DATASETS, SourceSpec, Table, questions, read_table
 from sttrl.data.hub import parse_hub_source, read_hub
@@ -229,23 +229,6 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 FIRST_ROW = {"id": 7, "problem": "seven?", "answer": 142.0, "level": 1}
 SECOND_ROW = {"id": 8, "problem": "eight?", "answer": 8.5, "level": 2}
-
-
-class FakeHub:
-    """Stands where the packages datasets and huggingface_hub do, and remembers what it was asked."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer, self.asked = answer, []  # type: ignore[var-annotated]
-        self.exceptions = SimpleNamespace(DatasetsError=LookupError)
-
-    def load_dataset(self, repo: str, config: str | None, *, split: str | None, revision: str | None) -> Any:
-        self.asked.append((repo, config, split, revision))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def is_offline_mode(self) -> bool:
-        return True
 
 
 @pytest.fixture()

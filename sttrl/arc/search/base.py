@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from sttrl.types import Request, Rollout, TopTokens
+from sttrl.types import Request, Rollout
 
 
 class Sampler(Protocol):
@@ -18,16 +18,12 @@ class Sampler(Protocol):
         ...
 
 
-Look = Callable[[tuple[int, ...], tuple[int, ...]], Awaitable[tuple[tuple[float, ...], tuple[TopTokens, ...]]]]
-"""(prompt, reply) -> the log-prob of each token of the reply, and the likeliest tokens at each of its positions, by one prefill."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ask:
     """One prompt, such as a test input under a view.
 
-    ``guess_G``: replies that may be good, such as those of other views; a search that cannot use them ignores them. ``seed_G``: the
-    seeds of the search ``sample``, one for each reply.
+    ``guess_G``: replies that may be good, such as those of other views. The threshold search has them scored instead of decoding them;
+    it finds the same without them. ``seed_G``: the seeds of the search ``sample``, one for each reply.
     """
 
     prompt_T: tuple[int, ...]
@@ -90,20 +86,16 @@ class ThresholdConfig:
     """Settings of the threshold search.
 
     ``min_prob``: replies with a probability strictly above it are wanted; 0.1 is ARChitects' (2024). ``min_prob_greedy``: the same for
-    the one reply whose every token is the likeliest one (Kaggle 2024); None: no exception. ``stride``: the most tokens that a request
-    decodes before its path is checked; None: to the end.
+    the one reply whose every token is the likeliest one (Kaggle 2024); None: no exception.
     """
 
     min_prob: float = 0.1
     min_prob_greedy: float | None = None
-    stride: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("min_prob", self.min_prob), ("min_prob_greedy", self.min_prob_greedy)):
             if value is not None and not 0 < value < 1:
                 raise ValueError(f"{name} is {value}; it must be above 0 and below 1")
-        if self.stride is not None and self.stride < 1:
-            raise ValueError(f"stride is {self.stride}; it must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +144,7 @@ def never() -> bool:
 
 
 class Search(Protocol):
-    """A search: the replies to each prompt, in their order.
-
-    ``look``: how guesses are checked; without it they are not used. ``out_of_time`` is asked before every batch of requests.
-    """
+    """A search: the replies to each prompt, in their order. ``out_of_time`` is asked before every batch of requests."""
 
     async def __call__(
         self,
@@ -163,7 +152,6 @@ class Search(Protocol):
         asks: Sequence[Ask],
         config: SearchConfig,
         *,
-        look: Look | None = None,
         out_of_time: Callable[[], bool] = never,
     ) -> tuple[Found, ...]:
         """Search the replies to all prompts together."""

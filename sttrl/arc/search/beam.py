@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Look, Reply, Sampler, SearchConfig, never
+from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Reply, Sampler, SearchConfig, never
 from sttrl.types import MOST_TOP_LOGPROBS, Request, Rollout, Sampling
 
 
 async def beam_search(
-    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, look: Look | None = None, out_of_time: Callable[[], bool] = never
+    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, out_of_time: Callable[[], bool] = never
 ) -> tuple[Found, ...]:
     """The ``config.beam.width`` likeliest replies that the beams reach.
 

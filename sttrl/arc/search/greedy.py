@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sttrl.arc.search.base import Ask, Cut, Found, Look, Reply, Sampler, SearchConfig, never
+from sttrl.arc.search.base import Ask, Cut, Found, Reply, Sampler, SearchConfig, never
 from sttrl.types import MOST_TOP_LOGPROBS, Request, Rollout, Sampling
 
 
 async def greedy_search(
-    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, look: Look | None = None, out_of_time: Callable[[], bool] = never
+    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, out_of_time: Callable[[], bool] = never
 ) -> tuple[Found, ...]:
     """One greedy reply to each prompt, or none where a limit cuts it.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Look, Reply, Sampler, SearchConfig, never
+from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Reply, Sampler, SearchConfig, never
 from sttrl.types import Request, Rollout, Sampling
 
 
 async def sample_search(
-    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, look: Look | None = None, out_of_time: Callable[[], bool] = never
+    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, out_of_time: Callable[[], bool] = never
 ) -> tuple[Found, ...]:
     """A sample for each seed of each prompt, in one batch, as far as the limit on requests goes; equal samples are kept.
 

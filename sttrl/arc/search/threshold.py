@@ -1,7 +1,7 @@
 """All replies with a probability strictly above p, exactly, from an engine that returns the likeliest tokens at each position.
 
-A prompt is decoded greedily to the end. At every position, every other token whose path still clears the threshold starts a branch, which
-is decoded greedily in the next round, and so on until no branch is open. So there are as many requests as leaves, not as nodes, and the
+A prompt is decoded greedily to the end, or until its path does not clear the threshold any more. At every position, every other token
+whose path still clears it starts a branch, which is decoded greedily in the next round, and so on until no branch is open. So there are as many requests as leaves, not as nodes, and the
 branches of all prompts of a round are one batch. The published systems walk token by token (ARChitects 2024, da-fr/arc-prize-2024).
 
 k = ceil(1/p) tokens a position suffice: a token on a wanted path has a conditional probability above p, because no factor of the path's
@@ -10,17 +10,16 @@ probability exceeds 1. The probabilities at a position sum to 1, so fewer than 1
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Look, Reply, Sampler, SearchConfig, never
+from sttrl.arc.search.base import Ask, Cut, CutReason, Found, Reply, Sampler, SearchConfig, never
 from sttrl.types import MOST_TOP_LOGPROBS, Request, Rollout, Sampling, TopTokens
 
 
 async def threshold_search(
-    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, look: Look | None = None, out_of_time: Callable[[], bool] = never
+    policy: Sampler, asks: Sequence[Ask], config: SearchConfig, *, out_of_time: Callable[[], bool] = never
 ) -> tuple[Found, ...]:
     """All replies that end and have a probability strictly above ``config.threshold.min_prob``, the likeliest first.
 
@@ -28,24 +27,18 @@ async def threshold_search(
     each position is checked, and what it may have missed is reported as cut.
     """
     trees = [_Tree(ask, config) for ask in asks]
-    if look is not None:
-        await _follow_guesses(trees, look)
     while not out_of_time():
-        batch = [(tree, branch, room) for tree in trees for branch, room in tree.take()]
+        batch = [(tree, path) for tree in trees for path in tree.take()]
         if not batch:
             return tuple(tree.found() for tree in trees)
-        rollouts = await policy.sample([tree.request(branch, room) for tree, branch, room in batch])
-        for (tree, branch, room), rollout in zip(batch, rollouts, strict=True):
-            tree.decoded(branch, room, rollout)
+        rollouts = await policy.sample([tree.request(path) for tree, path in batch])
+        for (tree, path), rollout in zip(batch, rollouts, strict=True):
+            tree.answered(path, rollout)
     return tuple(tree.found(out_of_time=True) for tree in trees)
 
 
-async def _follow_guesses(trees: Sequence[_Tree], look: Look) -> None:
-    """Walk along all guesses, with one prefill each and nothing decoded."""
-    guesses = [(tree, guess[: tree.config.max_tokens]) for tree in trees for guess in tree.ask.guess_G]
-    seen = await asyncio.gather(*(look(tree.ask.prompt_T, guess) for tree, guess in guesses))
-    for (tree, guess), (logprob_T, top_T) in zip(guesses, seen, strict=True):
-        tree.follow_guess(guess, logprob_T, top_T)
+ROUNDING = 1e-3
+"""Nats by which the engine may let a path fall below the threshold: its sum of log-probs is rounded otherwise than the search's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +60,15 @@ class _Branch:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Path:
+    """A branch that is followed: by decoding at most ``room`` tokens, or along ``given_T``, the rest of a guess."""
+
+    branch: _Branch
+    room: int
+    given_T: tuple[int, ...] = ()
+
+
 class _Tree:
     """What is known of the replies to one prompt: those found, and the branches that are open."""
 
@@ -81,48 +83,46 @@ class _Tree:
         self.unlisted: list[float] = []
         self.requests = self.tokens = 0
 
-    def take(self) -> list[tuple[_Branch, int]]:
-        """Take the branches that are decoded next, the likeliest first, as far as the limits go; each with the tokens it may have."""
+    def take(self) -> list[_Path]:
+        """Take the branches that are followed next, the likeliest first, as far as the limits go."""
         self.open.sort(key=lambda branch: (branch.nll, branch.token_T))
-        limits, stride = self.config.limits, self.config.threshold.stride
+        limits = self.config.limits
         count = len(self.open) if limits.requests is None else max(limits.requests - self.requests, 0)
         left = math.inf if limits.tokens is None else limits.tokens - self.tokens
-        taken: list[tuple[_Branch, int]] = []
+        taken: list[_Path] = []
         while self.open and len(taken) < count and left > 0:
-            branch = self.open[0]
-            room = int(min(self.config.max_tokens - len(branch.token_T), stride or math.inf, left))
-            taken.append((self.open.pop(0), room))
-            left -= room
+            branch = self.open.pop(0)
+            given_T = self.rest_of_guess(branch)
+            room = int(min(self.config.max_tokens - len(branch.token_T), left))
+            taken.append(_Path(branch=branch, room=len(given_T) or room, given_T=given_T))
+            left -= 0 if given_T else room
         self.requests += len(taken)
         return taken
 
-    def request(self, branch: _Branch, room: int) -> Request:
-        """The request that decodes a branch."""
-        sampling = Sampling(temperature=0.0, max_tokens=room, top_logprobs=self.top_logprobs)
-        return Request(prompt_T=(*self.ask.prompt_T, *branch.token_T), sampling=sampling, seed=0)
+    def rest_of_guess(self, branch: _Branch) -> tuple[int, ...]:
+        """The rest of the first guess that begins with the branch; nothing if there is none."""
+        done = len(branch.token_T)
+        whole = (guess[: self.config.max_tokens] for guess in self.ask.guess_G if guess[:done] == branch.token_T)
+        return next((guess[done:] for guess in whole if len(guess) > done), ())
 
-    def decoded(self, branch: _Branch, room: int, rollout: Rollout) -> None:
-        """Take in what the engine decoded."""
-        self.tokens += len(rollout.token_T)
-        rest = self.follow(branch, rollout.token_T, rollout.logprob_T, rollout.top_T)
-        if rest is None:
+    def request(self, path: _Path) -> Request:
+        """The request that follows a branch."""
+        lowest = path.branch.nll - self.limit_of(path.branch) - ROUNDING
+        sampling = Sampling(temperature=0.0, max_tokens=path.room, top_logprobs=self.top_logprobs, lowest_logprob=lowest)
+        return Request(prompt_T=(*self.ask.prompt_T, *path.branch.token_T), sampling=sampling, seed=0, given_T=path.given_T)
+
+    def answered(self, path: _Path, rollout: Rollout) -> None:
+        """Take in what the engine decoded, or what it says of a guess."""
+        self.tokens += 0 if path.given_T else len(rollout.token_T)
+        rest = self.follow(path.branch, rollout.token_T, rollout.logprob_T, rollout.top_T)
+        if rest is None or rollout.finish == "unlikely":
             return
         if rollout.finish == "stop":
             raise ValueError(f"the engine ended a response at token {rollout.token_T[-1:]}, which is not among the end tokens")
-        if len(rollout.token_T) < room:
+        if len(rollout.token_T) < path.room:
             self.no_room.append(math.exp(-rest.nll))
         else:
             self.open.append(rest)
-
-    def follow_guess(self, guess: tuple[int, ...], logprob_T: Sequence[float], top_T: Sequence[TopTokens]) -> None:
-        """Walk along a guess from the open branch that it begins with. There is none where an earlier token is too unlikely."""
-        for branch in self.open:
-            done = len(branch.token_T)
-            if branch.token_T == guess[:done]:
-                self.open.remove(branch)
-                rest = self.follow(branch, guess[done:], logprob_T[done:], top_T[done:])
-                self.open.extend([] if rest is None else [rest])
-                return
 
     def follow(self, branch: _Branch, token_T: Sequence[int], logprob_T: Sequence[float], top_T: Sequence[TopTokens]) -> _Branch | None:
         """Walk along a path and open a branch at every other token that clears the threshold; what is to be decoded after its end."""
@@ -135,10 +135,13 @@ class _Tree:
                 return None
         return branch
 
+    def limit_of(self, branch: _Branch) -> float:
+        """The NLL below which a branch must stay."""
+        return self.greedy_limit if branch.likeliest else self.limit
+
     def _lives(self, branch: _Branch) -> bool:
         """Whether a branch is to be decoded. One that has ended is a reply."""
-        limit = self.greedy_limit if branch.likeliest else self.limit
-        if not (branch.nll < limit and self.config.allows(branch.token_T[-1])):
+        if not (branch.nll < self.limit_of(branch) and self.config.allows(branch.token_T[-1])):
             return False
         if branch.token_T[-1] in self.config.end_T:
             self.replies.append(Reply(token_T=branch.token_T, logprob_T=branch.logprob_T))

@@ -63,7 +63,7 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
         The prompt's last token is never copied, because its logits are needed.
         """
         left = request.num_prompt_tokens - 1 - num_computed_tokens
-        if left <= 0 or not self.shares:
+        if left <= 0 or not self.shares or asks_for_prompt(request):
             return 0, False
         group = self.in_flight[prompt_of(request)]
         at_work = [other for other in group.values() if other.status == RequestStatus.RUNNING]
@@ -127,6 +127,11 @@ class SharedPrompts(KVConnectorBase_V1, SupportsHMA):
 
     def wait_for_save(self) -> None:
         """Nothing to wait for: copies are made at once."""
+
+
+def asks_for_prompt(request: Request) -> bool:
+    """Whether the prompt's own log-probs are asked for, so that all of it has to be computed."""
+    return request.sampling_params is not None and request.sampling_params.prompt_logprobs is not None
 
 
 def prompt_of(request: Request) -> Hashable:

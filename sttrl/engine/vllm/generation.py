@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.cpu.parts import is_on
-from sttrl.engine.names import BIAS_FILE, EXTRA_KEY, TOP
+from sttrl.engine.names import BIAS_FILE, EXTRA_KEY, LOWEST, STOP, TOP
+from sttrl.engine.vllm.noise import CUT
 from sttrl.engine.vllm.records import Adapter, Sampled
-from sttrl.types import MOST_TOP_LOGPROBS, Request
+from sttrl.types import MOST_TOP_LOGPROBS, FinishReason, Request
 
 if TYPE_CHECKING:
     from sttrl.engine.cpu.engine_thread import EngineThread
@@ -61,7 +63,7 @@ class Generation:
             queues = [
                 await self.llm.add_request(
                     f"{next(self.request_ids)}",
-                    {"prompt_token_ids": list(request.prompt_T)},
+                    {"prompt_token_ids": [*request.prompt_T, *request.given_T[:-1]]},
                     self._parameters(request, bias_file),
                     lora_request=lora,
                 )
@@ -70,7 +72,9 @@ class Generation:
         finally:
             if alone:
                 await self.llm.resume_generation()
-        return [_sampled(await queue.get(), request.sampling.top_logprobs) for queue, request in zip(queues, requests, strict=True)]
+        outputs = [await queue.get() for queue in queues]
+        ends = frozenset(self.settings.stop_token_ids)
+        return [_given(o, r, ends) if r.given_T else _sampled(o, r.sampling.top_logprobs) for o, r in zip(outputs, requests, strict=True)]
 
     async def load_policy(self, folder: str | None) -> None:
         """Other weights. The prefix cache belongs to the old ones, so it goes with them."""
@@ -88,11 +92,16 @@ class Generation:
         self.llm.shutdown()
 
     def _parameters(self, request: Request, bias_file: str | None) -> SamplingParams:
-        sampling, top = request.sampling, request.sampling.top_logprobs
+        sampling, given = request.sampling, bool(request.given_T)
+        assert not given or (self.vocabulary <= MOST_TOP_LOGPROBS and bias_file is None), "a response can be given to a small model only"
+        top = self.vocabulary if given else sampling.top_logprobs
         extra = {"seed": request.seed, "temperature": sampling.temperature, "top_p": sampling.top_p, TOP: top, BIAS_FILE: bias_file}
+        if sampling.lowest_logprob is not None and not given:
+            extra |= {LOWEST: sampling.lowest_logprob, STOP: self.settings.stop_token_ids[0]}
         return SamplingParams(
             temperature=0.0,
-            max_tokens=sampling.max_tokens,
+            max_tokens=1 if given else sampling.max_tokens,
+            prompt_logprobs=self.vocabulary if given else None,
             logprobs=min(top + 1, self.vocabulary) if top else 0,  # one more: the chosen token is always among them
             detokenize=False,
             stop_token_ids=list(self.settings.stop_token_ids),
@@ -106,11 +115,38 @@ def _sampled(output: RequestOutput, top: int) -> Sampled:
     completion = output.outputs[0]
     tokens = tuple(completion.token_ids)
     found_T = [{token: float(p.logprob) for token, p in at.items()} for at in completion.logprobs or []]
+    cut = bool(tokens) and found_T[-1][tokens[-1]] >= CUT / 2
+    if cut:
+        tokens, found_T = tokens[:-1], found_T[:-1]
     if top:  # the chosen token's log-prob comes with its sign turned, see `sttrl.engine.vllm.noise`
         found_T = [at | {token: -at[token]} for token, at in zip(tokens, found_T, strict=True)]
     logprobs = tuple(at[token] for token, at in zip(tokens, found_T, strict=True))
     top_T = tuple(tuple(sorted(at.items(), key=lambda pair: (-pair[1], pair[0]))[:top]) for at in found_T) if top else ()
-    return Sampled(tokens, logprobs, stopped=completion.finish_reason == "stop", top_T=top_T)
+    finish: FinishReason = "unlikely" if cut else "stop" if completion.finish_reason == "stop" else "length"
+    return Sampled(tokens, logprobs, finish, top_T)
+
+
+def _given(output: RequestOutput, request: Request, ends: frozenset[int]) -> Sampled:
+    """What vLLM says of a given response: all but its last token were part of the prompt, and the last is among those it chose from.
+
+    Of a prompt vLLM reports plain logits, since `engine_args` asks for ``processed_logits``; here all of them, so that they can be
+    normalised.
+    """
+    sampling, given_T = request.sampling, request.given_T
+    logits_T = [{t: float(p.logprob) for t, p in (at or {}).items()} for at in (output.prompt_logprobs or [])[len(request.prompt_T) :]]
+    found_T = [_log_softmax(at, sampling.temperature or 1.0) for at in logits_T]
+    found_T.append(dict(_sampled(output, len(output.outputs[0].logprobs[0])).top_T[0]))
+    top_T = tuple(tuple(sorted(at.items(), key=lambda pair: (-pair[1], pair[0]))[: sampling.top_logprobs]) for at in found_T)
+    logprobs = tuple(at[token] for token, at in zip(given_T, found_T, strict=True))
+    return Sampled(given_T, logprobs, "stop" if given_T[-1] in ends else "length", top_T if sampling.top_logprobs else ())
+
+
+def _log_softmax(logit_of: dict[int, float], temperature: float) -> dict[int, float]:
+    """Log-probabilities of all tokens."""
+    scaled = {token: logit / temperature for token, logit in logit_of.items()}
+    most = max(scaled.values())
+    total = most + math.log(math.fsum(math.exp(logit - most) for logit in scaled.values()))
+    return {token: logit - total for token, logit in scaled.items()}
 
 
 def engine_args(settings: EngineSettings) -> AsyncEngineArgs:

@@ -16,10 +16,12 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
-from sttrl.engine.names import BIAS, BIAS_FILE, EXTRA_KEY, TOP
+from sttrl.engine.names import BIAS, BIAS_FILE, EXTRA_KEY, LOWEST, STOP, TOP
 
 DRAWS = 5
 """Uniform numbers for each token: more than one, because top-p may reject a draw."""
+CUT = 1e30
+"""The logit of the end token where a response is cut because it is too unlikely. No log-probability is so large."""
 BLOCK = 256
 """Tokens of a block. The cumulative sum runs over the sums of blocks and then inside one block, which is faster than over all tokens."""
 
@@ -32,10 +34,18 @@ class _Row:
         self.temperature, self.top_p, self.output = extra["temperature"], extra["top_p"], output
         self.bias_file: str | None = extra.get(BIAS_FILE)
         self.shows_top: bool = extra.get(TOP, 0) > 0
+        self.lowest: float | None = extra.get(LOWEST)
+        self.stop_token: int = extra.get(STOP, 0)
+        self.total = 0.0
 
     @property
     def uniform(self) -> np.ndarray[Any, Any]:
         return self.uniform_T[len(self.output)]
+
+    def becomes_too_unlikely(self, logprob: float) -> bool:
+        """Whether the response is cut before a token with this log-probability, which is counted."""
+        self.total += logprob
+        return self.lowest is not None and self.total < self.lowest
 
 
 class SeededSampling(LogitsProcessor):
@@ -44,6 +54,7 @@ class SeededSampling(LogitsProcessor):
     vLLM runs greedily (``temperature=0``), so it takes the drawn token, and with ``logprobs_mode="processed_logits"`` it reports that
     logit: log p at the request's temperature, before top-p. A request that asks for its likeliest tokens keeps the log-probabilities of all
     tokens instead. There the drawn token gets minus its log-probability, which is the greatest value; the reader changes the sign back.
+    A response that becomes too unlikely gets an end token with the logit `CUT`.
     """
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
@@ -95,6 +106,10 @@ class SeededSampling(LogitsProcessor):
         if shown is not None:
             logits[at[shows]] = shown
         logits[at, token] = torch.where(shows, -logprob, logprob)
+        if any(r.lowest is not None for r in rows):
+            cut = [(i, r.stop_token) for i, r, p in zip(indices, rows, logprob.tolist(), strict=True) if r.becomes_too_unlikely(p)]
+            for index, stop_token in cut:
+                logits[index, stop_token] = CUT
         return logits
 
     def _keep_biases(self) -> None:

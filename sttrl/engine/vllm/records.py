@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from sttrl.types import TopTokens
+from sttrl.types import FinishReason, TopTokens
 
 BASE = "base"
 """The weights that every fork begins with."""
@@ -31,11 +31,11 @@ class PolicyKey:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One response of the sampler: tokens, their log-probs, whether the turn ended, and the likeliest tokens where asked for."""
+    """One response of the sampler: tokens, their log-probs, why it ended, and the likeliest tokens where asked for."""
 
     token_T: tuple[int, ...]
     logprob_T: tuple[float, ...]
-    stopped: bool
+    finish: FinishReason
     top_T: tuple[TopTokens, ...] = ()
 
 

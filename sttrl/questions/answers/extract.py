@@ -70,7 +70,7 @@ def extract(text: str, kind: AnswerKind, finish: FinishReason, option_count: int
     A text that was cut at the token limit (``finish == "length"``) has no answer. Thinking is not read if anything follows it.
     ``option_count``: how many options a choice question has, lettered from A; a later letter is no answer.
     """
-    if finish == "length":
+    if finish != "stop":
         return Answer(text=None, invalid="cut")
     text = spell(without_thinking(text))
     tagged = tagged_answer(text)
