@@ -284,70 +284,80 @@ def scoring(folder: Path, dtype: str, place: Path) -> list[list[str]]:
     ]
 
 
-async def searching(folder: Path, dtype: str) -> list[list[str]]:
-    """The threshold search over all views."""
+class Guesses:
+    """Replies of one view as guesses in another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.scribe = scribe_of(folder)
+
+    def reply(self, view: Any, best: Any) -> tuple[int, ...]:
+        """The reply that stands for a grid under a view; none where there is no grid."""
+        return () if best is None else self.scribe.reply(best, view.apply(best))
+
+    def grid(self, view: Any, reply_T: Sequence[int]) -> Any:
+        """The grid of a reply."""
+        return view.invert(self.scribe.codec.read(self.scribe.text(reply_T)))
+
+
+def published(peer: Recursive, prompts: Sequence[Any], guesses: Guesses | None) -> tuple[float, list[Any]]:
+    """(seconds, what was found) of the published search under each view in turn."""
+    found, best = [], None
+    started = time.perf_counter()
+    for view, _, prompt_T in prompts:
+        found.append(peer.search(prompt_T, guesses.reply(view, best) if guesses else ()))
+        if guesses and best is None and found[-1]:
+            best = guesses.grid(view, found[-1][0][0])
+    return time.perf_counter() - started, found
+
+
+async def ours(folder: Path, dtype: str, prompts: Sequence[Any], guesses: Guesses | None) -> tuple[float, list[Any]]:
+    """The same of ours, on an engine of its own: all views in a batch; with guesses the first view goes before the others."""
     from sttrl.arc.search import SEARCHES, Ask, SearchConfig, ThresholdConfig
     from sttrl.engine.lanes import RayEngine
     from sttrl.engine.models import load_tokenizer
     from sttrl.types import DeltaSpec
 
-    _, prompts = prompts_of(folder)
-    own = settings(folder, dtype)
-    (end,) = own.stop_token_ids
-    peer = Recursive(folder, dtype, end)
-
-    def recursive(guesses: bool) -> tuple[float, list[list[tuple[tuple[int, ...], float]]]]:
-        found: list[list[tuple[tuple[int, ...], float]]] = []
-
-        def run() -> None:
-            found.clear()
-            best: Any = None
-            for view, _, prompt_T in prompts:
-                guess = scribe_reply(view, best) if guesses and best is not None else ()
-                found.append(peer.search(prompt_T, guess))
-                best = grid_of(view, found[-1][0][0]) if found[-1] and best is None else best
-
-        return timed(run, 1)[0], list(found)
-
-    scribe = scribe_of(folder)
-
-    def grid_of(view: Any, reply_T: Sequence[int]) -> Any:
-        return view.invert(scribe.codec.read(scribe.text(reply_T)))
-
-    def scribe_reply(view: Any, grid: Any) -> tuple[int, ...]:
-        return scribe.reply(grid, view.apply(grid))
-
-    without, expected = recursive(guesses=False)
-    with_guesses, _ = recursive(guesses=True)
+    own, search = settings(folder, dtype), SEARCHES["threshold"]
+    config = SearchConfig(max_tokens=LONGEST_REPLY, end_T=frozenset(own.stop_token_ids), threshold=ThresholdConfig(min_prob=MIN_PROB))
     engine = RayEngine(own, load_tokenizer(folder))
-    config = SearchConfig(max_tokens=LONGEST_REPLY, end_T=frozenset({end}), threshold=ThresholdConfig(min_prob=MIN_PROB))
     try:
         await engine.start()
         async with engine.fork("base", DeltaSpec(kind="none")) as policy:
-            other, measured = ([Ask(prompt_T=prompt_T) for _, _, prompt_T in prompts_of(folder, seed)[1]] for seed in (1, 0))
-            await SEARCHES["threshold"](policy, other, config)  # other prompts: what is measured is not in the prefix cache
+            await search(policy, [Ask(prompt_T=prompt_T) for _, _, prompt_T in prompts_of(folder, seed=1)[1]], config)  # other prompts
             started = time.perf_counter()
-            found = await SEARCHES["threshold"](policy, measured, config)
-            ours = time.perf_counter() - started
-        async with engine.fork("again", DeltaSpec(kind="none")) as policy:
-            await SEARCHES["threshold"](policy, other, config)
-            started = time.perf_counter()
-            first = await SEARCHES["threshold"](policy, measured[:1], config)
-            best = grid_of(prompts[0][0], first[0].reply_G[0].token_T)
-            guided = [Ask(prompt_T=prompt_T, guess_G=(scribe_reply(view, best),)) for view, _, prompt_T in prompts[1:]]
-            again = [*first, *await SEARCHES["threshold"](policy, guided, config)]
-            ours_with = time.perf_counter() - started
+            if guesses is None:
+                found = [*await search(policy, [Ask(prompt_T=prompt_T) for _, _, prompt_T in prompts], config)]
+                return time.perf_counter() - started, found
+            (first,) = await search(policy, [Ask(prompt_T=prompts[0][2])], config)
+            best = guesses.grid(prompts[0][0], first.reply_G[0].token_T) if first.reply_G else None
+            rest = [Ask(prompt_T=prompt_T, guess_G=(guesses.reply(view, best),)) for view, _, prompt_T in prompts[1:]]
+            found = [first, *await search(policy, rest, config)]
+            return time.perf_counter() - started, found
     finally:
         await engine.close()
+
+
+async def searching(folder: Path, dtype: str) -> list[list[str]]:
+    """The threshold search over all views."""
+    _, prompts = prompts_of(folder)
+    (end,), guesses = settings(folder, dtype).stop_token_ids, Guesses(folder)
+    peer = Recursive(folder, dtype, end)
+    theirs, expected = published(peer, prompts, None)
+    theirs_guided, _ = published(peer, prompts, guesses)
+    seconds, found = await ours(folder, dtype, prompts, None)
+    seconds_guided, again = await ours(folder, dtype, prompts, guesses)
     same = [{r.token_T for r in f.reply_G} == {tokens for tokens, _ in e} for f, e in zip(found, expected, strict=True)]
     replies = sum(len(f.reply_G) for f in found)
     what = f"all replies of {VIEWS} views ({replies} found, {sum(same)} of {len(same)} sets equal)"
     tokens, fewer = (sum(f.tokens for f in every) for every in (found, again))
     return [
-        [f"{what}, without guesses ({tokens} tokens decoded)", f"{ours:.2f} s", f"{without:.2f} s", f"{without / ours:.1f}x", ""],
-        [f"the same, the peer with guesses", f"{ours:.2f} s", f"{with_guesses:.2f} s", f"{with_guesses / ours:.1f}x", ""],
-        [f"the same, both with guesses ({fewer})", f"{ours_with:.2f} s", f"{with_guesses:.2f} s", f"{with_guesses / ours_with:.1f}x", ""],
-    ]
+        [f"{what}, without guesses", f"{seconds:.2f} s", f"{theirs:.2f} s", f"{theirs / seconds:.1f}x", f"{tokens} tokens decoded"],
+        ["the same, the peer with guesses", f"{seconds:.2f} s", f"{theirs_guided:.2f} s", f"{theirs_guided / seconds:.1f}x", ""],
+        [
+            "the same, both with guesses", f"{seconds_guided:.2f} s", f"{theirs_guided:.2f} s", f"{theirs_guided / seconds_guided:.1f}x",
+            f"{fewer} tokens decoded",
+        ],
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidates_of, read_replies, with_experts
 from sttrl.arc.codecs.base import Unreadable
-from sttrl.arc.codecs.loss import RULES, weights
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
 from sttrl.arc.problem import TaskProblem, drawn_view, views_of
@@ -26,8 +25,9 @@ from sttrl.arc.selections import SELECTIONS
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
+from sttrl.arc.training_set import as_row, rows_of
 from sttrl.arc.views.key import IDENTITY, View
-from sttrl.arc.views.training import TrainingRow, all_demos, held_out
+from sttrl.arc.views.training import TrainingRow
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
@@ -86,6 +86,8 @@ class Evaluation:
 
 class Arc:
     """See `sttrl.run.kind.Kind`."""
+
+    training: ClassVar[None] = None
 
     def __init__(self, config: RunConfig, setting: Setting, time_left: TimeLeft, seeds: SeedSource, clock: Clock) -> None:
         self.config, self.setting, self.time, self.seeds, self.clock = config, setting, time_left, seeds, clock
@@ -150,21 +152,15 @@ class Arc:
 
     def _rows(self, problem: TaskProblem) -> tuple[Row, ...]:
         """The rows of ttt: puzzles made of the demonstrations alone, with a weight for each token. What does not fit is left out."""
-        rule, made = RULES[self.config.arc_training.train_loss], list[Row]()
-        others = self.setting.train_tasks
-        for row in self._training_rows(others[problem.index % len(others)] if others else problem.task):
-            encoded = problem.scribe.encoded(row.puzzle)
-            if encoded is not None and any(weight_T := weights(encoded, rule)):
-                made.append(Row(token_T=encoded.token_T, weight_T=weight_T))
-        return tuple(made)
+        others, chosen = self.setting.train_tasks, self.config.arc_training
+        rows = self._training_rows(others[problem.index % len(others)] if others else problem.task)
+        return tuple(row for each in rows if (row := as_row(each.puzzle, problem.scribe, chosen.train_loss)) is not None)
 
     def _training_rows(self, task: Task) -> Sequence[TrainingRow]:
         count, chosen = self.config.ttt.ttt_rows, self.config.arc_training
         seed = seed_of(self.config.run.seed, task.id, "rows", 0, 0)
         view_V = [drawn_view(len(task.demos), number, seed, chosen.train_colours) for number in range(count)]
-        if chosen.train_form == "all_demos" and len(task.demos) > 1:
-            return all_demos(task, view_V)
-        return held_out(task, view_V[: -(-count // len(task.demos))])[:count]
+        return rows_of(task, view_V, chosen.train_form)[:count]
 
     def out_of_time(self, problem: TaskProblem | None) -> bool:
         """Whether adapting has used its share of the seconds of a task, or of the run; the rest is for the search."""
@@ -234,25 +230,19 @@ class Arc:
         guided_K = [self._guided(problem, k, view_V, ask_V, first_K[k])[1:] for k, ask_V in enumerate(asked_KV)]
         return tuple((*first, *rest) for first, rest in zip(first_K, await self._found(policy, guided_K, late), strict=True))
 
-    async def _found(
-        self, policy: Policy, asked_KV: Sequence[Sequence[Ask]], late: Callable[[], bool]
-    ) -> tuple[tuple[Found, ...], ...]:
+    async def _found(self, policy: Policy, asked_KV: Sequence[Sequence[Ask]], late: Callable[[], bool]) -> tuple[tuple[Found, ...], ...]:
         """What the search finds for each ask, all in one batch."""
         search, asks = SEARCHES[self.config.arc.search], [ask for ask_V in asked_KV for ask in ask_V]
         found = iter(await search(policy, asks, self._search_config(), out_of_time=late))
         return tuple(tuple(islice(found, len(ask_V))) for ask_V in asked_KV)
 
-    def _guided(
-        self, problem: TaskProblem, k: int, view_V: Sequence[View], ask_V: Sequence[Ask], found_V: Sequence[Found]
-    ) -> list[Ask]:
+    def _guided(self, problem: TaskProblem, k: int, view_V: Sequence[View], ask_V: Sequence[Ask], found_V: Sequence[Found]) -> list[Ask]:
         """What is asked for a test input under each view, with the best grid of the views that were searched as a guess."""
         best = GUESSES[self.config.arc.search_guess](self._read(problem, k, view_V[: len(found_V)], found_V)[0])
         if best is None:
             return list(ask_V)
         query, scribe = problem.task.tests[k], problem.scribe
-        return [
-            replace(ask, guess_G=(scribe.reply(view.apply(query), view.apply(best)),)) for ask, view in zip(ask_V, view_V, strict=True)
-        ]
+        return [replace(ask, guess_G=(scribe.reply(view.apply(query), view.apply(best)),)) for ask, view in zip(ask_V, view_V, strict=True)]
 
     def _asks(self, problem: TaskProblem, view_V: Sequence[View]) -> list[list[Ask]]:
         """What is asked for each test input and view."""

@@ -53,8 +53,9 @@ class ChosenTasks:
         if not self.arc.tasks:
             raise first_of(self.arc.faults, spec.dataset, spec.data_dir)
         unknown = set(self.config.data.ids) - {task.id for task in self.arc.tasks}
-        other = self.config.arc_training.train_dataset
-        self.train_tasks = read_tasks(ArcSpec(dataset=other, data_dir=self.config.data.data_dir)).tasks if other else ()
+        others = self.config.arc_training.train_dataset if self.config.method.adaptation_method == "ttt" else ()
+        read = [read_tasks(ArcSpec(dataset=name, data_dir=self.config.data.data_dir)).tasks for name in others]
+        self.train_tasks = tuple(task for tasks in read for task in tasks)
         if unknown:
             raise UsageError(
                 f"--ids: no task has the id {', '.join(map(repr, sorted(unknown)[:5]))}.",
@@ -94,21 +95,29 @@ class ChosenTasks:
         """The chosen tasks' ids."""
         return tuple(task.id for task in self.tasks)
 
-    def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
-        """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
-        name = codec_name(self.config.arc.codec, tokenizer)
+    def scribe(self, tokenizer: Any, context: int | None, replies: bool = True) -> tuple[Scribe, int, int]:
+        """(what writes puzzles, the most tokens of a reply, the token that ends one). ``replies``: prompts need room for a reply.
+
+        Raises `UsageError`.
+        """
+        chosen = self.config.arc_text
+        name = codec_name(chosen.codec, tokenizer)
         codec = codec_for(name, tokenizer)
         check_vocabulary(name, codec, tokenizer)
-        check_guesses(self.config.arc.search_guess, tokenizer)
-        reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]))
-        self.reply_tokens = reply
+        reply = max_new_tokens(codec, lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])) if replies else 0
         limit = min(self.config.data.max_prompt_tokens or NO_LIMIT, (context or NO_LIMIT) - reply)
         if limit < 1:
             raise UsageError(
-                f"A reply may need {reply} tokens with --codec {self.config.arc.codec}; {self.config.engine.model} was made for {context}.",
+                f"A reply may need {reply} tokens with --codec {chosen.codec}; {self.config.engine.model} was made for {context}.",
                 "Use a codec with fewer tokens a cell, such as cells with a model that `shrink` made.",
             )
-        scribe = Scribe(codec, cast(GridTokenizer, tokenizer), limit, self.config.arc.drop_demos)
+        return Scribe(codec, cast(GridTokenizer, tokenizer), limit, chosen.drop_demos), reply, end_token(name, codec, tokenizer)
+
+    def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
+        """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
+        check_guesses(self.config.arc.search_guess, tokenizer)
+        scribe, self.reply_tokens, end = self.scribe(tokenizer, context)
+        limit = scribe.limit
         indexed = {task.id: index for index, task in enumerate(self.arc.tasks)}
         made = {task.id: self._problem(task, indexed[task.id], scribe) for task in self.tasks}
         problems = tuple(problem for problem in made.values() if problem is not None)
@@ -117,9 +126,7 @@ class ChosenTasks:
             raise DataError(f"{left_out[0]}.", "Use a model with a longer context, or give --on_bad_row skip.")
         self.built = len(problems)
         remarks = self._shortened(problems, limit)
-        return BuiltProblems(
-            problems=problems, skipped=tuple(left_out), response_tokens=reply, remarks=remarks, end_T=(end_token(name, codec, tokenizer),)
-        )
+        return BuiltProblems(problems=problems, skipped=tuple(left_out), response_tokens=self.reply_tokens, remarks=remarks, end_T=(end,))
 
     def _left_out(self, too_long: Sequence[str], limit: int) -> list[SkippedRow]:
         """The tasks of which not even one demonstration fits, and with ``--on_bad_row skip`` what is wrong with the files."""
@@ -138,7 +145,7 @@ class ChosenTasks:
             return ()
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
         what = f"prompts of at most {limit} tokens have no room for all demonstrations of {len(named)} of {len(problems)} tasks"
-        return (f"{what}; the {self.config.arc.drop_demos} ones are left out: {', '.join(named[:SHOWN])}{more}",)
+        return (f"{what}; the {self.config.arc_text.drop_demos} ones are left out: {', '.join(named[:SHOWN])}{more}",)
 
     def opened(
         self, stop_token_ids: Sequence[int], now: Callable[[], float] = time.monotonic

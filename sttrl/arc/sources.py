@@ -6,7 +6,6 @@ Layouts: see `sttrl.arc.layouts.LAYOUTS`. Which one a path has is recognised.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 

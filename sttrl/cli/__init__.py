@@ -28,8 +28,8 @@ INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
-data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), shrink M (cut a model's vocabulary to what a codec for
-grids needs), env (versions and devices).
+data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
+(an ARC submission), shrink M (cut a model's vocabulary to what a codec for grids needs), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -294,7 +294,13 @@ def shrink_command(arguments: Sequence[str]) -> None:
         print(f"no single tokens of the model, so their embeddings are means of others: {' '.join(map(repr, made_up))}")
 
 
+def finetune_command(arguments: Sequence[str]) -> None:
+    """``finetune [flags]``: a run of the method of that name."""
+    run(parse_run(["--adaptation_method", "finetune", *arguments[1:]]))
+
+
 COMMANDS = {
+    "finetune": finetune_command,
     "report": report_command,
     "data": data_command,
     "score": score_command,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from sttrl.config.rules import ABOVE_ZERO, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
+from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 from sttrl.errors import UsageError
 
 CodecName = Literal[
@@ -20,23 +20,37 @@ SelectionName = Literal[
 WITHOUT_EXPERTS = frozenset({"first", "majority", "max_gen_prob", "probsum", "probsum_likeliest_shape", "marc"})
 """The selections that read what the search found alone; the others need ``--score_views``."""
 Colours = Literal["keep_background", "any", "no"]
+PAIRS = Rule(lambda value: bool(value) and min(value) >= 2, "Use numbers of 2 or more.")
+FINETUNE = ("adaptation_method", ("finetune",))
+HELD_OUT = ("reward", ("demonstrations",))
+REWARD_PARTS = ("format", "shape", "cells", "exact")
 PROBABILITY = Rule(lambda value: 0 < value < 1, "Use a number between 0 and 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArcSettings(Group):
-    """ARC tasks: how a task is written, searched, scored and chosen from."""
+class ArcTextSettings(Group):
+    """ARC tasks: how a task is written."""
 
-    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
-    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
-        **{name: ("search", ("threshold",)) for name in ("min_prob", "search_guess")},
-        "search_samples": ("search", ("sample",)),
-        "beam_width": ("search", ("beam",)),
-    }
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc", "arc-rows"})
 
     codec: CodecName = "auto"
     """How a grid is written: cells (ARChitects), cells_16 (the same with 16 tokens), numpy (marc), words (BARC), dialogue (NVARC), chat
     (the model's chat template); auto: that for which `shrink` has cut the model, else chat."""
+    drop_demos: Literal["last", "first"] = "last"
+    """Where a prompt is too long, drop demonstrations from the end of the order (ARChitects) or from its beginning (Kaggle 2024, NVARC)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcSettings(Group):
+    """ARC tasks: how a task is searched, scored and chosen from."""
+
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        **dict.fromkeys(("min_prob", "search_guess"), ("search", ("threshold",))),
+        "search_samples": ("search", ("sample",)),
+        "beam_width": ("search", ("beam",)),
+    }
+
     views: Annotated[int, at_least(1)] = 8
     """Views of each test input that are searched: the plain one, then the eight symmetries in turn (ARChitects: 16)."""
     view_colours: Colours = "keep_background"
@@ -62,8 +76,6 @@ class ArcSettings(Group):
     """Candidates of a test input that are scored: those found under most views, then the likeliest (derived)."""
     selection: SelectionName = "mul_aug_prob"
     """Which candidates become the two attempts: the product of experts (Product of Experts, ARChitects), the others as docs/arc.md says."""
-    drop_demos: Literal["last", "first"] = "last"
-    """Where a prompt is too long, drop demonstrations from the end of the order (ARChitects) or from its beginning (Kaggle 2024, NVARC)."""
     time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for the whole run, shared out among the tasks that are left. Tasks for which no time is left are not begun."""
     task_time_limit: Annotated[float | None, ABOVE_ZERO] = None
@@ -80,17 +92,23 @@ class ArcSettings(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class ArcTrainingSettings(Group):
-    """ARC tasks: the rows of ttt."""
+    """ARC tasks: the rows of ttt and finetune."""
 
-    methods: ClassVar[frozenset[str] | None] = frozenset({"ttt"})
-    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
+    methods: ClassVar[frozenset[str] | None] = frozenset({"ttt", "finetune"})
+    kinds: ClassVar[frozenset[str] | None] = frozenset({"arc", "arc-rows"})
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = dict.fromkeys(("pairs_per_task", "drop_easiest"), FINETUNE)
 
     train_form: Literal["all_demos", "held_out"] = "all_demos"
     """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query (marc)."""
     train_loss: Literal["answer", "outputs", "outputs_but_first", "marc", "all"] = "outputs_but_first"
     """What carries loss: the last output, every output (ARChitects 2024), every output but the first (Product of Experts, marc), all."""
-    train_dataset: str | None = None
-    """Take the demonstrations from the tasks of this data set instead, in turn: a control, or a training before the contest."""
+    train_dataset: tuple[str, ...] = ()
+    """ttt: take the demonstrations from the tasks of these data sets instead, in turn: a control. finetune: the training sets, such as
+    `re_arc*368 ConceptARC*128`: the number says how often each task comes in an epoch, every time under another view."""
+    pairs_per_task: Annotated[tuple[int, ...], PAIRS] = (7,)
+    """finetune: pairs of a task that is drawn from generated examples (re-arc), in turn where there are several (ARChitects 2024: 7)."""
+    drop_easiest: Annotated[float, FRACTION] = 0.0
+    """finetune: leave this share of the generated examples out, the easiest ones (Product of Experts: 0.5)."""
     train_colours: Colours = "keep_background"
     """Permute the colours of a row: all but 0, any, or none (derived)."""
 
@@ -101,9 +119,7 @@ class ArcRewardSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"sttrl", "ttrl"})
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc"})
-    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
-        name: ("reward", ("demonstrations",)) for name in ("reward_format", "reward_shape", "reward_cells", "reward_exact")
-    }
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {f"reward_{part}": HELD_OUT for part in REWARD_PARTS}
 
     reward_format: Annotated[float, NOT_NEGATIVE] = 0.1
     """For a reply that is a grid (derived)."""

@@ -37,11 +37,14 @@ METHOD_DEFAULTS: dict[str, MethodDefaults] = {
         lowest_lr=0.05,
         adam_betas=(0.9, 0.95),
     ),
+    "finetune": MethodDefaults(
+        steps=100_000_000, lora_lr=1e-4, full_lr=1e-5, weight_decay=0.0, lr_schedule="cosine", warmup_ratio=0.25, lowest_lr=0.0
+    ),
     "none": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
 }
 """The defaults of each method. Their sources: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392),
-MEMO's README. The learning rates of LoRA in sttrl and ttrl, and all numbers of ttt, are derived; ttt takes
-as many steps as its rows make."""
+MEMO's README, ARChitects' scripts of 2024 (finetune). The learning rates of LoRA in sttrl and ttrl, that of full weights in finetune, and
+all numbers of ttt are derived; ttt and finetune take as many steps as their rows make."""
 
 TTRL_PRESETS: dict[str, tuple[int, int]] = {
     "AIME-TTT": (8, 80),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from sttrl.config.rules import POSITIVE_FRACTION, Group, at_least
 
-AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "ttt", "none"]
+AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "ttt", "finetune", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,11 @@ class MethodSettings(Group):
     adaptation_method: AdaptationMethod = "sttrl"
     """sttrl: for each question vote, reward the samples, update by policy gradient. ttrl: the same over batches of all questions.
     ttft: fine-tune on the samples with the elected answer. slot: tune a vector on the prompt. memo: lower the entropy of the answers.
-    ttt: train on a puzzle's demonstrations. none: the base model alone."""
+    ttt: train on a puzzle's demonstrations. finetune: train one policy on whole data sets of puzzles. none: the base model alone."""
     continuous: bool = False
     """Keep one policy for the whole run instead of a new one for every question."""
     steps: Annotated[int | None, at_least(0)] = None
-    """Most steps for a question; unset: sttrl 5 and ttft 5 (derived), slot 5 and memo 1 (their READMEs), ttt as its rows make."""
+    """Most steps for a question; unset: sttrl 5 and ttft 5 (derived), slot 5 and memo 1 (their READMEs), ttt and finetune as their rows
+    make."""
     stop_agreement: Annotated[float, POSITIVE_FRACTION] = 1.0
     """Stop adapting once the elected answer has at least this fraction of all samples; 1.0: only when all samples agree."""

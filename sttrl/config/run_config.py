@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTrainingSettings
+from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import ConfidenceVoteSettings
 from sttrl.config.data import DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS
@@ -58,6 +58,7 @@ class RunConfig:
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
     training: TrainingSettings = TrainingSettings()
+    arc_text: ArcTextSettings = ArcTextSettings()
     arc: ArcSettings = ArcSettings()
     arc_training: ArcTrainingSettings = ArcTrainingSettings()
     arc_reward: ArcRewardSettings = ArcRewardSettings()
@@ -162,7 +163,8 @@ class RunConfig:
     @property
     def trains_together(self) -> bool:
         """Whether one policy is trained on all problems before any of them is answered."""
-        return self.method.adaptation_method == "ttrl" or (self.method.adaptation_method == "ttt" and self.ttt.scope == "dataset")
+        method = self.method.adaptation_method
+        return method in ("ttrl", "finetune") or (method == "ttt" and self.ttt.scope == "dataset")
 
     @property
     def in_flight(self) -> int:

@@ -88,7 +88,8 @@ class EngineSettings:
 
     ``kv_cache_mib`` bounds the sampler's key-value cache on CPU, ``gpu_memory_utilization`` on GPU. ``lanes``: how many lanes share the
     machine; on GPU each has ``gpus_per_lane``. ``max_forks``: forks that are open at once. ``separate_reference``: another worker computes
-    the base's log-probs. ``trains``: whether there is a learner. ``critic``: whether there is a critic, for PPO. ``micro_batch_tokens``
+    the base's log-probs. ``trains``: whether there is a learner.
+    ``samples``: whether there is a sampler. ``critic``: whether there is a critic, for PPO. ``micro_batch_tokens``
     bounds the row tokens of one forward and backward pass; None: the learner chooses.
     """
 
@@ -108,6 +109,7 @@ class EngineSettings:
     stop_token_ids: tuple[int, ...]
     trains: bool
     critic: bool = False
+    samples: bool = True
     lanes: int = 1
     gpus_per_lane: int = 1
 
@@ -133,5 +135,5 @@ class EngineSettings:
         return self.is_like(other) and self.together(other) == self
 
 
-CAPACITIES = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic")
+CAPACITIES = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic", "samples")
 """The settings where a larger value also serves whoever asks for a smaller one."""

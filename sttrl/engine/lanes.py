@@ -52,6 +52,10 @@ class Lane:
     async def _start(self) -> None:
         settings, home = self.settings, self.home
         await home.open()
+        if not settings.samples:
+            self.learner_ready = asyncio.create_task(self._start_workers("learner"))
+            await self.learner_ready
+            return
         gpus = 0.0 if settings.device == "cpu" else 1.0 if settings.gpus_per_lane > settings.learner_ranks else 1 / SHARE_A_GPU
         options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "max_concurrency": MOST_REQUESTS}
         options |= {"scheduling_strategy": home.place("sampler"), "runtime_env": {"env_vars": dict(home.room.sampler)}}
@@ -231,7 +235,8 @@ class Fork:
         if self.spec.kind != "none":
             await self._ask(PolicyWorker.close_fork)
             await self._ask_critic(CriticWorker.close_fork)
-            await self.lane.sampler.call(Sampler.forget, self.name)
+            if self.lane.settings.samples:
+                await self.lane.sampler.call(Sampler.forget, self.name)
 
     async def _key(self) -> PolicyKey:
         folder = await self._folder()

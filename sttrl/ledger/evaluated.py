@@ -15,7 +15,8 @@ Verdicts = Mapping[str, bool | None]
 @dataclass(frozen=True, kw_only=True)
 class MetricNames:
     """The metrics of a kind of problem. ``all``: in the order of a table. ``headline``: the main one. ``paired``: those that are compared
-    problem by problem between runs. ``weighted``: those whose mean counts a problem as often as its `Score.weight` says.
+    problem by problem between runs. ``weighted``: those whose mean counts a problem as often as its `Score.weight` says. ``unbounded``:
+    those without a highest value, such as a loss; the values of the others are in [0, 1].
 
     ``has_baseline``: a problem is one prompt, so that the base can vote with the tokens that adapting took, and successive votes can be
     compared.
@@ -25,6 +26,7 @@ class MetricNames:
     headline: str
     paired: tuple[str, ...]
     weighted: tuple[str, ...] = ()
+    unbounded: tuple[str, ...] = ()
     has_baseline: bool = True
 
     @property
@@ -35,7 +37,7 @@ class MetricNames:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One evaluation of ``k`` samples; ``metrics`` has a value in [0, 1] for each of ``names``, None where it was not measured.
+    """One evaluation of ``k`` samples; ``metrics`` has a value for each of ``names``, None where it was not measured.
 
     ``weight``: of the problem in the means of ``names.weighted``, such as the number of its test outputs.
     """

@@ -30,6 +30,8 @@ from sttrl.ledger.records import (
 )
 
 JOURNAL = "journal.jsonl"
+OF_ALL = "all"
+"""The id of steps that are of no problem, such as those of a fine-tuning."""
 
 ReadEvaluation = Callable[[dict[str, Any]], Any]
 """Makes the record of an evaluation from its JSON object."""

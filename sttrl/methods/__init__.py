@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sttrl.methods.base import DatasetMethod, Method
+from sttrl.methods.finetune import Finetune
 from sttrl.methods.memo import Memo
 from sttrl.methods.none import NoAdaptation
 from sttrl.methods.slot import Slot
@@ -24,6 +25,7 @@ METHODS: dict[str, Callable[[Tools], Method | DatasetMethod]] = {
     "slot": Slot,
     "memo": Memo,
     "ttt": ttt,
+    "finetune": Finetune,
     "none": NoAdaptation,
 }
 

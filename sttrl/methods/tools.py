@@ -24,6 +24,7 @@ from sttrl.types import (
     Request,
     Rollout,
     Row,
+    RowSet,
     Sampling,
     Stat,
     Step,
@@ -39,7 +40,7 @@ class Tools:
 
     ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
     ``response_tokens``: the most tokens of a response. ``out_of_time``: whether a method should stop adapting to a problem. A method calls
-    ``observe`` after every step.
+    ``observe`` after every step; None: a step that is of no problem. ``training``: the rows of a training set; None: there is none.
     """
 
     config: RunConfig
@@ -48,7 +49,8 @@ class Tools:
     response_tokens: int
     out_of_time: Callable[[Problem], bool]
     seeds: SeedSource
-    observe: Callable[[Problem, Step], object]
+    observe: Callable[[Problem | None, Step], object]
+    training: RowSet | None = None
 
     @property
     def sampling(self) -> Sampling:

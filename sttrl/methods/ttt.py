@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sttrl.engine.base import Policy
 from sttrl.methods.base import DatasetMethod, Method
 from sttrl.methods.tools import Tools
-from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Row, Step, TrainGroup
+from sttrl.types import DeltaSpec, Objective, Outcome, Problem, Step, whole_rows
 
 
 def ttt(tools: Tools) -> Method | DatasetMethod:
@@ -45,7 +45,7 @@ class Ttt:
             if self.tools.out_of_time(problem):
                 return Outcome(stop="time")
             version, batch = policy.version, batches[index % len(batches)]
-            update = await policy.update(together(batch), Objective(loss="nll"))
+            update = await policy.update(whole_rows(batch), Objective(loss="nll"))
             self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
         return Outcome(stop="steps")
 
@@ -83,14 +83,6 @@ class TttOfAll:
     async def step(self, index: int, problems: Sequence[Problem], policy: Policy) -> None:
         """One step on the rows of a batch of `batches`, which ``plan`` has made."""
         version, batch = policy.version, self.planned[index]
-        update = await policy.update(together([self.tools.rows(problem)[number] for problem, number in batch]), Objective(loss="nll"))
+        update = await policy.update(whole_rows([self.tools.rows(problem)[number] for problem, number in batch]), Objective(loss="nll"))
         for problem in dict.fromkeys(problems):
             self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
-
-
-def together(rows: Sequence[Row]) -> tuple[TrainGroup, ...]:
-    """Whole rows as groups: those with the same first token share a group, whose prefix is that token, and so the learner's passes."""
-    by_first: dict[int, list[Row]] = {}
-    for row in rows:
-        by_first.setdefault(row.token_T[0], []).append(Row(token_T=row.token_T[1:], weight_T=row.weight_T[1:]))
-    return tuple(TrainGroup(prefix_T=(first,), row_G=tuple(of_it)) for first, of_it in by_first.items())

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
@@ -34,6 +34,8 @@ async def opened_questions(config: RunConfig) -> AsyncIterator[Callable[[SeedSou
 
 class Questions:
     """See `sttrl.run.kind.Kind`. ``clock`` counts the seconds that the judge takes for each question."""
+
+    training: ClassVar[None] = None
 
     def __init__(
         self, config: RunConfig, judge: Judge, seeds: SeedSource, clock: Callable[[str, str], AbstractContextManager[None]]

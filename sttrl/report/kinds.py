@@ -17,6 +17,7 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.answers import Judge
 from sttrl.questions.records import poll_from_json
 from sttrl.report.labels import Equality, Grades, Labels, labels_in
+from sttrl.report.rows import RowsReport
 from sttrl.report.tasks import TaskReport
 from sttrl.report.texts import read_texts
 
@@ -105,7 +106,7 @@ class QuestionReport:
         return read_texts(folder, finished, grades, data, labels)
 
 
-KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport(), "arc": TaskReport()}
+KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport(), "arc": TaskReport(), "arc-rows": RowsReport()}
 """The reports of the kinds of problems, by the name of the kind."""
 
 

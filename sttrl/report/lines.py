@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sttrl.ledger.journal import OF_ALL
 from sttrl.ledger.records import FinishedQuestion, StepRecord
 from sttrl.ledger.step_metrics import step_metrics
 from sttrl.questions.records import POLL_NAMES
@@ -22,9 +23,10 @@ def results_lines(finished: Sequence[FinishedQuestion]) -> str:
     return "".join(_line(_result(question)) for question in finished)
 
 
-def metrics_lines(finished: Sequence[FinishedQuestion]) -> str:
-    """The content of metrics.jsonl: a line for each step, with the questions in the given order."""
-    return "".join(_line({"id": q.record.id, "step": step.step, **step_metrics(step)}) for q in finished for step in q.steps)
+def metrics_lines(finished: Sequence[FinishedQuestion], of_all: Sequence[StepRecord] = ()) -> str:
+    """The content of metrics.jsonl: a line for each step, first those of no question, then those of the questions in the given order."""
+    steps = [(OF_ALL, of_all), *((question.record.id, question.steps) for question in finished)]
+    return "".join(_line({"id": name, "step": step.step, **step_metrics(step)}) for name, own in steps for step in own)
 
 
 def _result(question: FinishedQuestion) -> dict[str, Any]:

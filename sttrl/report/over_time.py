@@ -45,7 +45,8 @@ def _evaluations(finished: Sequence[FinishedQuestion]) -> dict[int, dict[str, Ev
 
 def _steps_taken(finished: Sequence[FinishedQuestion]) -> int:
     steps = [step.step + 1 for question in finished for step in question.steps]
-    return max([*steps, *(evaluation.step for question in finished for evaluation in question.evaluations)])
+    counted = [question.record.steps for question in finished]
+    return max([*steps, *counted, *(evaluation.step for question in finished for evaluation in question.evaluations)])
 
 
 def _votes(scores: Sequence[QuestionScore]) -> dict[int, list[VoteScore]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sttrl.errors import DataError
 from sttrl.ledger.folder import attempts, read_config
-from sttrl.ledger.journal import read_finished
+from sttrl.ledger.journal import OF_ALL, read_journal
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.comparison import ComparedRun, compare_table
 from sttrl.report.kinds import KindReport, report_of
@@ -46,7 +46,8 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     """
     config = read_config(folder)
     kind = report_of(config)
-    finished = read_finished(folder, kind.read)
+    journal = read_journal(folder, kind.read)
+    finished, of_all = journal.finished, journal.steps.get(OF_ALL, ())
     remarks, labels = list[str](), None
     try:
         data = kind.data(config, data_dir) if data is None else data
@@ -55,9 +56,9 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     except DataError as error:
         remarks.append(f"no labels: {error}")
     grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
-    seconds = {**added([f.record.seconds for f in finished]), **attempts(folder)[1]}
+    seconds = {**added([*(f.record.seconds for f in finished), *(step.seconds for step in of_all)]), **attempts(folder)[1]}
     shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
-    summary = write_report(folder, finished, grades, seconds, config, shown)
+    summary = write_report(folder, finished, grades, seconds, config, shown, of_all)
     run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
     pictures = kind.drawn(finished, grades, data or str(config["dataset"]), colours=sys.stdout.isatty())
     table = "\n".join([before_after_table(summary), *filter(None, remarks)])

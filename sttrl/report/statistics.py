@@ -47,12 +47,15 @@ def interval_of_mean(value_P: Sequence[float], *, lowest: float = 0.0, highest: 
     """The 95 % interval of the mean over the population of questions, for values in [``lowest``, ``highest``]; None without questions.
 
     If all questions have the same value, all resamples are equal. Then the interval is the widest for which such data have a probability
-    of at least 2.5 % on each side (for the values 0 and 1 this is the interval of Clopper and Pearson).
+    of at least 2.5 % on each side (for the values 0 and 1 this is the interval of Clopper and Pearson). Without a highest value there is no
+    such interval: None.
     """
     values = np.sort(np.asarray(value_P, dtype=np.float64).round(12))  # .3 - .1 and .2 - 0 are one value
     if values.size == 0:
         return None
     if values[0] == values[-1]:
+        if math.isinf(highest):
+            return None
         return _of_equal_values(float(values[0]), values.size, lowest, highest)
     low, high = _student(values) if values.size < FEWEST_QUESTIONS else _bootstrap(values, seed)
     return Interval(low=max(low, lowest), high=min(high, highest))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final, get_args
 
-from sttrl.ledger.evaluated import Score
+from sttrl.ledger.evaluated import MetricNames, Score
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions, values_of
@@ -51,7 +52,7 @@ def _poll_block(scores: Sequence[QuestionScore], name: RowName) -> dict[str, Any
     names = polls[0].names
     value_P = {metric: values_of(polls, metric) for metric in names.all}
     means = {metric: _mean(value_P[metric]) for metric in names.all}
-    interval = {metric: interval_of_mean(value_P[metric]) for metric in names.all}
+    interval = {metric: interval_of_mean(value_P[metric], highest=_highest(names, metric)) for metric in names.all}
     return _block(fmean(poll.k for poll in polls), len(polls), means, interval, names.headline)
 
 
@@ -63,8 +64,14 @@ def _gain_block(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
     names = pairs[0][0].names
     gain_P = {metric: _gains(pairs, metric) for metric in names.all}
     value = {metric: _mean(gain_P[metric]) for metric in names.all}
-    interval = {metric: interval_of_mean(gain_P[metric], lowest=-1.0) for metric in names.all}
+    ends = {metric: _highest(names, metric) for metric in names.all}
+    interval = {metric: interval_of_mean(gain_P[metric], lowest=-ends[metric], highest=ends[metric]) for metric in names.all}
     return _block(fmean(adapted.k for _, adapted in pairs), len(pairs), value, interval, names.headline)
+
+
+def _highest(names: MetricNames, metric: str) -> float:
+    """The highest value that a metric can have."""
+    return math.inf if metric in names.unbounded else 1.0
 
 
 def _gains(pairs: Sequence[tuple[Score, Score]], metric: str) -> list[float]:

@@ -68,8 +68,8 @@ def gain_remark(summary: Mapping[str, Any]) -> str | None:
         return None
     (low, high), headline = gain["ci95"], summary["metrics"]["headline"]
     if low <= 0 <= high:
-        return f"The 95 % interval of the gain in {headline} includes 0: this run does not show that adapting changed the accuracy."
-    return f"The 95 % interval of the gain in {headline} excludes 0: adapting {'raised' if low > 0 else 'lowered'} the accuracy."
+        return f"The 95 % interval of the gain in {headline} includes 0: this run does not show that adapting changed it."
+    return f"The 95 % interval of the gain in {headline} excludes 0: adapting {'raised' if low > 0 else 'lowered'} it."
 
 
 def vote_remark(summary: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from sttrl.arc.grids import Grid
 from sttrl.arc.labels import read_labels
 from sttrl.arc.pictures import beside, grid_svg, shown
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
-from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
+from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Task
 from sttrl.errors import DataError
@@ -24,7 +24,7 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades, Labels
 
 FINGERPRINT = "dataset_revision"
-"""The field of config.json with the fingerprint of the tasks."""
+"""The field of config.json with the fingerprint of the tasks, and after a comma those of the tasks that were trained on."""
 SHOWN_CANDIDATES = 6
 """How many candidates of a test input a card shows at most: the best ones."""
 DRAWN_TASKS = 12
@@ -89,6 +89,13 @@ class ShownTasks:
         return self.by_id.get(problem_id, ShownTask())
 
 
+def tasks_of(config: Mapping[str, Any], data_dir: Path | None) -> ArcData:
+    """The tasks of a run, by the content of its config.json; those with a fault are left out if the run left them out."""
+    own = config["data_dir"]
+    spec = ArcSpec(dataset=config["dataset"], data_dir=data_dir or (Path(own) if own else None))
+    return inspect_tasks(spec) if config["on_bad_row"] == "skip" else read_tasks(spec)
+
+
 class TaskReport:
     """See `sttrl.report.kinds.KindReport`."""
 
@@ -98,8 +105,7 @@ class TaskReport:
 
     def data(self, config: Mapping[str, Any], data_dir: Path | None) -> ArcData:
         """The tasks. Raises `DataError`."""
-        own = config["data_dir"]
-        return read_tasks(ArcSpec(dataset=config["dataset"], data_dir=data_dir or (Path(own) if own else None)))
+        return tasks_of(config, data_dir)
 
     def labels(self, data: ArcData) -> Labels:
         """The solutions, a line for each test input. Raises `DataError` if there are none, or if they have faults."""
@@ -112,7 +118,7 @@ class TaskReport:
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
         """submission.json with all tasks of the data set, if that still has the tasks of the run. The line says what is missing in it."""
-        if data.fingerprint != config.get(FINGERPRINT):
+        if data.fingerprint != str(config.get(FINGERPRINT)).partition(", ")[0]:
             return ""
         answers = [answers_of(task.record) for task in finished]
         filled = write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})

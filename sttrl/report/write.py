@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.ledger.files import write_text
-from sttrl.ledger.records import FinishedQuestion
+from sttrl.ledger.records import FinishedQuestion, StepRecord
 from sttrl.report.html import report_page
 from sttrl.report.kinds import Shown
 from sttrl.report.labels import Grades
@@ -24,14 +24,16 @@ def write_report(
     seconds: Mapping[str, float],
     config: Mapping[str, Any],
     shown: Shown = NO_TEXTS,
+    of_all: Sequence[StepRecord] = (),
 ) -> dict[str, Any]:
     """Write the four files and return the summary. ``config``: the content of config.json. ``shown``: what the cards of the page show.
+    ``of_all``: the steps that are of no question.
 
     Raises `JournalError` if a file cannot be written; its old content stays.
     """
     summary = summarise(finished, grades, seconds)
     write_text(run_folder / "results.jsonl", results_lines(finished))
-    write_text(run_folder / "metrics.jsonl", metrics_lines(finished))
+    write_text(run_folder / "metrics.jsonl", metrics_lines(finished, of_all))
     write_text(run_folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config, shown))
     return summary

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from sttrl.arc.datasets import is_arc
+from sttrl.arc.rows import ChosenRows
 from sttrl.arc.source import ChosenTasks
 from sttrl.config import RunConfig
 from sttrl.data import BuiltProblems, SourceSpec, Table
@@ -20,7 +21,7 @@ from sttrl.ledger.seeds import SeedSource
 from sttrl.methods import METHODS
 from sttrl.objectives.rewards import REWARDS
 from sttrl.questions.source import ChosenQuestions
-from sttrl.types import Ballots, Group, Problem, Rollout, Row
+from sttrl.types import Ballots, Group, Problem, Rollout, Row, RowSet
 
 Stage = Literal["base", "adapted"]
 """Which policy is evaluated: the base, or the policy that the method adapted."""
@@ -39,6 +40,11 @@ class Kind(Protocol[P, E]):
     @property
     def response_tokens(self) -> int:
         """The most tokens of a response that a method samples while it adapts."""
+        ...
+
+    @property
+    def training(self) -> RowSet | None:
+        """The rows of a training set, for the method finetune; None for a kind without one."""
         ...
 
     async def evaluate(self, stage: Stage, problem: P, policy: Policy) -> E:
@@ -132,17 +138,19 @@ class Chosen(Protocol):
 @dataclass(frozen=True)
 class KindEntry:
     """A kind of problem in the table `KINDS`. ``words``: what its problems are called. ``unfit``: the methods that cannot adapt to it.
-    ``needs_learner``: evaluating needs the learner. ``demonstrates``: its problems have demonstrations."""
+    ``needs_learner``: evaluating needs the learner. ``samples``: evaluating or adapting needs the sampler. ``demonstrates``: its problems
+    have demonstrations."""
 
     words: str
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
     unfit: frozenset[str]
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
     demonstrates: bool = False
+    samples: bool = True
 
 
 KINDS: dict[str, KindEntry] = {
-    "questions": KindEntry("text questions", ChosenQuestions, frozenset({"ttt"})),
+    "questions": KindEntry("text questions", ChosenQuestions, frozenset({"ttt", "finetune"})),
     "arc": KindEntry(
         "ARC tasks",
         lambda config, read: ChosenTasks(config),
@@ -150,13 +158,18 @@ KINDS: dict[str, KindEntry] = {
         needs_learner=lambda config: config.arc.score_views > 0,
         demonstrates=True,
     ),
+    "arc-rows": KindEntry(
+        "ARC tasks", lambda config, read: ChosenRows(config), frozenset(METHODS) - {"finetune"}, lambda config: True, samples=False
+    ),
 }
 """The kinds of problems, by name."""
 
 
 def kind_name(config: RunConfig) -> str:
     """The kind of a run's data set."""
-    return "arc" if is_arc(config.data.dataset) else "questions"
+    if not is_arc(config.data.dataset):
+        return "questions"
+    return "arc-rows" if config.method.adaptation_method == "finetune" else "arc"
 
 
 def check_kind(config: RunConfig) -> str:

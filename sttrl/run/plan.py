@@ -189,6 +189,7 @@ def engine_settings(
         stop_token_ids=stop_ids,
         trains=config.method.adaptation_method != "none" or KINDS[kind_name(config)].needs_learner(config),
         critic=config.reinforcement.adv_estimator == "gae",
+        samples=KINDS[kind_name(config)].samples,
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,
         gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +18,8 @@ from sttrl.config import RunConfig
 from sttrl.data import folder_name
 from sttrl.engine.base import Engine, Policy
 from sttrl.errors import LaneLostError
-from sttrl.ledger.journal import Journal, read_finished, read_journal
-from sttrl.ledger.records import EvaluationRecord, StepRecord
+from sttrl.ledger.journal import OF_ALL, Journal, read_finished, read_journal
+from sttrl.ledger.records import EvaluationRecord, QuestionRecord, StepRecord
 from sttrl.ledger.rollouts import add_rollouts, write_rollouts
 from sttrl.ledger.seeds import seed_source
 from sttrl.methods import METHODS, DatasetMethod, Tools
@@ -111,6 +111,7 @@ class Runner:
         self.observed: list[tuple[Work, Step]] = []
         seeds = seed_source(config.run.seed)
         self.kind = kind(seeds, self.clock)
+        self.of_no_problem = Work(Problem(id=OF_ALL, index=0, prompt_T=()), self.kind)
         tools = Tools(
             config=config,
             ballots=self.kind.ballots,
@@ -119,6 +120,7 @@ class Runner:
             out_of_time=self.kind.out_of_time,
             seeds=seeds,
             observe=self.observe,
+            training=self.kind.training,
         )
         self.method = METHODS[config.method.adaptation_method](tools)
         self.total = self.done = self.before = self.left_out = 0
@@ -162,9 +164,10 @@ class Runner:
         """A context manager that adds its seconds to the problem's."""
         return self.work[problem_id].watch.on(activity)
 
-    def observe(self, problem: Problem, step: Step) -> None:
+    def observe(self, problem: Problem | None, step: Step) -> None:
         """Journal a finished step and report it. A step of many problems is journalled when it has ended for all of them."""
-        self.observed.append((self.work[problem.id], step))
+        work = self.of_no_problem if problem is None else self.work[problem.id]
+        self.observed.append((work, step))
         if not isinstance(self.method, DatasetMethod):
             self._journal_steps()
 
@@ -256,7 +259,7 @@ class Runner:
             for problem in problems:
                 self.journal.begin(problem.id, problem.index, self.attempt)
         if training is not None:
-            for work in works:
+            for work in (*works, self.of_no_problem):
                 training.recall(work)
         return works
 
@@ -318,6 +321,15 @@ class Runner:
             failure = await self.boundary.guard(work.problem.id, self._last_evaluations(work, scope, training))
         await self._finish(work, failure, scope, training)
 
+    def _with_share(self, record: QuestionRecord) -> QuestionRecord:
+        """A record with its equal part of the tokens of steps that were of no problem."""
+        steps = self.of_no_problem.taken
+        if not steps:
+            return record
+        tokens = sum(step.tokens_trained for step in steps)
+        own = tokens * (self.done + 1) // self.total - tokens * self.done // self.total
+        return replace(record, steps=len(steps), tokens_trained=record.tokens_trained + own)
+
     def _leave_out(self, work: Work) -> None:
         """Leave a problem to a later attempt."""
         self.left_out += 1
@@ -357,7 +369,7 @@ class Runner:
             write_rollouts(self.folder, work.problem.id, work.lines())
         elif work.evaluations:
             add_rollouts(self.folder, work.problem.id, work.lines())
-        record = work.record(self.attempt, failure)
+        record = self._with_share(work.record(self.attempt, failure))
         self.journal.question(record)
         self.kind.publish(self.folder, [record])
         self.done += 1

@@ -6,7 +6,9 @@ the training early, that is journalled, and the training is not resumed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
@@ -82,15 +84,17 @@ class Training:
         if (stop := self.answered) is not None:
             self.stop = stop
             return None
-        plan, every, kept = self.method.plan(problems), self.config.evaluate_every, self.before.trained
-        for index in range(kept, len(plan)):
+        plan, every, first = self.method.plan(problems), self.config.evaluate_every, self.before.trained
+        kept, started = first, time.monotonic()
+        for index in range(first, len(plan)):
             if self.out_of_time():
                 self.progress(f"the training is out of time after {index} of {len(plan)} steps")
                 self.stop = "time"
                 if index > kept:
                     await self._keep(policy, index)
                 return None
-            failure = await self.boundary.guard(plan[index][0].id, self.method.step(index, plan[index], policy))
+            named = plan[index][0].id if plan[index] else STATE
+            failure = await self.boundary.guard(named, self.method.step(index, plan[index], policy))
             if failure is not None:
                 self.journal.ended(EndRecord(step=index, status=failure.status, error=failure.error))
                 return failure
@@ -99,7 +103,8 @@ class Training:
             if done % self.config.training.checkpoint_every == 0 or done == len(plan):
                 await self._keep(policy, done)
                 kept = done
-            self.progress(f"step {done} of {len(plan)}")
+            left = timedelta(seconds=round((time.monotonic() - started) / (done - first) * (len(plan) - done)))
+            self.progress(f"step {done} of {len(plan)}, about {left} left")
             if every and done % every == 0 and done < len(plan):
                 await evaluate(done)
         return None

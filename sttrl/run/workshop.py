@@ -82,12 +82,13 @@ class Workshop:
 
 def start_line(settings: EngineSettings) -> str:
     """A line that says what is being started."""
-    learner = "; the learner loads beside it" if settings.trains else ""
+    learner = "; the learner loads beside it" if settings.trains and settings.samples else ""
     lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
     merged = settings.adapter if settings.device == "cuda" and not settings.samples_adapters else None
     trained = " and ".join(merged.trainable_modules) if merged else ""
     served = f"; the sampler holds one policy at a time, its weights merged: vLLM serves no adapter that trains {trained}" if merged else ""
-    return f"starting {lanes}Ray and vLLM with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}{served}"
+    parts = "Ray and vLLM" if settings.samples else "Ray and the learner"
+    return f"starting {lanes}{parts} with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}{served}"
 
 
 async def all_started(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

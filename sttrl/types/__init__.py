@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from sttrl.types.problems import MOST_TOP_LOGPROBS, FinishReason, Group, Problem, Request, Rollout, Sampling, TopTokens
 from sttrl.types.statistics import Measure, Stat, TokenStats
-from sttrl.types.training import DeltaKind, DeltaSpec, LossKind, Objective, ParameterGroup, Row, TrainableModule, TrainGroup, UpdateStats
+from sttrl.types.training import (
+    DeltaKind,
+    DeltaSpec,
+    LossKind,
+    Objective,
+    ParameterGroup,
+    Row,
+    RowSet,
+    TrainableModule,
+    TrainGroup,
+    UpdateStats,
+    whole_rows,
+)
 from sttrl.types.votes import (
     Answer,
     AnswerKind,
@@ -45,6 +57,7 @@ __all__ = [
     "Request",
     "Rollout",
     "Row",
+    "RowSet",
     "Sampling",
     "Stat",
     "Step",
@@ -54,4 +67,5 @@ __all__ = [
     "TrainGroup",
     "TrainableModule",
     "UpdateStats",
+    "whole_rows",
 ]

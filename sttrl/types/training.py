@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from sttrl.types.problems import Group, Rollout
 
@@ -84,6 +84,30 @@ class TrainGroup:
     def n_tokens(self) -> int:
         """Tokens that carry loss."""
         return sum(weight > 0 for row in self.row_G for weight in row.weight_T)
+
+
+def whole_rows(rows: Sequence[Row]) -> tuple[TrainGroup, ...]:
+    """Whole rows as groups: those with the same first token share a group, whose prefix is that token, and so the learner's passes."""
+    by_first: dict[int, list[Row]] = {}
+    for row in rows:
+        by_first.setdefault(row.token_T[0], []).append(Row(token_T=row.token_T[1:], weight_T=row.weight_T[1:]))
+    return tuple(TrainGroup(prefix_T=(first,), row_G=tuple(of_it)) for first, of_it in by_first.items())
+
+
+class RowSet(Protocol):
+    """The rows of a training set, numbered from 0 and made when they are needed. They are the same in every attempt."""
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        ...
+
+    def order(self, epoch: int) -> Sequence[int]:
+        """The numbers of the rows in the order of an epoch."""
+        ...
+
+    def row(self, number: int, epoch: int) -> Row | None:
+        """A row as it is in an epoch; None if it cannot be trained on, for example because it is too long."""
+        ...
 
 
 LossKind = Literal["policy", "nll", "marginal_entropy"]

@@ -80,8 +80,8 @@ class Election:
 StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "time", "no_rows", "no_adaptation"]
 """Why adapting stopped; docs/run.md explains each. ``agreement``: ``--stop_agreement`` was reached."""
 
-GateReason = Literal["margin", "agreement"]
-"""The gate that prevented an update: ``--min_margin``, ``--min_agreement``."""
+GateReason = Literal["margin", "agreement", "too_long"]
+"""What prevented an update: ``--min_margin``, ``--min_agreement``; no row of the step fits into the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,9 @@ class ExplicitPolicy:
         finish = "stop" if token_T and token_T[-1] in self.ends else "length"
         return self.rollout(request, token_T, logprob_T, top_T, finish)
 
-    def rollout(self, request: Request, token_T: list[int], logprob_T: list[float], top_T: list[TopTokens], finish: FinishReason) -> Rollout:
+    def rollout(
+        self, request: Request, token_T: list[int], logprob_T: list[float], top_T: list[TopTokens], finish: FinishReason
+    ) -> Rollout:
         return Rollout(
             seed=request.seed, version=0, token_T=tuple(token_T), logprob_T=tuple(logprob_T), finish=finish, text="", top_T=tuple(top_T)
         )

@@ -57,9 +57,7 @@ def test_threshold_search_equals_a_plain_search(
     model, size = drawn
     prompts = [(1, 2), (2, 1, 1)]
     allowed = frozenset(range(size - 1)) if restricted else None
-    config = SearchConfig(
-        max_tokens=max_tokens, end_T=frozenset({0}), allowed=allowed, threshold=ThresholdConfig(min_prob=min_prob)
-    )
+    config = SearchConfig(max_tokens=max_tokens, end_T=frozenset({0}), allowed=allowed, threshold=ThresholdConfig(min_prob=min_prob))
     guess_G = tuple(tuple(token % size for token in guess) for guess in guesses)
     policy = ExplicitPolicy(model, prompts, frozenset({0}))
     plain = search("threshold", policy, [Ask(prompt_T=prompt) for prompt in prompts], config)

@@ -21,13 +21,14 @@ from stand_in import Faults, StandIn, StandInPolicy, drawn, share
 from sttrl.arc.codecs.registry import codec_for
 from sttrl.arc.grids import Grid
 from sttrl.arc.kind import Arc
-from sttrl.arc.source import ChosenTasks
 from sttrl.config import RunConfig
+from sttrl.data import read_table
 from sttrl.engine.base import JUST_LOGPROBS, Policy
 from sttrl.engine.shrink import small_tokenizer
 from sttrl.ledger.folder import attempts, claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.report.runs import RunReport, report_run
+from sttrl.run.kind import KINDS, Chosen, kind_name
 from sttrl.run.runner import Runner
 from sttrl.types import (
     DeltaSpec,
@@ -134,7 +135,9 @@ class ArcPolicy(StandInPolicy):
         self.engine.faults.at("score")
 
         def stats(group: TrainGroup, row: Row) -> TokenStats:
-            logprob_T = self._logprobs(text_of(group.prefix_T), row.token_T, base=at == "base")
+            prefix = text_of(group.prefix_T)
+            whole = prefix == BEGIN  # a puzzle without a query: it is likelier, the likelier the programs are that explain it
+            logprob_T = self._of_whole(row) if whole else self._logprobs(prefix, row.token_T, base=at == "base")
             minus_T = tuple(-x for x in logprob_T)
             return TokenStats(**{f"{stat}_T": logprob_T if stat == "logprob" else minus_T for stat in measure.want})
 
@@ -160,6 +163,11 @@ class ArcPolicy(StandInPolicy):
             loss=0.5, grad_norm=1.0, lr=self.spec.lr["main"], kl_to_base=0.1, logprob_gap_mean=0.0, logprob_gap_max=0.0,
             logprob_correlation=1.0, tokens=sum(group.n_tokens for group in groups), micro_batches=1, seconds=0.0,
         )  # fmt: skip
+
+    def _of_whole(self, row: Row) -> tuple[float, ...]:
+        counts = explained(BEGIN + text_of(row.token_T))
+        known = math.fsum(weight * count for weight, count in zip(self.weights(), counts, strict=True)) / max(*counts, 1)
+        return (math.log((1 + known) / 3),) * len(row.token_T)
 
     def _logprobs(self, prompt: str, token_T: Sequence[int], base: bool = False) -> tuple[float, ...]:
         reply, logprob_T = "", list[float]()
@@ -226,15 +234,15 @@ def arc_attempt(
 ) -> RunReport:
     """One attempt at a run of tasks and its report, as the command makes them. ``kind``: what the kind is opened with besides."""
     folder = config.run.output_dir / str(config.run.run_name)
-    chosen = ChosenTasks(config)
+    chosen = KINDS[kind_name(config)].choose(config, read_table)
     with Journal(folder) as journal:
-        claim(folder, config, {"kind": "arc", "dataset_revision": chosen.revision})
+        claim(folder, config, {"kind": chosen.kind, "dataset_revision": chosen.revision})
         if not {f.record.id for f in read_finished(folder)}.issuperset(chosen.ids):
             asyncio.run(_do(config, chosen, engine or ArcStandIn(), journal, [] if said is None else said, kind))
     return report_run(folder, data=chosen.data)
 
 
-async def _do(config: RunConfig, chosen: ChosenTasks, engine: ArcStandIn, journal: Journal, said: list[str], kind: dict[str, Any]) -> None:
+async def _do(config: RunConfig, chosen: Chosen, engine: ArcStandIn, journal: Journal, said: list[str], kind: dict[str, Any]) -> None:
     folder = config.run.output_dir / str(config.run.run_name)
     finished = {f.record.id for f in read_finished(folder)}
     left = [problem for problem in chosen.build(TOKENIZER, 4096).problems if problem.id not in finished]

@@ -104,7 +104,6 @@ def test_guesses_change_the_cost_and_not_the_answers(tmp_path: Path) -> None:
     assert tokens[1] < tokens[0]
 
 
-
 @pytest.mark.parametrize("chosen", [{"limit": 1}, {"ids": (ALL[0],)}], ids=["limit", "ids"])
 def test_the_submission_is_whole_from_the_first_moment(chosen: dict[str, Any], tmp_path: Path) -> None:
     folder, seen = tmp_path / "run", []

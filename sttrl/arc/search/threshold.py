@@ -1,8 +1,9 @@
 """All replies with a probability strictly above p, exactly, from an engine that returns the likeliest tokens at each position.
 
 A prompt is decoded greedily to the end, or until its path does not clear the threshold any more. At every position, every other token
-whose path still clears it starts a branch, which is decoded greedily in the next round, and so on until no branch is open. So there are as many requests as leaves, not as nodes, and the
-branches of all prompts of a round are one batch. The published systems walk token by token (ARChitects 2024, da-fr/arc-prize-2024).
+whose path still clears it starts a branch, which is decoded greedily in the next round, and so on until no branch is open. So there are as
+many requests as leaves, not as nodes, and the branches of all prompts of a round are one batch. The published systems walk token by token
+(ARChitects 2024, da-fr/arc-prize-2024).
 
 k = ceil(1/p) tokens a position suffice: a token on a wanted path has a conditional probability above p, because no factor of the path's
 probability exceeds 1. The probabilities at a position sum to 1, so fewer than 1/p tokens are above p, and they are among the k likeliest.
