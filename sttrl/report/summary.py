@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from sttrl.ledger.evaluated import MetricNames, Score
 from sttrl.ledger.records import FinishedQuestion
@@ -20,6 +20,7 @@ from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2
 
+_VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement")
 _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
 
@@ -134,7 +135,7 @@ def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
     return {
         "held": sum(step.election is not None for step in steps),
         "equal_rewards": alike,
-        "gated": {gate: gates[gate] for gate in get_args(GateReason)},
+        "gated": {gate: gates[gate] for gate in _VOTE_GATES},
     }
 
 

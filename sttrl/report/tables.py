@@ -42,7 +42,9 @@ def metric_cell(summary: Mapping[str, Any], key: str, metric: str) -> str:
     block = summary[key]
     if block is None or block[metric] is None:
         return NOTHING
-    low, high = block["ci95_by_metric"][metric]
+    if (ends := block["ci95_by_metric"][metric]) is None:
+        return decimal(block[metric], 3)
+    low, high = ends
     return with_interval(block[metric], low, high, signed=key == "gain")
 
 

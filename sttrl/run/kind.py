@@ -158,9 +158,7 @@ KINDS: dict[str, KindEntry] = {
         needs_learner=lambda config: config.arc.score_views > 0,
         demonstrates=True,
     ),
-    "arc-rows": KindEntry(
-        "ARC tasks", lambda config, read: ChosenRows(config), frozenset(METHODS) - {"finetune"}, lambda config: True, samples=False
-    ),
+    "arc-rows": KindEntry("ARC tasks", lambda config, read: ChosenRows(config), frozenset(), lambda config: True, samples=False),
 }
 """The kinds of problems, by name."""
 

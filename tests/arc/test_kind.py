@@ -318,12 +318,12 @@ def test_a_faulty_task_is_an_error_or_left_out(tmp_path: Path) -> None:
 
 
 def test_a_run_knows_the_tasks_that_it_trains_on(tmp_path: Path) -> None:
-    own, other = config_of(tmp_path), config_of(tmp_path, train_dataset="arc-demo")
+    own, other = config_of(tmp_path), config_of(tmp_path, train_dataset=("arc-demo",))
     assert ChosenTasks(own).revision == ChosenTasks(own).arc.fingerprint != ChosenTasks(other).revision
 
 
 def test_guesses_need_a_small_vocabulary(tmp_path: Path) -> None:
-    large = small_tokenizer(tuple(chr(0x4E00 + n) for n in range(300)), SPECIAL, *SPECIAL)
+    large = small_tokenizer([*(f"word{n}" for n in range(300)), *SPECIAL], SPECIAL, *SPECIAL)
     with pytest.raises(UsageError, match="--search_guess lowest_nll needs a model with at most 64 tokens; this one has"):
         ChosenTasks(config_of(tmp_path, search_guess="lowest_nll", codec="numpy")).build(large, 4096)
 

@@ -70,7 +70,7 @@ def test_command_line_names_every_choice() -> None:
 
 def test_command_line_names_the_subcommands_and_their_flags() -> None:
     rows = dict(re.findall(r"^\| `(\w+)[^`]*` \| [^|]* \|([^|]*)\|$", COMMAND_LINE.split("## Subcommands")[1], re.MULTILINE))
-    flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name != "sweep"}
+    flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune")}
     positional = {"report": {"runs"}, "data": {"dataset"}, "score": {"submission", "solutions"}, "shrink": {"model"}, "env": set()}
     assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional[name] for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
@@ -110,7 +110,9 @@ def test_every_command_parses(page: str, command: str, monkeypatch: pytest.Monke
     arguments = shlex.split(PROGRAM.sub("", command, count=1), comments=True)
     if "--help" in arguments:
         return
-    if arguments and arguments[0] == "sweep":
+    if arguments and arguments[0] == "finetune":
+        cli.parse_run(["--adaptation_method", *arguments])
+    elif arguments and arguments[0] == "sweep":
         assert cli.configs_of(cli.read_sweep(Path(arguments[1])), arguments[2:])
     elif arguments and arguments[0] in SUBCOMMANDS:
         cli.parse(SUBCOMMANDS[arguments[0]], arguments[1:])
