@@ -31,7 +31,7 @@ UNDERSTOOD = frozenset({
 """Fields of adapter_config.json that merging reads, or that change nothing in it. Any other one must be empty or false."""
 PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 """``init_lora_weights`` that leave the base as it is. Others, such as PiSSA's, train against a changed base."""
-FACTOR = re.compile(r"\.lora_(embedding_)?[AB](\.weight)?$")
+FACTOR = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
 GIVE_FOLDER = "Give a run folder under outputs/, or the folder of an adapter."
 ANOTHER_ADAPTER = "Give an adapter of plain LoRA."
 
@@ -77,12 +77,13 @@ def find_learned(source: Path) -> Learned:
 def check_names(file: Path, names: Collection[str]) -> None:
     """Raises `EngineError` for names that PEFT gives to something other than LoRA's two factors, or a factor without the other."""
     for name in names:
-        if ".lora_" in name and not FACTOR.search(name):
+        if ".lora_" not in name:
+            continue
+        if (found := FACTOR.search(name)) is None:
             raise EngineError(f"{file}: {name} is no factor of plain LoRA.", ANOTHER_ADAPTER)
-        pairs = (("lora_A", "lora_B"), ("lora_B", "lora_A"), ("embedding_A", "embedding_B"), ("embedding_B", "embedding_A"))
-        for one, other in pairs:
-            if f"{one}." in f"{name}." and name.replace(one, other) not in names:
-                raise EngineError(f"{file}: {name} has no {name.replace(one, other)} beside it.", "Give a complete adapter.")
+        other = name[: found.start(1)] + {"A": "B", "B": "A"}[found[1]] + name[found.end(1) :]
+        if other not in names:
+            raise EngineError(f"{file}: {name} has no {other} beside it.", "Give a complete adapter.")
 
 
 def _only_adapter(run: Path) -> Path:

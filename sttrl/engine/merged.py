@@ -22,7 +22,6 @@ from sttrl.engine.model_checks import INDEX, check_weights
 from sttrl.engine.model_files import check_target, head_is_tied, load_network, tie_head, untie_head, write_folder
 from sttrl.engine.models import HUB_FILES, TOKENIZER_FILES, commit_of, load_tokenizer, model_folder
 from sttrl.errors import EngineError, SttrlError, UsageError
-from sttrl.ledger.files import write_json
 
 RECORD = "sttrl_merge.json"
 """The file that says what a folder was merged from."""
@@ -108,7 +107,7 @@ def _parts(network: Any, learned: Learned) -> _Parts:
         if left.shape[-1] != rank:
             raise EngineError(f"{learned.file}: {name} has rank {left.shape[-1]}, and {ADAPTER_CONFIG} says {rank}.", "Correct r there.")
     own = tuple(learned.settings.get("modules_to_save") or ())
-    replaced = {name: weight for name, weight in whole.items() if BASE_LAYER not in name and _module(name) in own}
+    replaced = {name: weight for name, weight in whole.items() if name.removesuffix(".weight").endswith(own)}
     shared = {name.replace(BASE_LAYER, "."): weight for name, weight in whole.items() if name not in replaced}
     return _Parts(shared=shared, replaced=replaced, low_rank=low_rank, together=bool(learned.settings.get("ensure_weight_tying")))
 
@@ -175,11 +174,6 @@ def _is_transposed(network: Any, name: str) -> bool:
     return isinstance(dict(network.named_modules()).get(name), Conv1D)
 
 
-def _module(name: str) -> str:
-    """``embed_tokens`` of ``model.embed_tokens.weight``."""
-    return name.split(".")[-2] if "." in name else name
-
-
 def _base(learned: Learned, model: str | None) -> tuple[str, Path]:
     """The name and the folder of the base."""
     name = model or learned.base
@@ -209,11 +203,11 @@ def _record(learned: Learned, name: str, base: Path) -> dict[str, Any]:
 def _found(target: Path, record: Mapping[str, Any]) -> str:
     """Raises `UsageError` where a folder holds another merge."""
     try:
-        before = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
-    if before.get("hash") != record["hash"]:
-        other = f"{before.get('model')} with {before.get('learned')}"
+        before = {"hash": None, "model": None, "learned": None} | json.loads((target / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{target / RECORD} cannot be read.", "Choose another --out, or delete it.") from error
+    if before["hash"] != record["hash"]:
+        other = f"{before['model']} with {before['learned']}"
         raise UsageError(f"--out {target} holds another merge: {other}.", "Choose another, or delete it.")
     return f"{target}: already merged"
 
@@ -239,4 +233,4 @@ def _write(network: Any, base: Path, record: Mapping[str, Any], folder: Path) ->
     network.save_pretrained(folder)
     for file in copied:
         shutil.copyfile(file, folder / file.name)
-    write_json(folder / RECORD, record)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

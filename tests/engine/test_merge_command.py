@@ -211,6 +211,7 @@ def test_a_run_says_which_model_and_which_adapter(models: dict[str, Path], tmp_p
     ):
         assert merged(source, "--out", tmp_path / "c") == 2
         assert re.search(text, capsys.readouterr().err)
+    assert merged(adapter, "--model", models["tied"], "--out", tmp_path / "c") == 0
     first, second = (load_file(tmp_path / name / odd_models.WEIGHTS) for name in "ab")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -261,6 +262,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], dict[str, Any
         r"q_proj\.weight is \[8, 64\], and the model's is \[128, 64\]",
     ),
     "unknown name": (lambda w: w.update({"something": torch.ones(2)}), {}, r"the model has no weight something\."),
+    "raw name": (
+        lambda w: w.update({f"{LAYER}.q_proj.lora_{f}": torch.ones(4, 4) for f in "AB"}),
+        {},
+        r"the model has no weight .*lora_A\.",
+    ),
     "unknown factor": (lambda w: w.update({f"{LAYER}.q_proj.lora_C.weight": torch.ones(2)}), {}, r"lora_C\.weight is no factor"),
     "one factor": (lambda w: w.pop(f"{LAYER}.q_proj.lora_A.weight"), {}, r"lora_B\.weight has no .*lora_A\.weight beside it"),
     "another rank": (lambda _: None, {"r": 8}, r"q_proj\.weight has rank 4, and adapter_config\.json says 8"),
@@ -329,6 +335,10 @@ def test_a_finished_merge_is_found(adapter: Path, models: dict[str, Path], tmp_p
     for source, model in (*((other, models["tied"]) for other in others), (adapter, models["untied"])):
         assert merged(source, "--model", model, "--out", out) == 2
         assert re.search(rf"--out {out} holds another merge: .*tied with {adapter}\. Choose another", capsys.readouterr().err)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / RECORD).write_text("[]")
+    assert merged(adapter, "--out", tmp_path / "damaged") == 2
+    assert f"{RECORD} cannot be read." in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert merged(adapter, "--out", tmp_path / "full") == 2
@@ -348,8 +358,8 @@ def test_a_merged_model_is_a_base(adapter: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_merge_leaves_nothing_under_the_name(adapter: Path, tmp_path: Path) -> None:
     killed = (
-        "import os, signal, sttrl.engine.merged as merged\nfrom sttrl.cli import main\n"
-        "merged.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, sttrl.engine.model_files as files\nfrom sttrl.cli import main\n"
+        "files.settle_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"main(['merge', {str(adapter)!r}, '--out', {str(tmp_path / 'out')!r}])"
     )
     done = subprocess.run([sys.executable, "-c", killed], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
