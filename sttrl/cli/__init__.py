@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sttrl
-from sttrl.cli.arguments import DataArguments, EnvArguments, ReportArguments, ScoreArguments, ShrinkArguments, SweepArguments
+from sttrl.cli.arguments import (
+    DataArguments,
+    EnvArguments,
+    MergeArguments,
+    ReportArguments,
+    ScoreArguments,
+    ShrinkArguments,
+    SweepArguments,
+)
 from sttrl.cli.parsing import parse
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
@@ -29,7 +37,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
-(an ARC submission), shrink M (cut a model's vocabulary to what a codec for grids needs), env (versions and devices).
+(an ARC submission), shrink M (cut a model's vocabulary to what a codec for grids needs), merge RUN_OR_ADAPTER (write a model folder with an
+adapter in its weights), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -103,12 +112,12 @@ def complain(bad: int, total: int, where: str) -> None:
         raise QuestionsFailedError(f"{bad} of {total} questions failed or diverged; they keep the base's answer.", f"{where} say why.")
 
 
-def parse_run(arguments: Sequence[str]) -> RunConfig:
+def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
     """The configuration: defaults, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
     if "--help_all" in arguments:
-        return parse(RunConfig, ["--help"], description=DESCRIPTION)
+        return parse(RunConfig, ["--help"], command, description=DESCRIPTION)
     if not {"--help", "-h"}.isdisjoint(arguments):
-        return parse(short_view(), ["--help"], description=f"{DESCRIPTION}\n{SHORT}")
+        return parse(short_view(), ["--help"], command, description=f"{DESCRIPTION}\n{SHORT}")
     file = config_file(arguments)
     return flags_over({} if file is None else read_yaml(file), arguments)
 
@@ -280,8 +289,9 @@ def shrink_command(arguments: Sequence[str]) -> None:
     chosen = parse(ShrinkArguments, arguments[1:], command="shrink")
     from sttrl.arc.codecs.registry import check_codec, codec_for
     from sttrl.arc.codecs.vocabulary import small_vocabulary
+    from sttrl.engine.model_files import check_target
     from sttrl.engine.models import load_tokenizer, model_folder
-    from sttrl.engine.shrink import check_target, shrink_model
+    from sttrl.engine.shrink import shrink_model
 
     check_codec(chosen.codec)
     check_target(chosen.out)
@@ -296,7 +306,15 @@ def shrink_command(arguments: Sequence[str]) -> None:
 
 def finetune_command(arguments: Sequence[str]) -> None:
     """``finetune [flags]``: a run of the method of that name."""
-    run(parse_run(["--adaptation_method", "finetune", *arguments[1:]]))
+    run(parse_run(["--adaptation_method", "finetune", *arguments[1:]], command="finetune"))
+
+
+def merge_command(arguments: Sequence[str]) -> None:
+    """``merge RUN_OR_ADAPTER --out DIR``"""
+    chosen = parse(MergeArguments, arguments[1:], command="merge")
+    from sttrl.engine.merged import merge
+
+    print(merge(chosen.source, chosen.out, chosen.model))
 
 
 COMMANDS = {
@@ -305,6 +323,7 @@ COMMANDS = {
     "data": data_command,
     "score": score_command,
     "shrink": shrink_command,
+    "merge": merge_command,
     "env": env_command,
     "sweep": sweep_command,
 }

@@ -88,3 +88,15 @@ class ShrinkArguments:
     """The folder to write; it must be new or empty."""
     untie: bool = False
     """Give a model whose head is tied to its embeddings a head of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeArguments:
+    """Write a model folder with what was learned in its weights, in bfloat16: any run takes it as a model, and so does transformers."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A run folder that has one adapter, or the folder of an adapter (PEFT's layout) or of full weights."""
+    out: Path
+    """The folder to write; it must be new or empty. If it holds this very merge, nothing is done."""
+    model: str | None = None
+    """The base, instead of the one that the run or the adapter names: a hub id, a local folder, or builtin/<name>."""

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,17 +42,17 @@ class PolicyWeights:
 def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.Tensor]]:
     """Every weight of a policy by checkpoint name: the base, a full replacement, or the base with an adapter merged in."""
     if delta is None:
-        yield from _stored(base)
+        yield from stored(base)
     elif not (delta / ADAPTER_CONFIG).exists():
-        yield from _stored(delta)
+        yield from stored(delta)
     else:
         adapter, whole = _adapter(delta)
         body = next(iter(adapter), "").partition(".")[0]
-        for name, weight in _stored(base):
+        for name, weight in stored(base):
             # A checkpoint of the body alone, as GPT-2's on the hub, does not name it.
             key = name if name in adapter or name in whole else f"{body}.{name}"
             low_rank = adapter.pop(key, None)
-            yield name, whole.pop(key, weight) if low_rank is None else _merged(weight, *low_rank)
+            yield name, whole.pop(key, weight) if low_rank is None else merged(weight, *low_rank)
         # A head that is tied to trained embeddings is in the adapter and not in the base; vLLM ties it by itself.
         left = {*adapter, *whole} - {HEAD}
         assert not left, f"adapter weights without a base weight: {sorted(left)[:3]}"
@@ -79,8 +79,9 @@ def release_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for file in sorted(folder.glob("*.safetensors")):
+def stored(folder: Path, files: str = "*.safetensors") -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights in a folder's files, one at a time."""
+    for file in sorted(folder.glob(files)):
         with safe_open(file, framework="pt") as weights:
             names = list(weights.keys())
         for start in range(0, len(names), OPEN_AT_ONCE):
@@ -90,22 +91,32 @@ def _stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 LowRank = tuple[torch.Tensor, torch.Tensor, float]
-"""LoRA factors and their scale: (``[out, r]``, ``[r, in]``, scale), or for a transposed weight (``[in, r]``, ``[r, out]``, scale)."""
+"""LoRA factors of a stored weight ``[out, in]``, and their scale: (``[out, r]``, ``[r, in]``, scale)."""
+
+
+def split_adapter(
+    settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], transposed: Callable[[str], bool]
+) -> tuple[dict[str, LowRank], dict[str, torch.Tensor]]:
+    """By the name of the base weight: the factors that are added to it, and the weights that are trained whole and replace it.
+
+    ``transposed`` says of a layer whether its weight is stored as ``[in, out]``, as that of transformers' Conv1D is (GPT-2). An embedding's
+    weight is ``[V, D]`` and its factors are those of ``[D, V]``.
+    """
+    scale = settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
+    whole = {name.removeprefix(PEFT_PREFIX): weight for name, weight in tensors.items()}
+    found: dict[str, LowRank] = {}
+    for part, end, turned in (("lora_", ".weight", transposed), ("lora_embedding_", "", lambda _: True)):
+        for name in [key.removesuffix(f".{part}A{end}") for key in whole if key.endswith(f".{part}A{end}")]:
+            right, left = (whole.pop(f"{name}.{part}{factor}{end}") for factor in "AB")
+            found[f"{name}.weight"] = (right.T, left.T, scale) if turned(name) else (left, right, scale)
+    return found, whole
+
+
+def merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """In float32: vLLM rounds it to the dtype it samples in, which may be finer than the base's on disk."""
+    return weight.to(torch.float32, copy=True).addmm_(left.float(), right.float(), alpha=scale)
 
 
 def _adapter(folder: Path) -> tuple[dict[str, LowRank], dict[str, torch.Tensor]]:
-    """By the name of the base weight: the factors that are added to it, and the weights that are trained whole and replace it."""
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    scale = settings["lora_alpha"] / (math.sqrt(settings["r"]) if settings.get("use_rslora") else settings["r"])
-    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
-        tensors = {name.removeprefix(PEFT_PREFIX): weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 - not a dict
-    names = {name.split(".lora_")[0] for name in tensors if ".lora_" in name}
-    factors = {name: tuple(tensors.pop(f"{name}.lora_{factor}.weight") for factor in "BA") for name in names}
-    if settings.get("fan_in_fan_out"):  # transformers' Conv1D, of GPT-2: its weight is [in, out]
-        factors = {name: (a.T, b.T) for name, (b, a) in factors.items()}
-    return {f"{name}.weight": (left, right, scale) for name, (left, right) in factors.items()}, tensors
-
-
-def _merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
-    """In float32: vLLM rounds it to the dtype it samples in, which may be finer than the base's on disk."""
-    return weight.to(torch.float32, copy=True).addmm_(left.float(), right.float(), alpha=scale)
+    return split_adapter(settings, dict(stored(folder, ADAPTER_WEIGHTS)), lambda _: bool(settings.get("fan_in_fan_out")))

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sttrl.errors import EngineError, UsageError, disk_fault, error_text
-from sttrl.ledger.files import make_folder, settle_folder
+from sttrl.engine.model_files import head_is_tied, load_network, untie_head, write_folder
 
 LISTS_OF_IDS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids", "sequence_bias")
 """Generation settings that name tokens which may be gone."""
-
-
-def check_target(folder: Path) -> None:
-    """Raises `UsageError` for a folder that has something in it, or that is a file."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {folder} exists and is not an empty folder.", "Choose another, or delete it.")
 
 
 def shrink_model(
@@ -44,7 +34,7 @@ def shrink_model(
     ``target`` cannot be written.
     """
     assert pad != end, "a loss that leaves out padding would leave out the end mark"
-    network = _loaded(folder)
+    network = load_network(folder)
     cut_vocabulary(network, source_V)
     if untie:
         untie_head(network)
@@ -53,33 +43,30 @@ def shrink_model(
     kept = {source[0]: number for number, source in enumerate(source_V) if len(source) == 1}
     for settings in (network.config, network.config.get_text_config(decoder=True), network.generation_config):
         _renumber(settings, new_ids, kept)
-    with _no_progress_bars():
-        _save(network, small_tokenizer(token_V, special, begin, end, pad), target)
+    tokenizer = small_tokenizer(token_V, special, begin, end, pad)
+
+    def write(made: Path) -> None:
+        network.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+
+    write_folder(target, write)
 
 
 def cut_vocabulary(network: Any, source_V: Sequence[Sequence[int]]) -> None:
     """Keep of a network's embeddings and head the rows of these tokens, in place."""
     embeddings, head = network.get_input_embeddings(), network.get_output_embeddings()
-    tied = head.weight is embeddings.weight
+    tied = head_is_tied(network)
     rows, head_rows = (_means(layer.weight, source_V) for layer in (embeddings, head))
     bias = getattr(head, "bias", None)
     bias_rows = None if bias is None else _means(bias[:, None], source_V)[:, 0]
     network.resize_token_embeddings(len(source_V), mean_resizing=False)
     embeddings, head = network.get_input_embeddings(), network.get_output_embeddings()
-    assert tied == (head.weight is embeddings.weight)
+    assert tied == head_is_tied(network)
     with torch.no_grad():
         embeddings.weight.copy_(rows)
         head.weight.copy_(head_rows)
         if bias_rows is not None:
             head.bias.copy_(bias_rows)
-
-
-def untie_head(network: Any) -> None:
-    """Give the head a copy of the embeddings that it was tied to."""
-    head = network.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    for settings in (network.config, network.config.get_text_config(decoder=True)):
-        settings.tie_word_embeddings = False
 
 
 def small_tokenizer(token_V: Sequence[str], special: Sequence[str], begin: str | None, end: str, pad: str) -> Any:
@@ -107,29 +94,6 @@ def small_tokenizer(token_V: Sequence[str], special: Sequence[str], begin: str |
     )
 
 
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _loaded(folder: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with _no_progress_bars():
-            return AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"{folder} cannot be loaded: {error_text(error, first_line=True)}.", "Choose a complete model folder.") from error
-
-
 def _means(weight: torch.Tensor, source_V: Sequence[Sequence[int]]) -> torch.Tensor:
     """``[V_old, D]`` to ``[V_new, D]``. A single source is copied bit by bit."""
     whole = weight.detach().float().mean(0).to(weight.dtype)
@@ -146,20 +110,3 @@ def _renumber(settings: Any, new_ids: Mapping[str, int | None], kept: Mapping[in
             setattr(settings, name, kept.get(value) if isinstance(value, int) else None)
         elif name in LISTS_OF_IDS and value is not None:
             setattr(settings, name, None)
-
-
-def _save(network: Any, tokenizer: Any, target: Path) -> None:
-    made = target.absolute().with_name(f".{target.absolute().name}.{os.getpid()}")
-    try:
-        try:
-            make_folder(made)
-            network.save_pretrained(made)
-            tokenizer.save_pretrained(made)
-            settle_folder(made, target.absolute())
-        except Exception as error:
-            fault = error if isinstance(error, OSError) else disk_fault(error)  # safetensors has an error of its own for a full disk
-            if fault is None:
-                raise
-            raise UsageError(f"Cannot write --out {target}: {fault.strerror or fault}.", "Make room or choose another folder.") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

@@ -31,6 +31,7 @@ SUBCOMMANDS = {
     "data": cli.DataArguments,
     "score": cli.ScoreArguments,
     "shrink": cli.ShrinkArguments,
+    "merge": cli.MergeArguments,
     "env": cli.EnvArguments,
 }
 
@@ -71,8 +72,8 @@ def test_command_line_names_every_choice() -> None:
 def test_command_line_names_the_subcommands_and_their_flags() -> None:
     rows = dict(re.findall(r"^\| `(\w+)[^`]*` \| [^|]* \|([^|]*)\|$", COMMAND_LINE.split("## Subcommands")[1], re.MULTILINE))
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune")}
-    positional = {"report": {"runs"}, "data": {"dataset"}, "score": {"submission", "solutions"}, "shrink": {"model"}, "env": set()}
-    assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional[name] for name, kind in SUBCOMMANDS.items()}
+    positional = {"report": {"runs"}, "data": {"dataset"}, "score": {"submission", "solutions"}, "shrink": {"model"}, "merge": {"source"}}
+    assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional.get(name, set()) for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
 
 
