@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sttrl
-from sttrl.cli.arguments import DataArguments, EnvArguments, ReportArguments, ScoreArguments, ShrinkArguments, SweepArguments
+from sttrl.cli.arguments import DataArguments, EnvArguments, PoolArguments, ReportArguments, ScoreArguments, ShrinkArguments, SweepArguments
 from sttrl.cli.parsing import parse
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
@@ -28,8 +28,8 @@ INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
-data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), shrink M (cut a model's vocabulary to what a codec for
-grids needs), env (versions and devices).
+data D (show and check a data set), score SUBMISSION SOLUTIONS (an ARC submission), pool RUN... (select from the candidates of several ARC
+runs), shrink M (cut a model's vocabulary to what a codec for grids needs), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -237,9 +237,23 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
 def score_command(arguments: Sequence[str]) -> None:
     """``score SUBMISSION SOLUTIONS``"""
     chosen = parse(ScoreArguments, arguments[1:], command="score")
-    from sttrl.arc.score_files import score_text
+    from sttrl.report.submissions import submission_text
 
-    print(score_text(chosen.submission, chosen.solutions))
+    print(submission_text(chosen.submission, chosen.solutions, detail=chosen.detail, levels=chosen.levels, other=chosen.compare))
+
+
+def pool_command(arguments: Sequence[str]) -> None:
+    """``pool RUN... --out DIR``"""
+    chosen = parse(PoolArguments, arguments[1:], command="pool")
+    if not chosen.runs:
+        raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    from sttrl.arc.pool_files import write_pool
+    from sttrl.report.pool import pool_text
+
+    pooled = write_pool(
+        chosen.runs, out=chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir
+    )
+    print(pool_text(pooled))
 
 
 def env_command(arguments: Sequence[str]) -> None:
@@ -298,6 +312,7 @@ COMMANDS = {
     "report": report_command,
     "data": data_command,
     "score": score_command,
+    "pool": pool_command,
     "shrink": shrink_command,
     "env": env_command,
     "sweep": sweep_command,
