@@ -237,9 +237,19 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
 def score_command(arguments: Sequence[str]) -> None:
     """``score SUBMISSION SOLUTIONS``"""
     chosen = parse(ScoreArguments, arguments[1:], command="score")
-    from sttrl.report.submissions import submission_text
+    from sttrl.arc.score_files import marc_text, read_answers, read_levels, read_solutions, score_text
 
-    print(submission_text(chosen.submission, chosen.solutions, detail=chosen.detail, levels=chosen.levels, other=chosen.compare))
+    truths = read_solutions(chosen.solutions)
+    given = read_answers(chosen.submission, truths)
+    levels = None if chosen.levels is None else read_levels(chosen.levels, truths)
+    other = None if chosen.compare is None else read_answers(chosen.compare, truths)
+    parts = [score_text(given, truths)]
+    parts += [marc_text(given, truths, levels)] if chosen.detail or levels is not None else []
+    if other is not None and chosen.compare is not None:
+        from sttrl.report.submissions import comparison_text
+
+        parts.append(comparison_text(chosen.submission, given, chosen.compare, other, truths))
+    print("\n\n".join(parts))
 
 
 def pool_command(arguments: Sequence[str]) -> None:

@@ -12,8 +12,7 @@ from sttrl.arc.scores import Ratio, Solutions, first_attempts, kaggle, score, sc
 from sttrl.arc.sources import ArcData, ArcSpec
 from sttrl.arc.submission import build_submission
 from sttrl.errors import DataError
-from sttrl.report.layout import aligned, broken, page
-from sttrl.report.submissions import ratio_cell
+from sttrl.report.layout import aligned, broken, decimal, page
 
 ORACLE: Final = "oracle: the right grid is among the candidates."
 SELECTIONS_REMARK: Final = (
@@ -30,7 +29,8 @@ def pool_text(pooled: Pooled) -> str:
         solutions, remark = {}, f"no labels: {error}"
     rows = [*((str(number), source) for number, source in enumerate(pooled.sources, start=1)), ("pool", pooled.pool)]
     lines = [f"{number}  {source.name}" for number, source in rows[:-1]]
-    lines += [f"pool: {pooled.selection}, {pooled.stage} policies", *_notes(pooled), "", *_table(rows, pooled, solutions)]
+    policies = f", {pooled.stage} policies" if any(source.has_nlls for source in pooled.sources) else ""
+    lines += [f"pool: {pooled.selection}{policies}", *_notes(pooled), "", *_table(rows, pooled, solutions)]
     if solutions:
         lines += [ORACLE, "", *broken(SELECTIONS_REMARK), *_selections(pooled, solutions)]
     filled = pooled.filled
@@ -49,7 +49,8 @@ def solutions_of(data: ArcData) -> Solutions:
 
 def _notes(pooled: Pooled) -> list[str]:
     """Remarks on the predictions and on the selection."""
-    notes = [f"{s.name}: {s.unreadable} predictions are no grids and do not vote." for s in pooled.sources if s.unreadable]
+    counts = {number: source.unreadable for number, source in enumerate(pooled.sources, start=1)}
+    notes = [f"{number}: {count} predictions are no grids and do not vote." for number, count in counts.items() if count]
     if pooled.selection == UNEQUAL and (count := unequally_scored(pooled.pool)):
         notes.append(
             f"Note: {UNEQUAL} adds up NLLs, so a grid that every run has scored is behind one that few have scored. "
@@ -88,3 +89,8 @@ def _selections(pooled: Pooled, solutions: Solutions) -> list[str]:
     two, one = (score_candidates(found, solutions, names, guesses=guesses).per_algorithm for guesses in (2, 1))
     rows = [(name, ratio_cell(two[name]), ratio_cell(one[name])) for name in names]
     return aligned([("", "two attempts", "first attempt"), *rows])
+
+
+def ratio_cell(ratio: Ratio) -> str:
+    """A score with its fraction: ``.571 4/7``."""
+    return f"{decimal(ratio.value, 3)} {ratio.numerator:.4g}/{ratio.denominator:g}"
