@@ -9,9 +9,10 @@ from typing import Any
 
 from sttrl.arc.pool import Source, default_selection, pool_of
 from sttrl.arc.pool_predictions import predictions_source
-from sttrl.arc.pool_runs import Stage, fingerprint_of, read_arc_config, run_source
+from sttrl.arc.pool_runs import Stage, read_arc_config, run_source
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, Filled, write_submission
+from sttrl.arc.tasks import fingerprint_of
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.journal import JOURNAL
 
@@ -82,7 +83,8 @@ def data_of(configs: Mapping[Path, Mapping[str, Any]], dataset: str | None, data
         raise UsageError("Predictions do not say which tasks they are about.", "Give --dataset.")
     own = config.get("data_dir") if dataset is None else None
     spec = ArcSpec(dataset=named, data_dir=data_dir or (Path(own) if own else None))
-    data = inspect_tasks(spec) if config.get("on_bad_row") == "skip" else read_tasks(spec)
+    skips = any(each.get("on_bad_row") == "skip" for each in configs.values())
+    data = inspect_tasks(spec) if skips else read_tasks(spec)
     if path is not None and data.fingerprint != fingerprint_of(config):
         raise DataError(f"{data.path} does not have the tasks of {path} any more.", "Give the data set of the run: --dataset, --data_dir.")
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from sttrl.arc.candidates import Find, candidates_of, with_experts
 from sttrl.arc.grids import Grid
@@ -22,8 +22,6 @@ from sttrl.ledger.seeds import seed_of
 
 Stage = Literal["adapted", "base"]
 """Which policy of a run: the adapted one, or the base."""
-FINGERPRINT: Final = "dataset_revision"
-"""The field of config.json with the fingerprint of the tasks, and after a comma that of the tasks that are trained on."""
 
 
 def read_arc_config(folder: Path) -> dict[str, Any]:
@@ -32,11 +30,6 @@ def read_arc_config(folder: Path) -> dict[str, Any]:
     if config.get(KIND) != "arc":
         raise UsageError(f"{folder} is not a run of ARC tasks.", "`pool` is for ARC tasks; `report` compares runs of any kind.")
     return config
-
-
-def fingerprint_of(config: Mapping[str, Any]) -> str:
-    """The fingerprint of the tasks of a run."""
-    return str(config.get(FINGERPRINT)).partition(",")[0]
 
 
 def run_source(folder: Path, config: Mapping[str, Any], tasks: Sequence[Task], stage: Stage) -> Source:

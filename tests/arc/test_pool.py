@@ -17,8 +17,9 @@ from sttrl import cli
 from sttrl.arc.candidates import Find, candidates_of, with_experts
 from sttrl.arc.grids import Grid
 from sttrl.arc.pool import Place, Searched, Source, default_selection, joined, pool_of, possible_selections, unequally_scored
+from sttrl.arc.pool_runs import searched as searched_in
 from sttrl.arc.pool_runs import tests_of as found_in
-from sttrl.arc.records import record_from_json
+from sttrl.arc.records import CandidateRecord, TestRecord, grid_text, record_from_json
 from sttrl.arc.selections import SELECTIONS
 from sttrl.ledger.journal import JOURNAL, read_finished
 
@@ -118,17 +119,14 @@ def test_scores_are_those_of_each_run_s_own_submission(home: Path, tmp_path: Pat
 
 
 def test_an_unfinished_run_is_pooled_as_far_as_it_is(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        arc_attempt(arc_config(run, dataset=str(home / "data"), **RICH), ArcStandIn(Faults({("update", 2): interrupted})))
+    run = shutil.copytree(home / "full", tmp_path / "run")
+    lines = (run / JOURNAL).read_bytes().splitlines(keepends=True)
+    end = next(number for number, line in enumerate(lines) if json.loads(line)["kind"] == "question")
+    (run / JOURNAL).write_bytes(b"".join(lines[: end + 2]) + lines[-1][:40])
     submission = pool(tmp_path / "out", run)
     assert submission["two"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * 2
-    assert submission["one"] == handed_in(home / "full")["one"]
+    assert submission["one"] == pool(tmp_path / "again", home / "full")["one"]
     assert "2 without an answer; " in capsys.readouterr().out
-
-
-def interrupted() -> None:
-    raise KeyboardInterrupt
 
 
 def test_the_base_can_be_pooled_and_stands_in_for_what_was_not_adapted(home: Path, tmp_path: Path) -> None:
@@ -176,10 +174,11 @@ def test_runs_of_other_tasks_are_refused(home: Path, tmp_path: Path, capsys: pyt
 
 
 def test_the_tasks_that_a_run_trained_on_do_not_matter(home: Path, tmp_path: Path) -> None:
-    trained = shutil.copytree(home / "full", tmp_path / "trained")
-    config = json.loads((trained / "config.json").read_text())
-    save(trained / "config.json", {**config, "dataset_revision": f"{config['dataset_revision']}, {'0' * 64}"})
-    assert pool(tmp_path / "out", home / "full", trained, "--selection", "mul_aug_prob") == handed_in(home / "full")
+    trained = tmp_path / "trained"
+    report = arc_attempt(arc_config(trained, dataset=str(home / "data"), **RICH, train_dataset="arc-demo"))
+    assert "submission.json: 3 test inputs of 2 tasks" in report.table
+    assert pool(tmp_path / "out", home / "full", trained)["one"] == handed_in(home / "full")["one"]
+    assert pool(tmp_path / "out", trained, "--selection", "mul_aug_prob") == handed_in(trained)
 
 
 def test_what_cannot_be_pooled_is_one_clear_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +212,17 @@ def searched(*finds: tuple[str, Grid, float], experts: dict[Grid, dict[str, floa
     candidates = candidates_of([Find(view=view, grid=grid, nll=nll) for view, grid, nll in finds])
     nlls = [(experts or {}).get(candidate.grid, {}) for candidate in candidates]
     return Searched(candidates=with_experts(candidates, nlls), eligible=frozenset(c.grid for c in candidates[:most]))
+
+
+def test_candidates_come_in_the_order_in_which_the_run_found_them() -> None:
+    def record(grid: Grid, score: float | None, **nlls: float) -> CandidateRecord:
+        return CandidateRecord(grid=grid_text(grid), score=score, search_nll=nlls, expert_nll={"rt": 1.0})
+
+    ranked = [record(ONE, 4.0, rt=0.3), record(((9,),), 3.0), record(TWO, 2.0, rt=0.2, tp=0.9), record(THREE, None, tp=1.5)]
+    found = searched_in(TestRecord(candidates=ranked, tied=[], unreadable={}, cut={}), {"tp": 0, "rt": 1}, 2)
+    assert [(c.grid, [find.view for find in c.find_F]) for c in found.candidates] == [(TWO, ["tp", "rt"]), (THREE, ["tp"]), (ONE, ["rt"])]
+    assert found.eligible == {TWO, ONE}, "found under most views, then the likeliest"
+    assert [find.group for find in found.candidates[0].find_F] == ["Transpose", "Rot270"]
 
 
 def source(name: str, found: Searched, **more: Any) -> Source:
