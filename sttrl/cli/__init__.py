@@ -15,6 +15,7 @@ from sttrl.cli.arguments import (
     DataArguments,
     EnvArguments,
     MergeArguments,
+    PoolArguments,
     ReportArguments,
     ScoreArguments,
     ShrinkArguments,
@@ -37,8 +38,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
-(an ARC submission), shrink M (cut a model's vocabulary to what a codec for grids needs), merge RUN_OR_ADAPTER (write a model folder with an
-adapter in its weights), env (versions and devices).
+(an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
+grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -246,9 +247,33 @@ def whole_prompt(chosen: DataArguments, table: Table) -> str | None:
 def score_command(arguments: Sequence[str]) -> None:
     """``score SUBMISSION SOLUTIONS``"""
     chosen = parse(ScoreArguments, arguments[1:], command="score")
-    from sttrl.arc.score_files import score_text
+    from sttrl.arc.score_files import marc_text, read_answers, read_levels, read_solutions, score_text
 
-    print(score_text(chosen.submission, chosen.solutions))
+    truths = read_solutions(chosen.solutions)
+    given = read_answers(chosen.submission, truths)
+    levels = None if chosen.levels is None else read_levels(chosen.levels, truths)
+    other = None if chosen.compare is None else read_answers(chosen.compare, truths)
+    parts = [score_text(given, truths)]
+    parts += [marc_text(given, truths, levels)] if chosen.detail or levels is not None else []
+    if other is not None and chosen.compare is not None:
+        from sttrl.report.submissions import comparison_text
+
+        parts.append(comparison_text(chosen.submission, given, chosen.compare, other, truths))
+    print("\n\n".join(parts))
+
+
+def pool_command(arguments: Sequence[str]) -> None:
+    """``pool RUN... --out DIR``"""
+    chosen = parse(PoolArguments, arguments[1:], command="pool")
+    if not chosen.runs:
+        raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    from sttrl.arc.pool_files import write_pool
+    from sttrl.report.pool import pool_text
+
+    pooled = write_pool(
+        chosen.runs, out=chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir
+    )
+    print(pool_text(pooled))
 
 
 def env_command(arguments: Sequence[str]) -> None:
@@ -322,6 +347,7 @@ COMMANDS = {
     "report": report_command,
     "data": data_command,
     "score": score_command,
+    "pool": pool_command,
     "shrink": shrink_command,
     "merge": merge_command,
     "env": env_command,

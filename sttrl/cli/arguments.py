@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sttrl.config.arc import SelectionName
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportArguments:
@@ -57,6 +59,30 @@ class ScoreArguments:
     """The submission: two attempts for each test input, in Kaggle's format."""
     solutions: Annotated[Path, tyro.conf.Positional]
     """The solutions, such as arc-agi_evaluation_solutions.json."""
+    detail: bool = False
+    """Print what marc's evaluation prints too: accuracy and Hamming distance of each prediction, Competition Accuracy."""
+    levels: Path | None = None
+    """A CSV file with the columns task_id and level, such as marc's tasks_info.csv: print the same by level."""
+    compare: Path | None = None
+    """Another submission to the same tasks: compare the two, paired."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolArguments:
+    """Pool the candidates of several runs of ARC tasks, select again, and write a submission. It needs no model and no GPU."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, finished or not, and files of marc's predictions (all_predictions.json)."""
+    out: Path
+    """The folder for submission.json."""
+    selection: SelectionName | None = None
+    """How the attempts are chosen. Unset: mul_all_prob; probsum if a run has no product of experts, marc with predictions of marc."""
+    stage: Literal["adapted", "base"] = "adapted"
+    """The policy whose candidates are taken."""
+    dataset: str | None = None
+    """The data set that predictions of marc are about. Unset: that of the runs."""
+    data_dir: Path | None = None
+    """Where named data sets are looked for first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,12 @@ from sttrl.arc.pictures import beside, grid_svg, shown
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, write_submission
-from sttrl.arc.tasks import Task
+from sttrl.arc.tasks import Task, fingerprint_of
 from sttrl.errors import DataError
 from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades, Labels
 
-FINGERPRINT = "dataset_revision"
-"""The field of config.json with the fingerprint of the tasks, and after a comma those of the tasks that were trained on."""
 SHOWN_CANDIDATES = 6
 """How many candidates of a test input a card shows at most: the best ones."""
 DRAWN_TASKS = 12
@@ -118,7 +116,7 @@ class TaskReport:
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
         """submission.json with all tasks of the data set, if that still has the tasks of the run. The line says what is missing in it."""
-        if data.fingerprint != str(config.get(FINGERPRINT)).partition(", ")[0]:
+        if data.fingerprint != fingerprint_of(config):
             return ""
         answers = [answers_of(task.record) for task in finished]
         filled = write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,74 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, capsys: pytest.Captu
     assert "neither.json: No such file or directory" in capsys.readouterr().err
     assert cli.main(["score", str(tmp_path / "none.json")]) == 2
     assert read_error(tmp_path / "none.json").startswith("Cannot read")
+
+
+def scored(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command prints."""
+    assert cli.main(["score", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_detail_is_marc_s_evaluation(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    files[0].write_text(json.dumps({"a": [entry([[2]]), entry([[2]], [[2, 2]])]}))
+    detail = scored(capsys, *files, "--detail").removeprefix(scored(capsys, *files)).split("\n")
+    assert [" ".join(line.split()) for line in detail if line] == [
+        "all: 2 tasks",
+        "Per Prediction Accuracy 2 / 2 100.00 %",
+        "Per Prediction Hamming Distance 0.75 / 2 37.50 %",
+        "Competition Accuracy 1 / 2 50.00 %",
+        "Numbers per prediction are about the 2 of 3 test outputs that were submitted: leaving hard ones out raises them.",
+    ]
+    files[0].write_text(json.dumps(GOOD))
+    assert "leaving hard ones out" not in scored(capsys, *files, "--detail")
+
+
+@pytest.mark.parametrize("columns", ["task_id,level", "level, name", "\ufefftask_id,level,correct"])
+def test_the_detail_by_level(columns: str, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    levels, names = tmp_path / "tasks_info.csv", [name.strip("\ufeff ") for name in columns.split(",")]
+    rows = [{"id": "c", "level": "easy"}, {"id": "b", "level": "hard"}, {"id": "ab", "level": "hard"}]
+    lines = [",".join(row["level"] if name == "level" else "True" if name == "correct" else row["id"] for name in names) for row in rows]
+    levels.write_text("\r\n".join([columns, *lines, "", ""]))
+    printed = scored(capsys, *files, "--levels", levels)
+    heads = [line for line in printed.splitlines() if re.fullmatch(r".*: \d+ tasks?", line)]
+    assert heads == ["all: 2 tasks", "level hard: 1 task", "no level: 1 task"], "ids are compared whole"
+    assert re.findall(r"Competition Accuracy +(\d) / (\d)", printed) == [("2", "2"), ("1", "1"), ("1", "1")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has the columns of an empty file"),
+        ("id,level\na,easy\n", "has the columns id, level"),
+        ("task_id,level\nzz,easy\n", "has none of the tasks"),
+        ("task_id,level\na,easy\na,hard\n", "line 3: task a has another level before"),
+        ("task_id,level\na\n", "line 2 has 1 cell, and the header 2"),
+        (None, "No such file"),
+    ],
+)
+def test_broken_levels_are_one_clear_line(
+    content: str | None, message: str, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "levels.csv").write_text(content)
+    assert cli.main(["score", *map(str, files), "--levels", str(tmp_path / "levels.csv")]) == 3
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and message in said.err and "levels.csv" in said.err
+
+
+def test_two_submissions_are_compared_output_by_output(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"a": [entry([[3]], [[3]]), entry([[2, 2]])]}))
+    printed = scored(capsys, *files, "--compare", other).splitlines()
+    assert printed[-6:-3] == [f"A  {files[0]}", f"B  {other}", "test outputs: both right 1, only A 2, only B 0, neither 0"]
+    assert printed[-2].split()[:2] == ["per_task_mean", "+.750"] and printed[-1].split()[:2] == ["all_or_nothing", "+1.00"]
+    back = scored(capsys, other, files[1], "--compare", files[0]).splitlines()
+    assert "only A 0, only B 2" in back[-4] and "-.750" in back[-2]
+    other.write_text(json.dumps({"zz": []}))
+    assert cli.main(["score", *map(str, files), "--compare", str(other)]) == 3
+    assert f"{other}: task zz of the submission has no solution" in capsys.readouterr().err
 
 
 def read_error(path: Path) -> str:

@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "report": cli.ReportArguments,
     "data": cli.DataArguments,
     "score": cli.ScoreArguments,
+    "pool": cli.PoolArguments,
     "shrink": cli.ShrinkArguments,
     "merge": cli.MergeArguments,
     "env": cli.EnvArguments,
@@ -52,7 +53,8 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    assert mentioned == {*field_names(), "out", "untie", "help", "help_all", "version", "no_flag", "flag"}
+    of_subcommands = {"out", "untie", "stage", "detail", "levels", "compare"}
+    assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
 
@@ -72,7 +74,14 @@ def test_command_line_names_every_choice() -> None:
 def test_command_line_names_the_subcommands_and_their_flags() -> None:
     rows = dict(re.findall(r"^\| `(\w+)[^`]*` \| [^|]* \|([^|]*)\|$", COMMAND_LINE.split("## Subcommands")[1], re.MULTILINE))
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune")}
-    positional = {"report": {"runs"}, "data": {"dataset"}, "score": {"submission", "solutions"}, "shrink": {"model"}, "merge": {"source"}}
+    positional = {
+        "report": {"runs"},
+        "data": {"dataset"},
+        "score": {"submission", "solutions"},
+        "pool": {"runs"},
+        "shrink": {"model"},
+        "merge": {"source"},
+    }
     assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional.get(name, set()) for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
 
