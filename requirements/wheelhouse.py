@@ -142,6 +142,12 @@ def contents(wheels: Path) -> dict[Pin, Path]:
     return {Pin(canonical(pin.name), pin.version): wheel for pin, wheel in found.items()}
 
 
+def lacking(pins: Sequence[Pin], wheels: Path) -> list[Pin]:
+    """The pins of which a folder has no wheel."""
+    there = contents(wheels)
+    return [pin for pin in pins if Pin(canonical(pin.name), pin.version) not in there]
+
+
 def pip_wheel(wheels: Path, words: Sequence[str]) -> str | None:
     """Let pip fetch or build wheels, and move them into a folder, each whole; None, or what pip said when it failed."""
     with tempfile.TemporaryDirectory(dir=wheels.parent, prefix=".partial-") as partial:
@@ -166,8 +172,7 @@ def fetch(pin: Sequence[Pin], wheels: Path, options: Sequence[str]) -> str | Non
 
 def fetch_missing(pins: Sequence[Pin], wheels: Path, options: Sequence[str]) -> None:
     """Fetch the wheels that a folder lacks. Raises `WheelhouseError` with the names of those that pip cannot get."""
-    there = contents(wheels)
-    missing = [pin for pin in pins if Pin(canonical(pin.name), pin.version) not in there]
+    missing = lacking(pins, wheels)
     say(f"{len(pins) - len(missing)} of {len(pins)} wheels are there")
     missing.sort(key=lambda pin: pin.version.endswith("+cpu"))
     for first in range(0, len(missing), BATCH):
@@ -178,6 +183,9 @@ def fetch_missing(pins: Sequence[Pin], wheels: Path, options: Sequence[str]) -> 
                 names = ", ".join(f"{name}=={version}" for name, version in failed)
                 raise WheelhouseError(f"{[*failed.values()][-1]}\npip cannot get {names}. The same command goes on from here.")
         say(f"{len(pins) - len(missing) + first + len(batch)} of {len(pins)} wheels")
+    if others := lacking(pins, wheels):
+        names = ", ".join(f"{name}=={version}" for name, version in others)
+        raise WheelhouseError(f"pip's configured places have other builds of {names}. Try again with PIP_CONFIG_FILE=/dev/null.")
 
 
 def build_project(wheels: Path, options: Sequence[str]) -> Pin:

@@ -177,3 +177,10 @@ def test_the_real_lock_is_pins_and_the_builtin_model_is_known() -> None:
     done = subprocess.run([sys.executable, "-c", code, str(ROOT / "requirements")], capture_output=True, text=True, check=True)
     count = sum(not line.startswith("#") for line in (ROOT / "requirements/cpu.txt").read_text().splitlines())
     assert done.stdout == f"{count} ['builtin/SmolLM2-135M-Instruct']\n"
+
+
+@pytest.mark.slow
+def test_another_build_than_the_pinned_one_is_missing(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_wheel(tmp_path / "links", "second", "2.0rc1+cpu")
+    assert script.main(["--out", "out", *OFFLINE]) == 1
+    assert "have other builds of second==2.0rc1." in capsys.readouterr().err
