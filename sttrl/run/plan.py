@@ -214,8 +214,8 @@ def adapter_shape(config: RunConfig) -> AdapterShape | None:
         rank=chosen.lora_rank,
         alpha=chosen.lora_alpha,
         rank_stabilised=chosen.lora_rank_stabilised,
-        targets=chosen.lora_targets,
-        trainable_modules=chosen.lora_trainable_modules,
+        targets=tuple(sorted(chosen.lora_targets)),
+        trainable_modules=tuple(sorted(chosen.lora_trainable_modules)),
         base=config.engine.base_dtype,
     )
 
