@@ -61,9 +61,8 @@ class LossRecord:
         """See `sttrl.ledger.evaluated.Evaluated.result`."""
         return {"loss": self.loss, "learnt": self.learnt}
 
-    def right(self, verdicts: Verdicts) -> bool:
-        """No answer is right or wrong."""
-        return False
+    def right(self, verdicts: Verdicts) -> None:
+        """No loss is right or wrong."""
 
     def score(self, verdicts: Verdicts) -> Score:
         """The loss and the likelihood."""

@@ -87,8 +87,8 @@ class Evaluated(Protocol):
         """The fields that go into results.jsonl."""
         ...
 
-    def right(self, verdicts: Verdicts) -> bool:
-        """Whether the answer is right, as a whole."""
+    def right(self, verdicts: Verdicts) -> bool | None:
+        """Whether the answer is right, as a whole; None for a kind without right answers."""
         ...
 
     def score(self, verdicts: Verdicts) -> Score:

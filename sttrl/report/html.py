@@ -54,7 +54,7 @@ def report_page(
         summary_facts=facts(summary),
         time_names=[label.replace("@k", f"@{k}") for label, _ in columns],
         time_rows=[[row["step"], *(number_or_nothing(row.get(key)) for _, key in columns)] for row in thinned(steps)],
-        curves=Markup(_curves(steps, columns)),
+        curves=Markup(_curves(steps, [column for column in columns if column[1] not in metrics.get("unbounded", ())])),
         questions=[
             (
                 question,
@@ -75,7 +75,7 @@ def answered_right(question: FinishedQuestion, grades: Grades) -> bool | None:
     if verdicts is None:
         return None
     evaluation = record.polls.get(record.answer_source or "")
-    return evaluation is not None and evaluation.right(verdicts)
+    return False if evaluation is None else evaluation.right(verdicts)
 
 
 def _curves(steps: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> str:

@@ -27,7 +27,7 @@ def over_time(finished: Sequence[FinishedQuestion], grades: Grades, scores: Sequ
     if not any(question.evaluations for question in finished):
         return None
     evaluations, votes = _evaluations(finished), _votes(scores)
-    metrics = next((poll.names.paired[:SHOWN] for polls in evaluations.values() for poll in polls.values()), ())
+    metrics = next(((*poll.names.unbounded, *poll.names.paired[:SHOWN]) for polls in evaluations.values() for poll in polls.values()), ())
     return [_row(step, metrics, evaluations.get(step, {}), votes.get(step, []), grades) for step in sorted({*evaluations, *votes})]
 
 

@@ -89,8 +89,10 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
 
 def time_columns(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The label of each column of the table over time, and its key in summary.json."""
-    metrics = summary["metrics"]["paired"][:SHOWN] if summary["metrics"] else []
-    return [*((metric, metric) for metric in metrics), *VOTE_COLUMNS]
+    names = summary["metrics"] or {"unbounded": [], "paired": []}
+    metrics = [*names["unbounded"], *names["paired"][:SHOWN]]
+    voted = any(row["votes"] for row in summary["over_time"] or ())
+    return [*((metric, metric) for metric in metrics), *(VOTE_COLUMNS if voted else ())]
 
 
 def thinned(rows: Sequence[_Row], most: int = TIME_ROWS) -> list[_Row]:
