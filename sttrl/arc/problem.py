@@ -41,6 +41,10 @@ class Scribe:
         found = fit(self.codec, puzzle, lambda written: len(encode(self.tokenizer, written).token_T), self.limit, self.drop)
         return encode(self.tokenizer, self.codec.write(found.puzzle)) if isinstance(found, Fitted) else None
 
+    def fits(self, puzzle: Puzzle) -> bool:
+        """Whether a puzzle fits with all of its demonstrations."""
+        return len(encode(self.tokenizer, self.codec.write(puzzle)).token_T) <= self.limit
+
     def left_out(self, puzzle: Puzzle) -> int:
         """How many demonstrations of a puzzle have no room in its prompt."""
         encoded = self.encoded(puzzle)

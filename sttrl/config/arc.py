@@ -96,10 +96,14 @@ class ArcTrainingSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"ttt", "finetune"})
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc", "arc-rows"})
-    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = dict.fromkeys(("pairs_per_task", "drop_easiest"), FINETUNE)
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        **dict.fromkeys(("pairs_per_task", "drop_easiest"), FINETUNE),
+        "train_colours": ("train_form", ("all_demos", "held_out")),
+    }
 
-    train_form: Literal["all_demos", "held_out"] = "all_demos"
-    """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query (marc)."""
+    train_form: Literal["all_demos", "held_out", "marc"] = "all_demos"
+    """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query. marc: its own set, with
+    one or two demonstrations left out, under 23 operations and colours."""
     train_loss: Literal["answer", "outputs", "outputs_but_first", "marc", "all"] = "outputs_but_first"
     """What carries loss: the last output, every output (ARChitects 2024), every output but the first (Product of Experts, marc), all."""
     train_dataset: tuple[str, ...] = ()
@@ -110,7 +114,7 @@ class ArcTrainingSettings(Group):
     drop_easiest: Annotated[float, FRACTION] = 0.0
     """finetune: leave this share of the generated examples out, the easiest ones (Product of Experts: 0.5)."""
     train_colours: Colours = "keep_background"
-    """Permute the colours of a row: all but 0, any, or none (derived)."""
+    """Permute the colours of a row: all but 0, any, or none (derived). marc permutes all but 0, and has no choice."""
 
 
 @dataclass(frozen=True, kw_only=True)

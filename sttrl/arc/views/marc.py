@@ -225,6 +225,16 @@ def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: 
     return to_size(first, second, size, dice)
 
 
+def drawn_puzzle(demos: Sequence[Pair], dice: Dice) -> Puzzle:
+    """One puzzle for a training on many tasks: a demonstration held out, in half of the cases under one of the augmenters, and in half of
+    them permuted (derived: marc trains on whole sets). An augmenter that makes it larger than 30 by 30 is not applied."""
+    held_out = held_out_puzzles(demos, 1)
+    puzzle, shifts = held_out[dice.below(len(held_out))], draw_shifts(dice)
+    if dice.below(2):
+        puzzle = augmented(puzzle, tuple(AUGMENTERS)[dice.below(len(AUGMENTERS))], shifts) or puzzle
+    return draw_view(puzzle, dice).on(puzzle) if dice.below(2) else puzzle
+
+
 def prompt_orders(demos: int, leave: int, shuffles: Mapping[tuple[int, ...], Sequence[Sequence[int]]]) -> tuple[View, ...]:
     """The orders to ask in: for every choice of all but ``leave`` demonstrations, as they are, then shuffled; without repetitions.
 
