@@ -14,6 +14,7 @@ from sttrl.arc.grids import Grid
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
+from sttrl.arc.views.marc import drawn_prompts
 from sttrl.config import RunConfig
 from sttrl.config.arc import Colours
 from sttrl.ledger.seeds import seed_of
@@ -112,8 +113,11 @@ class TaskProblem(Problem):
 
 def views_of(config: RunConfig, task: Task, purpose: Purpose) -> tuple[View, ...]:
     """The views that a task is searched under, or that score its candidates."""
+    seed = seed_of(config.run.seed, task.id, purpose, 0, 0)
+    if purpose == "views" and config.arc.view_form == "marc":
+        return drawn_prompts(len(task.demos), SeededDice(seed))
     count = config.arc.views if purpose == "views" else config.arc.score_views
-    return drawn_views(len(task.demos), count, seed_of(config.run.seed, task.id, purpose, 0, 0), config.arc.view_colours)
+    return drawn_views(len(task.demos), count, seed, config.arc.view_colours)
 
 
 def drawn_views(demos: int, count: int, seed: int, wish: Colours) -> tuple[View, ...]:

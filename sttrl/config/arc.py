@@ -49,8 +49,12 @@ class ArcSettings(Group):
         **dict.fromkeys(("min_prob", "search_guess"), ("search", ("threshold",))),
         "search_samples": ("search", ("sample",)),
         "beam_width": ("search", ("beam",)),
+        "views": ("view_form", ("symmetries",)),
     }
 
+    view_form: Literal["symmetries", "marc"] = "symmetries"
+    """Views that are searched. symmetries: --views of them (ARChitects). marc: without each demonstration in turn, in three orders, and
+    one of these prompts each transposed, flipped in two ways and turned in two ways."""
     views: Annotated[int, at_least(1)] = 8
     """Views of each test input that are searched: the plain one, then the eight symmetries in turn (ARChitects: 16)."""
     view_colours: Colours = "keep_background"

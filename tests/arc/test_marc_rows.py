@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sttrl.arc.tasks import Pair, Puzzle, Task
 from sttrl.arc.training_set import puzzles_of
 from sttrl.arc.views import marc
 from sttrl.arc.views.draws import SeededDice
+from sttrl.arc.views.key import View
 from sttrl.config.arc import ArcTrainingSettings
 from sttrl.errors import UsageError
 
@@ -73,8 +76,10 @@ def test_a_colour_map_is_a_bijection(used: frozenset[int], seed: int) -> None:
 
 def test_rows_depend_on_the_seed_alone_and_not_on_the_hashes_of_python() -> None:
     code = (
-        "import sys; sys.path[:0] = ['tests/arc', 'tests/fault', 'tests']; import hashlib, test_marc_rows as t;"
-        "print(hashlib.sha256(repr([t.rows(n, 60) for n in (2, 3, 5)]).encode()).hexdigest(), hash('x'))"
+        "import hashlib; from sttrl.arc.tasks import Pair; from sttrl.arc.views import marc; from sttrl.arc.views.draws import SeededDice;"
+        "demos = [Pair(input=((n, 0, 3), (0, 5, n)), output=((n,), (9,))) for n in (1, 2, 4, 7)];"
+        "found = [marc.adaptation_set(demos[:n], lambda puzzle: True, SeededDice(n), 100) for n in (2, 3, 4)];"
+        "print(hashlib.sha256(repr(found).encode()).hexdigest(), hash('x'))"
     )
     said = [
         subprocess.run(
@@ -92,7 +97,7 @@ def test_rows_depend_on_the_seed_alone_and_not_on_the_hashes_of_python() -> None
 
 
 def small(folder: Path, data: Path, **changes: Any) -> Any:
-    return arc_config(folder, **{"dataset": str(data), "train_form": "marc", "ttt_rows": 6, "train_loss": "answer", **changes})
+    return arc_config(folder, **{"dataset": str(data), "train_form": "marc", "ttt_rows": 6, "views": 8, "train_loss": "answer", **changes})
 
 
 def test_a_run_trains_on_the_set_and_knows_no_solution(tmp_path: Path) -> None:
@@ -122,6 +127,19 @@ def test_a_fine_tuning_draws_a_puzzle_of_the_set_for_each_row(tmp_path: Path) ->
     assert [training.row(number, 0) for number in range(12)] == drawn[0]
 
 
+def test_prompts_are_marcs(tmp_path: Path) -> None:
+    two_tests(tmp_path / "data")
+    arc_attempt(small(tmp_path / "run", tmp_path / "data", view_form="marc", search="greedy", score_views=0, selection="marc", ttt_rows=1))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "rollouts" / "one.jsonl").read_text().splitlines()]
+    keys = [View.read(line["view"]) for line in lines if line["poll"] == "base"]
+    assert {view.order(2) for view in keys} == {(0,), (1,)}, "each prompt lacks one of the two demonstrations"
+    assert Counter(view.vote_group for view in keys) == {"Identity": 2} | dict.fromkeys(
+        ("Transpose", "Flip0", "Flip1", "Rot270", "Rot180"), 1
+    )
+
+
 def test_colours_are_no_choice_of_marcs_rows(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--train_colours any does nothing"):
         small(tmp_path / "run", tmp_path, train_colours="any")
+    with pytest.raises(UsageError, match="--views 2 does nothing"):
+        small(tmp_path / "run", tmp_path, view_form="marc", views=2)

@@ -258,3 +258,9 @@ def inference_views(orders: Sequence[View], choices: Mapping[str, int]) -> tuple
 def draw_choices(orders: Sequence[View], dice: Dice) -> dict[str, int]:
     """A random order for each of INFERENCE_VIEWS."""
     return {name: dice.below(len(orders)) for name in INFERENCE_VIEWS}
+
+
+def drawn_prompts(demos: int, dice: Dice, leave: int = 1) -> tuple[View, ...]:
+    """The views that marc asks a task under: without each choice of ``leave`` demonstrations, shuffled and under INFERENCE_VIEWS."""
+    orders = prompt_orders(demos, leave, draw_shuffles(demos, leave, dice))
+    return inference_views(orders, draw_choices(orders, dice))
