@@ -22,7 +22,7 @@ from sttrl.arc.tasks import Pair, Puzzle, Task
 from sttrl.arc.views.draws import SeededDice
 from sttrl.arc.views.key import View
 from sttrl.arc.views.marc import adaptation_set, drawn_puzzle
-from sttrl.arc.views.training import TrainingRow, all_demos, held_out
+from sttrl.arc.views.training import all_demos, held_out
 from sttrl.config.arc import ArcTrainingSettings
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import seed_of
@@ -139,7 +139,7 @@ class TrainingSet:
             return as_row(drawn_puzzle(task.demos, SeededDice(seed)), self.scribe, self.settings.train_loss)
         view = drawn_view(len(task.demos), epoch * part.copies + copy, seed, self.settings.train_colours)
         rows = rows_of(task, view_V=[view], form=self.settings.train_form)
-        return as_row(rows[copy % len(rows)].puzzle, self.scribe, self.settings.train_loss) if rows else None
+        return as_row(rows[copy % len(rows)], self.scribe, self.settings.train_loss) if rows else None
 
 
 def puzzles_of(task: Task, count: int, settings: ArcTrainingSettings, scribe: Scribe, seed: int) -> Sequence[Puzzle]:
@@ -147,11 +147,11 @@ def puzzles_of(task: Task, count: int, settings: ArcTrainingSettings, scribe: Sc
     if settings.train_form == "marc":
         return adaptation_set(task.demos, scribe.fits, SeededDice(seed), count)
     view_V = [drawn_view(len(task.demos), number, seed, settings.train_colours) for number in range(count)]
-    return [row.puzzle for row in rows_of(task, view_V, settings.train_form)[:count]]
+    return rows_of(task, view_V, settings.train_form)[:count]
 
 
-def rows_of(task: Task, view_V: Sequence[View], form: str) -> Sequence[TrainingRow]:
-    """The rows of a task under views: with all demonstrations, or with each of them held out in turn."""
+def rows_of(task: Task, view_V: Sequence[View], form: str) -> Sequence[Puzzle]:
+    """The puzzles of a task under views: with all demonstrations, or with each of them held out in turn."""
     if form == "all_demos" and len(task.demos) > 1:
         return all_demos(task, view_V)
     return held_out(task, view_V)

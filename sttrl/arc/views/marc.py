@@ -94,8 +94,6 @@ INFERENCE_VIEWS: dict[str, View] = {
 }
 """The symmetries that marc asks under, by marc's names."""
 LARGEST_SHIFT = 3
-LARGEST_SET = 250
-"""How many puzzles marc trains on for a task at most, where it has any with one demonstration left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +211,10 @@ def to_size(first: Sequence[Item], second: Sequence[Item], size: int, dice: Dice
     return (*first, *second[: size - len(first)])
 
 
-def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: Dice, size: int = LARGEST_SET) -> tuple[Puzzle, ...]:
+def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: Dice, size: int) -> tuple[Puzzle, ...]:
     """The puzzles that marc trains on for a task: of those that are short enough, as many as ``to_size`` takes.
 
-    ``fits`` says whether a puzzle is short enough for the model.
+    ``fits`` says whether a puzzle is short enough for the model. ``size``: marc has 250.
     """
     shifts = draw_shifts(dice)
     first = tuple(puzzle for puzzle in training_set(demos, 1, shifts, dice) if fits(puzzle))
