@@ -87,9 +87,12 @@ def run_command(arguments: Sequence[str]) -> None:
 def run(config: RunConfig) -> None:
     """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
+    from sttrl.arc.pool import UNEQUAL
+    from sttrl.ledger.folder import run_folder
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
     from sttrl.run.plan import make_plan
+    from sttrl.run.retry import pooled_folder, retry_of
     from sttrl.run.screen import Screen
     from sttrl.run.workshop import Workshop
 
@@ -97,7 +100,15 @@ def run(config: RunConfig) -> None:
         plan = make_plan(config, screen.say)
         with Workshop(screen.say) as workshop:
             carry_out(plan, workshop, screen, started)
-    finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
+            again = retry_of(config)
+            if again is not None:
+                screen.say(f"{len(again.data.ids)} tasks are done again, of which the run is least sure: {', '.join(again.data.ids[:5])}")
+                carry_out(make_plan(again, screen.say), workshop, screen)
+    report = report_run(plan.folder, data=plan.chosen.data)
+    if again is not None:
+        selection = None if config.arc.selection == UNEQUAL else config.arc.selection
+        show_pool((plan.folder, run_folder(again)), pooled_folder(config), selection=selection, stage="adapted")
+    finish(report, plan.folder)
 
 
 def finish(report: RunReport, folder: Path) -> None:
@@ -146,7 +157,10 @@ def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
         if name in ("run_name", "config"):
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
-    return tuple(config_of(run, sweep.name, arguments) for run in sweep.runs)
+    configs = tuple(config_of(run, sweep.name, arguments) for run in sweep.runs)
+    if any(config.arc.retry_unsure is not None for config in configs):
+        raise UsageError("--retry_unsure does nothing in a sweep.", "Leave it out; runs with other seeds can be pooled.")
+    return configs
 
 
 def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
@@ -267,13 +281,15 @@ def pool_command(arguments: Sequence[str]) -> None:
     chosen = parse(PoolArguments, arguments[1:], command="pool")
     if not chosen.runs:
         raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    show_pool(chosen.runs, chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir)
+
+
+def show_pool(runs: Sequence[Path], out: Path, **chosen: Any) -> None:
+    """Select from the candidates of several runs, and print the table."""
     from sttrl.arc.pool_files import write_pool
     from sttrl.report.pool import pool_text
 
-    pooled = write_pool(
-        chosen.runs, out=chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir
-    )
-    print(pool_text(pooled))
+    print(pool_text(write_pool(runs, out=out, **chosen)))
 
 
 def env_command(arguments: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
+from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, POSITIVE_FRACTION, Group, Rule, at_least
 from sttrl.errors import UsageError
 
 CodecName = Literal[
@@ -80,6 +80,9 @@ class ArcSettings(Group):
     """Candidates of a test input that are scored: those found under most views, then the likeliest (derived)."""
     selection: SelectionName = "mul_aug_prob"
     """Which candidates become the two attempts: the product of experts (Product of Experts, ARChitects), the others as docs/arc.md says."""
+    retry_unsure: Annotated[float | None, POSITIVE_FRACTION] = None
+    """Do this share of the tasks again with another seed, those of whose first attempts the run is least sure, and select from the
+    candidates of both (derived)."""
     time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for the whole run, shared out among the tasks that are left. Tasks for which no time is left are not begun."""
     task_time_limit: Annotated[float | None, ABOVE_ZERO] = None

@@ -40,6 +40,7 @@ METHOD_DEFAULTS: dict[str, MethodDefaults] = {
     "finetune": MethodDefaults(
         steps=100_000_000, lora_lr=1e-4, full_lr=1e-5, weight_decay=0.0, lr_schedule="cosine", warmup_ratio=0.25, lowest_lr=0.0
     ),
+    "stored": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
     "none": MethodDefaults(steps=0, lora_lr=0.0, full_lr=0.0),
 }
 """The defaults of each method. Their sources: TTRL's scripts (full weights), the STTRL README (ttft), SLOT's README (arXiv 2505.12392),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from sttrl.config.rules import POSITIVE_FRACTION, Group, at_least
 
-AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "ttt", "finetune", "none"]
+AdaptationMethod = Literal["sttrl", "ttrl", "ttft", "slot", "memo", "ttt", "finetune", "stored", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class MethodSettings(Group):
     adaptation_method: AdaptationMethod = "sttrl"
     """sttrl: for each question vote, reward the samples, update by policy gradient. ttrl: the same over batches of all questions.
     ttft: fine-tune on the samples with the elected answer. slot: tune a vector on the prompt. memo: lower the entropy of the answers.
-    ttt: train on a puzzle's demonstrations. finetune: train one policy on whole data sets of puzzles. none: the base model alone."""
+    ttt: train on a puzzle's demonstrations. finetune: train one policy on whole data sets of puzzles.
+    stored: take the adapters that another run has kept. none: the base model alone."""
     continuous: bool = False
     """Keep one policy for the whole run instead of a new one for every question."""
     steps: Annotated[int | None, at_least(0)] = None

@@ -26,6 +26,7 @@ from sttrl.config.reinforcement import ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
@@ -63,6 +64,7 @@ class RunConfig:
     arc_training: ArcTrainingSettings = ArcTrainingSettings()
     arc_reward: ArcRewardSettings = ArcRewardSettings()
     memo: MemoSettings = MemoSettings()
+    stored: StoredSettings = StoredSettings()
     update: UpdateSettings = UpdateSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     engine: EngineOptions = EngineOptions()
@@ -270,6 +272,8 @@ def _check_used(config: RunConfig) -> None:
                     f"--{name} {value} does nothing with --{other} {config.setting(other)}.",
                     f"Leave it out, or use --{other} {' or '.join(map(str, values))}.",
                 )
+    if method == "stored" and config.stored.adapters is None:
+        raise UsageError("--adaptation_method stored needs adapters.", "Name a run folder, or a folder of adapters, with --adapters.")
     if config.sttrl.kl_budget is not None and not config.update.kl_coef:
         raise UsageError("--kl_budget with --kl_coef 0: the KL divergence is not measured then.", "Use a small --kl_coef, such as 1e-6.")
     if config.trains_together and config.method.continuous:

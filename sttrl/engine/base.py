@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainableModule, TrainGroup, UpdateStats
 
 JUST_LOGPROBS = Measure()
+KeptDelta = Path
+"""The folder in which `Policy.save` has kept a delta."""
 
 
 class Policy(Protocol):
@@ -48,6 +50,10 @@ class Policy(Protocol):
 
     async def restore(self, folder: Path) -> None:
         """Go back to the state that `checkpoint` wrote."""
+        ...
+
+    async def load(self, folder: KeptDelta) -> None:
+        """Take the delta that `save` wrote, of this run or of another one. Raises `StepError` where it does not fit."""
         ...
 
     async def checkpoint(self, folder: Path) -> None:

@@ -223,6 +223,15 @@ class Fork:
         self.version = int((folder / "version").read_text(encoding="utf-8"))
         await self._forget_exports()
 
+    async def load(self, folder: Path) -> None:
+        """See `Policy.load`."""
+        home = self.lane.home
+        async with home.passage() as there:
+            await home.send(folder, there)
+            await self._ask(PolicyWorker.load_fork, there)
+        self.version += 1
+        await self._forget_exports()
+
     async def open(self) -> None:
         """Make the fork in the learner and the critic."""
         if self.spec.kind != "none":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sttrl.engine.base import AdapterShape
 from sttrl.engine.merge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, stored
 from sttrl.engine.names import BIAS_FILE
 from sttrl.errors import EngineError, UsageError, error_text
@@ -72,6 +73,45 @@ def find_learned(source: Path) -> Learned:
     settings = _adapter_settings(folder / ADAPTER_CONFIG) if (folder / ADAPTER_CONFIG).exists() else None
     base, revision = _base_of(folder, settings or {})
     return Learned(folder=folder, file=_weights_file(folder, settings), settings=settings, base=base, revision=revision)
+
+
+def check_alike(learned: Learned, shape: AdapterShape | None) -> None:
+    """Raises `EngineError` for weights that an engine with this adapter cannot take: a rank or a scale of its own, or full weights."""
+    if learned.settings is None or shape is None:
+        if (learned.settings is None) != (shape is None):
+            raise EngineError(f"{learned.file} and the adapters of this run are of two kinds.", "Keep adapters and full weights apart.")
+        return
+    own, known = shape_of(learned.settings), (shape.rank, shape.alpha, shape.rank_stabilised)
+    if (own.rank, own.alpha, own.rank_stabilised) != known:
+        found = f"rank {own.rank} and alpha {own.alpha}{', rank-stabilised' if own.rank_stabilised else ''}"
+        raise EngineError(f"{learned.file} has {found}, unlike the first adapter of this run.", "Give adapters of one shape.")
+
+
+def shape_of(settings: Mapping[str, Any]) -> AdapterShape:
+    """The shape of an adapter, from PEFT's settings."""
+    targets = settings.get("target_modules") or ()
+    return AdapterShape(
+        rank=int(settings["r"]),
+        alpha=int(settings["lora_alpha"]),
+        rank_stabilised=bool(settings.get("use_rslora")),
+        targets=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),
+        trainable_modules=tuple(sorted(settings.get("modules_to_save") or ())),
+    )
+
+
+def adapter_folders(source: Path) -> tuple[Path, ...]:
+    """The folders of a run, or of a folder of adapters, that hold one each. Raises `UsageError` where there are none."""
+    place = source / ADAPTERS if (source / ADAPTERS).is_dir() else source
+    found = [folder for folder in sorted(place.glob("[!.]*")) if any((folder / name).exists() for name in (ADAPTER_CONFIG, FULL_WEIGHTS))]
+    if not found:
+        raise UsageError(f"{source} holds no adapters.", "Give a run folder, or a folder with an adapter for each problem.")
+    return tuple(found)
+
+
+def kept_shape(source: Path) -> AdapterShape | None:
+    """The shape of the first adapter in a folder of them; None for full weights."""
+    settings = find_learned(adapter_folders(source)[0]).settings
+    return None if settings is None else shape_of(settings)
 
 
 def check_names(file: Path, names: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from sttrl.methods.finetune import Finetune
 from sttrl.methods.memo import Memo
 from sttrl.methods.none import NoAdaptation
 from sttrl.methods.slot import Slot
+from sttrl.methods.stored import Stored
 from sttrl.methods.sttrl import Sttrl
 from sttrl.methods.tools import Tools
 from sttrl.methods.ttft import Ttft
@@ -26,6 +27,7 @@ METHODS: dict[str, Callable[[Tools], Method | DatasetMethod]] = {
     "memo": Memo,
     "ttt": ttt,
     "finetune": Finetune,
+    "stored": Stored,
     "none": NoAdaptation,
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from sttrl.config import RunConfig
-from sttrl.engine.base import Policy
+from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods.ballots import ballots_with
 from sttrl.objectives.registry import estimator_needs
@@ -41,6 +41,7 @@ class Tools:
     ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
     ``response_tokens``: the most tokens of a response. ``out_of_time``: whether a method should stop adapting to a problem. A method calls
     ``observe`` after every step; None: a step that is of no problem. ``training``: the rows of a training set; None: there is none.
+    ``stored``: the folder of the adapter that was kept for a problem; None: there is none.
     """
 
     config: RunConfig
@@ -51,6 +52,7 @@ class Tools:
     seeds: SeedSource
     observe: Callable[[Problem | None, Step], object]
     training: RowSet | None = None
+    stored: Callable[[Problem], KeptDelta | None] = lambda problem: None
 
     @property
     def sampling(self) -> Sampling:

@@ -197,7 +197,12 @@ def engine_settings(
 
 
 def adapter_shape(config: RunConfig) -> AdapterShape | None:
-    """The adapter that a run trains; None with full weights."""
+    """The adapter that a run trains or loads; None with full weights."""
+    if config.stored.adapters is not None:
+        # Imported late: it imports torch.
+        from sttrl.engine.learned import kept_shape
+
+        return kept_shape(config.stored.adapters)
     chosen = config.update
     if chosen.lora_rank == 0:
         return None

@@ -27,7 +27,7 @@ from sttrl.run.boundary import Boundary, Failure
 from sttrl.run.kind import BASELINE, MakeKind, Stage
 from sttrl.run.screen import State
 from sttrl.run.seats import Seats
-from sttrl.run.states import States
+from sttrl.run.states import ALL, States, kept_adapter
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
 from sttrl.run.work import Work, problem_line, step_line
@@ -37,8 +37,6 @@ NOTHING = DeltaSpec(kind="none")
 """The delta of a fork that evaluates the base: it changes nothing."""
 ROUND = "after"
 """The prefix of the states of a continuous run: ``after_3`` is the state after three problems."""
-ALL = "all"
-"""The name of the adapter of a policy that was trained on all problems."""
 
 Progress = Callable[[str], None]
 """Called with each line of progress."""
@@ -121,6 +119,7 @@ class Runner:
             seeds=seeds,
             observe=self.observe,
             training=self.kind.training,
+            stored=self._stored,
         )
         self.method = METHODS[config.method.adaptation_method](tools)
         self.total = self.done = self.before = self.left_out = 0
@@ -134,6 +133,11 @@ class Runner:
         await self.each(self.scopes(problems), self._scope)
         if self.left_out:
             self.progress(f"time is up: {self.left_out} problems are left; the same command with more time does them")
+
+    def _stored(self, problem: Problem) -> Path | None:
+        """The adapter that another run has kept for a problem."""
+        source = self.config.stored.adapters
+        return None if source is None else kept_adapter(source, problem.id)
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
         """The problems, grouped by the fork that they use."""
@@ -344,7 +348,7 @@ class Runner:
             self._now(work, "evaluating the adapted policy")
             known = work.evaluations.get("base") if policy.version == 0 else None
             work.add_evaluation("adapted", known or await self._evaluate("adapted", work, policy))
-            if training is None and work.steps and policy.version:
+            if training is None and policy.version and (work.steps or work.stop == "stored"):
                 await self._save(TimedPolicy(policy, work.watch), folder_name(work.problem.id))
         if work.taken and self.config.evaluation.vote_same_tokens:
             self._now(work, "the base votes with the same tokens")

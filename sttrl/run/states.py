@@ -8,12 +8,21 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from sttrl.data import folder_name
 from sttrl.engine.base import Policy
 from sttrl.errors import JournalError, StepError, disk_fault, error_text
 from sttrl.ledger.files import make_folder, settle_folder, unwritable
 
+ALL = "all"
+"""The name of the adapter of a policy that was trained on all problems."""
 UNFINISHED = ".unfinished"
 """The subfolder of ``adapters/`` and ``state/`` for folders that are not completely written yet."""
+
+
+def kept_adapter(source: Path, problem_id: str) -> Path | None:
+    """The adapter of a problem in a run folder or a folder of adapters: its own, else the one for all; None: there is neither."""
+    place = source / "adapters" if (source / "adapters").is_dir() else source
+    return next((place / name for name in (folder_name(problem_id), ALL) if (place / name).is_dir()), None)
 
 
 class States:

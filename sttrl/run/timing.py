@@ -95,3 +95,8 @@ class TimedPolicy:
     async def restore(self, folder: Path) -> None:
         """See `Policy.restore`."""
         await self.policy.restore(folder)
+
+    async def load(self, folder: Path) -> None:
+        """See `Policy.load`."""
+        with self.watch.on("load"):
+            await self.policy.load(folder)

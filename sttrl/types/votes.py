@@ -77,7 +77,10 @@ class Election:
         return self.winner is not None and all(a == 1.0 for a in self.in_winner_G)
 
 
-StopReason = Literal["unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "time", "no_rows", "no_adaptation"]
+StopReason = Literal[
+    "unanimous", "unparsable", "tie", "agreement", "kl_budget", "flip_rate", "steps", "time", "no_rows", "stored", "no_adapter",
+    "no_adaptation",
+]  # fmt: skip
 """Why adapting stopped; docs/run.md explains each. ``agreement``: ``--stop_agreement`` was reached."""
 
 GateReason = Literal["margin", "agreement", "too_long"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from live_engine import OTHER_PROMPT_T, PROMPT_T, LiveEngine, sampled
-from tiny_model import VOCABULARY
+from tiny_model import STOP_IDS, VOCABULARY
 from transformers import AutoModelForCausalLM
 
 from sttrl.types import MOST_TOP_LOGPROBS, DeltaSpec, Group, Request, Rollout, Sampling
@@ -90,7 +90,7 @@ def test_a_response_ends_where_it_becomes_too_unlikely(lora_engine: LiveEngine) 
 @pytest.mark.parametrize("prompt_T", [PROMPT_T, OTHER_PROMPT_T], ids=["long", "short"])
 def test_a_given_response_is_scored_and_nothing_is_drawn(lora_engine: LiveEngine, tiny_model: Path, prompt_T: Any) -> None:
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    sampled_T, (end,) = of_base(lora_engine, prompt_T, ways(5)[:1]).rollout_G[0].token_T[:6], lora_engine.engine.settings.stop_token_ids
+    sampled_T, end = of_base(lora_engine, prompt_T, ways(5)[:1]).rollout_G[0].token_T[:6], STOP_IDS[0]
     given_G = [sampled_T, (*sampled_T[:3], end), sampled_T[:1], (7, end, 7)]
     sampling = Sampling(temperature=0.0, max_tokens=12, top_logprobs=5)
     asked = [Request(prompt_T=tuple(prompt_T), sampling=sampling, seed=0, given_T=given_T) for given_T in given_G]
@@ -103,7 +103,7 @@ def test_a_given_response_is_scored_and_nothing_is_drawn(lora_engine: LiveEngine
     before, *found, after = lora_engine.run(ask())
     assert before.token_T == after.token_T == of_base(lora_engine, prompt_T, [sampling]).rollout_G[0].token_T
     assert [rollout.token_T for rollout in found] == given_G
-    assert [rollout.finish for rollout in found] == ["stop" if given_T[-1] == end else "length" for given_T in given_G]
+    assert [rollout.finish for rollout in found] == ["stop" if given_T[-1] in STOP_IDS else "length" for given_T in given_G]
     for rollout in found:
         expected_T = likeliest(network, prompt_T, rollout, 1.0, len(VOCABULARY))
         assert list(rollout.logprob_T) == pytest.approx([dict(e)[t] for e, t in zip(expected_T, rollout.token_T, strict=True)], abs=1e-3)

@@ -163,6 +163,12 @@ class StandInPolicy:
         self.delta_C = json.loads((folder / "delta.json").read_text())
         self.version = int((folder / "version").read_text())
 
+    async def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        self.engine.faults.at("load")
+        self.delta_C = json.loads((folder / "delta.json").read_text())
+        self.version += 1
+
     def _rollout(self, request: Request) -> Rollout:
         prompt_T, sampling, seed = request.prompt_T, request.sampling, request.seed
         p = self.probabilities(prompt_T, sampling.temperature or 1.0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# marc, test_time_train.py: Llama 3 8B, its own text. Each task is trained and searched in one run; its adapter is kept.
+# marc, test_time_train.py: Llama 3 8B, its own text. Each task is trained and searched in one run, and its adapter is kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 [[ -n ${PYTHON:-} || ! -x .venv/bin/python ]] || PYTHON=.venv/bin/python

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,17 @@ class Forks:
         state.moments = {
             n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS} for n, p in parameters.items() if f"exp_avg/{n}" in tensors
         }
+
+    def put(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give an open fork whole tensors by parameter name; what is not among them stays. Raises ValueError for another shape."""
+        if self.loaded == name:
+            self.load_base()
+        state = self.states[name]
+        for parameter_name, parameter in self._trainable():
+            if (whole := weights.get(parameter_name)) is not None:
+                if whole.shape != parameter.shape:
+                    raise ValueError(f"{parameter_name} has the shape {list(whole.shape)}, not {list(parameter.shape)}")
+                state.weights[parameter_name] = _shard(whole, parameter).clone()
 
     def reshard(self) -> None:
         """Put the shards back as the parameters: after a forward pass FSDP2 may leave gathered copies in their place."""

@@ -51,6 +51,10 @@ class PolicyWorker(ForkWorker, Protocol):
         """Statistics of this rank's rows under a fork, or under the base where ``name`` is None."""
         ...
 
+    def load_fork(self, name: str, folder: str) -> None:
+        """Give an open fork what `export` wrote for a user. Raises `StepError` where it does not fit."""
+        ...
+
     def export(self, name: str, folder: str, dtype: str) -> None:
         """Write a fork for vLLM or a user: PEFT's layout, all weights as safetensors, or the vector and its logit bias."""
         ...

@@ -16,11 +16,13 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from sttrl.engine.base import EngineSettings
+from sttrl.engine.learned import check_alike, find_learned
 from sttrl.engine.merge import ADAPTER_WEIGHTS
 from sttrl.engine.verl.rows import Total, mini_batches, total_of
 from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.verl.vectors import Vectors
 from sttrl.engine.verl.worker import ForkTrainer, StepResult
+from sttrl.errors import EngineError, StepError, UsageError
 from sttrl.objectives.losses import KL, carries_loss, log_prob_gap, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, TokenStats, TrainGroup, UpdateStats
 
@@ -101,6 +103,22 @@ class Learner(ForkTrainer):
             if self.rank == 0:
                 self._write(tensors, target)
         torch.distributed.barrier()
+
+    def load_fork(self, name: str, folder: str) -> None:
+        """Give a fork an adapter or full weights that were kept. Raises `StepError` where they do not fit this engine."""
+        try:
+            learned = find_learned(Path(folder))
+            check_alike(learned, self.settings.adapter)
+            tensors, names = learned.tensors(), {_checkpoint_name(n): n for n in self.forks.names}
+        except (EngineError, UsageError) as error:
+            raise StepError(error.message, error.hint) from error
+        spare = {_checkpoint_name(n) for n in tied_names(self.engine.module)}
+        if unknown := sorted(tensors.keys() - names.keys() - spare):
+            raise StepError(f"{learned.file}: the model has no {unknown[0]} to load.", "Give adapters of this model.")
+        try:
+            self.forks.put(name, {names[key]: tensor for key, tensor in tensors.items() if key in names})
+        except ValueError as error:
+            raise StepError(f"{learned.file}: {error}.", "Give adapters of this model.") from error
 
     def save_fork(self, name: str, folder: str) -> None:
         """Write everything the fork's next update depends on."""
