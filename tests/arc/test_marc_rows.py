@@ -62,6 +62,18 @@ def test_where_no_leave_one_out_row_fits_all_of_leave_two_out_are_taken() -> Non
     assert rows(4, limit=5) == []
 
 
+def test_no_more_rows_are_written_than_are_needed() -> None:
+    looked: list[Puzzle] = []
+
+    def fits(puzzle: Puzzle) -> bool:
+        looked.append(puzzle)
+        return len(looked) % 2 == 0
+
+    found = marc.adaptation_set(task(4).demos, fits, SeededDice(3), 120)
+    first = [puzzle for puzzle in found if len(puzzle.demos) == 3]
+    assert len(found) == 120 and 0 < len(first) < 120 and looked[-1] == found[-1]
+
+
 def test_one_demonstration_is_asked_without_others() -> None:
     assert {len(puzzle.demos) for puzzle in rows(1)} == {0} and len(rows(1)) > 20
 

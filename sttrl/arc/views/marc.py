@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TypeVar
 
 from sttrl.arc.grids import COLOURS, LONGEST_SIDE, Grid, shape
@@ -218,8 +218,9 @@ def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: 
     """
     shifts = draw_shifts(dice)
     first = tuple(puzzle for puzzle in training_set(demos, 1, shifts, dice) if fits(puzzle))
-    missing = len(first) < size
-    second = tuple(puzzle for puzzle in training_set(demos, 2, shifts, dice) if fits(puzzle)) if missing else ()
+    others = filter(fits, training_set(demos, 2, shifts, dice) if len(first) < size else ())
+    # Of the others only those are looked at that are needed: writing a puzzle as tokens takes time.
+    second = tuple(islice(others, size - len(first)) if first and len(first) < size else others)
     return to_size(first, second, size, dice)
 
 
