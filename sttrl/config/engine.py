@@ -18,6 +18,8 @@ class EngineOptions(Group):
     """Where sampler and learner run; auto: cuda if there is a GPU."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Dtype of sampling and of the learner's matrix products; auto: bfloat16 if the processor has instructions for it, else float32."""
+    base_dtype: Literal["same", "int8", "nf4"] = "same"
+    """How the learner holds the frozen base of a LoRA adapter: as --dtype, or in 8 or 4 bits (QLoRA). Needs the package bitsandbytes."""
     learner_ranks: Annotated[int, at_least(1)] = 1
     """Learner processes; weights and responses are sharded over them (FSDP2)."""
     separate_ref_gpu: bool = False

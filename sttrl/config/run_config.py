@@ -75,6 +75,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         _check_samples(self)
         _check_places(self)
+        _check_bits(self)
         _check_used(self)
 
     @classmethod
@@ -248,6 +249,21 @@ def _check_places(config: RunConfig) -> None:
         raise UsageError(
             f"--gpus_per_lane {run.gpus_per_lane} with --learner_ranks {engine.learner_ranks}.",
             "A lane has a GPU for each learner rank, and at most one more, for its sampler.",
+        )
+
+
+def _check_bits(config: RunConfig) -> None:
+    """What bitsandbytes holds in fewer bits cannot be sharded, and is the base of an adapter."""
+    for name, value, plain in (("base_dtype", config.engine.base_dtype, "same"), ("optimizer", config.update.optimizer, "adamw")):
+        if value != plain and config.engine.learner_ranks > 1:
+            raise UsageError(
+                f"--{name} {value} with --learner_ranks {config.engine.learner_ranks}: it cannot be sharded.",
+                f"Use --learner_ranks 1, or --{name} {plain}.",
+            )
+    if config.engine.base_dtype != "same" and config.update.lora_rank == 0:
+        raise UsageError(
+            f"--base_dtype {config.engine.base_dtype} with --lora_rank 0: all weights are trained, so there is no base.",
+            "Use --lora_rank 16, or --base_dtype same.",
         )
 
 

@@ -30,6 +30,8 @@ class UpdateSettings(Group):
     """AdamW's two decay rates; unset: ttt 0.9 0.95 (derived), others 0.9 0.999 (TTRL)."""
     weight_decay: Annotated[float | None, NOT_NEGATIVE] = None
     """AdamW weight decay; unset: 0.01 (TTRL, MEMO), slot 1e-8 (its README), ttt 0."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """AdamW, or AdamW with its moments in 8 bits. The latter needs the package bitsandbytes."""
     kl_coef: Annotated[float, NOT_NEGATIVE] = 0.001
     """Weight of the KL divergence to the base in the loss (TTRL: 0.001, low_var_kl)."""
     max_logprob_gap: Annotated[float, GAP] = 0.5

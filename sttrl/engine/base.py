@@ -73,12 +73,18 @@ class Engine(Protocol):
         ...
 
 
+BaseDtype = Literal["same", "int8", "nf4"]
+"""How the learner holds the frozen base of an adapter: as ``dtype`` says, or in 8 or 4 bits."""
+OptimizerName = Literal["adamw", "adamw_8bit"]
+"""AdamW, or AdamW with both moments in 8 bits (arXiv 2110.02861)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterShape:
     """The LoRA adapter that every fork gets (arXiv 2106.09685).
 
     Its scale is alpha / rank, or alpha / sqrt(rank) where ``rank_stabilised`` (arXiv 2312.03732). ``targets``: names of the linear layers
-    that it changes; none: all but the head. ``trainable_modules`` are trained whole beside it.
+    that it changes; none: all but the head. ``trainable_modules`` are trained whole beside it. ``base``: how the learner holds the rest.
     """
 
     rank: int
@@ -86,6 +92,7 @@ class AdapterShape:
     rank_stabilised: bool = False
     targets: tuple[str, ...] = ()
     trainable_modules: tuple[TrainableModule, ...] = ()
+    base: BaseDtype = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,7 @@ class EngineSettings:
     trains: bool
     critic: bool = False
     samples: bool = True
+    optimizer: OptimizerName = "adamw"
     lanes: int = 1
     gpus_per_lane: int = 1
 

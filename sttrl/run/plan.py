@@ -12,7 +12,7 @@ from sttrl.config import ReinforcementSettings, RunConfig
 from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
-from sttrl.engine.environment import check_packages, choose_device, choose_dtype
+from sttrl.engine.environment import check_bits, check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
 from sttrl.ledger.folder import KIND, begun_dtype, begun_revisions, check_owner, run_folder
 from sttrl.ledger.journal import JOURNAL, read_finished
@@ -114,6 +114,8 @@ def finished_ids(folder: Path) -> set[str]:
 def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[str], None]) -> tuple[BuiltProblems, EngineParts]:
     """The problems with their tokenised prompts, and what the engine is built from."""
     check_packages()
+    fewer = {"base_dtype": (config.engine.base_dtype, "same"), "optimizer": (config.update.optimizer, "adamw")}
+    check_bits({name: plain for name, (value, plain) in fewer.items() if value != plain})
     switched_off()
     device = choose_device(config.engine.device)
     check_names(config, device)
@@ -190,6 +192,7 @@ def engine_settings(
         trains=config.method.adaptation_method != "none" or KINDS[kind_name(config)].needs_learner(config),
         critic=config.reinforcement.adv_estimator == "gae",
         samples=KINDS[kind_name(config)].samples,
+        optimizer=config.update.optimizer,
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,
         gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,
@@ -202,7 +205,8 @@ def adapter_shape(config: RunConfig) -> AdapterShape | None:
         # Imported late: it imports torch.
         from sttrl.engine.learned import kept_shape
 
-        return kept_shape(config.stored.adapters)
+        kept = kept_shape(config.stored.adapters)
+        return kept and replace(kept, base=config.engine.base_dtype)
     chosen = config.update
     if chosen.lora_rank == 0:
         return None
@@ -210,8 +214,9 @@ def adapter_shape(config: RunConfig) -> AdapterShape | None:
         rank=chosen.lora_rank,
         alpha=chosen.lora_alpha,
         rank_stabilised=chosen.lora_rank_stabilised,
-        targets=chosen.lora_targets,
-        trainable_modules=chosen.lora_trainable_modules,
+        targets=tuple(sorted(chosen.lora_targets)),
+        trainable_modules=tuple(sorted(chosen.lora_trainable_modules)),
+        base=config.engine.base_dtype,
     )
 
 

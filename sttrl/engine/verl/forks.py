@@ -21,7 +21,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from sttrl.types import DeltaSpec, ParameterGroup
 
 LORA_A, LORA_B = ".lora_A.", ".lora_B."
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+STEP = "step"
+"""What AdamW counts; torch's keeps a tensor, bitsandbytes' a number."""
 
 
 @dataclass
@@ -30,7 +31,7 @@ class ForkState:
 
     spec: DeltaSpec
     weights: dict[str, torch.Tensor]
-    moments: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    moments: dict[str, dict[str, Any]] = field(default_factory=dict)
     updates: int = 0
 
 
@@ -93,7 +94,7 @@ class Forks:
         for n, parameter in self._trainable():
             weights[n] = local(parameter).clone()
             if own := self.optimizer.state.get(parameter):
-                moments[n] = {key: value.clone() for key, value in own.items()}
+                moments[n] = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in own.items()}
         return ForkState(state.spec, weights, moments, state.updates)
 
     def roll_back(self, name: str, before: ForkState) -> None:
@@ -124,7 +125,7 @@ class Forks:
         state = self.states[name]
         tensors = {f"weight/{n}": w for n, w in state.weights.items()}
         for n, own in state.moments.items():
-            tensors |= {f"{key}/{n}": _plain(own[key]) for key in MOMENTS}
+            tensors |= {f"{key}/{n}": _plain(value) for key, value in own.items()}
         folder.mkdir(parents=True, exist_ok=True)
         save_file({n: t.contiguous().clone() for n, t in tensors.items()}, folder / f"rank{rank}.safetensors")
         (folder / f"rank{rank}.json").write_text(json.dumps({"updates": state.updates}), encoding="utf-8")
@@ -137,9 +138,9 @@ class Forks:
         state.updates = int(json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))["updates"])
         parameters = dict(self._trainable())
         state.weights = {n: tensors[f"weight/{n}"].to(local(p).device) for n, p in parameters.items()}
-        state.moments = {
-            n: {key: _like(tensors[f"{key}/{n}"], p, key) for key in MOMENTS} for n, p in parameters.items() if f"exp_avg/{n}" in tensors
-        }
+        state.moments = {}
+        for key, n in (name.split("/", 1) for name in tensors if not name.startswith("weight/")):
+            state.moments.setdefault(n, {})[key] = self._moment(tensors[f"{key}/{n}"], parameters[n], key)
 
     def put(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
         """Give an open fork whole tensors by parameter name; what is not among them stays. Raises ValueError for another shape."""
@@ -151,6 +152,15 @@ class Forks:
                 if whole.shape != parameter.shape:
                     raise ValueError(f"{parameter_name} has the shape {list(whole.shape)}, not {list(parameter.shape)}")
                 state.weights[parameter_name] = _shard(whole, parameter).clone()
+
+    def _moment(self, tensor: torch.Tensor, parameter: torch.Tensor, key: str) -> Any:
+        """A moment as the optimiser keeps it beside a parameter: sharded as it is; the step count is a scalar on the CPU, or a number."""
+        if key == STEP:
+            return tensor if isinstance(self.optimizer, torch.optim.AdamW) else int(tensor)
+        if not isinstance(parameter, DTensor):
+            return tensor.to(parameter.device)
+        mesh, placements = parameter.device_mesh, parameter.placements
+        return DTensor.from_local(tensor.to(local(parameter).device), mesh, placements, shape=parameter.shape, stride=parameter.stride())
 
     def reshard(self) -> None:
         """Put the shards back as the parameters: after a forward pass FSDP2 may leave gathered copies in their place."""
@@ -205,14 +215,7 @@ def _shard(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None).to_local().clone()
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _like(tensor: torch.Tensor, parameter: torch.Tensor, key: str) -> Any:
-    """A moment as Adam keeps it beside ``parameter``: sharded as it is; the step count is a plain scalar on the CPU."""
-    if key == "step" or not isinstance(parameter, DTensor):
-        return tensor
-    return DTensor.from_local(
-        tensor.to(local(parameter).device), parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride()
-    )
+def _plain(value: torch.Tensor | float) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        return torch.tensor(value)
+    return value.to_local() if isinstance(value, DTensor) else value

@@ -34,6 +34,7 @@ SHARED_PROMPT = "shared_prompt"
 MEASURE = "measure"
 FINAL_LOGITS = "final_logits"
 PACKED = "packed"
+BITSANDBYTES = "bitsandbytes.optim"
 VALUE_HEAD = "score"
 SHAPES = 32
 """Packed sequences are padded to a multiple of this. On CPU every new shape of a product is compiled, and oneDNN keeps part of it
@@ -59,7 +60,7 @@ class PromptOnce(FSDPEngineWithLMHead):
         if not self.model_config.lora or torch.distributed.get_world_size() > 1:
             return super()._build_fsdp_module(module)
         self._autocast_dtype = PrecisionType.to_dtype(self.engine_config.dtype)
-        if self._autocast_dtype == torch.float32:
+        if self._autocast_dtype == torch.float32 or self._has_parts_of_bitsandbytes:
             return module.to(get_device_name())
         kwargs = {
             "mesh": self.device_mesh,
@@ -69,6 +70,12 @@ class PromptOnce(FSDPEngineWithLMHead):
         }
         apply_fsdp2(module.to(get_device_name()), kwargs, self.engine_config)
         return module
+
+    @property
+    def _has_parts_of_bitsandbytes(self) -> bool:
+        """Whether the base or the optimiser is bitsandbytes', which knows no sharded tensors."""
+        base = self.model_config.lora.get("base", "same") if self.model_config.lora else "same"
+        return base != "same" or self.optimizer_config.optimizer_impl == BITSANDBYTES
 
     def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """verl's, with a named group for each `ParameterGroup` that the model has."""
@@ -120,6 +127,11 @@ class PromptOnceEngine(PromptOnce):
         """The adapter, and the modules that are trained whole beside it; where the model ties the two, they stay tied."""
         shape = AdapterShape(**self.model_config.lora)
         whole = list(shape.trainable_modules)
+        if shape.base != "same":
+            # Imported here: only this needs the package.
+            from sttrl.engine.verl.quantised import quantised
+
+            module = quantised(module, shape.base, PrecisionType.to_dtype(self.engine_config.dtype))
         tied = bool(whole) and bool(module.config.get_text_config().tie_word_embeddings)
         return adapted(module, shape, task_type=TaskType.CAUSAL_LM, modules_to_save=whole or None, ensure_weight_tying=tied)
 

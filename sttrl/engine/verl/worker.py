@@ -21,12 +21,12 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 
-from sttrl.engine.base import EngineSettings
+from sttrl.engine.base import EngineSettings, OptimizerName
 from sttrl.engine.model_checks import for_verl, load_config
 from sttrl.engine.verl.forks import Forks, ForkState, local
 from sttrl.engine.verl.packing import distinct_inputs
 from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of_rank, tensors_of
-from sttrl.engine.verl.training_engine import PromptOnce
+from sttrl.engine.verl.training_engine import BITSANDBYTES, PromptOnce
 from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
 from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, log_prob_gap
 from sttrl.types import DeltaSpec, Objective, Row, TrainGroup
@@ -37,6 +37,11 @@ PASS_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 32 rows of 24 tokens, or 9 of 69, fit into one pass of 1024; passes of 448 took 1.2 times as long. In float32 passes of 512 took 1.2
 times as long as passes of 1024. A token of a pass takes 1.3 MiB of memory with SmolLM2-135M, 2.6 MiB in float32."""
+OPTIMIZERS: dict[OptimizerName, dict[str, Any]] = {
+    "adamw": {},
+    "adamw_8bit": {"optimizer": "AdamW8bit", "optimizer_impl": BITSANDBYTES, "override_optimizer_config": None},
+}
+"""What differs from the optimiser of the platform's YAML."""
 PROBE = 12
 PACKING_TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
 """How many nats a token the log-probs of packed rows may differ from those of separate rows.
@@ -91,7 +96,7 @@ def training_worker_config(settings: EngineSettings, model_type: Literal["langua
         model_type=model_type,
         model_config=model,
         engine_config=engine,
-        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **verl["optimizer"]),
+        optimizer_config=FSDPOptimizerConfig(total_training_steps=1, **(verl["optimizer"] | OPTIMIZERS[settings.optimizer])),
         checkpoint_config=CheckpointConfig(),
     )
 
