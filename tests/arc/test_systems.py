@@ -70,6 +70,9 @@ def test_a_configuration_holds_what_it_says_and_names_its_source(file: Path) -> 
     chosen = config.update
     assert (chosen.lora_rank, chosen.lora_alpha, chosen.lora_rank_stabilised) == SCALES[file.stem]
     comment = "".join(line for line in file.read_text().splitlines() if line.startswith("#"))
+    quantised = file.stem.startswith(("architects", "product", "snu", "arc_rl"))
+    assert config.engine.base_dtype == ("nf4" if quantised else "same")
+    assert config.update.optimizer == ("adamw_8bit" if quantised and file.stem != "arc_rl" else "adamw")
     assert next(source for system, source in SOURCES.items() if file.stem.startswith(system)) in comment
 
 
