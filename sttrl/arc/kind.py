@@ -16,7 +16,7 @@ from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidat
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
-from sttrl.arc.problem import TaskProblem, drawn_view, views_of
+from sttrl.arc.problem import TaskProblem, views_of
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
@@ -25,9 +25,8 @@ from sttrl.arc.selections import SELECTIONS
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
-from sttrl.arc.training_set import as_row, rows_of
+from sttrl.arc.training_set import as_row, puzzles_of
 from sttrl.arc.views.key import IDENTITY, View
-from sttrl.arc.views.training import TrainingRow
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
@@ -152,15 +151,11 @@ class Arc:
 
     def _rows(self, problem: TaskProblem) -> tuple[Row, ...]:
         """The rows of ttt: puzzles made of the demonstrations alone, with a weight for each token. What does not fit is left out."""
-        others, chosen = self.setting.train_tasks, self.config.arc_training
-        rows = self._training_rows(others[problem.index % len(others)] if others else problem.task)
-        return tuple(row for each in rows if (row := as_row(each.puzzle, problem.scribe, chosen.train_loss)) is not None)
-
-    def _training_rows(self, task: Task) -> Sequence[TrainingRow]:
-        count, chosen = self.config.ttt.ttt_rows, self.config.arc_training
+        others, chosen, scribe = self.setting.train_tasks, self.config.arc_training, problem.scribe
+        task = others[problem.index % len(others)] if others else problem.task
         seed = seed_of(self.config.run.seed, task.id, "rows", 0, 0)
-        view_V = [drawn_view(len(task.demos), number, seed, chosen.train_colours) for number in range(count)]
-        return rows_of(task, view_V, chosen.train_form)[:count]
+        puzzles = puzzles_of(task, self.config.ttt.ttt_rows, chosen, scribe, seed)
+        return tuple(row for puzzle in puzzles if (row := as_row(puzzle, scribe, chosen.train_loss)) is not None)
 
     def out_of_time(self, problem: TaskProblem | None) -> bool:
         """Whether adapting has used its share of the seconds of a task, or of the run; the rest is for the search."""

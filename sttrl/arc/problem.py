@@ -14,6 +14,7 @@ from sttrl.arc.grids import Grid
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
+from sttrl.arc.views.marc import drawn_prompts
 from sttrl.config import RunConfig
 from sttrl.config.arc import Colours
 from sttrl.ledger.seeds import seed_of
@@ -40,6 +41,10 @@ class Scribe:
             return whole
         found = fit(self.codec, puzzle, lambda written: len(encode(self.tokenizer, written).token_T), self.limit, self.drop)
         return encode(self.tokenizer, self.codec.write(found.puzzle)) if isinstance(found, Fitted) else None
+
+    def fits(self, puzzle: Puzzle) -> bool:
+        """Whether a puzzle fits with all of its demonstrations."""
+        return len(encode(self.tokenizer, self.codec.write(puzzle)).token_T) <= self.limit
 
     def left_out(self, puzzle: Puzzle) -> int:
         """How many demonstrations of a puzzle have no room in its prompt."""
@@ -108,8 +113,11 @@ class TaskProblem(Problem):
 
 def views_of(config: RunConfig, task: Task, purpose: Purpose) -> tuple[View, ...]:
     """The views that a task is searched under, or that score its candidates."""
+    seed = seed_of(config.run.seed, task.id, purpose, 0, 0)
+    if purpose == "views" and config.arc.view_form == "marc":
+        return drawn_prompts(len(task.demos), SeededDice(seed))
     count = config.arc.views if purpose == "views" else config.arc.score_views
-    return drawn_views(len(task.demos), count, seed_of(config.run.seed, task.id, purpose, 0, 0), config.arc.view_colours)
+    return drawn_views(len(task.demos), count, seed, config.arc.view_colours)
 
 
 def drawn_views(demos: int, count: int, seed: int, wish: Colours) -> tuple[View, ...]:

@@ -149,7 +149,7 @@ class ChosenRows:
         assert self.training is not None
         settings, scribe = self.training.settings, self.training.scribe
         found = rows_of(task, [View()], settings.train_form) if task.demos else ()
-        return tuple(row for each in found if (row := as_row(each.puzzle, scribe, settings.train_loss)) is not None)
+        return tuple(row for each in found if (row := as_row(each, scribe, settings.train_loss)) is not None)
 
 
 @asynccontextmanager

@@ -19,8 +19,10 @@ from sttrl.arc.layouts import Entry, read_contents
 from sttrl.arc.problem import Scribe, drawn_view
 from sttrl.arc.sources import ArcSpec, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task
+from sttrl.arc.views.draws import SeededDice
 from sttrl.arc.views.key import View
-from sttrl.arc.views.training import TrainingRow, all_demos, held_out
+from sttrl.arc.views.marc import adaptation_set, drawn_puzzle
+from sttrl.arc.views.training import all_demos, held_out
 from sttrl.config.arc import ArcTrainingSettings
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import seed_of
@@ -133,13 +135,23 @@ class TrainingSet:
         if not task.demos:
             return None
         seed = seed_of(self.seed, f"{part.name}/{task.id}", "row", epoch, copy)
+        if self.settings.train_form == "marc":
+            return as_row(drawn_puzzle(task.demos, SeededDice(seed)), self.scribe, self.settings.train_loss)
         view = drawn_view(len(task.demos), epoch * part.copies + copy, seed, self.settings.train_colours)
         rows = rows_of(task, view_V=[view], form=self.settings.train_form)
-        return as_row(rows[copy % len(rows)].puzzle, self.scribe, self.settings.train_loss) if rows else None
+        return as_row(rows[copy % len(rows)], self.scribe, self.settings.train_loss) if rows else None
 
 
-def rows_of(task: Task, view_V: Sequence[View], form: str) -> Sequence[TrainingRow]:
-    """The rows of a task under views: with all demonstrations, or with each of them held out in turn."""
+def puzzles_of(task: Task, count: int, settings: ArcTrainingSettings, scribe: Scribe, seed: int) -> Sequence[Puzzle]:
+    """The puzzles that ttt trains on for a task: ``count`` of them under views, or marc's set, which has a rule of its own for its size."""
+    if settings.train_form == "marc":
+        return adaptation_set(task.demos, scribe.fits, SeededDice(seed), count)
+    view_V = [drawn_view(len(task.demos), number, seed, settings.train_colours) for number in range(count)]
+    return rows_of(task, view_V, settings.train_form)[:count]
+
+
+def rows_of(task: Task, view_V: Sequence[View], form: str) -> Sequence[Puzzle]:
+    """The puzzles of a task under views: with all demonstrations, or with each of them held out in turn."""
     if form == "all_demos" and len(task.demos) > 1:
         return all_demos(task, view_V)
     return held_out(task, view_V)

@@ -49,8 +49,12 @@ class ArcSettings(Group):
         **dict.fromkeys(("min_prob", "search_guess"), ("search", ("threshold",))),
         "search_samples": ("search", ("sample",)),
         "beam_width": ("search", ("beam",)),
+        "views": ("view_form", ("symmetries",)),
     }
 
+    view_form: Literal["symmetries", "marc"] = "symmetries"
+    """Views that are searched. symmetries: --views of them (ARChitects). marc: without each demonstration in turn, in three orders, and
+    one of these prompts each transposed, flipped in two ways and turned in two ways."""
     views: Annotated[int, at_least(1)] = 8
     """Views of each test input that are searched: the plain one, then the eight symmetries in turn (ARChitects: 16)."""
     view_colours: Colours = "keep_background"
@@ -99,10 +103,14 @@ class ArcTrainingSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = frozenset({"ttt", "finetune"})
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc", "arc-rows"})
-    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = dict.fromkeys(("pairs_per_task", "drop_easiest"), FINETUNE)
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        **dict.fromkeys(("pairs_per_task", "drop_easiest"), FINETUNE),
+        "train_colours": ("train_form", ("all_demos", "held_out")),
+    }
 
-    train_form: Literal["all_demos", "held_out"] = "all_demos"
-    """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query (marc)."""
+    train_form: Literal["all_demos", "held_out", "marc"] = "all_demos"
+    """all_demos: a row has all demonstrations, in random order (ARChitects). held_out: one of them is the query. marc: its own set, with
+    one or two demonstrations left out, under 23 operations and colours."""
     train_loss: Literal["answer", "outputs", "outputs_but_first", "marc", "all"] = "outputs_but_first"
     """What carries loss: the last output, every output (ARChitects 2024), every output but the first (Product of Experts, marc), all."""
     train_dataset: tuple[str, ...] = ()
@@ -113,7 +121,7 @@ class ArcTrainingSettings(Group):
     drop_easiest: Annotated[float, FRACTION] = 0.0
     """finetune: leave this share of the generated examples out, the easiest ones (Product of Experts: 0.5)."""
     train_colours: Colours = "keep_background"
-    """Permute the colours of a row: all but 0, any, or none (derived)."""
+    """Permute the colours of a row: all but 0, any, or none (derived). marc permutes all but 0, and has no choice."""
 
 
 @dataclass(frozen=True, kw_only=True)

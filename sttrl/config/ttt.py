@@ -19,7 +19,7 @@ class TttSettings(Group):
     scope: Literal["problem", "dataset"] = "problem"
     """ttt: an adapter for each problem, or one for all of them."""
     ttt_rows: Annotated[int, at_least(1)] = 80
-    """ttt: rows that each problem brings (derived)."""
+    """ttt: rows that each problem brings (derived); with --train_form marc the most (marc: 250)."""
     ttt_batch: Annotated[int, at_least(1)] = 1
     """ttt and finetune: rows in one optimiser step (derived)."""
     ttt_epochs: Annotated[int, at_least(1)] = 1

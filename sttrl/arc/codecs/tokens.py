@@ -41,11 +41,6 @@ class Encoded:
     token_T: tuple[int, ...]
     spans: tuple[Span, ...]
 
-    @property
-    def answer_start(self) -> int:
-        """Where the answer begins, or would begin: the number of the prompt's tokens."""
-        return next((span.start for span in self.spans if span.kind == "answer"), len(self.token_T))
-
 
 def encode(tokenizer: GridTokenizer, written: Written) -> Encoded:
     """Tokens of a text, after the begin-of-text token if the tokenizer adds one and the text does not have it.

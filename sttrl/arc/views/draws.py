@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal, Protocol
 
 import numpy as np
@@ -72,14 +71,9 @@ def colours(dice: Dice, keep_background: bool = True) -> View:
     return View(ops=(Colours(digits=digits),))
 
 
-def order(dice: Dice, demos: int, keep: int | None = None) -> View:
-    """The demonstrations in random order. ``keep``: how many of them to show; None: all."""
-    return View(ops=(Order(demos=dice.permutation(demos)[:keep]),))
-
-
-def all_orders(demos: int, keep: int | None = None) -> tuple[View, ...]:
-    """Every order of the demonstrations, in lexicographic order. ``keep``: how many of them to show; None: all."""
-    return tuple(View(ops=(Order(demos=chosen),)) for chosen in permutations(range(demos), keep))
+def order(dice: Dice, demos: int) -> View:
+    """The demonstrations in random order."""
+    return View(ops=(Order(demos=dice.permutation(demos)),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +87,6 @@ class Augmentation:
     colours: ColourWish = "no"
     orders: bool = False
 
-
-EVERYTHING = Augmentation(transpose="all", turn="all", colours="any", orders=True)
-"""All eight symmetries, each with its own colours and order: the views of ARChitects' evaluation, once."""
 
 DemoCount = Callable[[str], int]
 """The number of a task's demonstrations, by its id."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TypeVar
 
 from sttrl.arc.grids import COLOURS, LONGEST_SIDE, Grid, shape
@@ -94,8 +94,6 @@ INFERENCE_VIEWS: dict[str, View] = {
 }
 """The symmetries that marc asks under, by marc's names."""
 LARGEST_SHIFT = 3
-LARGEST_SET = 250
-"""How many puzzles marc trains on for a task at most, where it has any with one demonstration left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,16 +211,27 @@ def to_size(first: Sequence[Item], second: Sequence[Item], size: int, dice: Dice
     return (*first, *second[: size - len(first)])
 
 
-def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: Dice, size: int = LARGEST_SET) -> tuple[Puzzle, ...]:
+def adaptation_set(demos: Sequence[Pair], fits: Callable[[Puzzle], bool], dice: Dice, size: int) -> tuple[Puzzle, ...]:
     """The puzzles that marc trains on for a task: of those that are short enough, as many as ``to_size`` takes.
 
-    ``fits`` says whether a puzzle is short enough for the model.
+    ``fits`` says whether a puzzle is short enough for the model. ``size``: marc has 250.
     """
     shifts = draw_shifts(dice)
     first = tuple(puzzle for puzzle in training_set(demos, 1, shifts, dice) if fits(puzzle))
-    missing = len(first) < size
-    second = tuple(puzzle for puzzle in training_set(demos, 2, shifts, dice) if fits(puzzle)) if missing else ()
+    others = filter(fits, training_set(demos, 2, shifts, dice) if len(first) < size else ())
+    # Of the others only those are looked at that are needed: writing a puzzle as tokens takes time.
+    second = tuple(islice(others, size - len(first)) if first and len(first) < size else others)
     return to_size(first, second, size, dice)
+
+
+def drawn_puzzle(demos: Sequence[Pair], dice: Dice) -> Puzzle:
+    """One puzzle for a training on many tasks: a demonstration held out, in half of the cases under one of the augmenters, and in half of
+    them permuted (derived: marc trains on whole sets). An augmenter that makes it larger than 30 by 30 is not applied."""
+    held_out = held_out_puzzles(demos, 1)
+    puzzle, shifts = held_out[dice.below(len(held_out))], draw_shifts(dice)
+    if dice.below(2):
+        puzzle = augmented(puzzle, tuple(AUGMENTERS)[dice.below(len(AUGMENTERS))], shifts) or puzzle
+    return draw_view(puzzle, dice).on(puzzle) if dice.below(2) else puzzle
 
 
 def prompt_orders(demos: int, leave: int, shuffles: Mapping[tuple[int, ...], Sequence[Sequence[int]]]) -> tuple[View, ...]:
@@ -248,3 +257,9 @@ def inference_views(orders: Sequence[View], choices: Mapping[str, int]) -> tuple
 def draw_choices(orders: Sequence[View], dice: Dice) -> dict[str, int]:
     """A random order for each of INFERENCE_VIEWS."""
     return {name: dice.below(len(orders)) for name in INFERENCE_VIEWS}
+
+
+def drawn_prompts(demos: int, dice: Dice, leave: int = 1) -> tuple[View, ...]:
+    """The views that marc asks a task under: without each choice of ``leave`` demonstrations, shuffled and under INFERENCE_VIEWS."""
+    orders = prompt_orders(demos, leave, draw_shuffles(demos, leave, dice))
+    return inference_views(orders, draw_choices(orders, dice))
