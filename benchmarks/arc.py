@@ -80,17 +80,15 @@ def scribe_of(folder: Path) -> Any:
 
 def training_rows(folder: Path, names: Sequence[str], count: int) -> list[Any]:
     """``count`` rows of ttt, of these tasks in turn."""
-    from sttrl.arc.codecs.loss import RULES, weights
     from sttrl.arc.problem import drawn_view
+    from sttrl.arc.training_set import as_row
     from sttrl.arc.views.training import all_demos
-    from sttrl.types import Row
 
     scribe, known, found = scribe_of(folder), tasks(), []
     for number in range(count):
         task = known[names[number % len(names)]]
-        (row,) = all_demos(task, [drawn_view(len(task.demos), number, 0, "keep_background")])
-        encoded = scribe.encoded(row.puzzle)
-        found.append(Row(token_T=encoded.token_T, weight_T=weights(encoded, RULES["outputs_but_first"])))
+        (puzzle,) = all_demos(task, [drawn_view(len(task.demos), number, 0, "keep_background")])
+        found.append(as_row(puzzle, scribe, "outputs_but_first"))
     return found
 
 
@@ -164,8 +162,7 @@ def settings(folder: Path, dtype: str, **own: Any) -> Any:
 
 def steps(folder: Path, dtype: str, limit: float, place: Path) -> list[list[str]]:
     """A step of one row, and one of eight rows of unequal lengths."""
-    from sttrl.methods.ttt import together
-    from sttrl.types import DeltaSpec, Objective
+    from sttrl.types import DeltaSpec, Objective, whole_rows
 
     learner, peer, table = learner_of(folder, dtype, place), Peer(folder, dtype), []
     learner.open_fork("fork", DeltaSpec(kind="lora", lr={"main": 5e-4, "embedding": 1e-4}, adam_betas=(0.9, 0.95)))
@@ -175,7 +172,7 @@ def steps(folder: Path, dtype: str, limit: float, place: Path) -> list[list[str]
         ("eight rows of unequal lengths", training_rows(folder, UNEQUAL, 8)),
     ):
         tokens = sum(len(row.token_T) for row in rows)
-        ours = typical(lambda rows=rows: learner.update("fork", together(rows), Objective(loss="nll")))
+        ours = typical(lambda rows=rows: learner.update("fork", whole_rows(rows), Objective(loss="nll")))
         theirs = typical(lambda rows=rows: peer.step(rows))
         share = 4 * frozen * tokens / ours / 1e9 / limit  # frozen weights get no gradient of their own
         table.append([f"ttt step: {what}, {tokens} tokens", f"{ours:.2f} s", f"{theirs:.2f} s", f"{theirs / ours:.2f}x", f"{share:.0%}"])
