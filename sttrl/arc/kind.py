@@ -16,7 +16,7 @@ from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidat
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
-from sttrl.arc.problem import TaskProblem, views_of
+from sttrl.arc.problem import TaskProblem, ViewChoice, views_of
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
@@ -27,7 +27,7 @@ from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
 from sttrl.arc.training_set import as_row, puzzles_of
 from sttrl.arc.views.key import IDENTITY, View
-from sttrl.config import RunConfig
+from sttrl.config import RunConfig, to_plain
 from sttrl.engine.base import Policy
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord
@@ -90,6 +90,7 @@ class Arc:
 
     def __init__(self, config: RunConfig, setting: Setting, time_left: TimeLeft, seeds: SeedSource, clock: Clock) -> None:
         self.config, self.setting, self.time, self.seeds, self.clock = config, setting, time_left, seeds, clock
+        self.views = ViewChoice.of(to_plain(config))
         self.answers: dict[tuple[str, int], tuple[Grid, ...]] = {}
         # One policy for all tasks is trained on their rows in turn.
         self.rows = lru_cache(maxsize=None if config.trains_together else 8)(self._rows)
@@ -105,7 +106,7 @@ class Arc:
         Seeds are the same at every stage.
         """
         self.time.begin(problem.id, stage)
-        view_V = views_of(self.config, problem.task, "views")
+        view_V = views_of(self.views, problem.task, "views")
         late = partial(self.time.out_of_time, problem.id, BASE if stage == "base" else 1.0)
         found_KV = await self._searched(problem, view_V, policy, late)
         read_K = [self._read(problem, k, view_V, found_V) for k, found_V in enumerate(found_KV)]
@@ -283,7 +284,7 @@ class Arc:
     ) -> tuple[list[tuple[Candidate, ...]], int]:
         """The most promising candidates of each test input, scored under every view of the product of experts, and the tokens scored."""
         kept_K = [promising(candidates, self.config.arc.most_candidates) for candidates in candidate_K]
-        view_V = views_of(self.config, problem.task, "experts")
+        view_V = views_of(self.views, problem.task, "experts")
         experts_K = [[self._expert(problem, k, view, kept) for view in view_V] if kept else [] for k, kept in enumerate(kept_K)]
         every = [expert for experts in experts_K for expert in experts]
         if not every:

@@ -10,7 +10,7 @@ from sttrl.arc.candidates import Find, candidates_of, with_experts
 from sttrl.arc.grids import Grid
 from sttrl.arc.kind import promising
 from sttrl.arc.pool import Place, Searched, Source
-from sttrl.arc.problem import drawn_views
+from sttrl.arc.problem import ViewChoice, views_of
 from sttrl.arc.records import TestRecord, grid_of, record_from_json
 from sttrl.arc.tasks import Task
 from sttrl.arc.views.key import IDENTITY, View
@@ -18,7 +18,6 @@ from sttrl.errors import UsageError
 from sttrl.ledger.folder import KIND, read_config
 from sttrl.ledger.journal import read_finished
 from sttrl.ledger.records import QuestionRecord
-from sttrl.ledger.seeds import seed_of
 
 Stage = Literal["adapted", "base"]
 """Which policy of a run: the adapted one, or the base."""
@@ -39,9 +38,7 @@ def run_source(folder: Path, config: Mapping[str, Any], tasks: Sequence[Task], s
     answers: dict[Place, tuple[Grid, ...]] = {}
     records = [question.record for question in read_finished(folder, record_from_json)]
     for record in records:
-        view_V = drawn_views(
-            len(of_id[record.id].demos), config["views"], seed_of(config["seed"], record.id, "views", 0, 0), config["view_colours"]
-        )
+        view_V = views_of(ViewChoice.of(config), of_id[record.id], "views")
         order = {view.key: number for number, view in reversed(list(enumerate(view_V)))}
         for k, test in enumerate(tests_of(record, stage)):
             found[record.id, k] = searched(test, order, config["most_candidates"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sttrl.arc.codecs.base import Codec
 from sttrl.arc.codecs.limits import Fitted, fit
@@ -15,8 +15,7 @@ from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.views.draws import SYMMETRIES, SeededDice, colours, order
 from sttrl.arc.views.key import View
 from sttrl.arc.views.marc import drawn_prompts
-from sttrl.config import RunConfig
-from sttrl.config.arc import Colours
+from sttrl.config.arc import ArcSettings, Colours
 from sttrl.ledger.seeds import seed_of
 from sttrl.types import Problem
 
@@ -111,13 +110,30 @@ class TaskProblem(Problem):
         return found
 
 
-def views_of(config: RunConfig, task: Task, purpose: Purpose) -> tuple[View, ...]:
+@dataclass(frozen=True, kw_only=True)
+class ViewChoice:
+    """The settings on which the views of a run depend."""
+
+    seed: int
+    view_form: str
+    views: int
+    score_views: int
+    view_colours: Colours
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ViewChoice:
+        """Those of a run's flat settings; the default form for a run that had no choice of it yet."""
+        chosen = {name: settings[name] for name in ("seed", "views", "score_views", "view_colours")}
+        return cls(view_form=settings.get("view_form", ArcSettings.view_form), **chosen)
+
+
+def views_of(chosen: ViewChoice, task: Task, purpose: Purpose) -> tuple[View, ...]:
     """The views that a task is searched under, or that score its candidates."""
-    seed = seed_of(config.run.seed, task.id, purpose, 0, 0)
-    if purpose == "views" and config.arc.view_form == "marc":
+    seed = seed_of(chosen.seed, task.id, purpose, 0, 0)
+    if purpose == "views" and chosen.view_form == "marc":
         return drawn_prompts(len(task.demos), SeededDice(seed))
-    count = config.arc.views if purpose == "views" else config.arc.score_views
-    return drawn_views(len(task.demos), count, seed, config.arc.view_colours)
+    count = chosen.views if purpose == "views" else chosen.score_views
+    return drawn_views(len(task.demos), count, seed, chosen.view_colours)
 
 
 def drawn_views(demos: int, count: int, seed: int, wish: Colours) -> tuple[View, ...]:

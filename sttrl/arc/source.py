@@ -15,11 +15,11 @@ from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.tokens import GridTokenizer
 from sttrl.arc.files import first_of
 from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
-from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, drawn_view, views_of
+from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, ViewChoice, drawn_view, views_of
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task, fingerprint
 from sttrl.arc.views.key import View
-from sttrl.config import RunConfig
+from sttrl.config import RunConfig, to_plain
 from sttrl.data import BuiltProblems, SkippedRow
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import SeedSource, seed_of
@@ -162,7 +162,8 @@ class ChosenTasks:
 
     def _problem(self, task: Task, index: int, scribe: Scribe) -> TaskProblem | None:
         """The problem of a task; None where not even one demonstration fits."""
-        views = {view for purpose in PURPOSES for view in views_of(self.config, task, purpose)}
+        chosen = ViewChoice.of(to_plain(self.config))
+        views = {view for purpose in PURPOSES for view in views_of(chosen, task, purpose)}
         asked = [
             Turn(puzzle=Puzzle(demos=task.demos, query=test), view=view, test=k) for k, test in enumerate(task.tests) for view in views
         ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from sttrl.arc.codecs.loss import RULES, weights
-from sttrl.arc.files import Fields
+from sttrl.arc.files import Fault, Fields, first_of
 from sttrl.arc.flat import Draw, FlatPairs, draw_tasks
 from sttrl.arc.grids import as_grid, fault_of
 from sttrl.arc.hub import find_or_fetch
@@ -31,30 +32,67 @@ from sttrl.types import Row
 _COPIES = re.compile(r"(?P<name>.+?)(?:\*(?P<copies>[1-9]\d{0,5}))?")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A data set of a mix. ``copies``: how often each of its tasks comes in an epoch, every time under another view.
-
-    ``entry_by_id``: the files of generated pairs (re-arc), of which a task takes the next pairs; empty for a data set of tasks.
-    """
+class Part(Protocol):
+    """A data set of a mix. ``copies``: how often each of its tasks comes in an epoch, every time under another view."""
 
     name: str
     copies: int
     fingerprint: str
-    tasks: tuple[Task, ...] = field(default=(), repr=False)
-    entry_by_id: dict[str, Entry] = field(default_factory=dict, repr=False)
-    draws: tuple[tuple[str, Draw], ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        return len(self.draws) if self.entry_by_id else self.copies * len(self.tasks)
+        ...
 
-    def task(self, number: int) -> tuple[Task, int]:
+    def task(self, number: int, epoch: int) -> tuple[Task, int]:
         """(the task of a row, which of its copies it is)."""
-        if not self.entry_by_id:
-            return self.tasks[number % len(self.tasks)], number // len(self.tasks)
-        file, draw = self.draws[number]
-        return drawn_task(self.entry_by_id[file], draw), 0
+        ...
+
+
+@dataclass(kw_only=True)
+class TaskPart:
+    """A data set of tasks."""
+
+    name: str
+    copies: int
+    fingerprint: str
+    tasks: tuple[Task, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        """See `Part`."""
+        return self.copies * len(self.tasks)
+
+    def task(self, number: int, epoch: int) -> tuple[Task, int]:
+        """See `Part`."""
+        return self.tasks[number % len(self.tasks)], number // len(self.tasks)
+
+
+@dataclass(kw_only=True)
+class GeneratedPart:
+    """Files of generated pairs (re-arc): in each epoch the tasks of a file take pairs in a new order."""
+
+    name: str
+    copies: int
+    fingerprint: str
+    entries: tuple[Entry, ...] = field(repr=False)
+    rule: FlatPairs
+
+    def __post_init__(self) -> None:
+        self.draws = lru_cache(maxsize=len(self.entries))(self._draws)
+
+    def __len__(self) -> int:
+        """See `Part`."""
+        return self.copies * len(self.entries)
+
+    def task(self, number: int, epoch: int) -> tuple[Task, int]:
+        """See `Part`."""
+        place, copy = divmod(number, self.copies)
+        return drawn_task(self.entries[place], self.draws(place, epoch)[copy]), copy
+
+    def _draws(self, place: int, epoch: int) -> tuple[Draw, ...]:
+        """The pairs of each task of a file in an epoch. Raises ValueError if there are too few pairs."""
+        entry, seed = self.entries[place], seed_of(self.rule.seed or 0, self.name, "generated pairs", epoch, 0)
+        pairs = entry.value if isinstance(entry.value, list) else []
+        return draw_tasks(replace(self.rule, seed=seed), entry.id, len(pairs), entry.difficulties)
 
 
 def named(text: str) -> tuple[str, int]:
@@ -79,30 +117,32 @@ def read_part(text: str, data_dir: Path | None, settings: ArcTrainingSettings, s
     contents = read_contents(find_or_fetch(name, data_dir), difficulties=rule.drop_easiest > 0)
     if not any(entry.is_flat for entry in contents.entries):
         data = read_tasks(spec)
-        return Part(name=name, copies=copies, fingerprint=data.fingerprint, tasks=data.tasks)
-    draws: list[tuple[str, Draw]] = []
-    for entry in contents.entries:
+        return TaskPart(name=name, copies=copies, fingerprint=data.fingerprint, tasks=data.tasks)
+    if faults := [*contents.faults, *(fault for entry in contents.entries for fault in faults_of(entry))]:
+        raise first_of(faults, name, data_dir)
+    part = GeneratedPart(name=name, copies=copies, fingerprint=contents.sha256, entries=contents.entries, rule=rule)
+    for place, entry in enumerate(contents.entries):
         try:
-            found = draw_tasks(rule, entry.id, len(entry.value) if isinstance(entry.value, list) else 0, entry.difficulties)
+            part.draws(place, 0)
         except ValueError as error:
             raise DataError(f"{entry.file}: {error}.", f"Use fewer copies than {text} asks for, or a smaller --pairs_per_task.") from error
-        draws += [(entry.id, draw) for draw in found]
-    entry_by_id = {entry.id: entry for entry in contents.entries}
-    return Part(name=name, copies=copies, fingerprint=contents.sha256, entry_by_id=entry_by_id, draws=tuple(draws))
+    return part
+
+
+def faults_of(entry: Entry) -> list[Fault]:
+    """What is wrong with the pairs of a file."""
+    if not isinstance(entry.value, list):
+        return [entry.fault("it is no list of pairs, and other files of the data set are")]
+    pairs = [pair if isinstance(pair, Fields) else Fields() for pair in entry.value]
+    grids = [(pair.get(key), f"pair {number}, {key}") for number, pair in enumerate(pairs, start=1) for key in ("input", "output")]
+    return [entry.fault(problem, place) for grid, place in grids if (problem := fault_of(grid)) is not None]
 
 
 def drawn_task(entry: Entry, draw: Draw) -> Task:
-    """The task of a draw: all of its pairs are demonstrations. Raises `DataError` for a pair without grids."""
-    demos: list[Pair] = []
-    for place in (*draw.demos, draw.test):
-        value = entry.value[place] if isinstance(entry.value, list) else None
-        pair = value if isinstance(value, Fields) else Fields()
-        grids = {key: pair.get(key) for key in ("input", "output")}
-        for key, grid in grids.items():
-            if (fault := fault_of(grid)) is not None:
-                raise DataError(f"{entry.file}, pair {place + 1}, {key}: {fault}.", "Correct the file; `python main.py data` lists all.")
-        demos.append(Pair(**{key: as_grid(grid) for key, grid in grids.items() if isinstance(grid, list)}))
-    return Task(id=draw.id, demos=tuple(demos), tests=())
+    """The task of a draw: all of its pairs are demonstrations."""
+    assert isinstance(entry.value, list), "faulty files are refused before"
+    pairs = [entry.value[place] for place in (*draw.demos, draw.test)]
+    return Task(id=draw.id, demos=tuple(Pair(input=as_grid(pair["input"]), output=as_grid(pair["output"])) for pair in pairs), tests=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +171,7 @@ class TrainingSet:
         """A row; None if it does not fit into the model's context or has nothing to learn."""
         at = int(np.searchsorted(self._starts, number, side="right")) - 1
         part = self.parts[at]
-        task, copy = part.task(number - self._starts[at])
+        task, copy = part.task(number - self._starts[at], epoch)
         if not task.demos:
             return None
         seed = seed_of(self.seed, f"{part.name}/{task.id}", "row", epoch, copy)

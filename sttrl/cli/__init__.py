@@ -87,12 +87,11 @@ def run_command(arguments: Sequence[str]) -> None:
 def run(config: RunConfig) -> None:
     """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
-    from sttrl.arc.pool import UNEQUAL
     from sttrl.ledger.folder import run_folder
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
     from sttrl.run.plan import make_plan
-    from sttrl.run.retry import pooled_folder, retry_of
+    from sttrl.run.retry import pooled_folder, retry_of, selection_of_both
     from sttrl.run.screen import Screen
     from sttrl.run.workshop import Workshop
 
@@ -100,15 +99,18 @@ def run(config: RunConfig) -> None:
         plan = make_plan(config, screen.say)
         with Workshop(screen.say) as workshop:
             carry_out(plan, workshop, screen, started)
-            again = retry_of(config)
+            again = retry_of(config, plan.done + len(plan.problems), time.perf_counter() - started)
             if again is not None:
                 screen.say(f"{len(again.data.ids)} tasks are done again, of which the run is least sure: {', '.join(again.data.ids[:5])}")
                 carry_out(make_plan(again, screen.say), workshop, screen)
-    report = report_run(plan.folder, data=plan.chosen.data)
-    if again is not None:
-        selection = None if config.arc.selection == UNEQUAL else config.arc.selection
-        show_pool((plan.folder, run_folder(again)), pooled_folder(config), selection=selection, stage="adapted")
-    finish(report, plan.folder)
+            elif config.arc.retry_unsure is not None:
+                screen.say("no task is done again: tasks or no time are left")
+    try:
+        finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
+    finally:
+        if again is not None:
+            print()
+            show_pool((plan.folder, run_folder(again)), pooled_folder(config), selection=selection_of_both(config), stage="adapted")
 
 
 def finish(report: RunReport, folder: Path) -> None:

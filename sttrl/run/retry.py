@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from sttrl.arc.pool import UNEQUAL
 from sttrl.arc.records import TaskRecord, record_from_json
 from sttrl.config import RunConfig
 from sttrl.ledger.folder import run_folder
@@ -13,24 +14,38 @@ from sttrl.ledger.journal import read_finished
 from sttrl.ledger.records import QuestionRecord
 
 RETRY, POOLED = "-retry", "-pooled"
-"""What is added to the name of a run for the folders of its retry and of both together."""
+"""What is added to the name of a run, with the share of tasks, for the folders of its retry and of both together."""
 
 
-def retry_of(config: RunConfig) -> RunConfig | None:
-    """The run that does the least sure tasks of a finished run again; None if ``--retry_unsure`` was not given or no task is finished."""
-    share, folder = config.arc.retry_unsure, run_folder(config)
-    tasks = [finished.record for finished in read_finished(folder, record_from_json)] if share is not None else []
-    if share is None or not tasks:
+def retry_of(config: RunConfig, tasks: int, seconds: float) -> RunConfig | None:
+    """The run that does the least sure tasks of a run again; None unless ``--retry_unsure`` was given and all ``tasks`` are finished.
+
+    ``seconds``: how long this attempt has taken. The retry may take what is left of ``--time_limit``; None if nothing is.
+    """
+    share, limit = config.arc.retry_unsure, config.arc.time_limit
+    finished = [found.record for found in read_finished(run_folder(config), record_from_json)] if share is not None else []
+    if share is None or not finished or len(finished) < tasks or (limit is not None and seconds >= limit):
         return None
     return config.changed(
-        ids=unsure(tasks, share), limit=None, seed=config.run.seed + 1, run_name=f"{folder.name}{RETRY}", retry_unsure=None
+        ids=unsure(finished, share),
+        limit=None,
+        seed=config.run.seed + 1,
+        run_name=f"{run_folder(config).name}{RETRY}{share:g}",
+        retry_unsure=None,
+        time_limit=None if limit is None else limit - seconds,
     )
 
 
 def pooled_folder(config: RunConfig) -> Path:
     """Where the candidates of a run and of its retry are selected from together."""
     folder = run_folder(config)
-    return folder.with_name(f"{folder.name}{POOLED}")
+    return folder.with_name(f"{folder.name}{POOLED}{config.arc.retry_unsure:g}")
+
+
+def selection_of_both(config: RunConfig) -> str:
+    """The run's selection; where that adds up NLLs, the one that ranks alike if all candidates were scored equally often, and is fair if
+    not."""
+    return "mul_aug_prob_3" if config.arc.selection == UNEQUAL else config.arc.selection
 
 
 def unsure(tasks: Sequence[QuestionRecord], share: float) -> tuple[str, ...]:

@@ -84,6 +84,14 @@ def test_one_run_is_selected_again_as_a_run_with_that_selection_does(selection: 
     assert (tmp_path / "out" / "submission.json").read_bytes() == (run / "submission.json").read_bytes()
 
 
+def test_a_run_with_marcs_prompts_is_selected_again_in_its_own_order(home: Path, tmp_path: Path) -> None:
+    chosen = {**RICH, "dataset": str(home / "data"), "view_form": "marc", "views": 8}
+    for name, selection in (("first", "marc"), ("other", "first")):
+        arc_attempt(arc_config(tmp_path / name, **chosen, selection=selection))
+    pool(tmp_path / "out", tmp_path / "first", "--selection", "first")
+    assert (tmp_path / "out" / "submission.json").read_bytes() == (tmp_path / "other" / "submission.json").read_bytes()
+
+
 def test_the_candidates_of_every_run_are_in_the_pool(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     submission = pool(tmp_path, home / "full", home / "other", home / "part")
     assert {name: len(outputs) for name, outputs in submission.items()} == {"one": 1, "two": 2}
@@ -175,7 +183,7 @@ def test_runs_of_other_tasks_are_refused(home: Path, tmp_path: Path, capsys: pyt
 
 def test_the_tasks_that_a_run_trained_on_do_not_matter(home: Path, tmp_path: Path) -> None:
     trained = tmp_path / "trained"
-    report = arc_attempt(arc_config(trained, dataset=str(home / "data"), **RICH, train_dataset="arc-demo"))
+    report = arc_attempt(arc_config(trained, dataset=str(home / "data"), **RICH, train_dataset=("arc-demo",)))
     assert "submission.json: 3 test inputs of 2 tasks" in report.table
     assert pool(tmp_path / "out", home / "full", trained)["one"] == handed_in(home / "full")["one"]
     assert pool(tmp_path / "out", trained, "--selection", "mul_aug_prob") == handed_in(trained)

@@ -13,7 +13,7 @@ from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 from sttrl.ledger.journal import Journal
 from sttrl.ledger.records import QuestionRecord
-from sttrl.run.retry import confidence, pooled_folder, retry_of, unsure
+from sttrl.run.retry import confidence, pooled_folder, retry_of, selection_of_both, unsure
 
 
 def task(name: str, *found: int, **changes: Any) -> QuestionRecord:
@@ -47,10 +47,27 @@ def test_the_retry_has_another_seed_and_a_folder_of_its_own(tmp_path: Path) -> N
     with Journal(tmp_path / "mine") as journal:
         for record in (task("a", 4), task("b", 1)):
             journal.question(record)
-    again = retry_of(config)
-    assert again is not None and again == config.changed(ids=("b",), limit=None, seed=1, run_name="mine-retry", retry_unsure=None)
-    assert pooled_folder(config) == tmp_path / "mine-pooled"
-    assert retry_of(config.changed(retry_unsure=None)) is None
+    again = retry_of(config, 2, 0.0)
+    assert again is not None and again == config.changed(ids=("b",), limit=None, seed=1, run_name="mine-retry0.5", retry_unsure=None)
+    assert pooled_folder(config) == tmp_path / "mine-pooled0.5"
+    assert retry_of(config.changed(retry_unsure=None), 2, 0.0) is None
+    assert retry_of(config, 3, 0.0) is None, "a task is left"
+
+
+def test_the_retry_has_what_is_left_of_the_time(tmp_path: Path) -> None:
+    config = RunConfig.of(
+        dataset="arc-demo", output_dir=tmp_path, run_name="mine", retry_unsure=0.5, time_limit=100.0, adaptation_method="ttt"
+    )
+    with Journal(tmp_path / "mine") as journal:
+        journal.question(task("a", 4))
+    again = retry_of(config, 1, 60.0)
+    assert again is not None and again.arc.time_limit == 40.0
+    assert retry_of(config, 1, 100.0) is None
+
+
+def test_the_selection_of_both_is_the_runs_own_and_fair() -> None:
+    assert selection_of_both(RunConfig.of(dataset="arc-demo", selection="kgmon")) == "kgmon"
+    assert selection_of_both(RunConfig.of(dataset="arc-demo", selection="mul_aug_prob")) == "mul_aug_prob_3"
 
 
 def test_a_share_above_one_is_refused() -> None:

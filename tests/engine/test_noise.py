@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,3 +223,19 @@ def test_random_traffic_never_mixes_requests_up() -> None:
             check_step(sampling, list(batch), step)
         if any(len(r.output) > 35 for r in batch):
             break
+
+
+def test_what_vllm_draws_for_a_part_of_a_prompt_does_not_count() -> None:
+    """A prompt in three parts: two tokens are drawn and discarded before the first one of the response."""
+    sampling, output, stop = processor(), list[int](), 3
+    probabilities = torch.tensor([[0.5, 0.3, 0.2, 0.0]])
+    extra = {"seed": 0, "temperature": 0.0, "top_p": 1.0, "lowest_logprob": math.log(0.2), "stop_token_id": stop}
+    params = SamplingParams(temperature=0.0, max_tokens=40, extra_args={EXTRA_KEY: extra})
+    sampling.update_state(update(1, added=[(0, params, [1], output)]))
+    drawn = []
+    for step in range(5):
+        logits = sampling.apply(probabilities.log().clone())
+        drawn.append(int(logits[0].argmax()))
+        if step >= 2:
+            output.append(drawn[-1])
+    assert drawn == [0, 0, 0, 0, stop], "two tokens of a half are likely enough, and a third is not"

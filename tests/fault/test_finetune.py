@@ -13,6 +13,7 @@ from arc_stand_in import TOKENIZER, ArcStandIn, arc_attempt, arc_config, text_of
 from test_arc_runs import data_set, two_tests
 from test_kill import KILLED, Instants
 
+from sttrl.arc import training_set
 from sttrl.arc.rows import ChosenRows
 from sttrl.config import RunConfig
 from sttrl.errors import DataError, UsageError
@@ -111,15 +112,33 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, name: str) -
     assert "\n" not in str(stop.value)
 
 
-def test_too_few_pairs_and_broken_pairs_are_named(tmp_path: Path) -> None:
+def test_generated_tasks_have_every_symmetry_and_new_pairs_in_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    drawn = training_set.drawn_view
+    monkeypatch.setattr(training_set, "drawn_view", lambda demos, number, *rest: numbers.append(number % 8) or drawn(demos, number, *rest))
+    chosen = ChosenRows(finetuning(tmp_path / "run", pairs_per_task=(3,), train_dataset=(f"{generated(tmp_path / 're_arc')}*8",)))
+    chosen.build(TOKENIZER, 4096)
+    (part,) = chosen.parts
+    for epoch in (0, 1):
+        numbers.clear()
+        assert all(chosen.training.row(number, epoch) is not None for number in range(16))  # type: ignore[union-attr]
+        assert sorted(numbers) == sorted([*range(8), *range(8)])
+    first, again, later = ([part.task(number, epoch)[0].demos for number in range(16)] for epoch in (0, 0, 1))
+    assert first == again != later
+
+
+def test_too_few_pairs_and_faulty_files_are_named_before_anything_starts(tmp_path: Path) -> None:
     config = finetuning(tmp_path / "run", pairs_per_task=(9,))
     with pytest.raises(DataError, match="a.json: 8 pairs to use, and 9 are needed"):
         ChosenRows(config)
-    (tmp_path / "re_arc" / "tasks" / "b.json").write_text(json.dumps([*PAIRS[:7], {"input": [[1], [2, 3]], "output": [[1]]}]))
-    chosen = ChosenRows(config.changed(pairs_per_task=(8,), train_dataset=(f"{tmp_path / 're_arc'}",)))
-    chosen.build(TOKENIZER, 4096)
-    with pytest.raises(DataError, match="b.json, pair 8, input: "):
-        [chosen.training.row(number, 0) for number in range(2)]  # type: ignore[union-attr]
+    small = config.changed(pairs_per_task=(3,), train_dataset=(f"{tmp_path / 're_arc'}",))
+    file = tmp_path / "re_arc" / "tasks" / "b.json"
+    file.write_text(json.dumps([*PAIRS[:7], {"input": [[1], [2, 3]], "output": [[1]]}]))
+    with pytest.raises(DataError, match="b.json, task b, pair 8, input: "):
+        ChosenRows(small)
+    file.write_text("[{")
+    with pytest.raises(DataError, match="b.json"):
+        ChosenRows(small)
 
 
 @pytest.mark.slow

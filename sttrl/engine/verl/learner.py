@@ -16,8 +16,9 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from sttrl.engine.base import EngineSettings
-from sttrl.engine.learned import check_alike, find_learned
+from sttrl.engine.learned import check_alike, check_names, find_learned
 from sttrl.engine.merge import ADAPTER_WEIGHTS
+from sttrl.engine.verl.forks import LORA_B
 from sttrl.engine.verl.rows import Total, mini_batches, total_of
 from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.verl.vectors import Vectors
@@ -110,11 +111,16 @@ class Learner(ForkTrainer):
             learned = find_learned(Path(folder))
             check_alike(learned, self.settings.adapter)
             tensors, names = learned.tensors(), {_checkpoint_name(n): n for n in self.forks.names}
+            check_names(learned.file, tensors)
         except (EngineError, UsageError) as error:
             raise StepError(error.message, error.hint) from error
         spare = {_checkpoint_name(n) for n in tied_names(self.engine.module)}
         if unknown := sorted(tensors.keys() - names.keys() - spare):
             raise StepError(f"{learned.file}: the model has no {unknown[0]} to load.", "Give adapters of this model.")
+        if learned.settings is None and (missing := sorted(names.keys() - tensors.keys())):
+            raise StepError(f"{learned.file}: {missing[0]} is missing.", "Give complete weights.")
+        if learned.settings is not None and not any(LORA_B in names.get(key, "") for key in tensors):
+            raise StepError(f"{learned.file}: it holds nothing of this adapter.", "Give a complete adapter.")
         try:
             self.forks.put(name, {names[key]: tensor for key, tensor in tensors.items() if key in names})
         except ValueError as error:

@@ -7,6 +7,7 @@ request at every step.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,22 @@ class _Row:
         self.shows_top: bool = extra.get(TOP, 0) > 0
         self.lowest: float | None = extra.get(LOWEST)
         self.stop_token: int = extra.get(STOP, 0)
-        self.total = 0.0
+        self.logprob_T: list[float] = []
 
     @property
     def uniform(self) -> np.ndarray[Any, Any]:
         return self.uniform_T[len(self.output)]
 
     def becomes_too_unlikely(self, logprob: float) -> bool:
-        """Whether the response is cut before a token with this log-probability, which is counted."""
-        self.total += logprob
-        return self.lowest is not None and self.total < self.lowest
+        """Whether the response is cut before a token with this log-probability.
+
+        For a part of a prompt vLLM draws a token too, and discards it: then ``output`` has not grown at the next call.
+        """
+        if self.lowest is None:
+            return False
+        del self.logprob_T[len(self.output) :]
+        self.logprob_T.append(logprob)
+        return math.fsum(self.logprob_T) < self.lowest
 
 
 class SeededSampling(LogitsProcessor):
