@@ -23,7 +23,8 @@ from sttrl.cli import parse_run
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "arc" / "kaggle.ipynb"
 CELLS = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
 scope = {"__name__": "__main__"}
 for number, cell in enumerate(json.load(open(sys.argv[1]))["cells"]):
     if cell["cell_type"] == "code":
@@ -119,7 +120,7 @@ def test_the_notebook_is_committed_without_outputs_and_with_the_demo_s_settings(
     assert len(cells) == 5 and all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
     (found,) = re.findall(r'SETTINGS = """(.*?)"""', "".join(cells[3]["source"]), re.DOTALL)
     (tmp_path / "settings.yaml").write_text(found)
-    assert parse_run(["--config", str(tmp_path / "settings.yaml"), "--dataset", "arc-demo", "--model", "m"]).arc.codec == "auto"
+    assert parse_run(["--config", str(tmp_path / "settings.yaml"), "--dataset", "arc-demo", "--model", "m"]).arc_text.codec == "auto"
     settings = yaml.safe_load(found)
     sweep = yaml.safe_load((ROOT / "configs/sweeps/demo_arc.yaml").read_text())
     demo = sweep["base"] | sweep["runs"][-1]

@@ -232,7 +232,7 @@ OTHER: dict[str, Any] = {
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
     "kv_cache_mib": 512, "gpu_memory_utilization": 0.5, "lanes": 2, "gpus_per_lane": 2,
-    "time_limit": 3600.0, "task_time_limit": 60.0,
+    "time_limit": 3600.0, "task_time_limit": 60.0, "retry_unsure": 0.5,
 }  # fmt: skip
 
 
