@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "arc" / "kaggle.ipynb"
 CELLS = """
 import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 scope = {"__name__": "__main__"}
 for number, cell in enumerate(json.load(open(sys.argv[1]))["cells"]):
     if cell["cell_type"] == "code":
