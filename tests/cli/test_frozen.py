@@ -60,8 +60,8 @@ def test_the_nouns_are_frozen() -> None:
     assert public - {"Literal"} == {
         "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
         "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "QuestionStatus",
-        "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule", "UpdateStats",
-        "whole_rows",
+        "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule",
+        "UpdateStats", "whole_rows",
     }  # fmt: skip
 
 
