@@ -159,19 +159,22 @@ def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
         if name in ("run_name", "config"):
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
-    configs = tuple(config_of(run, sweep.name, arguments) for run in sweep.runs)
+    configs = tuple(config_of(run, sweep, arguments) for run in sweep.runs)
     if any(config.arc.retry_unsure is not None for config in configs):
         raise UsageError("--retry_unsure does nothing in a sweep.", "Leave it out; runs with other seeds can be pooled.")
     return configs
 
 
-def config_of(run: SweepRun, sweep: str, arguments: Sequence[str]) -> RunConfig:
-    """The configuration of one run of a sweep: its folder is <output_dir>/<sweep>/<run>."""
+def config_of(run: SweepRun, sweep: Sweep, arguments: Sequence[str]) -> RunConfig:
+    """The configuration of one run of a sweep: its folder is <output_dir>/<sweep>/<run>. ``adapters`` may be the name of another run."""
     try:
         config = flags_over(run.settings, arguments)
     except UsageError as error:
         raise UsageError(f"run {run.name}: {error.message}", error.hint) from error
-    return config.changed(output_dir=config.run.output_dir / sweep, run_name=run.name)
+    folder, adapters = config.run.output_dir / sweep.name, config.stored.adapters
+    if adapters is not None and str(adapters) in {other.name for other in sweep.runs}:
+        config = config.changed(adapters=folder / adapters)
+    return config.changed(output_dir=folder, run_name=run.name)
 
 
 def flag_names(arguments: Sequence[str]) -> list[str]:

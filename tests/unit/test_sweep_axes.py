@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sttrl.cli import configs_of
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
+from sttrl.ledger.folder import run_folder
 from sttrl.sweep.axes import SAFE_NAME, Sweep, read_sweep
 
 
@@ -228,3 +229,14 @@ def test_a_value_that_cannot_be_names_its_run(tmp_path: Path) -> None:
     for axes, message in (({"n_votes": [64, 8]}, "run n_votes8: --n_train 32 is more"), ({"lr": [-1]}, "run lr-1: --lr is -1")):
         with pytest.raises(UsageError, match=message):
             configs_of(sweep_of(tmp_path, {"axes": axes}), [])
+
+
+def test_adapters_may_be_those_of_another_run_of_the_sweep(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "base: {dataset: arc-demo}\nruns: [{adaptation_method: none}, {adaptation_method: ttt, ttt_rows: 2}, "
+        "{adaptation_method: stored, adapters: ttt-ttt_rows2}, {adaptation_method: stored, adapters: elsewhere}]\n"
+    )
+    configs = configs_of(read_sweep(file), ["--output_dir", str(tmp_path / "out")])
+    assert configs[2].stored.adapters == tmp_path / "out" / "own" / "ttt-ttt_rows2" == run_folder(configs[1])
+    assert configs[3].stored.adapters == Path("elsewhere")
