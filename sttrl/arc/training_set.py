@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -32,7 +32,8 @@ from sttrl.types import Row
 _COPIES = re.compile(r"(?P<name>.+?)(?:\*(?P<copies>[1-9]\d{0,5}))?")
 
 
-class Part(Protocol):
+@dataclass(kw_only=True)
+class Part(ABC):
     """A data set of a mix. ``copies``: how often each of its tasks comes in an epoch, every time under another view."""
 
     name: str
@@ -41,47 +42,49 @@ class Part(Protocol):
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        ...
+        return self.copies * self.size
 
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many tasks there are, or files to draw tasks from."""
+
+    @abstractmethod
     def task(self, number: int, epoch: int) -> tuple[Task, int]:
         """(the task of a row, which of its copies it is)."""
-        ...
 
 
 @dataclass(kw_only=True)
-class TaskPart:
+class TaskPart(Part):
     """A data set of tasks."""
 
-    name: str
-    copies: int
-    fingerprint: str
     tasks: tuple[Task, ...] = field(repr=False)
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         """See `Part`."""
-        return self.copies * len(self.tasks)
+        return len(self.tasks)
 
     def task(self, number: int, epoch: int) -> tuple[Task, int]:
         """See `Part`."""
-        return self.tasks[number % len(self.tasks)], number // len(self.tasks)
+        copy, place = divmod(number, self.size)
+        return self.tasks[place], copy
 
 
 @dataclass(kw_only=True)
-class GeneratedPart:
+class GeneratedPart(Part):
     """Files of generated pairs (re-arc): in each epoch the tasks of a file take pairs in a new order."""
 
-    name: str
-    copies: int
-    fingerprint: str
     entries: tuple[Entry, ...] = field(repr=False)
     rule: FlatPairs
 
     def __post_init__(self) -> None:
-        self.draws = lru_cache(maxsize=len(self.entries))(self._draws)
+        self.draws = lru_cache(maxsize=self.size)(self._draws)
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         """See `Part`."""
-        return self.copies * len(self.entries)
+        return len(self.entries)
 
     def task(self, number: int, epoch: int) -> tuple[Task, int]:
         """See `Part`."""

@@ -88,8 +88,12 @@ def check_alike(learned: Learned, shape: AdapterShape | None) -> None:
 
 
 def shape_of(settings: Mapping[str, Any]) -> AdapterShape:
-    """The shape of an adapter, from PEFT's settings."""
+    """The shape of an adapter, from PEFT's settings. Raises `EngineError` for a scale that a run cannot have."""
     targets = settings.get("target_modules") or ()
+    if settings["lora_alpha"] != int(settings["lora_alpha"]):
+        raise EngineError(
+            f"lora_alpha is {settings['lora_alpha']}, and a run takes whole numbers.", "Merge the adapter, and use that model."
+        )
     return AdapterShape(
         rank=int(settings["r"]),
         alpha=int(settings["lora_alpha"]),
