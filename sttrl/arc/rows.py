@@ -1,7 +1,7 @@
-"""Rows of ARC tasks as a kind of problem: what fine-tuning before test time is measured by.
+"""The kind of problem of a fine-tuning on ARC tasks.
 
-A problem is a held-out task. A policy is evaluated by the loss on the task's demonstrations, which needs no solution; it is trained on
-the rows of `sttrl.arc.training_set`.
+Each problem is a task that is not trained on. A policy is evaluated by its loss on that task's demonstrations, so no solution is needed.
+The rows that it is trained on come from `sttrl.arc.training_set`.
 """
 
 from __future__ import annotations

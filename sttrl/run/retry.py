@@ -43,8 +43,11 @@ def pooled_folder(config: RunConfig) -> Path:
 
 
 def selection_of_both(config: RunConfig) -> str:
-    """The run's selection; where that adds up NLLs, the one that ranks alike if all candidates were scored equally often, and is fair if
-    not."""
+    """The selection for the candidates of both runs: the run's own, but mul_aug_prob_3 instead of mul_aug_prob.
+
+    mul_aug_prob adds up NLLs, so a candidate that both runs have scored would rank behind one that only one run has scored. Where all
+    candidates were scored under equally many views, the two selections rank alike.
+    """
     return "mul_aug_prob_3" if config.arc.selection == UNEQUAL else config.arc.selection
 
 

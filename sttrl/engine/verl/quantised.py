@@ -1,6 +1,7 @@
-"""A frozen base in fewer bits, by bitsandbytes: QLoRA (arXiv 2305.14314), as the published ARC systems train it.
+"""The frozen base of an adapter in 8 or 4 bits, by bitsandbytes: QLoRA (arXiv 2305.14314), as the published ARC systems train.
 
-Only the learner holds it. The sampler keeps the base in 16 or 32 bits and adds the adapter to that, as those systems do when they merge.
+Only the learner's base has fewer bits. The sampler keeps its base in 16 or 32 bits and adds the adapter to that. The published systems do
+the same when they merge an adapter after training.
 """
 
 from __future__ import annotations

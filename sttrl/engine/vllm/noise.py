@@ -46,7 +46,8 @@ class _Row:
     def becomes_too_unlikely(self, logprob: float) -> bool:
         """Whether the response is cut before a token with this log-probability.
 
-        For a part of a prompt vLLM draws a token too, and discards it: then ``output`` has not grown at the next call.
+        vLLM may compute a prompt in several parts. It then draws a token after each part and discards it, and ``output`` does not grow.
+        The log-probability of such a token does not count.
         """
         if self.lowest is None:
             return False
