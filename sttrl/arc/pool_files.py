@@ -12,7 +12,7 @@ from sttrl.arc.pool_predictions import predictions_source
 from sttrl.arc.pool_runs import Stage, read_arc_config, run_source
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, Filled, write_submission
-from sttrl.arc.tasks import fingerprint_of
+from sttrl.arc.tasks import FINGERPRINT
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.journal import JOURNAL
 
@@ -70,7 +70,7 @@ def check_same_tasks(configs: Mapping[Path, Mapping[str, Any]]) -> None:
     """Raises UsageError for runs of different data sets."""
     runs = list(configs.items())
     for path, config in runs[1:]:
-        if fingerprint_of(config) != fingerprint_of(runs[0][1]):
+        if config.get(FINGERPRINT) != runs[0][1].get(FINGERPRINT):
             first = f"{runs[0][0]} ({runs[0][1]['dataset']})"
             raise UsageError(f"{first} and {path} ({config['dataset']}) are runs of different tasks.", "Pool runs of one data set.")
 
@@ -85,6 +85,6 @@ def data_of(configs: Mapping[Path, Mapping[str, Any]], dataset: str | None, data
     spec = ArcSpec(dataset=named, data_dir=data_dir or (Path(own) if own else None))
     skips = any(each.get("on_bad_row") == "skip" for each in configs.values())
     data = inspect_tasks(spec) if skips else read_tasks(spec)
-    if path is not None and data.fingerprint != fingerprint_of(config):
+    if path is not None and data.fingerprint != config.get(FINGERPRINT):
         raise DataError(f"{data.path} does not have the tasks of {path} any more.", "Give the data set of the run: --dataset, --data_dir.")
     return data

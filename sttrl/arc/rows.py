@@ -115,9 +115,14 @@ class ChosenRows:
         return self.held_out.ids
 
     @property
-    def revision(self) -> str:
-        """The fingerprints of the held-out tasks and of everything that is trained on."""
-        return ", ".join((self.held_out.arc.fingerprint, *(part.fingerprint for part in self.parts)))
+    def revision(self) -> str | None:
+        """The fingerprint of the held-out tasks."""
+        return self.held_out.revision
+
+    @property
+    def training_revision(self) -> str:
+        """The fingerprints of everything that is trained on."""
+        return ", ".join(part.fingerprint for part in self.parts)
 
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The rows of each held-out task. Raises `UsageError` if nothing is left to train on."""

@@ -79,9 +79,13 @@ class ChosenTasks:
 
     @property
     def revision(self) -> str | None:
-        """What a resumed run must find again: the fingerprint of the tasks, and that of the tasks that are trained on."""
-        own = self.arc.fingerprint
-        return f"{own}, {fingerprint(self.train_tasks)}" if self.train_tasks else own
+        """What a resumed run must find again: the tasks' fingerprint."""
+        return self.arc.fingerprint
+
+    @property
+    def training_revision(self) -> str | None:
+        """The fingerprint of the tasks of ``--train_dataset``."""
+        return fingerprint(self.train_tasks) if self.train_tasks else None
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sttrl.arc.grids import Grid
 
 FINGERPRINT: Final = "dataset_revision"
-"""The field of config.json with the fingerprint of a run's tasks, and after a comma that of the tasks of ``--train_dataset``."""
+"""The field of config.json with the fingerprint of a run's tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,3 @@ def fingerprint(tasks: Sequence[Task]) -> str:
     """The sha256 of tasks in their order: ids, demonstrations and test inputs as JSON without spaces."""
     plain = [[task.id, [[pair.input, pair.output] for pair in task.demos], task.tests] for task in tasks]
     return hashlib.sha256(json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def fingerprint_of(config: Mapping[str, Any]) -> str | None:
-    """The fingerprint of the tasks of a run, without that of the tasks it trained on. ``config``: the content of config.json."""
-    value: str | None = config.get(FINGERPRINT)
-    return None if value is None else value.partition(",")[0]

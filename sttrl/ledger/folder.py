@@ -20,6 +20,8 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 REVISIONS = ("model_revision", "dataset_revision")
 """Fields of config.json that are no settings: the commits of model and data set on the hub; null if they are not from the hub."""
+TRAINED_ON = "training_revision"
+"""The field of config.json with the fingerprint of the data sets of ``--train_dataset``; it is no setting."""
 KIND = "kind"
 """The field of config.json that names the kind of problem; it is no setting."""
 FREE = frozenset({
@@ -142,4 +144,4 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
 
 def setting_name(setting: str) -> str:
     """The name of a setting in a message: its flag."""
-    return setting.replace("_", " ") if setting in REVISIONS else f"--{setting}"
+    return setting.replace("_", " ") if setting in (*REVISIONS, TRAINED_ON) else f"--{setting}"

@@ -53,6 +53,10 @@ class ChosenQuestions:
         """The commit of the data set on the hub; None if it is not from the hub."""
         return self.table.revision
 
+    @property
+    def training_revision(self) -> None:
+        """None: questions have no other training set."""
+
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The problems, with their prompts tokenised, and the rows that were left out. Raises `DataError` and `UsageError`."""
         data, asked, dataset = self.config.data, self.config.questions, self.table.dataset

@@ -17,7 +17,7 @@ from sttrl.arc.pictures import beside, grid_svg, shown
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, write_submission
-from sttrl.arc.tasks import Task, fingerprint_of
+from sttrl.arc.tasks import FINGERPRINT, Task
 from sttrl.errors import DataError
 from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.records import FinishedQuestion
@@ -116,7 +116,7 @@ class TaskReport:
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
         """submission.json with all tasks of the data set, if that still has the tasks of the run. The line says what is missing in it."""
-        if data.fingerprint != fingerprint_of(config):
+        if data.fingerprint != config.get(FINGERPRINT):
             return ""
         answers = [answers_of(task.record) for task in finished]
         filled = write_submission(folder / SUBMISSION, data.tasks, {place: grids for task in answers for place, grids in task.items()})

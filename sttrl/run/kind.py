@@ -122,6 +122,11 @@ class Chosen(Protocol):
         ...
 
     @property
+    def training_revision(self) -> str | None:
+        """What the data sets of ``--train_dataset`` are; None if there are none."""
+        ...
+
+    @property
     def data(self) -> Any:
         """The data set, for the report."""
         ...

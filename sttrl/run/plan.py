@@ -14,7 +14,7 @@ from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
 from sttrl.engine.environment import check_bits, check_packages, choose_device, choose_dtype
 from sttrl.errors import UsageError
-from sttrl.ledger.folder import KIND, begun_dtype, begun_revisions, check_owner, run_folder
+from sttrl.ledger.folder import KIND, TRAINED_ON, begun_dtype, begun_revisions, check_owner, run_folder
 from sttrl.ledger.journal import JOURNAL, read_finished
 from sttrl.run.kind import KINDS, Chosen, check_kind, kind_name
 from sttrl.types import Problem
@@ -80,7 +80,8 @@ class Plan:
     def facts(self) -> dict[str, str | None]:
         """What config.json holds besides the settings: the commits of model and data set on the hub, and the kind of problem."""
         revision = self.parts.revision if self.parts else None
-        return {"model_revision": revision, "dataset_revision": self.chosen.revision, KIND: self.chosen.kind}
+        chosen = self.chosen
+        return {"model_revision": revision, "dataset_revision": chosen.revision, TRAINED_ON: chosen.training_revision, KIND: chosen.kind}
 
     def still_left(self) -> Plan:
         """The plan without problems that another process has finished in the meantime. The caller has the journal open."""

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from sttrl.config import RunConfig, has_effect, to_plain
-from sttrl.ledger.folder import FREE
+from sttrl.ledger.folder import FREE, TRAINED_ON
 from sttrl.ledger.journal import read_lines
 from sttrl.questions.records import METRICS
 from sttrl.report.layout import NOTHING
@@ -22,8 +22,8 @@ from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_qu
 from sttrl.report.runs import report_run
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
 
-_PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir"})
-"""Settings that say where files are; they never tell runs apart."""
+_PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir", TRAINED_ON})
+"""Settings that say where files are, and what follows from another setting; they never tell runs apart."""
 _LEADING: Final = ("dataset", "model", "adaptation_method", "voting_function")
 _LONGEST_CELL: Final = 28
 

@@ -22,6 +22,7 @@ from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_te
 from sttrl.arc.search import SEARCHES, Found, Reply
 from sttrl.arc.selections import SELECTIONS
 from sttrl.arc.source import ChosenTasks, codec_name, end_token
+from sttrl.arc.sources import ArcSpec, read_tasks
 from sttrl.arc.time_left import TimeLeft
 from sttrl.arc.views.key import View
 from sttrl.config import RunConfig
@@ -319,7 +320,9 @@ def test_a_faulty_task_is_an_error_or_left_out(tmp_path: Path) -> None:
 
 def test_a_run_knows_the_tasks_that_it_trains_on(tmp_path: Path) -> None:
     own, other = config_of(tmp_path), config_of(tmp_path, train_dataset=("arc-demo",))
-    assert ChosenTasks(own).revision == ChosenTasks(own).arc.fingerprint != ChosenTasks(other).revision
+    one, trained = ChosenTasks(own), ChosenTasks(other)
+    assert one.revision == one.arc.fingerprint == trained.revision
+    assert one.training_revision is None and trained.training_revision == read_tasks(ArcSpec(dataset="arc-demo")).fingerprint
 
 
 def test_guesses_need_a_small_vocabulary(tmp_path: Path) -> None:

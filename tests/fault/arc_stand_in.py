@@ -25,7 +25,7 @@ from sttrl.config import RunConfig
 from sttrl.data import read_table
 from sttrl.engine.base import JUST_LOGPROBS, Policy
 from sttrl.engine.shrink import small_tokenizer
-from sttrl.ledger.folder import attempts, claim
+from sttrl.ledger.folder import TRAINED_ON, attempts, claim
 from sttrl.ledger.journal import Journal, read_finished
 from sttrl.report.runs import RunReport, report_run
 from sttrl.run.kind import KINDS, Chosen, kind_name
@@ -236,7 +236,7 @@ def arc_attempt(
     folder = config.run.output_dir / str(config.run.run_name)
     chosen = KINDS[kind_name(config)].choose(config, read_table)
     with Journal(folder) as journal:
-        claim(folder, config, {"kind": chosen.kind, "dataset_revision": chosen.revision})
+        claim(folder, config, {"kind": chosen.kind, "dataset_revision": chosen.revision, TRAINED_ON: chosen.training_revision})
         if not {f.record.id for f in read_finished(folder)}.issuperset(chosen.ids):
             asyncio.run(_do(config, chosen, engine or ArcStandIn(), journal, [] if said is None else said, kind))
     return report_run(folder, data=chosen.data)

@@ -122,6 +122,10 @@ def test_what_tells_runs_apart() -> None:
     runs = configs({"run_name": "a", "lr": 0.1, "ids": ["a"]}, {"run_name": "b", "lr": 0.2, "data_dir": "d", "seed": 1, "track": ["wandb"]})
     assert differing_settings(runs) == ("ids", "lr", "seed")
     assert differing_settings(configs({})) == ()
+    trained = [{"train_dataset": ["a"], "training_revision": "1" * 64}, {"train_dataset": [], "training_revision": None}]
+    assert differing_settings([one | {"adaptation_method": "ttt"} | own for one, own in zip(configs({}, {}), trained, strict=True)]) == (
+        "train_dataset",
+    ), "a fingerprint says nothing to a reader"
     assert differing_settings(configs({"steps": 1, "voting_function": "energy"}, {"adaptation_method": "ttft"}))[0] == "adaptation_method"
 
 
