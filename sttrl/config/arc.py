@@ -22,7 +22,7 @@ WITHOUT_EXPERTS = frozenset({"first", "majority", "max_gen_prob", "probsum", "pr
 Colours = Literal["keep_background", "any", "no"]
 PAIRS = Rule(lambda value: bool(value) and min(value) >= 2, "Use numbers of 2 or more.")
 FINETUNE = ("adaptation_method", ("finetune",))
-HELD_OUT = ("reward", ("demonstrations",))
+HELD_OUT = ("reward", ("demonstrations", "demonstrations_random"))
 REWARD_PARTS = ("format", "shape", "cells", "exact")
 PROBABILITY = Rule(lambda value: 0 < value < 1, "Use a number between 0 and 1.")
 

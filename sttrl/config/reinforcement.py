@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
 
-RewardKind = Literal["agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format", "demonstrations"]
+RewardKind = Literal[
+    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format", "demonstrations", "demonstrations_random"
+]
 REINFORCING = frozenset({"sttrl", "ttrl"})
 """The methods that reward the samples of a vote."""
 
@@ -20,7 +22,8 @@ class ReinforcementSettings(Group):
 
     reward: RewardKind = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
-    (Intuitor), logprob (RLSC); demonstrations: of a puzzle, held out, so the answer is known; random and format are negative controls."""
+    (Intuitor), logprob (RLSC); demonstrations: of a puzzle, held out, so the answer is known; random, format and
+    demonstrations_random (on the same demonstrations) are negative controls."""
     adv_estimator: str = "grpo"
     """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic."""
     policy_loss: str = "vanilla"

@@ -20,6 +20,7 @@ from typing import Any
 from sttrl.errors import JournalError
 from sttrl.ledger.files import json_line, make_folder, sync, unwritable, whole_lines
 from sttrl.ledger.records import (
+    READABLE_VERSIONS,
     SCHEMA_VERSION,
     EndRecord,
     EvaluationRecord,
@@ -152,7 +153,7 @@ def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
         raise JournalError(f"{folder} is not a run folder: it has no readable {JOURNAL}.", "Give a folder under outputs/.") from error
     for number, line in enumerate(whole_lines(data), 1):
         record = _parsed(path, number, line)
-        if record.pop("v", None) != SCHEMA_VERSION:
+        if record.pop("v", None) not in READABLE_VERSIONS:
             raise JournalError(f"{path}, line {number} has another schema version.", "Use the sttrl that wrote it.")
         yield record
 

@@ -19,7 +19,9 @@ from typing import Any
 
 from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, 3)
+"""Version 2 has no ``reward_G`` in its ballots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +54,16 @@ class ElectionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BallotsRecord:
-    """The judged answers of a group: the normal form of each (or None, with the reason), and the equivalence classes."""
+    """The judged answers of a group: the normal form of each (or None, with the reason), and the equivalence classes.
+
+    ``reward_G``: how right each sample is, where the right answer is known without a label; None elsewhere.
+    """
 
     answer_G: list[str | None]
     invalid_G: list[str | None]
     class_G: list[int | None]
     representative_C: list[str]
+    reward_G: list[float] | None = None
 
     @classmethod
     def of(cls, ballots: Ballots) -> BallotsRecord:
@@ -67,6 +73,7 @@ class BallotsRecord:
             invalid_G=[a.invalid for a in ballots.answer_G],
             class_G=list(ballots.class_G),
             representative_C=list(ballots.representative_C),
+            reward_G=None if ballots.reward_G is None else list(ballots.reward_G),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 from typing import Final
 
 from sttrl.ledger.records import StepRecord
@@ -50,5 +51,6 @@ def _vote_metrics(step: StepRecord) -> dict[str, float | int | None]:
         "vote/samples": step.election.samples,
         "vote/classes": len(set(step.ballots.class_G) - {None}),
         "vote/agrees_with_majority": int(step.election.answer == step.majority.answer),
-        "reward/mean": sum(step.reward_G) / len(step.reward_G) if step.reward_G else None,
+        "reward/mean": fmean(step.reward_G) if step.reward_G else None,
+        **({"reward/demonstrations_mean": fmean(step.ballots.reward_G)} if step.ballots.reward_G else {}),
     }

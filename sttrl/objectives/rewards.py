@@ -116,6 +116,7 @@ REWARDS: Final[dict[str, Reward]] = {
     "random": Reward(function=random),
     "format": Reward(function=format_only),
     "demonstrations": Reward(function=demonstrations, held_out=True),
+    "demonstrations_random": Reward(function=random, held_out=True),
 }
 
 

@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAPER = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
 ARC = sorted((ROOT / "configs" / "arc").glob("*.yaml"))
 DEMO = ROOT / "configs" / "demo.yaml"
+DEMO_FINETUNE = ROOT / "configs" / "demo_finetune.yaml"
+TRM = sorted((ROOT / "configs" / "trm").rglob("*.yaml"))
+"""Those of the recursive model are tested in tests/trm/test_trm_config.py."""
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 SCRIPTS = sorted({*(ROOT / "examples").rglob("*.sh")} - {*(ROOT / "examples" / "arc").rglob("*.sh")})
 """Those of ARC systems are tested in tests/arc/test_systems.py."""
@@ -116,7 +119,7 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
 def test_every_configuration_is_known_to_this_test() -> None:
     expected = {paper_file(*run, "ttrl") for run in TTRL_RUNS} | {paper_file(model, dataset, "slot") for dataset, model in SLOT_PUBLISHED}
     assert set(PAPER) == expected
-    assert {*PAPER, *ARC, *SWEEPS, DEMO} == set((ROOT / "configs").rglob("*.yaml"))
+    assert {*PAPER, *ARC, *SWEEPS, *TRM, DEMO, DEMO_FINETUNE} == set((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize(("model", "dataset"), TTRL_RUNS)

@@ -96,7 +96,7 @@ def test_a_reward_a_sample_in_range(name: str, group: list[Sample]) -> None:
         assert all(-30 <= reward <= 30 for reward in reward_G)
     else:
         assert all(0 <= reward <= 1 for reward in reward_G)
-    if name in ("agreement", "format", "random"):
+    if name in ("agreement", "format", "random", "demonstrations_random"):
         assert set(reward_G) <= {0.0, 1.0}
 
 
@@ -112,7 +112,7 @@ def test_a_reward_follows_its_sample(name: str, group: list[Sample], chance: Any
 @pytest.mark.parametrize("name", COMPUTED)
 @given(group=GROUP)
 def test_no_answer_earns_no_more_than_any_answer(name: str, group: list[Sample]) -> None:
-    if name == "random":
+    if name in ("random", "demonstrations_random"):
         return
     reward_G = rewards_of(name, group)
     voteless = {reward for reward, (label, _, _) in zip(reward_G, group, strict=True) if label is None}
