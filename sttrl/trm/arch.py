@@ -10,6 +10,8 @@ from sttrl.errors import UsageError
 LossType = Literal["stablemax_cross_entropy", "softmax_cross_entropy"]
 DTYPES = ("float32", "bfloat16", "float16")
 POSITIONS = ("rope", "learned", "none")
+SHARES = ("halt_exploration_prob", "puzzle_emb_dropout", "grid_token_dropout", "lora_dropout", "grid_noise_prob", "grid_noise_fraction")
+"""Fields that are probabilities or shares."""
 TRM = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
 
 
@@ -118,7 +120,7 @@ def check_arch(arch: ArchConfig) -> None:
     _at_least(0, arch, "H_layers", "puzzle_emb_len", "row_size", "lora_rank")
     if arch.halt_max_steps_eval is not None:
         _at_least(1, arch, "halt_max_steps_eval")
-    for name in ("halt_exploration_prob", "puzzle_emb_dropout", "grid_token_dropout", "lora_dropout", "grid_noise_prob", "grid_noise_fraction"):
+    for name in SHARES:
         if not 0 <= getattr(arch, name) <= 1:
             raise UsageError(f"arch.{name} is {getattr(arch, name)}.", "Give a probability from 0 to 1.")
     _one_of("pos_encodings", arch.pos_encodings, POSITIONS)
@@ -147,7 +149,7 @@ def _check_row(arch: ArchConfig) -> None:
         )
     if arch.row_size > room:
         raise UsageError(
-            f"A puzzle row of {arch.row_size} numbers (arch.puzzle_emb_ndim) does not fit into {arch.puzzle_tokens} tokens of {arch.hidden_size}.",
+            f"A puzzle row of {arch.row_size} (arch.puzzle_emb_ndim) does not fit into {arch.puzzle_tokens} tokens of {arch.hidden_size}.",
             "Set arch.puzzle_emb_len=0, which takes as many tokens as are needed.",
         )
 

@@ -59,7 +59,7 @@ class Weights(NamedTuple):
 
 
 class Linear(nn.Module):
-    """A linear map; `lora.add_factors` puts LoRA's two factors beside its weight, under the fork's names."""
+    """A linear map, which may have LoRA's two factors beside its weight, under the names of Trelis' fork."""
 
     def __init__(self, size_in: int, size_out: int, *, generator: torch.Generator, bias: bool = False) -> None:
         super().__init__()
@@ -68,6 +68,15 @@ class Linear(nn.Module):
         self.register_parameter("_lora_A", None)
         self.register_parameter("_lora_B", None)
         self.scale, self.dropout = 0.0, 0.0
+
+    def add_factors(self, rank: int, scale: float, dropout: float, *, generator: torch.Generator) -> None:
+        """LoRA (arXiv 2106.09685): ``weight + scale * B A``. A starts uniform, as torch's own linear maps do, and B zero."""
+        size_out, size_in = self.weight.shape
+        bound = 1 / math.sqrt(size_in)
+        first = torch.empty(rank, size_in, device=generator.device).uniform_(-bound, bound, generator=generator)
+        self._lora_A = nn.Parameter(first.to(self.weight))
+        self._lora_B = nn.Parameter(self.weight.new_zeros(size_out, rank))
+        self.scale, self.dropout = scale, dropout
 
     def merged(self) -> Tensor:
         """The weight with LoRA's product added."""

@@ -48,4 +48,4 @@ class PuzzleTable(nn.Module):
     def replace(self, weights: Tensor) -> None:
         """Take another table, which may have another number of rows."""
         self.clear()
-        self.weights = weights.to(self.weights)
+        self.weights = weights.to(self.weights, copy=True)

@@ -228,7 +228,7 @@ class TinyRecursiveModel(nn.Module):
 
     def think(self, z_H: Tensor, z_L: Tensor, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """One supervision step of the latents, (B, P + S, D) each. Inside, an MLP over positions has positions first."""
-        recursion = self._compiled or type(self).recur
+        recursion: Callable[..., tuple[Tensor, Tensor]] = self._compiled or type(self).recur
         if not self.arch.mlp_t:
             return recursion(self, z_H, z_L, x, generator)
         z_H, z_L = recursion(self, *(part.transpose(0, -2).contiguous() for part in (z_H, z_L, x)), generator)
