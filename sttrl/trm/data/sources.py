@@ -101,9 +101,7 @@ def merged_identifiers(folders: Sequence[Path]) -> list[str]:
     return merged
 
 
-def _rows_of_tables(
-    read: Sequence[tuple[Path, Metadata]], identifiers: Sequence[str] | None
-) -> tuple[list[npt.NDArray[np.int32]], int]:
+def _rows_of_tables(read: Sequence[tuple[Path, Metadata]], identifiers: Sequence[str] | None) -> tuple[list[npt.NDArray[np.int32]], int]:
     """For each data set the row of the common table of each of its own identifiers, -1 where there is none; and the table's size."""
     if identifiers is None and len(read) == 1:
         size = read[0][1].num_puzzle_identifiers
@@ -136,7 +134,9 @@ def _check_alike(first_folder: Path, first: Metadata, folder: Path, metadata: Me
     for key in _SHARED:
         one, other = getattr(first, key), getattr(metadata, key)
         if one != other:
-            raise DataError(f"{first_folder} has {key} {one}, and {folder} has {other}.", "Data sets that are used together must agree in it.")
+            raise DataError(
+                f"{first_folder} has {key} {one}, and {folder} has {other}.", "Data sets that are used together must agree in it."
+            )
 
 
 def _merged(all_metadata: Sequence[Metadata], sets: tuple[str, ...], size: int) -> Metadata:
