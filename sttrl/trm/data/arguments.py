@@ -19,7 +19,7 @@ class BuildArc:
     subsets: tuple[str, ...]
     """Subsets to read, in this order: training evaluation concept."""
     test_set_name: str | None = None
-    """Subset whose test pairs are the test split. The demonstrations of all subsets, and the other subsets' test pairs, are the train split.
+    """Subset whose test pairs are the test split. The train split has the demonstrations of all subsets and the other subsets' test pairs.
     Without any test set all test pairs are the test split, as in the later state of Trelis' fork."""
     test_set_name2: str | None = None
     """A second such subset."""
@@ -78,8 +78,8 @@ class BuildDemo:
     output_dir: Path = Path("data/trm-demo")
     """Folder of the data sets: sudoku4, rules, rules-held-out. Older ones there are replaced."""
     kind: Literal["all", "sudoku4", "rules"] = "all"
-    """sudoku4: Sudoku on 4x4 cells, tested on grids of which no puzzle is in training. rules: ARC-like rules on 4x4 grids, 20 to train on and
-    4 others to adapt to."""
+    """sudoku4: Sudoku on 4x4 cells, tested on boards of which no puzzle is in training. rules: ARC-like rules on 4x4 grids, 20 to train on
+    and 4 others to adapt to."""
     train_puzzles: int = 1000
     """Sudoku: training puzzles, from 200 of the 288 grids."""
     test_puzzles: int = 200

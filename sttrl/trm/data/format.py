@@ -185,6 +185,30 @@ def array_file(folder: Path, set_name: str, name: str) -> Path:
     return folder / f"{set_name}__{name}.npy"
 
 
+def open_set(folder: Path, name: str, *, examples: int, cells: int, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    """New files for the inputs and labels of a set, as arrays to fill. Their room on the disk is reserved: raises OSError if it is full."""
+    arrays: list[Array] = []
+    for each in ("inputs", "labels"):
+        file = array_file(folder, name, each)
+        arrays.append(np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=(examples, cells)))  # type: ignore[no-untyped-call]
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return arrays[0], arrays[1]
+
+
+def save_indices(
+    folder: Path, name: str, *, puzzle_identifiers: Sequence[int], puzzle_sizes: Sequence[int] | Array, group_sizes: Sequence[int] | Array
+) -> None:
+    """Write the other arrays of a set. ``puzzle_sizes``: examples of each puzzle; ``group_sizes``: puzzles of each group."""
+    arrays = {
+        "puzzle_identifiers": puzzle_identifiers,
+        "puzzle_indices": np.concatenate([[0], np.cumsum(puzzle_sizes)]),
+        "group_indices": np.concatenate([[0], np.cumsum(group_sizes)]),
+    }
+    for each, values in arrays.items():
+        np.save(array_file(folder, name, each), np.asarray(values, dtype=np.int32), allow_pickle=False)
+
+
 def save_metadata(folder: Path, metadata: Metadata) -> None:
     """Write the ``dataset.json`` of a split."""
     (folder / METADATA_FILE).write_text(json.dumps(metadata.as_json()))

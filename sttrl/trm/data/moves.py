@@ -18,7 +18,7 @@ MOVES: tuple[Callable[[Array], Array], ...] = (
     np.transpose,
     lambda grid: np.fliplr(np.rot90(grid, 1)),
 )
-"""0 to 3: turned so many times counter-clockwise; 4: mirrored left to right; 5: top to bottom; 6: transposed; 7: across the other diagonal."""
+"""0 to 3: turned so often counter-clockwise; 4: mirrored left to right; 5: top to bottom; 6: transposed; 7: at the other diagonal."""
 
 INVERSES = (0, 3, 2, 1, 4, 5, 6, 7)
 """The symmetry that undoes each."""

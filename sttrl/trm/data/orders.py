@@ -28,7 +28,7 @@ Draws = np.random.Generator | np.random.RandomState
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where training stands in the data: after ``batch`` batches of the present iteration, which used ``groups`` entries of each set's order.
+    """Where training stands in the data: after ``batch`` batches of the present iteration, which used ``groups`` entries of each order.
 
     ``iteration``: finished iterations. `dataclasses.asdict` makes JSON of it, and ``Position(**values)`` reads that.
     """
