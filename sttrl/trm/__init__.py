@@ -1,0 +1,1 @@
+"""The tiny recursive model: data sets, model, training, adaptation to new puzzles, evaluation."""
