@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,7 +69,8 @@ def as_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump(as_mapping(config), sort_keys=True, allow_unicode=True)
 
 
-def fields() -> dict[str, Any]:
+@cache
+def fields() -> Mapping[str, Any]:
     """The type of each setting, by its dotted name."""
     return dict(_fields(TrainConfig, ""))
 
@@ -83,6 +85,14 @@ def _fields(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
             yield prefix + name, hint
 
 
+@cache
+def _adapter(name: str) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(fields()[name])
+
+
+@cache
 def _switches() -> frozenset[str]:
     return frozenset(name for name, hint in fields().items() if hint is bool)
 
@@ -180,7 +190,7 @@ def _parsed(text: str, where: str) -> Any:
 
 def _typed(name: str, value: Any, where: str) -> Any:
     """A value of its setting's type. Raises `UsageError`, whose message begins with ``where``."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     kind = fields()[name]
     optional = type(None) in typing.get_args(kind)
@@ -193,12 +203,10 @@ def _typed(name: str, value: Any, where: str) -> Any:
     try:
         if typing.get_origin(kind) is tuple:
             items = value if isinstance(value, list | tuple) else [value]
-            return TypeAdapter[Any](kind).validate_python(
-                [_evaluator(item, where) if name == "evaluators" else _text(item) for item in items]
-            )
+            return _adapter(name).validate_python([_evaluator(item, where) if name == "evaluators" else _text(item) for item in items])
         if isinstance(value, bool) != (kind is bool) and not (kind is bool and isinstance(value, str)):
             raise UsageError(f"{where}: it cannot be {value!r}.", f"An example is {_default(name)}; see --help.")
-        return TypeAdapter[Any](kind).validate_python(_text(value))
+        return _adapter(name).validate_python(_text(value))
     except ValidationError as error:
         raise UsageError(f"{where}: {error.errors()[0]['msg'][:1].lower()}{error.errors()[0]['msg'][1:]}.", "See --help.") from error
 

@@ -1,4 +1,4 @@
-"""Settings from a command line: the project's flags (``--lr 1e-4``) and Hydra's form (``lr=1e-4``, ``+run_name=x``, ``arch.L_cycles=4``)."""
+"""Settings from a command line: the project's flags (``--lr 1e-4``) and Hydra's form (``lr=1e-4``, ``+run_name=x``)."""
 
 from __future__ import annotations
 
