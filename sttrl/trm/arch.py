@@ -1,92 +1,88 @@
-"""The architecture of a recursive model: the fields of ``arch.*`` in TinyRecursiveModels, and the sizes that come from the data set."""
+"""The architecture of a model as plain records: the names and defaults of the original's ``arch.*`` keys."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sttrl.errors import UsageError
-
-LossType = Literal["stablemax_cross_entropy", "softmax_cross_entropy"]
-DTYPES = ("float32", "bfloat16", "float16")
-POSITIONS = ("rope", "learned", "none")
-SHARES = ("halt_exploration_prob", "puzzle_emb_dropout", "grid_token_dropout", "lora_dropout", "grid_noise_prob", "grid_noise_fraction")
-"""Fields that are probabilities or shares."""
 TRM = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
+LossType = Literal["stablemax_cross_entropy", "softmax_cross_entropy"]
+PositionKind = Literal["rope", "learned", "none"]
+ForwardDtype = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss on the cells, ``arch.loss.*``."""
+    """The loss (``arch.loss.*``)."""
 
     name: str = "losses@ACTLossHead"
-    """The original's name of the loss with the halting head; there is no other."""
+    """The original's loss head; there is one."""
     loss_type: LossType = "stablemax_cross_entropy"
-    """Cross-entropy over stablemax (in float64), the original's default, or over softmax (in float32)."""
+    """The cross-entropy of the cells: stablemax in float64 (TRM, arXiv 2510.04871), or softmax."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchConfig:
-    """One architecture. Names and defaults are those of TinyRecursiveModels' ``config/arch/trm.yaml``, then of Trelis' fork."""
+    """The architecture (``arch.*``), with the defaults of TinyRecursiveModels' config/arch/trm.yaml."""
 
     name: str = TRM
-    """Which architecture: a name of the original, ``file@class``."""
+    """Which architecture: the original's ``file@Class``."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """The loss on the cells."""
+    """The loss."""
     halt_exploration_prob: float = 0.1
-    """Probability that a sequence may not halt before a random step (in training)."""
+    """Probability that a training sequence may not halt before a random step (TRM)."""
     halt_max_steps: int = 16
-    """Supervision steps after which a sequence halts; in evaluation all take this many."""
+    """Most supervision steps of a sequence in training, and all of them in evaluation (TRM)."""
     halt_max_steps_eval: int | None = None
-    """Supervision steps in evaluation; None: ``halt_max_steps``."""
+    """Supervision steps in evaluation; unset: ``halt_max_steps`` (Trelis)."""
     H_cycles: int = 3
-    """Updates of the answer in one supervision step; only the last has a gradient."""
+    """Updates of the answer latent in a supervision step; all but the last run without gradient (TRM)."""
     L_cycles: int = 6
-    """Updates of the latent reasoning before each update of the answer. The README's command for ARC has 4."""
+    """Updates of the reasoning latent before each update of the answer latent (TRM; 4 in the ARC and Maze commands)."""
     H_layers: int = 0
-    """Layers of the upper network of ``hrm`` and ``transformers_baseline``; the tiny recursive model has none."""
+    """Read and ignored, as in the original."""
     L_layers: int = 2
-    """Layers of the network."""
+    """Blocks of the shared network (TRM)."""
     hidden_size: int = 512
-    """Width of a token."""
+    """Width of the model (TRM)."""
     num_heads: int = 8
-    """Heads of attention."""
+    """Attention heads (TRM)."""
     expansion: float = 4
-    """Width of an MLP as a multiple of its input: times 2/3, rounded up to a multiple of 256."""
+    """Width of a SwiGLU layer: expansion x width x 2/3, rounded up to a multiple of 256 (TRM)."""
     puzzle_emb_ndim: int | None = None
-    """Length of a row of the puzzle table; None: ``hidden_size``; 0: no table."""
+    """Numbers of a puzzle's embedding; unset: ``hidden_size``; 0: no puzzle embeddings."""
     puzzle_emb_len: int = 16
-    """Tokens that a row of the puzzle table becomes, padded with zeros; 0: as many as the row needs."""
-    pos_encodings: str = "rope"
-    """How attention knows positions: rope, learned or none."""
-    forward_dtype: str = "bfloat16"
-    """Number type of the forward pass; weights are float32."""
+    """Positions of a puzzle's embedding before the cells; 0: as many as its numbers need (TRM: 16, Trelis from 26 October 2025: 1)."""
+    pos_encodings: PositionKind = "rope"
+    """Positions: rotary, learned, or none (TRM: rope with attention, none with ``mlp_t``)."""
+    forward_dtype: ForwardDtype = "bfloat16"
+    """Number type of the forward pass; weights are float32 (TRM)."""
     mlp_t: bool = False
-    """Mix positions by an MLP instead of attention; the length of the sequence is then fixed."""
+    """Mix positions by a SwiGLU layer instead of attention (TRM's Sudoku)."""
     no_ACT_continue: bool = True
-    """Learn when to halt from correctness alone. False adds HRM's Q-learning of whether to continue, at a second pass per step."""
+    """Halt by the halting head alone, without a second forward pass for a continue target (TRM)."""
     rms_norm_eps: float = 1e-5
-    """Added to the mean square in RMS norm."""
+    """Epsilon of the RMS norm (TRM)."""
     rope_theta: float = 10000.0
-    """Base of rotary positions."""
+    """Base of the rotary frequencies (TRM)."""
     lora_rank: int = 0
-    """Rank of LoRA on every linear map; 0: none."""
+    """Rank of the LoRA on every linear layer; 0: none (Trelis)."""
     lora_alpha: float = 1.0
-    """LoRA's product is multiplied by ``lora_alpha / lora_rank``."""
+    """LoRA's scale is alpha / rank (Trelis)."""
     lora_dropout: float = 0.0
-    """Dropout before LoRA's first factor (in training)."""
+    """Dropout before the LoRA (Trelis)."""
     lora_train_base: bool = False
-    """Whether the linear maps under LoRA train too."""
+    """Train the linear layers' own weights beside the LoRA (Trelis)."""
     lora_train_bias: bool = False
-    """Whether the biases of linear maps train under LoRA."""
+    """Train the linear layers' biases beside the LoRA (Trelis)."""
     puzzle_emb_dropout: float = 0.0
-    """Probability that the puzzle row of a sequence is left out (in training)."""
+    """Dropout of the puzzle embedding in training (Trelis)."""
     grid_token_dropout: float = 0.0
-    """Dropout on the embeddings of the cells (in training)."""
+    """Dropout of the cells' embeddings in training (Trelis)."""
     grid_noise_prob: float = 0.0
-    """Probability that noise is put into an input grid (in training, by the loader)."""
+    """Probability that a training input is made noisy (Trelis)."""
     grid_noise_fraction: float = 0.0
-    """Share of the cells that noise changes."""
+    """Share of a noisy input's cells that get another colour (Trelis)."""
 
     @property
     def row_size(self) -> int:
@@ -112,54 +108,3 @@ class Sizes:
 def has_puzzle_emb_len(name: str) -> bool:
     """Whether the architecture of this name reads ``puzzle_emb_len``."""
     return name.partition("@")[0].rpartition(".")[2] not in ("hrm", "transformers_baseline")
-
-
-def check_arch(arch: ArchConfig) -> None:
-    """Raises `UsageError` for an architecture that cannot be computed."""
-    _at_least(1, arch, "H_cycles", "L_cycles", "L_layers", "hidden_size", "num_heads", "halt_max_steps")
-    _at_least(0, arch, "H_layers", "puzzle_emb_len", "row_size", "lora_rank")
-    if arch.halt_max_steps_eval is not None:
-        _at_least(1, arch, "halt_max_steps_eval")
-    for name in SHARES:
-        if not 0 <= getattr(arch, name) <= 1:
-            raise UsageError(f"arch.{name} is {getattr(arch, name)}.", "Give a probability from 0 to 1.")
-    _one_of("pos_encodings", arch.pos_encodings, POSITIONS)
-    _one_of("forward_dtype", arch.forward_dtype, DTYPES)
-    _one_of("loss.loss_type", arch.loss.loss_type, ("stablemax_cross_entropy", "softmax_cross_entropy"))
-    if not arch.mlp_t:
-        _check_heads(arch)
-    _check_row(arch)
-
-
-def _check_heads(arch: ArchConfig) -> None:
-    if arch.hidden_size % arch.num_heads:
-        raise UsageError(f"arch.hidden_size {arch.hidden_size} is no multiple of arch.num_heads {arch.num_heads}.", "Change one of them.")
-    if arch.pos_encodings == "rope" and (arch.hidden_size // arch.num_heads) % 2:
-        raise UsageError(
-            f"Rotary positions need heads of an even width, and {arch.hidden_size} over {arch.num_heads} heads is odd.",
-            "Change arch.num_heads or arch.pos_encodings.",
-        )
-
-
-def _check_row(arch: ArchConfig) -> None:
-    room = arch.puzzle_tokens * arch.hidden_size
-    if not arch.row_size and arch.puzzle_tokens:
-        raise UsageError(
-            f"arch.puzzle_emb_ndim is 0 (no puzzle table), and arch.puzzle_emb_len is {arch.puzzle_emb_len}.", "Set arch.puzzle_emb_len=0."
-        )
-    if arch.row_size > room:
-        raise UsageError(
-            f"A puzzle row of {arch.row_size} (arch.puzzle_emb_ndim) does not fit into {arch.puzzle_tokens} tokens of {arch.hidden_size}.",
-            "Set arch.puzzle_emb_len=0, which takes as many tokens as are needed.",
-        )
-
-
-def _at_least(least: int, arch: ArchConfig, *names: str) -> None:
-    for name in names:
-        if getattr(arch, name) < least:
-            raise UsageError(f"arch.{name} is {getattr(arch, name)}.", f"Give {least} or more.")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"arch.{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")
