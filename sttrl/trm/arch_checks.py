@@ -33,9 +33,9 @@ def check_arch(arch: ArchConfig) -> None:
 
 TOGETHER: Final[tuple[tuple[Callable[[ArchConfig], Any], str, str], ...]] = (
     (
-        lambda arch: not arch.mlp_t and arch.hidden_size % arch.num_heads,
-        "--arch.hidden_size {arch.hidden_size} is no multiple of --arch.num_heads {arch.num_heads}.",
-        "Change one of them.",
+        lambda arch: arch.num_heads > arch.hidden_size,
+        "--arch.num_heads {arch.num_heads} is more than --arch.hidden_size {arch.hidden_size}.",
+        "Use fewer heads.",
     ),
     (
         lambda arch: arch.pos_encodings == "rope" and not arch.mlp_t and (arch.hidden_size // arch.num_heads) % 2,

@@ -123,8 +123,9 @@ class Attention(nn.Module):
     def __init__(self, size: int, heads: int, *, generator: torch.Generator) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv_proj = Linear(size, 3 * size, generator=generator)
-        self.o_proj = Linear(size, size, generator=generator)
+        inner = heads * (size // heads)
+        self.qkv_proj = Linear(size, 3 * inner, generator=generator)
+        self.o_proj = Linear(inner, size, generator=generator)
 
 
 class Rotation(NamedTuple):
@@ -151,13 +152,14 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
 def attend(x: Tensor, qkv: Weights, out: Weights, heads: int, by: Rotation | None) -> Tensor:
     """(B, S, D) -> (B, S, D)."""
     batch, positions, size = x.shape
-    parts = qkv.on_channels(x).view(batch, positions, 3, heads, size // heads)
+    head_size = size // heads  # where the heads do not divide the width, the rest of it is not attended with, as in the original
+    parts = qkv.on_channels(x).view(batch, positions, 3, heads, head_size)
     if by is None:
         query, key = parts[:, :, 0], parts[:, :, 1]
     else:
         query, key = rotate(parts[:, :, :2].flatten(2, 3), by).split(heads, 2)
     found = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), parts[:, :, 2].transpose(1, 2))
-    return out.on_channels(found.transpose(1, 2).reshape(batch, positions, size))
+    return out.on_channels(found.transpose(1, 2).reshape(batch, positions, heads * head_size))
 
 
 def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
