@@ -84,10 +84,15 @@ class ArchConfig:
     grid_noise_fraction: float = 0.0
     """Share of a noisy input's cells that get another colour (Trelis)."""
 
+    def __post_init__(self) -> None:
+        """An unset ``puzzle_emb_ndim`` is ``hidden_size``."""
+        if self.puzzle_emb_ndim is None:
+            object.__setattr__(self, "puzzle_emb_ndim", self.hidden_size)
+
     @property
     def row_size(self) -> int:
         """Length of a row of the puzzle table; 0 for none."""
-        return self.hidden_size if self.puzzle_emb_ndim is None else self.puzzle_emb_ndim
+        return self.puzzle_emb_ndim or 0
 
     @property
     def puzzle_tokens(self) -> int:
