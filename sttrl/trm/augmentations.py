@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from sttrl.arc.grids import COLOURS
 from sttrl.arc.views.key import Colours
 from sttrl.errors import DataError
+from sttrl.trm.data.moves import INVERSES, moved
 
 SEPARATOR: Final = "|||"
 """Stands between the parts of an identifier: ``task|||t4|||0614732958``."""
@@ -22,20 +22,6 @@ FIRST_COLOUR: Final = 2
 
 Cells = NDArray[np.integer[Any]]
 """A grid or a token sequence as an array."""
-
-SYMMETRIES: Final[tuple[Callable[[Cells], Cells], ...]] = (
-    lambda grid: grid,
-    lambda grid: np.rot90(grid, 1),
-    lambda grid: np.rot90(grid, 2),
-    lambda grid: np.rot90(grid, 3),
-    np.fliplr,
-    np.flipud,
-    np.transpose,
-    lambda grid: np.rot90(grid, 2).T,
-)
-"""The symmetries t0 to t7 of the original."""
-UNDONE_BY: Final = (0, 3, 2, 1, 4, 5, 6, 7)
-"""The symmetry that undoes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +34,7 @@ class Augmentation:
 
     def undo(self, grid: Cells) -> Cells:
         """The grid of the task that the variant shows as the given one."""
-        return self._colours_back[SYMMETRIES[UNDONE_BY[self.symmetry]](grid)]
+        return self._colours_back[moved(grid, INVERSES[self.symmetry])]
 
     @cached_property
     def _colours_back(self) -> Cells:

@@ -182,6 +182,20 @@ class TinyRecursiveModel(nn.Module):
             current={name: torch.zeros_like(values) for name, values in batch.items()},
         )
 
+    @property
+    def explores(self) -> bool:
+        """Whether a step of training draws which slots may not halt early."""
+        return self.arch.halt_exploration_prob > 0 and self.arch.halt_max_steps > 1
+
+    def draw_least(self, slots: int, generator: torch.Generator | None) -> Tensor:
+        """The step before which each slot may not halt, (slots,): 0, or with the probability of exploration one from 2 to the maximum."""
+        if generator is None:
+            raise ValueError("a model in training needs a generator for its exploration")
+        explores = torch.rand(slots, generator=generator, device=generator.device) < self.arch.halt_exploration_prob
+        last = self.arch.halt_max_steps
+        least = torch.randint(2, last + 1, (slots,), generator=generator, device=generator.device, dtype=torch.int32)
+        return explores * least
+
     def refill(self, carry: Carry, batch: Batch) -> Carry:
         """Give each halted slot the row of the batch in its place, fresh latents, and step 0."""
         halted = carry.halted
@@ -194,11 +208,14 @@ class TinyRecursiveModel(nn.Module):
             current={name: torch.where(_along(halted, old), batch[name], old) for name, old in carry.current.items()},
         )
 
-    def forward(self, carry: Carry, batch: Batch, *, generator: torch.Generator | None = None) -> tuple[Carry, Outputs]:
+    def forward(
+        self, carry: Carry, batch: Batch, *, generator: torch.Generator | None = None, least: Tensor | None = None
+    ) -> tuple[Carry, Outputs]:
         """One supervision step: the carry after it, and what the heads say.
 
         In training a slot halts when the halting head says so, or after ``halt_max_steps``; in evaluation after the same number of
-        steps for all. ``generator`` gives the random numbers of training: exploration and dropout.
+        steps for all. ``generator`` gives the random numbers of training: exploration and dropout. ``least`` (B,): what `draw_least`
+        gave for these slots, where a batch is computed in parts; None: it is drawn here.
         """
         start = self.refill(carry, batch)
         x = self.embed(start.current, generator)
@@ -207,7 +224,7 @@ class TinyRecursiveModel(nn.Module):
         z_H, z_L = z_H.detach(), z_L.detach()
         with torch.no_grad():
             steps = start.steps + 1
-            halted = self._halts(outputs, steps, generator)
+            halted = self._halts(outputs, steps, generator, least)
             if self.training and self._learns_continuing():
                 outputs = self._with_target(outputs, steps, z_H, z_L, x)
         return Carry(z_H, z_L, steps, halted, start.current), outputs
@@ -269,7 +286,7 @@ class TinyRecursiveModel(nn.Module):
     def _learns_continuing(self) -> bool:
         return (self.q_learning or not self.arch.no_ACT_continue) and self.arch.halt_max_steps > 1
 
-    def _halts(self, outputs: Outputs, steps: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _halts(self, outputs: Outputs, steps: Tensor, generator: torch.Generator | None, least: Tensor | None) -> Tensor:
         most = self.arch.halt_max_steps
         if not self.training:
             return steps >= (self.arch.halt_max_steps_eval or most)
@@ -278,17 +295,9 @@ class TinyRecursiveModel(nn.Module):
             return halted
         level = outputs.q_continue_logits if self._learns_continuing() else 0
         halted = halted | (outputs.q_halt_logits > level)
-        if self.arch.halt_exploration_prob:
-            halted = halted & (steps >= self._least_steps(steps, generator))
-        return halted
-
-    def _least_steps(self, steps: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The step before which a slot may not halt: 0, or with the probability of exploration a random one from 2 to the maximum."""
-        if generator is None:
-            raise ValueError("a model in training needs a generator for its exploration")
-        explores = torch.rand(steps.shape, generator=generator, device=generator.device) < self.arch.halt_exploration_prob
-        least = torch.randint(2, self.arch.halt_max_steps + 1, steps.shape, generator=generator, device=generator.device, dtype=steps.dtype)
-        return (explores * least).to(steps.device)
+        if least is None and self.explores:
+            least = self.draw_least(len(steps), generator).to(steps.device)
+        return halted if least is None else halted & (steps >= least)
 
     def _with_target(self, outputs: Outputs, steps: Tensor, z_H: Tensor, z_L: Tensor, x: Tensor) -> Outputs:
         """HRM's Q-learning (arXiv 2506.21734): continuing is worth what the next step says of halting or continuing."""

@@ -147,6 +147,8 @@ class TrainConfig(Group):
     """Noisy rollouts of each evaluated sequence, the best by the halting head (PTRM, arXiv 2605.19943); 0: none."""
     rollout_noise: Annotated[float, ABOVE_ZERO] = 0.1
     """Standard deviation of the noise on the answer latent in ``rollouts`` (derived)."""
+    evaluate_before: bool = False
+    """Evaluate before the first step too (derived)."""
     shuffle_identities: bool = False
     """Control: evaluate also with puzzle identities exchanged among tasks, which shows what is memorised (derived)."""
     leave_out_test_demos: bool = False

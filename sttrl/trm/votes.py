@@ -7,7 +7,7 @@ they were first seen. Source: TinyRecursiveModels' evaluators/arc.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -43,7 +43,8 @@ class Ballot:
     """The result of a vote.
 
     ``metrics``: ``ARC/pass@K``, means over tasks; empty where no solution is known. ``missing``: test inputs of which the submission has
-    no grid at all; its attempts are ``[[0]]`` there. ``unmatched``: votes that belong to no test input.
+    no grid at all; its attempts are ``[[0]]`` there. ``unmatched``: votes that belong to no test input. ``shares``: for each metric the
+    share of each task's outputs that are right.
     """
 
     metrics: dict[str, float]
@@ -51,6 +52,7 @@ class Ballot:
     ranking: dict[Place, tuple[Ranked, ...]]
     missing: int
     unmatched: int
+    shares: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> int:
@@ -156,8 +158,10 @@ class ArcVotes:
         ranking = {
             (task, index): ranked.get((task, asked), ()) for task, asked_I in self._asked.items() for index, asked in enumerate(asked_I)
         }
+        shares = self._shares(ranking)
         return Ballot(
-            metrics=self._metrics(ranking),
+            metrics={name: sum(values) / len(values) for name, values in shares.items()},
+            shares=shares,
             submission=submission_of(ranking, self._submission_K),
             ranking=ranking,
             missing=sum(not any(vote.grid for vote in votes[: self._submission_K]) for votes in ranking.values()),
@@ -181,16 +185,24 @@ class ArcVotes:
             counted[vote.answer] = replace(old, count=old.count + 1, mean_q=old.mean_q + vote.q)
         return {place: _sorted(tuple(counted.values())) for place, counted in sums.items()}
 
-    def _metrics(self, ranking: Mapping[Place, tuple[Ranked, ...]]) -> dict[str, float]:
+    def _shares(self, ranking: Mapping[Place, tuple[Ranked, ...]]) -> dict[str, tuple[float, ...]]:
+        """For each metric the share of each task's outputs that are among the best candidates; empty without solutions."""
         solutions = known_solutions(self._puzzles)
         if not solutions:
             return {}
-        totals = dict.fromkeys(self._pass_Ks, 0.0)
-        for task, outputs in solutions.items():
-            for k in self._pass_Ks:
-                hits = sum(any(vote.grid == truth for vote in ranking[task, index][:k]) for index, truth in enumerate(outputs))
-                totals[k] += hits / len(outputs)
-        return {METRIC.format(k=k): total / len(solutions) for k, total in totals.items()}
+        rank = {
+            (task, index): next((place for place, vote in enumerate(ranking[task, index]) if vote.grid == truth), len(ranking[task, index]))
+            for task, outputs in solutions.items()
+            for index, truth in enumerate(outputs)
+        }
+        found = {place: place_of < len(ranking[place]) for place, place_of in rank.items()}
+        return {
+            METRIC.format(k=k): tuple(
+                sum(found[task, index] and rank[task, index] < k for index in range(len(outputs))) / len(outputs)
+                for task, outputs in solutions.items()
+            )
+            for k in self._pass_Ks
+        }
 
 
 def known_solutions(test_puzzles: Mapping[str, Any]) -> dict[str, tuple[Grid, ...]]:

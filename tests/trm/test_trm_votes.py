@@ -11,7 +11,8 @@ import pytest
 from sttrl.arc.submission import read_submission
 from sttrl.arc.views.key import View
 from sttrl.errors import DataError
-from sttrl.trm.augmentations import SYMMETRIES, read_identifier
+from sttrl.trm.augmentations import read_identifier
+from sttrl.trm.data.moves import MOVES
 from sttrl.trm.votes import ArcVotes, Ballot
 
 
@@ -68,7 +69,7 @@ def one_vote(preds: list[list[int]], inputs: list[list[int]]) -> Ballot:
 @pytest.mark.parametrize(("number", "key"), tuple(enumerate(["", "rot90", "rot180", "rot270", "flip1", "flip0", "tp", "rot180.tp"])))
 def test_symmetries_are_those_of_the_arc_room(number: int, key: str) -> None:
     grid = ((1, 2, 3), (4, 5, 6))
-    assert SYMMETRIES[number](np.asarray(grid)).tolist() == [list(row) for row in View.read(key).apply(grid)]
+    assert MOVES[number](np.asarray(grid)).tolist() == [list(row) for row in View.read(key).apply(grid)]
 
 
 @pytest.mark.parametrize("name", ["a|||t8|||0123456789", "a|||t1|||0113456789", "a|||t1", "a|||x1|||0123456789", "a|||t1|||012345678"])

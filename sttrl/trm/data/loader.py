@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sttrl.errors import DataError, UsageError
-from sttrl.trm.data.format import Array
+from sttrl.trm.data.format import Array, Metadata
 from sttrl.trm.data.orders import ORDERS, OrderName, Plan, Position
-from sttrl.trm.data.sources import Source, read_sources
+from sttrl.trm.data.sources import Source, read_sources, without_puzzles
 
 Batch = dict[str, npt.NDArray[np.int32]]
 """``inputs`` (b, S), ``labels`` (b, S; ignored ones are -100), ``puzzle_identifiers`` (b,)."""
@@ -26,7 +27,7 @@ class Batches:
     Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go into
     a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps each group's first puzzle, the one
     without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table that exists already;
-    None: the table of these data sets. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
+    None: the table of these data sets. ``left_out``: rows of the table; groups that have one of them are not read. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
 
     Raises DataError for data sets that cannot be read together, UsageError for a batch that ``ranks`` does not divide.
     """
@@ -44,6 +45,7 @@ class Batches:
         max_augmentations: int | None = None,
         max_examples_per_puzzle: int | None = None,
         identifiers: Sequence[str] | None = None,
+        left_out: npt.NDArray[np.int32] | None = None,
         order: OrderName = "original",
         examples: np.random.RandomState | None = None,
     ) -> None:
@@ -51,9 +53,12 @@ class Batches:
             raise UsageError(f"global_batch_size is {global_batch_size}, and {ranks} processes share it.", f"Use a multiple of {ranks}.")
         if epochs_per_iteration < 1:
             raise UsageError(f"epochs_per_iteration is {epochs_per_iteration}.", "Use 1 or more.")
+        self._split, self._max_augmentations = split, max_augmentations
         sources = read_sources(folders, split, identifiers)
-        self.metadata = sources.metadata
-        self._sources = sources.sets
+        self.metadata, self._sources = sources.metadata, sources.sets
+        if left_out is not None:
+            self._sources = {name: without_puzzles(source, left_out) for name, source in sources.sets.items()}
+            self.metadata = self._counted(self.metadata)
         self._order = ORDERS[order]
         self._plan = Plan(
             sets=[source.arrays for source in sources.sets.values()],
@@ -63,7 +68,6 @@ class Batches:
             max_examples=max_examples_per_puzzle,
             examples=examples,
         )
-        self._split, self._max_augmentations = split, max_augmentations
         self._rank, self._batch_size = rank, global_batch_size // ranks
 
     def train(self, start: Position = Position()) -> Iterator[tuple[Position, Batch]]:  # noqa: B008 (it is frozen)
@@ -110,6 +114,22 @@ class Batches:
             number += len(sizes)
         tasks[self.metadata.blank_identifier_id] = -1
         return tasks
+
+    @property
+    def rows_of_puzzles(self) -> npt.NDArray[np.int32]:
+        """The rows of the table that the puzzles have, each once."""
+        rows: npt.NDArray[np.int32] = np.unique(np.concatenate([source.rows_of_table for source in self._sources.values()]))
+        return rows
+
+    def _counted(self, metadata: Metadata) -> Metadata:
+        """The metadata with the counts of what is read. Raises DataError if nothing is."""
+        arrays = [source.arrays for source in self._sources.values()]
+        groups = sum(len(each.group_indices) - 1 for each in arrays)
+        puzzles = sum(len(each.puzzle_identifiers) for each in arrays)
+        if not puzzles:
+            raise DataError(f"Every puzzle of the {self._split} split is evaluated too.", "Do not set leave_out_test_demos with this data.")
+        examples = sum(len(each.inputs) for each in arrays)
+        return replace(metadata, total_groups=groups, total_puzzles=puzzles, mean_puzzle_examples=examples / puzzles)
 
     def _part(self, start: int, end: int) -> slice:
         """This rank's part of the global batch of examples ``start`` to ``end``."""

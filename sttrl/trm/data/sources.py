@@ -90,6 +90,24 @@ def read_sources(folders: Sequence[Path], split: str, identifiers: Sequence[str]
     return Sources(metadata=_merged([metadata for _, metadata, _ in read], tuple(sets), size), sets=sets)
 
 
+def without_puzzles(source: Source, rows: npt.NDArray[np.int32]) -> Source:
+    """A set without the groups that have a puzzle of these rows of the table. What is left is copied into memory."""
+    arrays = source.arrays
+    groups, puzzles = arrays.group_indices.astype(np.int64), arrays.puzzle_indices.astype(np.int64)
+    hit = np.isin(source.rows_of_table, rows)
+    kept_groups = ~np.logical_or.reduceat(hit, groups[:-1]) if len(groups) > 1 else np.zeros(0, dtype=bool)
+    kept = np.repeat(kept_groups, np.diff(groups))
+    examples = np.repeat(kept, np.diff(puzzles))
+    left = Split(
+        inputs=np.asarray(arrays.inputs)[examples],
+        labels=np.asarray(arrays.labels)[examples],
+        puzzle_identifiers=arrays.puzzle_identifiers[kept],
+        puzzle_indices=np.concatenate([[0], np.cumsum(np.diff(puzzles)[kept])]).astype(np.int32),
+        group_indices=np.concatenate([[0], np.cumsum(np.diff(groups)[kept_groups])]).astype(np.int32),
+    )
+    return replace(source, arrays=left, rows_of_table=source.rows_of_table[kept])
+
+
 def merged_identifiers(folders: Sequence[Path]) -> list[str]:
     """The names of the rows of the puzzle table of several data sets: those of the first, then what each further one adds."""
     merged = read_identifiers(folders[0])

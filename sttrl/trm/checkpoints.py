@@ -1,0 +1,72 @@
+"""Finds a checkpoint: a file, or the last one of a run folder, with the settings and the names of the puzzles that lie beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sttrl.errors import DataError
+from sttrl.trm.arch import ArchConfig
+from sttrl.trm.config import config_of, read_config
+from sttrl.trm.lora import FACTOR_A
+from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.weights import SAFETENSORS, read_weights
+
+STEP = re.compile(r"step_(\d+)")
+"""The name of a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint. ``config``: the settings of its run, None where none lie beside it. ``identifiers``: the names of its puzzles."""
+
+    file: Path
+    config: TrainConfig | None
+    identifiers: list[str] | None
+    has_lora: bool
+
+    @property
+    def lora_alpha(self) -> float | None:
+        """The alpha of its LoRA, as far as it is known."""
+        return None if self.config is None else self.config.arch.lora_alpha
+
+    @property
+    def arch(self) -> ArchConfig:
+        """The architecture. Raises DataError where nothing says what it is."""
+        if self.config is None:
+            raise DataError(
+                f"{self.file} has no all_config.yaml beside it, so its architecture is not known.",
+                "Give its configuration with --config, such as configs/trm/arc1.yaml.",
+            )
+        return self.config.arch
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights."""
+        return read_weights(self.file)
+
+
+def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
+    """The checkpoint that a path names. ``config``: its settings, where none lie beside it. Raises DataError if there is none."""
+    file = last_of(path) if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{path}: there is no such checkpoint.", "Give a file step_N, or the folder of a run that has one.")
+    beside = config or next((found for found in (file.with_name("all_config.yaml"),) if found.is_file()), None)
+    names = file.with_name("identifiers.json")
+    return Checkpoint(
+        file=file,
+        config=None if beside is None else read_config(beside),
+        identifiers=json.loads(names.read_text(encoding="utf-8")) if names.is_file() else None,
+        has_lora=any(name.endswith(FACTOR_A) for name in read_weights(file)),
+    )
+
+
+def last_of(folder: Path) -> Path:
+    """The checkpoint of a run folder with the highest step. Raises DataError if it has none."""
+    found = {int(match[1]): path for path in folder.iterdir() if (match := STEP.fullmatch(path.name.removesuffix(SAFETENSORS)))}
+    if not found:
+        raise DataError(f"{folder} has no checkpoint step_N.", "Give a file, or the folder of a run that has finished an evaluation.")
+    return found[max(found)]

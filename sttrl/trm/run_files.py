@@ -1,0 +1,149 @@
+"""The folder of a training: settings, journal, metrics, checkpoints, and what evaluations wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+import torch
+
+from sttrl.engine.environment import describe_environment
+from sttrl.errors import JournalError, UsageError
+from sttrl.ledger.files import json_line, make_folder, whole_lines, write_bytes, write_json, write_text
+from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
+from sttrl.ledger.journal import Journal
+from sttrl.track import Tracker
+from sttrl.trm.config import as_mapping, as_yaml
+from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.weights import write_weights
+
+METRICS: Final = "metrics.jsonl"
+ALL_CONFIG: Final = "all_config.yaml"
+TRM: Final = "trm"
+"""The kind of such a run, in its config.json."""
+FREE: Final = frozenset({
+    "checkpoint_path", "run_name", "output_dir", "project_name", "entity", "track", "state_every_n_steps", "checkpoint_every_n_steps",
+    "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers",
+})  # fmt: skip
+"""Settings that may change when a run goes on: where files are, how data are loaded, what is kept and logged."""
+UNNAMED: Final = 8
+"""Characters of the hash in a run's name."""
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """The folder of a run: ``checkpoint_path``, or a name below ``output_dir`` that the same settings make again."""
+    if config.checkpoint_path is not None:
+        return Path(config.checkpoint_path)
+    return config.output_dir / (config.run_name or default_name(config))
+
+
+def default_name(config: TrainConfig) -> str:
+    """Data set, mode, and a hash of every setting that matters."""
+    settings = {name: value for name, value in as_mapping(config).items() if name not in FREE}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:UNNAMED]
+    data = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(config.data_paths[0]).name)
+    return f"trm-{data}-{config.adaptation}-{digest}"
+
+
+class RunFiles:
+    """Writes the run folder. Only the first of several processes writes; the others do nothing."""
+
+    def __init__(self, folder: Path, config: TrainConfig, *, writes: bool) -> None:
+        self.folder, self.config, self.writes = folder, config, writes
+        self.journal: Journal | None = None
+        self.tracker: Tracker | None = None
+        self.metrics: IO[bytes] | None = None
+
+    def __enter__(self) -> RunFiles:
+        if self.writes:
+            settings = as_mapping(self.config)
+            self.journal = Journal(self.folder)
+            try:
+                self._claim(settings)
+                self.tracker = Tracker(self.config.track, self.folder, settings)
+                self.metrics = (self.folder / METRICS).open("ab")
+            except BaseException:
+                self.journal.close()
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with contextlib.ExitStack() as stack:
+            for thing in (self.journal, self.tracker, self.metrics):
+                if thing is not None:
+                    stack.callback(thing.close)
+
+    def _claim(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, or check that the folder belongs to this run."""
+        if (self.folder / CONFIG).is_file():
+            check_same(self.folder, settings)
+            return
+        write_json(self.folder / ENVIRONMENT, describe_environment())
+        write_text(self.folder / ALL_CONFIG, as_yaml(self.config))
+        write_json(self.folder / CONFIG, {**settings, KIND: TRM})
+
+    def cut(self, step: int) -> None:
+        """Forget the metrics of steps after ``step``, which are taken again."""
+        if self.metrics is not None:
+            self.metrics.close()
+            path = self.folder / METRICS
+            kept = [line for line in whole_lines(path.read_bytes()) if json.loads(line)["step"] <= step]
+            write_bytes(path, b"".join(line + b"\n" for line in kept))
+            self.metrics = path.open("ab")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of a step."""
+        if self.metrics is not None and self.tracker is not None:
+            self.metrics.write(json_line({"step": step, **metrics}).encode())
+            self.tracker.log(metrics)
+
+    def settle(self) -> None:
+        """Hand the metrics so far to the system."""
+        if self.metrics is not None:
+            self.metrics.flush()
+
+    def record(self, kind: str, **record: Any) -> None:
+        """A line of the journal."""
+        if self.journal is not None:
+            self.journal.append(kind, **record)
+
+    def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> Path:
+        """Write a checkpoint under the original's name, and the puzzles' names beside it."""
+        path = self.folder / f"step_{step}"
+        if self.writes:
+            write_weights(path, state)
+        return path
+
+    def names(self, identifiers: list[str]) -> None:
+        """Keep the names of the rows of the puzzle table."""
+        if self.writes:
+            write_text(self.folder / "identifiers.json", json.dumps(identifiers))
+
+
+def check_same(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if the folder belongs to a run with other settings, `JournalError` if it cannot be read."""
+    try:
+        begun = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JournalError(f"{folder / CONFIG} is damaged.", "Restore it, or use another run_name.") from error
+    if begun.pop(KIND, None) != TRM:
+        raise UsageError(f"{folder} is the folder of another kind of run.", "Use another run_name.")
+    before, now = flat(begun), flat(json.loads(json.dumps(settings)))
+    differing = sorted(name for name in {*before, *now} if name not in FREE and before.get(name) != now.get(name))
+    if differing:
+        shown = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
+        raise UsageError(f"{folder} was begun with other settings: {shown}.", "Use the same, or another run_name.")
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found

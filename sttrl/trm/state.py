@@ -1,0 +1,114 @@
+"""The state of a training on disk: everything that the next step depends on, so that an interrupted run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sttrl.errors import JournalError
+from sttrl.ledger.files import make_folder, settle_folder
+from sttrl.trm.data.loader import Position
+from sttrl.trm.model import Carry
+from sttrl.trm.ranks import Ranks
+from sttrl.trm.steps import Learner
+
+STATE = "state"
+"""The folder of the state, in the run folder."""
+SHARED = "shared.safetensors"
+"""Weights, averages and optimisers, which all processes have alike."""
+
+
+def save_state(folder: Path, learner: Learner, position: Position, ranks: Ranks) -> None:
+    """Write the state of all processes; the old state is replaced when the new one is complete. Raises `JournalError`."""
+    target = folder / STATE
+    temporary = folder / f".{STATE}.new"
+    if ranks.is_first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        make_folder(temporary)
+    ranks.wait()
+    save_file(own_tensors(learner), temporary / own_name(ranks))
+    if ranks.is_first:
+        save_file(shared_tensors(learner), temporary / SHARED)
+        facts = {"step": learner.step, "ranks": ranks.count, "position": dataclasses.asdict(position)}
+        (temporary / "state.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    ranks.wait()
+    if ranks.is_first:
+        settle_folder(temporary, target)
+    ranks.wait()
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a run folder has a state to go on from."""
+    return (folder / STATE / "state.json").is_file()
+
+
+def load_state(folder: Path, learner: Learner, ranks: Ranks) -> Position:
+    """Bring a learner to the saved state, and say where the data go on. Raises `JournalError` for a state that cannot be used."""
+    target = folder / STATE
+    try:
+        facts = json.loads((target / "state.json").read_text(encoding="utf-8"))
+        if facts["ranks"] != ranks.count:
+            raise JournalError(
+                f"{target} was written by {facts['ranks']} processes, and this run has {ranks.count}.", "Use as many, or another run_name."
+            )
+        shared, own = load_file(target / SHARED), load_file(target / own_name(ranks))
+    except (OSError, ValueError, KeyError) as error:
+        raise JournalError(f"{target} cannot be read: {error}.", "Delete the run folder to start over, or use another run_name.") from error
+    learner.step = int(facts["step"])
+    learner.model.load_state_dict(part(shared, "model"))
+    for name, optimiser in parts_of(learner).items():
+        optimiser.load_state_dict(part(shared, name))
+    learner.generator.set_state(own.pop("generator"))
+    learner.carries = [carry_of(part(own, f"carry{number}"), ranks) for number in range(learner.config.gradient_accumulation)] if own else []
+    return Position(**facts["position"])
+
+
+def own_name(ranks: Ranks) -> str:
+    """The file of a process: the batch in flight, and its random state."""
+    return f"rank_{ranks.rank}.safetensors"
+
+
+def parts_of(learner: Learner) -> dict[str, Any]:
+    """What has a state besides the model."""
+    named = {"table": learner.table, "trunk": learner.trunk, "ema": learner.ema}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def shared_tensors(learner: Learner) -> dict[str, torch.Tensor]:
+    """Weights, averages and optimisers, by flat names."""
+    states = {"model": learner.model.state_dict()} | {name: value.state_dict() for name, value in parts_of(learner).items()}
+    return {f"{name}/{key}": settled(value) for name, state in states.items() for key, value in state.items()}
+
+
+def own_tensors(learner: Learner) -> dict[str, torch.Tensor]:
+    """The batch in flight and the random state, by flat names."""
+    tensors = {"generator": learner.generator.get_state()}
+    for number, carry in enumerate(learner.carries):
+        fields = {"z_H": carry.z_H, "z_L": carry.z_L, "steps": carry.steps, "halted": carry.halted}
+        fields |= {f"current.{name}": value for name, value in carry.current.items()}
+        tensors |= {f"carry{number}/{name}": settled(value) for name, value in fields.items()}
+    return tensors
+
+
+def carry_of(tensors: Mapping[str, torch.Tensor], ranks: Ranks) -> Carry:
+    """A carry from its tensors."""
+    there = {name: value.to(ranks.device) for name, value in tensors.items()}
+    current = {name.removeprefix("current."): value for name, value in there.items() if name.startswith("current.")}
+    return Carry(z_H=there["z_H"], z_L=there["z_L"], steps=there["steps"], halted=there["halted"], current=current)
+
+
+def settled(value: torch.Tensor) -> torch.Tensor:
+    """A copy on the host with memory of its own, as safetensors wants it."""
+    return value.detach().cpu().contiguous().clone()
+
+
+def part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors of one part, without its name."""
+    return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}

@@ -1,0 +1,307 @@
+"""Training: steps over a data set, with evaluations, checkpoints, and a state from which an interrupted run goes on.
+
+A full training, a fine-tuning of embeddings and a LoRA differ in the configuration only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sttrl.engine.environment import choose_device
+from sttrl.errors import UsageError
+from sttrl.ledger.seeds import seed_of
+from sttrl.trm.arch import Sizes
+from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
+from sttrl.trm.data.format import has_split, read_identifiers, read_test_puzzles
+from sttrl.trm.data.loader import Batches, Position
+from sttrl.trm.data.sources import merged_identifiers
+from sttrl.trm.ema import EMA
+from sttrl.trm.evaluate import Evaluator
+from sttrl.trm.lora import apply_lora
+from sttrl.trm.model import TinyRecursiveModel, build_model
+from sttrl.trm.optimisers import OPTIMISERS, SignSGD
+from sttrl.trm.prefetch import ahead
+from sttrl.trm.ranks import Ranks
+from sttrl.trm.run_files import RunFiles, run_folder
+from sttrl.trm.state import has_state, load_state, save_state
+from sttrl.trm.steps import Learner, train_step
+from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.votes import ArcVotes
+from sttrl.trm.weights import RowNames, load_into
+from sttrl.trm.written import write_results
+
+SAY_EVERY_S = 15.0
+"""A line of progress every so many seconds."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The data of a run. ``test``: None if they have no test split. ``identifiers``: the names of the rows of the puzzle table."""
+
+    train: Batches
+    test: Batches | None
+    votes: ArcVotes | None
+    test_puzzles: Mapping[str, Any]
+    identifiers: list[str]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Says how far a training is and how long the rest will take."""
+
+    say: Say
+    total: int
+    begun: int
+    started: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """After a step."""
+        now = time.monotonic()
+        if now - self.said < SAY_EVERY_S and step < self.total:
+            return
+        self.said = now
+        pace = (now - self.started) / max(step - self.begun, 1)
+        left = timedelta(seconds=round(pace * (self.total - step)))
+        shown = ", ".join(f"{name} {metrics['train/' + name]:.3f}" for name in ("lm_loss", "exact_accuracy"))
+        self.say(f"step {step} of {self.total}: {shown}; {pace:.3f} s a step, about {left} left")
+
+
+def train(config: TrainConfig, say: Say) -> Path:
+    """Train as the configuration says; go on where an earlier attempt was interrupted. Returns the run folder.
+
+    Raises DataError, UsageError, DivergedError and JournalError.
+    """
+    ranks = Ranks.begin(choose_device(config.device))
+    folder = run_folder(config)
+    try:
+        with RunFiles(folder, config, writes=ranks.is_first) as files:
+            run(config, files, ranks, say if ranks.is_first else lambda line: None)
+    finally:
+        ranks.end()
+    return folder
+
+
+def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
+    """The training proper, with the run folder open."""
+    data = open_data(config, ranks, say)
+    checkpoint = None if config.load_checkpoint is None else find_checkpoint(Path(config.load_checkpoint))
+    learner = make_learner(config, data, checkpoint, ranks, say)
+    evaluator = None if data.test is None else Evaluator(config, data.test, data.votes, ranks)
+    files.names(data.identifiers)
+    position = Position()
+    if has_state(files.folder):
+        position = load_state(files.folder, learner, ranks)
+        files.cut(learner.step)
+        say(f"{files.folder}: going on after step {learner.step} of {learner.total_steps}")
+    elif config.evaluate_before and evaluator is not None:
+        files.cut(0)
+        evaluate(learner, data, evaluator, files, say)
+    else:
+        files.cut(0)
+    loop(learner, data, position, evaluator, files, ranks, say)
+
+
+def loop(
+    learner: Learner, data: Data, position: Position, evaluator: Evaluator | None, files: RunFiles, ranks: Ranks, say: Say
+) -> None:
+    """Steps until the configured epochs are over. An iteration is the epochs between two evaluations."""
+    config = learner.config
+    iterations = config.epochs // config.epochs_per_iteration
+    progress = Progress(say=say, total=learner.total_steps, begun=learner.step)
+    ended = learner.step >= learner.total_steps
+    while position.iteration < iterations and not ended:
+        iteration = position.iteration
+        with ahead(data.train.train(position), config.dataloader_prefetch_factor if config.dataloader_num_workers else 0) as batches:
+            for after, arrays in batches:
+                if after.iteration > iteration or learner.step >= learner.total_steps:
+                    break
+                batch = {name: torch.from_numpy(value).to(ranks.device) for name, value in arrays.items()}
+                metrics = train_step(learner, batch, ranks)
+                files.log(learner.step, metrics)
+                progress.step(learner.step, metrics)
+                position = after
+                keep(learner, position, files, ranks)
+        ended = learner.step >= learner.total_steps
+        last = ended or iteration + 1 == iterations
+        if iteration >= config.min_eval_interval or last:
+            finish_iteration(learner, data, evaluator, files, say, last=last)
+        position = Position(iteration=iteration + 1)
+        files.settle()
+        save_state(files.folder, learner, position, ranks)
+
+
+def keep(learner: Learner, position: Position, files: RunFiles, ranks: Ranks) -> None:
+    """Save the state and a checkpoint where it is time to."""
+    config = learner.config
+    if learner.step % config.state_every_n_steps == 0:
+        files.settle()
+        save_state(files.folder, learner, position, ranks)
+    if config.checkpoint_every_n_steps and learner.step % config.checkpoint_every_n_steps == 0:
+        files.checkpoint(learner.step, learner.model.state_dict())
+
+
+def finish_iteration(learner: Learner, data: Data, evaluator: Evaluator | None, files: RunFiles, say: Say, *, last: bool) -> None:
+    """Evaluate, and keep a checkpoint."""
+    if evaluator is not None:
+        evaluate(learner, data, evaluator, files, say)
+    if learner.config.checkpoint_every_eval or last:
+        files.checkpoint(learner.step, averaged(learner))
+
+
+def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles, say: Say) -> None:
+    """Evaluate the averaged weights, where there are some, and write what was found."""
+    begun = time.monotonic()
+    if learner.ema is None:
+        rows, kept = evaluator.evaluate(learner.model, learner.step)
+    else:
+        with learner.ema.applied(learner.model):
+            rows, kept = evaluator.evaluate(learner.model, learner.step)
+    kept.write(files.folder, learner.step, evaluator.ranks.rank)
+    if files.writes:
+        write_results(files, learner.step, rows, data.test_puzzles, data.identifiers, seconds=time.monotonic() - begun)
+    for row, found in rows.items():
+        numbers = [f"{name} {value:.3f}" for name, value in found.metrics.items() if name.endswith(("exact_accuracy", "pass@1", "pass@2"))]
+        say(f"evaluated after step {learner.step}, {row}: {', '.join(numbers)}")
+
+
+def averaged(learner: Learner) -> dict[str, torch.Tensor]:
+    """The weights that a checkpoint holds: the average where there is one, and what is not averaged as it is."""
+    state = dict(learner.model.state_dict())
+    return state if learner.ema is None else state | learner.ema.state_dict()
+
+
+def open_data(config: TrainConfig, ranks: Ranks, say: Say) -> Data:
+    """The batches of both splits. Raises DataError for data that cannot be used."""
+    ranks.share(config.global_batch_size, "global_batch_size")
+    folders = [Path(folder) for folder in config.data_paths]
+    tested = [Path(folder) for folder in config.data_paths_test or config.data_paths]
+    identifiers = merged_identifiers(folders)
+    test = None
+    if has_test := [folder for folder in tested if has_split(folder, "test")]:
+        test = Batches(
+            has_test,
+            "test",
+            seed=config.seed,
+            global_batch_size=config.eval_batch_size,
+            rank=ranks.rank,
+            ranks=ranks.count,
+            max_augmentations=config.eval_max_augmentations,
+            max_examples_per_puzzle=config.max_eval_examples_per_puzzle,
+            identifiers=identifiers,
+        )
+    else:
+        say(f"{', '.join(map(str, tested))}: no test split, so there is no evaluation")
+    train = Batches(
+        folders,
+        "train",
+        seed=config.seed,
+        global_batch_size=config.global_batch_size,
+        epochs_per_iteration=config.epochs_per_iteration,
+        rank=ranks.rank,
+        ranks=ranks.count,
+        max_examples_per_puzzle=config.max_examples_per_puzzle,
+        identifiers=identifiers,
+        left_out=test.rows_of_puzzles if test is not None and config.leave_out_test_demos else None,
+    )
+    puzzles: dict[str, Any] = {}
+    for folder in has_test if config.evaluators else []:
+        puzzles |= read_test_puzzles(folder)
+    return Data(train=train, test=test, votes=votes_of(config, identifiers, puzzles), test_puzzles=puzzles, identifiers=identifiers)
+
+
+def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, Any]) -> ArcVotes | None:
+    """The vote on ARC tasks that the configuration asks for; None without one, or without tasks."""
+    if not config.evaluators or not puzzles:
+        return None
+    chosen = config.evaluators[0]
+    return ArcVotes(
+        identifiers,
+        puzzles,
+        submission_K=chosen.submission_K,
+        pass_Ks=chosen.pass_Ks,
+        aggregated_voting=chosen.aggregated_voting,
+    )
+
+
+def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None, ranks: Ranks, say: Say) -> Learner:
+    """A model, new or from a checkpoint, with its optimisers. Raises DataError for a checkpoint that does not fit."""
+    model = make_model(config, data, ranks)
+    if checkpoint is not None:
+        load(model, checkpoint, config, data.identifiers, say)
+    if config.arch.lora_rank and checkpoint is not None and not checkpoint.has_lora:
+        apply_lora(model, config.arch, generator_of(config, "lora"))
+    total = config.total_steps(data.train.metadata.total_groups, data.train.metadata.mean_puzzle_examples)
+    total = total if config.max_steps is None else min(total, config.max_steps)
+    return learner_of(model, config, total)
+
+
+def learner_of(model: TinyRecursiveModel, config: TrainConfig, total_steps: int) -> Learner:
+    """A learner with the optimisers that the configuration asks for."""
+    named = [(name, parameter) for name, parameter in model.trunk_parameters() if parameter.requires_grad]
+    frozen = config.frozen_steps(total_steps)
+    betas = (config.beta1, config.beta2)
+    for _, parameter in named:
+        parameter.requires_grad_(frozen == 0)
+    return Learner(
+        model=model,
+        config=config,
+        table=None if model.table is None else SignSGD(model.table, weight_decay=config.puzzle_emb_weight_decay),
+        trunk=OPTIMISERS[config.optimiser](named, betas=betas, weight_decay=config.weight_decay) if frozen < total_steps else None,
+        trunk_parameters=[parameter for _, parameter in named],
+        ema=EMA(model, config.ema_rate, [name for name, _ in named]) if config.ema else None,
+        generator=generator_of(config, "steps"),
+        total_steps=total_steps,
+        frozen_until=frozen,
+    )
+
+
+def make_model(config: TrainConfig, data: Data, ranks: Ranks) -> TinyRecursiveModel:
+    """A new model of the data's sizes."""
+    metadata = data.train.metadata
+    sizes = Sizes(vocab_size=metadata.vocab_size, seq_len=metadata.seq_len, num_puzzle_identifiers=metadata.num_puzzle_identifiers)
+    arch = dataclasses.replace(config.model_arch, forward_dtype=forward_dtype(config, ranks.device.type))
+    model = build_model(arch, sizes, generator=generator_of(config, "weights"), device=ranks.device)
+    if config.compile:
+        model.compile_recursion()
+    return model
+
+
+def forward_dtype(config: TrainConfig, device: str) -> str:
+    """The number type of the forward pass: that of the architecture on a GPU, float32 on a CPU, or what ``dtype`` says."""
+    if config.dtype != "auto":
+        return config.dtype
+    return "float32" if device == "cpu" else config.arch.forward_dtype
+
+
+def load(model: TinyRecursiveModel, checkpoint: Checkpoint, config: TrainConfig, identifiers: list[str], say: Say) -> None:
+    """Load a checkpoint, with its puzzles found by name where it has names, and say what became of it."""
+    if checkpoint.has_lora and config.arch.lora_rank:
+        apply_lora(model, config.arch, generator_of(config, "lora"))
+    names = None if checkpoint.identifiers is None else RowNames(checkpoint.identifiers, identifiers)
+    loaded = load_into(
+        model,
+        checkpoint.state(),
+        reinit=config.puzzle_emb_reinit_strategy,
+        generator=generator_of(config, "rows"),
+        names=names,
+        lora_alpha=checkpoint.lora_alpha,
+    )
+    say(f"begins from {checkpoint.file}")
+    for line in loaded.lines:
+        say(f"  {line}")
+
+
+def generator_of(config: TrainConfig, purpose: str) -> torch.Generator:
+    """A generator of its own for each purpose."""
+    return torch.Generator().manual_seed(seed_of(config.seed, "trm", purpose, 0, 0))
