@@ -220,13 +220,13 @@ class TinyRecursiveModel(nn.Module):
         start = self.refill(carry, batch)
         x = self.embed(start.current, generator)
         z_H, z_L = self.think(start.z_H, start.z_L, x, generator)
-        outputs = self.read(z_H)
+        outputs = self.read(z_H, generator)
         z_H, z_L = z_H.detach(), z_L.detach()
         with torch.no_grad():
             steps = start.steps + 1
             halted = self._halts(outputs, steps, generator, least)
             if self.training and self._learns_continuing():
-                outputs = self._with_target(outputs, steps, z_H, z_L, x)
+                outputs = self._with_target(outputs, steps, self.read(self.think(z_H, z_L, x, generator)[0], generator))
         return Carry(z_H, z_L, steps, halted, start.current), outputs
 
     def embed(self, current: Batch, generator: torch.Generator | None = None) -> Tensor:
@@ -260,10 +260,10 @@ class TinyRecursiveModel(nn.Module):
                 z_H, z_L = self._cycle(z_H, z_L, x, weights)
         return self._cycle(z_H, z_L, x, self.L_level.ready(self.dtype, generator))
 
-    def read(self, z_H: Tensor) -> Outputs:
+    def read(self, z_H: Tensor, generator: torch.Generator | None = None) -> Outputs:
         """What the heads say of an answer."""
-        logits = self.lm_head.ready(self.dtype).on_channels(z_H[:, self.tokens :])
-        q = self.q_head.ready(self.dtype).on_channels(z_H[:, 0]).float()
+        logits = self.lm_head.ready(self.dtype, generator).on_channels(z_H[:, self.tokens :])
+        q = self.q_head.ready(self.dtype, generator).on_channels(z_H[:, 0]).float()
         return Outputs(logits, q[:, 0], q[:, 1])
 
     def rest_shape(self) -> tuple[int, ...]:
@@ -299,9 +299,8 @@ class TinyRecursiveModel(nn.Module):
             least = self.draw_least(len(steps), generator).to(steps.device)
         return halted if least is None else halted & (steps >= least)
 
-    def _with_target(self, outputs: Outputs, steps: Tensor, z_H: Tensor, z_L: Tensor, x: Tensor) -> Outputs:
+    def _with_target(self, outputs: Outputs, steps: Tensor, following: Outputs) -> Outputs:
         """HRM's Q-learning (arXiv 2506.21734): continuing is worth what the next step says of halting or continuing."""
-        following = self.read(self.think(z_H, z_L, x)[0])
         best = torch.maximum(following.q_halt_logits, following.q_continue_logits)
         target = torch.where(steps >= self.arch.halt_max_steps, following.q_halt_logits, best).sigmoid()
         return Outputs(outputs.logits, outputs.q_halt_logits, outputs.q_continue_logits, target)
