@@ -21,7 +21,7 @@ from sttrl.trm.data.arc_tasks import SEPARATOR, Grid, SplitName, SplitTask, read
 from sttrl.trm.data.arguments import BuildArc
 from sttrl.trm.data.canvas import CANVAS, SEQUENCE, VOCABULARY, draw
 from sttrl.trm.data.format import BLANK, Array, Metadata, check_replaceable, new_dataset, open_set, save_indices, save_metadata, save_names
-from sttrl.trm.data.moves import moved
+from sttrl.trm.data.moves import MOVES, moved
 from sttrl.trm.data.rooms import check_room
 
 TRIES = 5
@@ -44,10 +44,6 @@ class Variants:
         """The identifiers: ``ID``, then ``ID|||t3|||0179456823`` for each further variant."""
         further = zip(self.symmetries[1:].tolist(), self.colours[1:].tolist(), strict=True)
         return [self.task.name] + [SEPARATOR.join((self.task.name, f"t{move}", "".join(map(str, digits)))) for move, digits in further]
-
-    def grid(self, number: int, grid: Grid) -> Grid:
-        """A grid of the task as a variant shows it."""
-        return moved(self.colours[number][grid], int(self.symmetries[number]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +88,13 @@ def build_arc(wish: BuildArc) -> ArcBuilt:
 def draw_variants(task: SplitTask, count: int, draws: np.random.RandomState) -> Variants:
     """Draw a task's variants. No two show the same pairs, in whatever order."""
     pairs = [pair for examples in task.pairs.values() for pair in examples]
-    shown = [_Moved.of(pairs, symmetry) for symmetry in range(8)]
+    shown = [_Moved.of(pairs, symmetry) for symmetry in range(len(MOVES))]
     symmetries, colours = [0], [np.arange(10, dtype=np.uint8)]
     seen = {shown[0].digest(colours[0])}
     for _ in range(TRIES * count):
         if len(symmetries) == count + 1:
             break
-        symmetry = int(draws.randint(0, 8))
+        symmetry = int(draws.randint(0, len(MOVES)))
         exchange = np.concatenate([[0], draws.permutation(np.arange(1, 10))]).astype(np.uint8)
         digest = shown[symmetry].digest(exchange)
         if digest not in seen:
@@ -192,12 +188,13 @@ def _canvases(
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
     """Inputs and labels (examples, 900) of each variant. ``translated``: all but one of its examples are moved, input and output alike."""
     for group in groups:
-        pairs = group.task.pairs[split]
-        for number in range(len(group.symmetries)):
+        shown = [[[moved(grid, symmetry) for grid in pair] for pair in group.task.pairs[split]] for symmetry in range(len(MOVES))]
+        for symmetry, colours in zip(group.symmetries, group.colours, strict=True):
+            pairs = shown[symmetry]
             kept = draws.randint(0, len(pairs))
             canvases = np.zeros((2, len(pairs), SEQUENCE), dtype=np.uint8)
             for example, pair in enumerate(pairs):
-                grids = [group.grid(number, grid) for grid in pair]
+                grids = [colours[grid] for grid in pair]
                 row = column = 0
                 if translated and example != kept:
                     row = draws.randint(0, CANVAS - max(grid.shape[0] for grid in grids) + 1)

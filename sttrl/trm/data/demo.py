@@ -19,8 +19,9 @@ import numpy as np
 
 from sttrl.errors import UsageError
 from sttrl.trm.data.arguments import BuildDemo
-from sttrl.trm.data.format import BLANK, Array, Metadata, Split, write_dataset
+from sttrl.trm.data.format import BLANK, Array, new_dataset, save_names
 from sttrl.trm.data.moves import moved
+from sttrl.trm.data.pairs import write_pairs
 from sttrl.trm.data.sudoku_boards import draw_symmetry, solved_4x4
 
 SUDOKU_NAME, RULES_NAME, HELD_OUT_NAME = "sudoku4", "rules", "rules-held-out"
@@ -82,14 +83,17 @@ def build_sudoku4(wish: BuildDemo) -> Path:
     boards = solved_4x4()
     draws.shuffle(boards)
     train, test = boards[:TRAIN_BOARDS], boards[TRAIN_BOARDS:]
+    known = {board.tobytes() for board in train}
     train_puzzles = _distinct_puzzles(train, boards, wish.train_puzzles, draws)
     test_puzzles = _distinct_puzzles(test, boards, wish.test_puzzles, draws)
-    groups = [
-        _with_variants(*puzzle, known={board.tobytes() for board in train}, variants=wish.num_aug, draws=draws) for puzzle in train_puzzles
-    ]
+    groups = [_with_variants(*puzzle, known=known, variants=wish.num_aug, draws=draws) for puzzle in train_puzzles]
     folder = wish.output_dir / SUDOKU_NAME
-    splits = {"train": _sudoku_split(groups), "test": _sudoku_split([[puzzle] for puzzle in test_puzzles])}
-    write_dataset(folder, splits, [BLANK])
+    with new_dataset(folder) as temporary:
+        for split, found in (("train", groups), ("test", [[puzzle] for puzzle in test_puzzles])):
+            # A token is a digit + 1; an empty cell is 1.
+            pairs = [(puzzle + 1, solution + 1) for group in found for puzzle, solution in group]
+            write_pairs(temporary / split, pairs, groups=len(found), variants=len(found[0]), vocabulary=6)
+        save_names(temporary, [BLANK], None)
     return folder
 
 
@@ -99,15 +103,25 @@ def build_rules(wish: BuildDemo) -> tuple[Path, Path]:
     seen: set[bytes] = set()
     folders = []
     for name, rules, trained in ((RULES_NAME, TRAIN_RULES, wish.pairs), (HELD_OUT_NAME, HELD_OUT_RULES, wish.demos)):
-        pairs = {
-            split: {rule: [(grid, rule.apply(grid)) for grid in _new_grids(draws, count, seen)] for rule in rules}
-            for split, count in (("train", trained), ("test", wish.tests))
-        }
         folder = wish.output_dir / name
-        splits = {split: _rules_split(found) for split, found in pairs.items()}
-        write_dataset(folder, splits, [BLANK, *(rule.name for rule in rules)], _as_tasks(rules, pairs))
+        tasks: dict[str, dict[str, Any]] = {rule.name: {} for rule in rules}
+        with new_dataset(folder) as temporary:
+            for split, count in (("train", trained), ("test", wish.tests)):
+                found = {rule: [(grid, rule.apply(grid)) for grid in _new_grids(draws, count, seen)] for rule in rules}
+                _write_rules(temporary / split, found)
+                for rule, pairs in found.items():
+                    tasks[rule.name][split] = [{"input": given.tolist(), "output": wanted.tolist()} for given, wanted in pairs]
+            save_names(temporary, [BLANK, *tasks], tasks)
         folders.append(folder)
     return folders[0], folders[1]
+
+
+def _write_rules(folder: Path, found: Mapping[Rule, Sequence[tuple[Array, Array]]]) -> None:
+    """Each pair is a group of its own, so that the pairs of a batch are from all rules."""
+    pairs = [(given.ravel() + FIRST_COLOUR, wanted.ravel() + FIRST_COLOUR) for each in found.values() for given, wanted in each]
+    identifiers = [number for number, each in enumerate(found.values(), start=1) for _ in each]
+    vocabulary = COLOURS + FIRST_COLOUR
+    write_pairs(folder, pairs, groups=len(pairs), variants=1, vocabulary=vocabulary, identifiers=identifiers, rows=len(found) + 1)
 
 
 def _check(wish: BuildDemo) -> None:
@@ -148,13 +162,6 @@ def _with_variants(
     return group
 
 
-def _sudoku_split(groups: Sequence[Sequence[tuple[Array, Array]]]) -> tuple[Metadata, dict[str, Split]]:
-    """A token is a digit + 1; an empty cell is 1."""
-    pairs = [(puzzle + 1, solution + 1) for group in groups for puzzle, solution in group]
-    arrays = one_example_each(pairs, [0] * len(pairs), [len(group) for group in groups])
-    return metadata_of({"all": arrays}, vocab_size=6, num_puzzle_identifiers=1, total_puzzles=len(groups)), {"all": arrays}
-
-
 def _new_grids(draws: np.random.Generator, count: int, seen: set[bytes]) -> Iterable[Array]:
     """Random grids that were not drawn before."""
     drawn = 0
@@ -164,48 +171,3 @@ def _new_grids(draws: np.random.Generator, count: int, seen: set[bytes]) -> Iter
             seen.add(grid.tobytes())
             drawn += 1
             yield grid
-
-
-def _rules_split(found: Mapping[Rule, Sequence[tuple[Array, Array]]]) -> tuple[Metadata, dict[str, Split]]:
-    """Each pair is a group of its own, so that the pairs of a batch are from all rules."""
-    pairs = [(given.ravel() + FIRST_COLOUR, wanted.ravel() + FIRST_COLOUR) for each in found.values() for given, wanted in each]
-    identifiers = [number for number, each in enumerate(found.values(), start=1) for _ in each]
-    arrays = one_example_each(pairs, identifiers, [1] * len(pairs))
-    vocab_size, rows = COLOURS + FIRST_COLOUR, len(found) + 1
-    return metadata_of({"all": arrays}, vocab_size=vocab_size, num_puzzle_identifiers=rows, total_puzzles=len(pairs)), {"all": arrays}
-
-
-def _as_tasks(rules: Sequence[Rule], pairs: Mapping[str, Mapping[Rule, Sequence[tuple[Array, Array]]]]) -> dict[str, Any]:
-    return {
-        rule.name: {
-            split: [{"input": given.tolist(), "output": wanted.tolist()} for given, wanted in found[rule]] for split, found in pairs.items()
-        }
-        for rule in rules
-    }
-
-
-def one_example_each(pairs: Sequence[tuple[Array, Array]], identifiers: Sequence[int], group_sizes: Sequence[int]) -> Split:
-    """The arrays of a set in which each puzzle has one example."""
-    return Split(
-        inputs=np.stack([given for given, _ in pairs]),
-        labels=np.stack([wanted for _, wanted in pairs]),
-        puzzle_identifiers=np.array(identifiers, dtype=np.int32),
-        puzzle_indices=np.arange(len(pairs) + 1, dtype=np.int32),
-        group_indices=np.concatenate([[0], np.cumsum(group_sizes)]).astype(np.int32),
-    )
-
-
-def metadata_of(sets: Mapping[str, Split], *, vocab_size: int, num_puzzle_identifiers: int, total_puzzles: int) -> Metadata:
-    """The metadata of a split in which each puzzle has one example; token 0 is padding and is not scored, row 0 is blank."""
-    return Metadata(
-        pad_id=0,
-        ignore_label_id=0,
-        blank_identifier_id=0,
-        vocab_size=vocab_size,
-        seq_len=next(iter(sets.values())).inputs.shape[1],
-        num_puzzle_identifiers=num_puzzle_identifiers,
-        total_groups=sum(len(arrays.group_indices) - 1 for arrays in sets.values()),
-        mean_puzzle_examples=1.0,
-        total_puzzles=total_puzzles,
-        sets=tuple(sets),
-    )

@@ -49,9 +49,7 @@ def build_maze(wish: BuildMaze) -> dict[str, Metadata]:
                 _pairs(*each, variants[split]),
                 groups=len(each[0]),
                 variants=variants[split],
-                cells=each[0].shape[1],
                 vocabulary=VOCABULARY,
-                dtype=np.uint8,
             )
             for split, each in tokens.items()
         }

@@ -1,8 +1,9 @@
-"""Data sets in which each puzzle has one example and none has a row of the puzzle table to itself: Sudoku and mazes."""
+"""Data sets in which each puzzle has one example: Sudoku, mazes, and the small ones of the project."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy.typing as npt
@@ -12,25 +13,42 @@ from sttrl.trm.data.format import Array, Metadata, open_set, save_indices, save_
 
 
 def write_pairs(
-    folder: Path, pairs: Iterator[tuple[Array, Array]], *, groups: int, variants: int, cells: int, vocabulary: int, dtype: npt.DTypeLike
+    folder: Path,
+    pairs: Iterable[tuple[Array, Array]],
+    *,
+    groups: int,
+    variants: int,
+    vocabulary: int,
+    dtype: npt.DTypeLike = "uint8",
+    identifiers: Sequence[int] | None = None,
+    rows: int = 1,
 ) -> Metadata:
     """Write a split of ``groups`` x ``variants`` pairs of tokens, a group's variants one after the other, and return its metadata.
 
-    ``total_puzzles`` counts the groups, as the original builders do.
+    ``identifiers``: the row of the puzzle table of each pair, of ``rows``; None: row 0. ``total_puzzles`` counts the groups, as in the
+    original.
     """
     make_folder(folder)
-    inputs, labels = open_set(folder, "all", examples=groups * variants, cells=cells, dtype=dtype)
-    for number, (given, wanted) in enumerate(pairs):
+    left = iter(pairs)
+    first = next(left)
+    puzzles, cells = groups * variants, len(first[0])
+    inputs, labels = open_set(folder, "all", examples=puzzles, cells=cells, dtype=dtype)
+    for number, (given, wanted) in enumerate(chain([first], left)):
         inputs[number], labels[number] = given, wanted
-    puzzles = groups * variants
-    save_indices(folder, "all", puzzle_identifiers=[0] * puzzles, puzzle_sizes=[1] * puzzles, group_sizes=[variants] * groups)
+    save_indices(
+        folder,
+        "all",
+        puzzle_identifiers=[0] * puzzles if identifiers is None else identifiers,
+        puzzle_sizes=[1] * puzzles,
+        group_sizes=[variants] * groups,
+    )
     metadata = Metadata(
         pad_id=0,
         ignore_label_id=0,
         blank_identifier_id=0,
         vocab_size=vocabulary,
         seq_len=cells,
-        num_puzzle_identifiers=1,
+        num_puzzle_identifiers=rows,
         total_groups=groups,
         mean_puzzle_examples=1.0,
         total_puzzles=groups,

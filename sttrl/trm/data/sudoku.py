@@ -49,7 +49,6 @@ def build_sudoku(wish: BuildSudoku) -> dict[str, Metadata]:
                 _pairs(puzzles, solutions, variants[split], draws),
                 groups=len(puzzles),
                 variants=variants[split],
-                cells=cells,
                 vocabulary=isqrt(cells) + 2,
                 dtype=np.int64 if widths[split] == 8 else np.uint8,
             )
