@@ -16,7 +16,7 @@ from sttrl.ledger.journal import read_lines
 from sttrl.report.figures import curves, inline
 from sttrl.report.html import templates
 from sttrl.report.layout import NOTHING, aligned, number_or_nothing, page, with_interval
-from sttrl.report.statistics import interval_of_mean
+from sttrl.report.statistics import interval_of_mean, interval_of_share
 from sttrl.report.tables import thinned
 
 MOST_POINTS: Final = 200
@@ -33,29 +33,38 @@ CURVES: Final = {
 class Evaluation:
     """One row of an evaluation, as the journal holds it.
 
-    ``metrics``: by the original's names. ``values``: for each of some metrics the value of each puzzle or task, for the interval.
-    ``missing``: test outputs without a prediction; None where nothing is submitted.
+    ``metrics``: by the original's names. ``right``: for each set how many sequences are right in every cell, of how many. ``shares``: for
+    each metric of a vote the share of each task's outputs. ``scores``: each scoring rule as a numerator and a denominator; None without
+    solutions. ``missing``: test outputs without a prediction; None where nothing is submitted. ``seconds``: of all rows together.
     """
 
     step: int
     row: str
     metrics: dict[str, float]
-    values: dict[str, list[float]]
+    right: dict[str, tuple[int, int]]
+    shares: dict[str, list[float]]
+    scores: dict[str, tuple[float, float]] | None
     missing: int | None
+    seconds: float
 
     @property
     def cells(self) -> dict[str, str]:
         """The numbers of the table by column."""
-        shown = {}
-        for name, value in self.metrics.items():
-            interval = interval_of_mean(self.values[name]) if self.values.get(name) else None
-            if name.startswith("ARC/") or name.split(".")[-1] in ("exact_accuracy", "accuracy", "q_halt_accuracy"):
-                shown[name] = number_or_nothing(value) if interval is None else with_interval(value, interval.low, interval.high)
-            else:
-                shown[name] = f"{value:.3f}"
-        if self.missing is not None:
-            shown["missing"] = str(self.missing)
-        return shown
+        shown = {name: self._shown(name, value) for name, value in self.metrics.items()}
+        if self.scores is not None:
+            shown |= {rule: f"{hits:g}/{of:g}" for rule, (hits, of) in self.scores.items()}
+        return shown | ({} if self.missing is None else {"missing": str(self.missing)})
+
+    def _shown(self, name: str, value: float) -> str:
+        set_name, _, metric = name.rpartition(".")
+        if self.shares.get(name):
+            interval = interval_of_mean(self.shares[name])
+        else:
+            # Variants of one task are not independent of each other, so sequences that vote have no interval.
+            interval = interval_of_share(*self.right[set_name]) if metric == "exact_accuracy" and not self.shares else None
+        if interval is not None:
+            return with_interval(value, interval.low, interval.high)
+        return f"{value:.3f}" if metric.endswith(("loss", "steps")) else number_or_nothing(value)
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
@@ -95,7 +104,7 @@ def report_training(folder: Path) -> str:
 def columns_of(evaluations: Sequence[Evaluation]) -> list[str]:
     """The columns of the table: what the last evaluation measured, the most telling first."""
     names = list(dict.fromkeys(name for each in evaluations for name in each.cells))
-    order = ("ARC/pass@1", "ARC/pass@2", "exact_accuracy", "accuracy", "q_halt_accuracy", "lm_loss", "missing")
+    order = ("ARC/pass@1", "ARC/pass@2", "exact_accuracy", "accuracy", "q_halt_accuracy", "lm_loss", "kaggle", "missing")
     return sorted((name for name in names if name.split(".")[-1] in order), key=lambda name: order.index(name.split(".")[-1]))
 
 
@@ -109,19 +118,27 @@ def read_points(folder: Path) -> dict[str, list[tuple[float, float]]]:
 
 def read_puzzles(folder: Path) -> list[Mapping[str, str]]:
     """Some puzzles of the last evaluation as pictures: what was asked, what the model wrote, what is right."""
-    from sttrl.arc.pictures import grid_svg
-
     path = folder / "puzzles.json"
     puzzles = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return [
-        {"title": puzzle["title"]} | {side: grid_svg(tuple(map(tuple, puzzle[side]))) if puzzle[side] else "" for side in SIDES}
-        for puzzle in puzzles
+        {"title": puzzle["title"]} | {side: drawn(puzzle[side], digits=puzzle["digits"]) for side in SIDES} for puzzle in puzzles
     ]
+
+
+def drawn(grid: Sequence[Sequence[int]], *, digits: bool) -> str:
+    """A grid as a picture: colours, or a table of digits in which 0 is an empty cell."""
+    from sttrl.arc.pictures import grid_svg
+
+    if not grid:
+        return "none"
+    if not digits:
+        return grid_svg(tuple(map(tuple, grid)))
+    rows = "".join("<tr>" + "".join(f"<td>{cell or '&nbsp;'}</td>" for cell in row) + "</tr>" for row in grid)
+    return f'<table class="digits">{rows}</table>'
 
 
 SIDES: Final = ("input", "prediction", "answer")
 """The pictures of a puzzle."""
-
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:

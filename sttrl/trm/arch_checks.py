@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, Rule, at_least
 from sttrl.errors import UsageError
-from sttrl.trm.arch import ArchConfig
+from sttrl.trm.arch import ArchConfig, ForwardDtype, PositionKind
 
 DROPOUT: Final = Rule(lambda value: 0 <= value < 1, "Use a number from 0 to below 1.")
 RULES: Final[dict[str, Rule]] = {
@@ -26,9 +26,16 @@ def check_arch(arch: ArchConfig) -> None:
     for name, rule in RULES.items():
         if (value := getattr(arch, name)) is not None and not rule.allows(value):
             raise UsageError(f"--arch.{name} is {value}.", rule.remedy)
+    for name, words in CHOICES.items():
+        if getattr(arch, name) not in words:
+            raise UsageError(f"--arch.{name} is {getattr(arch, name)}.", f"Use {' or '.join(words)}.")
     for holds, message, remedy in TOGETHER:
         if holds(arch):
             raise UsageError(message.format(arch=arch), remedy)
+
+
+CHOICES: Final = {"pos_encodings": get_args(PositionKind), "forward_dtype": get_args(ForwardDtype)}
+"""The words that a key may be."""
 
 
 TOGETHER: Final[tuple[tuple[Callable[[ArchConfig], Any], str, str], ...]] = (

@@ -11,7 +11,7 @@ import torch
 
 from sttrl.errors import DataError
 from sttrl.trm.arch import ArchConfig
-from sttrl.trm.config import config_of, read_config
+from sttrl.trm.config import read_config
 from sttrl.trm.lora import FACTOR_A
 from sttrl.trm.train_config import TrainConfig
 from sttrl.trm.weights import SAFETENSORS, read_weights

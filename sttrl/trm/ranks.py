@@ -23,7 +23,10 @@ class Ranks:
 
     @staticmethod
     def begin(device: str) -> Ranks:
-        """Join the processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK), over NCCL on GPUs and gloo on CPUs; alone without torchrun."""
+        """Join the processes that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK), over NCCL on GPUs and gloo on CPUs.
+
+        Without torchrun this process is alone.
+        """
         count = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
         place = torch.device(f"cuda:{local}" if device == "cuda" else device)

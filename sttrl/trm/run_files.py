@@ -15,7 +15,7 @@ import torch
 
 from sttrl.engine.environment import describe_environment
 from sttrl.errors import JournalError, UsageError
-from sttrl.ledger.files import json_line, make_folder, whole_lines, write_bytes, write_json, write_text
+from sttrl.ledger.files import json_line, whole_lines, write_bytes, write_json, write_text
 from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker

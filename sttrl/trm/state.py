@@ -1,4 +1,4 @@
-"""The state of a training on disk: everything that the next step depends on, so that an interrupted run goes on as if nothing had happened."""
+"""The state of a training on disk: everything that the next step depends on, so that an interrupted run goes on as if it never stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sttrl.errors import JournalError
 from sttrl.ledger.files import make_folder, settle_folder
-from sttrl.trm.data.loader import Position
+from sttrl.trm.data.orders import Position
 from sttrl.trm.model import Carry
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.steps import Learner
@@ -66,7 +66,8 @@ def load_state(folder: Path, learner: Learner, ranks: Ranks) -> Position:
     for name, optimiser in parts_of(learner).items():
         optimiser.load_state_dict(part(shared, name))
     learner.generator.set_state(own.pop("generator"))
-    learner.carries = [carry_of(part(own, f"carry{number}"), ranks) for number in range(learner.config.gradient_accumulation)] if own else []
+    numbers = range(learner.config.gradient_accumulation) if own else ()
+    learner.carries = [carry_of(part(own, f"carry{number}"), ranks) for number in numbers]
     return Position(**facts["position"])
 
 

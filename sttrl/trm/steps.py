@@ -1,6 +1,7 @@
 """One optimiser step: a supervision step of the model on the batch in flight, its gradient, and one step of each optimiser.
 
-Source: TinyRecursiveModels (arXiv 2510.04871). The batch in flight is carried from step to step; sequences that halted are replaced by new ones.
+Source: TinyRecursiveModels (arXiv 2510.04871). The batch in flight is carried from step to step; sequences that halted are replaced by new
+ones.
 """
 
 from __future__ import annotations

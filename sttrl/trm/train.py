@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from sttrl.engine.environment import choose_device
-from sttrl.errors import UsageError
 from sttrl.ledger.seeds import seed_of
-from sttrl.trm.arch import Sizes
+from sttrl.trm.arch import ForwardDtype, Sizes
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
-from sttrl.trm.data.format import has_split, read_identifiers, read_test_puzzles
-from sttrl.trm.data.loader import Batches, Position
+from sttrl.trm.data.format import has_split, read_test_puzzles
+from sttrl.trm.data.loader import Batches
+from sttrl.trm.data.orders import Position
 from sttrl.trm.data.sources import merged_identifiers
 from sttrl.trm.ema import EMA
 from sttrl.trm.evaluate import Evaluator
@@ -112,9 +112,7 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     loop(learner, data, position, evaluator, files, ranks, say)
 
 
-def loop(
-    learner: Learner, data: Data, position: Position, evaluator: Evaluator | None, files: RunFiles, ranks: Ranks, say: Say
-) -> None:
+def loop(learner: Learner, data: Data, position: Position, evaluator: Evaluator | None, files: RunFiles, ranks: Ranks, say: Say) -> None:
     """Steps until the configured epochs are over. An iteration is the epochs between two evaluations."""
     config = learner.config
     iterations = config.epochs // config.epochs_per_iteration
@@ -277,7 +275,7 @@ def make_model(config: TrainConfig, data: Data, ranks: Ranks) -> TinyRecursiveMo
     return model
 
 
-def forward_dtype(config: TrainConfig, device: str) -> str:
+def forward_dtype(config: TrainConfig, device: str) -> ForwardDtype:
     """The number type of the forward pass: that of the architecture on a GPU, float32 on a CPU, or what ``dtype`` says."""
     if config.dtype != "auto":
         return config.dtype
@@ -288,7 +286,7 @@ def load(model: TinyRecursiveModel, checkpoint: Checkpoint, config: TrainConfig,
     """Load a checkpoint, with its puzzles found by name where it has names, and say what became of it."""
     if checkpoint.has_lora and config.arch.lora_rank:
         apply_lora(model, config.arch, generator_of(config, "lora"))
-    names = None if checkpoint.identifiers is None else RowNames(checkpoint.identifiers, identifiers)
+    names = None if checkpoint.identifiers is None else RowNames(old=checkpoint.identifiers, new=identifiers)
     loaded = load_into(
         model,
         checkpoint.state(),

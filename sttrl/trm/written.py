@@ -21,7 +21,13 @@ ARC = "ARC"
 
 
 def write_results(
-    files: RunFiles, step: int, rows: Mapping[str, Evaluated], test_puzzles: Mapping[str, Any], identifiers: Sequence[str], *, seconds: float
+    files: RunFiles,
+    step: int,
+    rows: Mapping[str, Evaluated],
+    test_puzzles: Mapping[str, Any],
+    identifiers: Sequence[str],
+    *,
+    seconds: float,
 ) -> None:
     """Write everything about an evaluation after ``step`` steps."""
     for row, found in rows.items():
@@ -50,12 +56,10 @@ def as_grids(puzzle: Shown, identifiers: Sequence[str], *, is_arc: bool) -> dict
     """A puzzle as grids: colours of an ARC task, or the tokens less one (the digits of a Sudoku, 0 for an empty cell)."""
     fields = asdict(puzzle)
     name = identifiers[fields.pop("identity")] if is_arc else ""
-    answer = [token if token >= 0 else 0 for token in fields["answer"]]
+    answer = [max(token, 0) for token in fields["answer"]]
     grids: dict[str, Any] = {"title": name, "digits": not is_arc}
     for side, tokens in (*fields.items(), ("answer", answer)):
         array = np.asarray(tokens)[None]
         width = round(array.shape[1] ** 0.5)
         grids[side] = crop(array)[0].tolist() if is_arc else np.maximum(array.reshape(-1, width) - 1, 0).tolist()
     return grids
-
-

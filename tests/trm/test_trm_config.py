@@ -261,7 +261,8 @@ def test_names_of_settings_are_frozen() -> None:
         "dataloader_persistent_workers",
     }  # fmt: skip
     ours = {
-        "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "state_every_n_steps", "output_dir", "track",
+        "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "evaluate_before",
+        "state_every_n_steps", "output_dir", "track",
         "rollouts", "rollout_noise", "shuffle_identities", "leave_out_test_demos",
     }  # fmt: skip
     assert {name for name in fields() if "." not in name} == originals | ours

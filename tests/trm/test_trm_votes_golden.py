@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from trm_golden import golden
 
-from sttrl.trm.augmentations import SYMMETRIES, crop, grid_hash, read_identifier
+from sttrl.trm.augmentations import crop, grid_hash, read_identifier
+from sttrl.trm.data.moves import MOVES
 from sttrl.trm.votes import ArcVotes, Ballot, submission_of
 
 UNIT = json.loads(golden("dataset_arc", "unit.json").read_text())
@@ -115,8 +116,8 @@ def test_augmentations_are_undone(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", UNIT["dihedral"], ids=lambda case: f"t{case['t']}")
 def test_symmetries(case: dict[str, Any]) -> None:
-    assert SYMMETRIES[case["t"]](np.asarray(case["x"])).tolist() == case["y"]
-    assert SYMMETRIES[case["inverse_t"]](np.asarray(case["y"])).tolist() == case["x"]
+    assert MOVES[case["t"]](np.asarray(case["x"])).tolist() == case["y"]
+    assert MOVES[case["inverse_t"]](np.asarray(case["y"])).tolist() == case["x"]
 
 
 @pytest.mark.parametrize("case", UNIT["grid_hash"], ids=lambda case: str(np.shape(case["grid"])))

@@ -101,6 +101,11 @@ def read_split(folder: Path, split: str) -> tuple[Metadata, dict[str, Split]]:
     return metadata, {name: _read_set(inner, name, metadata) for name in metadata.sets}
 
 
+def has_split(folder: Path, split: str) -> bool:
+    """Whether a data set has a split."""
+    return (folder / split / METADATA_FILE).is_file()
+
+
 def read_identifiers(folder: Path) -> list[str]:
     """The names of the rows of the puzzle table, in the table's order. Raises DataError."""
     file = Path(folder) / IDENTIFIERS_FILE
