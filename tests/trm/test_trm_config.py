@@ -11,7 +11,9 @@ import pytest
 from sttrl.errors import UsageError
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, read_config
+from sttrl.trm.config_help import documentation, help_text
 from sttrl.trm.overrides import find_config, take_config
+from sttrl.trm.run_names import named, run_folder, run_name
 
 OURS = sorted(CONFIGS.glob("*.yaml"))
 PRESETS = sorted((CONFIGS / "arch").glob("*.yaml"))
@@ -235,18 +237,27 @@ def test_how_a_file_is_named() -> None:
         take_config(["--config"])
 
 
-def test_every_setting_has_its_documentation() -> None:
-    import ast
-    import inspect
+def test_help_has_every_setting_with_its_default_and_documentation() -> None:
+    known = documentation()
+    assert set(known) == set(fields()) | {f"evaluators[].{field.name}" for field in fields_of(EvaluatorConfig)}
+    assert all(text.endswith(".") for text in known.values())
+    text = help_text()
+    assert (
+        "  eval_interval (10000)\n      Epochs between evaluations" in text
+        and "  arch.L_cycles (6)" in text
+        and "  run_name (unset)" in text
+    )
 
-    for kind in (TrainConfig, EvaluatorConfig, ArchConfig):
-        body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
-        documented = {
-            own.target.id
-            for own, after in zip(body, body[1:], strict=False)
-            if isinstance(own, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        }
-        assert documented >= {field.name for field in fields_of(kind)}
+
+def test_a_run_is_called_by_what_it_computes() -> None:
+    config = read_config(CONFIGS / "arc1.yaml")
+    assert run_folder(config).parent == Path("outputs") and run_name(config).startswith("trm-arc1concept_aug_1000-full-")
+    for same in ("track=wandb", "device=cpu", "dataloader_num_workers=0", "output_dir=elsewhere", "gradient_accumulation=2", "max_steps=5"):
+        assert run_name(read_config(CONFIGS / "arc1.yaml", [same])) == run_name(config)
+    for other in ("seed=1", "lr=1e-3", "arch.L_cycles=6"):
+        assert run_name(read_config(CONFIGS / "arc1.yaml", [other])) != run_name(config)
+    assert run_folder(read_config(None, ["checkpoint_path=checkpoints/x", "run_name=y"])) == Path("checkpoints/x")
+    assert named(named(config)) == named(config) and run_folder(named(config)) == run_folder(config)
 
 
 def test_names_of_settings_are_frozen() -> None:
