@@ -1,98 +1,97 @@
-"""The architecture of a model as plain records: the names and defaults of the original's ``arch.*`` keys."""
+"""The architecture of a recursive model: the fields of ``arch.*`` in TinyRecursiveModels, and the sizes that come from the data set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-TRM = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
+from sttrl.errors import UsageError
+
 LossType = Literal["stablemax_cross_entropy", "softmax_cross_entropy"]
-PositionKind = Literal["rope", "learned", "none"]
-ForwardDtype = Literal["bfloat16", "float32"]
+DTYPES = ("float32", "bfloat16", "float16")
+POSITIONS = ("rope", "learned", "none")
+SHARES = ("halt_exploration_prob", "puzzle_emb_dropout", "grid_token_dropout", "lora_dropout", "grid_noise_prob", "grid_noise_fraction")
+"""Fields that are probabilities or shares."""
+TRM = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss (``arch.loss.*``)."""
+    """The loss on the cells, ``arch.loss.*``."""
 
     name: str = "losses@ACTLossHead"
-    """The original's loss head; there is one."""
+    """The original's name of the loss with the halting head; there is no other."""
     loss_type: LossType = "stablemax_cross_entropy"
-    """The cross-entropy of the cells: stablemax in float64 (TRM, arXiv 2510.04871), or softmax."""
+    """Cross-entropy over stablemax (in float64), the original's default, or over softmax (in float32)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchConfig:
-    """The architecture (``arch.*``), with the defaults of TinyRecursiveModels' config/arch/trm.yaml."""
+    """One architecture. Names and defaults are those of TinyRecursiveModels' ``config/arch/trm.yaml``, then of Trelis' fork."""
 
     name: str = TRM
-    """Which architecture: the original's ``file@Class``."""
+    """Which architecture: a name of the original, ``file@class``."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """The loss."""
+    """The loss on the cells."""
     halt_exploration_prob: float = 0.1
-    """Probability that a training sequence may not halt before a random step (TRM)."""
+    """Probability that a sequence may not halt before a random step (in training)."""
     halt_max_steps: int = 16
-    """Most supervision steps of a sequence in training, and all of them in evaluation (TRM)."""
+    """Supervision steps after which a sequence halts; in evaluation all take this many."""
     halt_max_steps_eval: int | None = None
-    """Supervision steps in evaluation; unset: ``halt_max_steps`` (Trelis)."""
+    """Supervision steps in evaluation; None: ``halt_max_steps``."""
     H_cycles: int = 3
-    """Updates of the answer latent in a supervision step; all but the last run without gradient (TRM)."""
+    """Updates of the answer in one supervision step; only the last has a gradient."""
     L_cycles: int = 6
-    """Updates of the reasoning latent before each update of the answer latent (TRM; 4 in the ARC and Maze commands)."""
+    """Updates of the latent reasoning before each update of the answer. The README's command for ARC has 4."""
     H_layers: int = 0
-    """Read and ignored, as in the original."""
+    """Layers of the upper network of ``hrm`` and ``transformers_baseline``; the tiny recursive model has none."""
     L_layers: int = 2
-    """Blocks of the shared network (TRM)."""
+    """Layers of the network."""
     hidden_size: int = 512
-    """Width of the model (TRM)."""
+    """Width of a token."""
     num_heads: int = 8
-    """Attention heads (TRM)."""
+    """Heads of attention."""
     expansion: float = 4
-    """Width of a SwiGLU layer: expansion x width x 2/3, rounded up to a multiple of 256 (TRM)."""
+    """Width of an MLP as a multiple of its input: times 2/3, rounded up to a multiple of 256."""
     puzzle_emb_ndim: int | None = None
-    """Numbers of a puzzle's embedding; unset: ``hidden_size``; 0: no puzzle embeddings."""
+    """Length of a row of the puzzle table; None: ``hidden_size``; 0: no table."""
     puzzle_emb_len: int = 16
-    """Positions of a puzzle's embedding before the cells; 0: as many as its numbers need (TRM: 16, Trelis from 26 October 2025: 1)."""
-    pos_encodings: PositionKind = "rope"
-    """Positions: rotary, learned, or none (TRM: rope with attention, none with ``mlp_t``)."""
-    forward_dtype: ForwardDtype = "bfloat16"
-    """Number type of the forward pass; weights are float32 (TRM)."""
+    """Tokens that a row of the puzzle table becomes, padded with zeros; 0: as many as the row needs."""
+    pos_encodings: str = "rope"
+    """How attention knows positions: rope, learned or none."""
+    forward_dtype: str = "bfloat16"
+    """Number type of the forward pass; weights are float32."""
     mlp_t: bool = False
-    """Mix positions by a SwiGLU layer instead of attention (TRM's Sudoku)."""
+    """Mix positions by an MLP instead of attention; the length of the sequence is then fixed."""
     no_ACT_continue: bool = True
-    """Halt by the halting head alone, without a second forward pass for a continue target (TRM)."""
+    """Learn when to halt from correctness alone. False adds HRM's Q-learning of whether to continue, at a second pass per step."""
     rms_norm_eps: float = 1e-5
-    """Epsilon of the RMS norm (TRM)."""
+    """Added to the mean square in RMS norm."""
     rope_theta: float = 10000.0
-    """Base of the rotary frequencies (TRM)."""
+    """Base of rotary positions."""
     lora_rank: int = 0
-    """Rank of the LoRA on every linear layer; 0: none (Trelis)."""
+    """Rank of LoRA on every linear map; 0: none."""
     lora_alpha: float = 1.0
-    """LoRA's scale is alpha / rank (Trelis)."""
+    """LoRA's product is multiplied by ``lora_alpha / lora_rank``."""
     lora_dropout: float = 0.0
-    """Dropout before the LoRA (Trelis)."""
+    """Dropout before LoRA's first factor (in training)."""
     lora_train_base: bool = False
-    """Train the linear layers' own weights beside the LoRA (Trelis)."""
+    """Whether the linear maps under LoRA train too."""
     lora_train_bias: bool = False
-    """Train the linear layers' biases beside the LoRA (Trelis)."""
+    """Whether the biases of linear maps train under LoRA."""
     puzzle_emb_dropout: float = 0.0
-    """Dropout of the puzzle embedding in training (Trelis)."""
+    """Probability that the puzzle row of a sequence is left out (in training)."""
     grid_token_dropout: float = 0.0
-    """Dropout of the cells' embeddings in training (Trelis)."""
+    """Dropout on the embeddings of the cells (in training)."""
     grid_noise_prob: float = 0.0
-    """Probability that a training input is made noisy (Trelis)."""
+    """Probability that noise is put into an input grid (in training, by the loader)."""
     grid_noise_fraction: float = 0.0
-    """Share of a noisy input's cells that get another colour (Trelis)."""
-
-    def __post_init__(self) -> None:
-        """An unset ``puzzle_emb_ndim`` is ``hidden_size``."""
-        if self.puzzle_emb_ndim is None:
-            object.__setattr__(self, "puzzle_emb_ndim", self.hidden_size)
+    """Share of the cells that noise changes."""
 
     @property
     def row_size(self) -> int:
         """Length of a row of the puzzle table; 0 for none."""
-        return self.puzzle_emb_ndim or 0
+        return self.hidden_size if self.puzzle_emb_ndim is None else self.puzzle_emb_ndim
 
     @property
     def puzzle_tokens(self) -> int:
@@ -113,3 +112,54 @@ class Sizes:
 def has_puzzle_emb_len(name: str) -> bool:
     """Whether the architecture of this name reads ``puzzle_emb_len``."""
     return name.partition("@")[0].rpartition(".")[2] not in ("hrm", "transformers_baseline")
+
+
+def check_arch(arch: ArchConfig) -> None:
+    """Raises `UsageError` for an architecture that cannot be computed."""
+    _at_least(1, arch, "H_cycles", "L_cycles", "L_layers", "hidden_size", "num_heads", "halt_max_steps")
+    _at_least(0, arch, "H_layers", "puzzle_emb_len", "row_size", "lora_rank")
+    if arch.halt_max_steps_eval is not None:
+        _at_least(1, arch, "halt_max_steps_eval")
+    for name in SHARES:
+        if not 0 <= getattr(arch, name) <= 1:
+            raise UsageError(f"arch.{name} is {getattr(arch, name)}.", "Give a probability from 0 to 1.")
+    _one_of("pos_encodings", arch.pos_encodings, POSITIONS)
+    _one_of("forward_dtype", arch.forward_dtype, DTYPES)
+    _one_of("loss.loss_type", arch.loss.loss_type, ("stablemax_cross_entropy", "softmax_cross_entropy"))
+    if not arch.mlp_t:
+        _check_heads(arch)
+    _check_row(arch)
+
+
+def _check_heads(arch: ArchConfig) -> None:
+    if arch.num_heads > arch.hidden_size:
+        raise UsageError(f"arch.num_heads {arch.num_heads} is more than arch.hidden_size {arch.hidden_size}.", "Use fewer heads.")
+    if arch.pos_encodings == "rope" and (arch.hidden_size // arch.num_heads) % 2:
+        raise UsageError(
+            f"Rotary positions need heads of an even width, and {arch.hidden_size} over {arch.num_heads} heads is odd.",
+            "Change arch.num_heads or arch.pos_encodings.",
+        )
+
+
+def _check_row(arch: ArchConfig) -> None:
+    room = arch.puzzle_tokens * arch.hidden_size
+    if not arch.row_size and arch.puzzle_tokens:
+        raise UsageError(
+            f"arch.puzzle_emb_ndim is 0 (no puzzle table), and arch.puzzle_emb_len is {arch.puzzle_emb_len}.", "Set arch.puzzle_emb_len=0."
+        )
+    if arch.row_size > room:
+        raise UsageError(
+            f"A puzzle row of {arch.row_size} (arch.puzzle_emb_ndim) does not fit into {arch.puzzle_tokens} tokens of {arch.hidden_size}.",
+            "Set arch.puzzle_emb_len=0, which takes as many tokens as are needed.",
+        )
+
+
+def _at_least(least: int, arch: ArchConfig, *names: str) -> None:
+    for name in names:
+        if getattr(arch, name) < least:
+            raise UsageError(f"arch.{name} is {getattr(arch, name)}.", f"Give {least} or more.")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"arch.{name} is {value!r}.", f"Choose one of {', '.join(choices)}.")

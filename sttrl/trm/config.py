@@ -59,7 +59,8 @@ def config_of(content: Mapping[str, Any], overrides: Sequence[str] = (), *, wher
 
 def as_mapping(config: TrainConfig) -> dict[str, Any]:
     """All settings as plain values in the layout of the original's all_config.yaml; reading them back gives an equal configuration."""
-    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+    arch = dataclasses.replace(config.arch, puzzle_emb_ndim=config.arch.row_size)
+    return {name: _plain(value) for name, value in dataclasses.asdict(dataclasses.replace(config, arch=arch)).items()}
 
 
 def as_yaml(config: TrainConfig) -> str:
@@ -240,7 +241,7 @@ def _default(name: str) -> Any:
 def _built(settings: Mapping[str, Any]) -> TrainConfig:
     values = dict(settings)
     width = values.get("arch.hidden_size", ArchConfig().hidden_size)
-    if values.get("arch.puzzle_emb_ndim", FOLLOWS) == FOLLOWS:
+    if values.get("arch.puzzle_emb_ndim", FOLLOWS) in (FOLLOWS, None):
         values["arch.puzzle_emb_ndim"] = width
     loss = {name.removeprefix("arch.loss."): value for name, value in values.items() if name.startswith("arch.loss.")}
     arch = {name.removeprefix("arch."): value for name, value in values.items() if name.startswith("arch.") and name.count(".") == 1}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sttrl.trm.arch import ArchConfig, Sizes
-from sttrl.trm.arch_checks import check_arch
+from sttrl.trm.arch import check_arch
 from sttrl.trm.layers import (
     Attention,
     Embedding,

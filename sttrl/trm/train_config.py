@@ -14,8 +14,7 @@ from typing import Annotated, Literal
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 from sttrl.config.run import Tracker
 from sttrl.errors import UsageError
-from sttrl.trm.arch import ArchConfig
-from sttrl.trm.arch_checks import check_arch
+from sttrl.trm.arch import ArchConfig, check_arch
 
 Adaptation = Literal["full", "embeddings", "embeddings_then_full", "lora", "embeddings_then_lora"]
 SavedOutput = Literal["inputs", "labels", "puzzle_identifiers", "preds", "logits", "q_halt_logits", "q_continue_logits"]
@@ -156,7 +155,7 @@ class TrainConfig(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_arch(self.model_arch)
+        self._check_arch()
         self._check_intervals()
         self._check_freezing()
         if self.global_batch_size % self.gradient_accumulation:
@@ -166,6 +165,17 @@ class TrainConfig(Group):
             )
         if len({evaluator.name for evaluator in self.evaluators}) < len(self.evaluators):
             raise UsageError("--evaluators names one evaluator twice.", "Name it once; pass_Ks takes several numbers.")
+
+    def _check_arch(self) -> None:
+        arch = self.model_arch
+        check_arch(arch)
+        for name in ("expansion", "rms_norm_eps", "rope_theta"):
+            if not ABOVE_ZERO.allows(value := getattr(arch, name)):
+                raise UsageError(f"arch.{name} is {value}.", ABOVE_ZERO.remedy)
+        if arch.grid_noise_prob and not arch.grid_noise_fraction:
+            raise UsageError(
+                f"grid_noise_prob {arch.grid_noise_prob} with grid_noise_fraction 0 changes no cell.", "Give both, or neither."
+            )
 
     def _check_intervals(self) -> None:
         if self.eval_interval is None:
@@ -191,7 +201,7 @@ class TrainConfig(Group):
                 f"--freeze_weights_epochs {self.freeze_weights_epochs} is not below --epochs {self.epochs}.",
                 "Use fewer, or null to train the embeddings only.",
             )
-        if self.freeze_weights and self.arch.puzzle_emb_ndim == 0:
+        if self.freeze_weights and self.arch.row_size == 0:
             raise UsageError("--freeze_weights with --arch.puzzle_emb_ndim 0 leaves nothing to train.", "Leave one of them out.")
         if self.freeze_weights and self.freeze_weights_epochs is None and self.arch.lora_rank:
             raise UsageError(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sttrl.errors import UsageError
-from sttrl.trm.arch import ArchConfig
 from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, read_config
+from sttrl.trm.config_help import documentation, help_text
 from sttrl.trm.overrides import find_config, take_config
+from sttrl.trm.run_names import named, run_folder, run_name
 
 OURS = sorted(CONFIGS.glob("*.yaml"))
 PRESETS = sorted((CONFIGS / "arch").glob("*.yaml"))
@@ -27,7 +28,7 @@ def differing(config: TrainConfig) -> dict[str, Any]:
         parts = [flat(part, f"{prefix}{name}.") if isinstance(part, dict) else {f"{prefix}{name}": part} for name, part in value.items()]
         return {name: part for some in parts for name, part in some.items()}
 
-    default = flat(as_mapping(TrainConfig()))
+    default = flat(as_mapping(read_config(None)))
     return {name: value for name, value in flat(as_mapping(config)).items() if value != default[name]}
 
 
@@ -43,7 +44,7 @@ def test_every_preset_of_an_architecture_is_read(preset: Path) -> None:
 
 
 def test_the_preset_trm_is_the_default() -> None:
-    assert read_config(None, ["arch=trm"]).arch == ArchConfig()
+    assert read_config(None, ["arch=trm"]) == read_config(None)
 
 
 def test_the_readme_command_for_sudoku() -> None:
@@ -134,11 +135,11 @@ def test_aggregated_voting_is_off_unless_it_is_asked_for(value: str) -> None:
         (("freeze_weights=true", "freeze_weights_epochs=100000"), "is not below --epochs 100000."),
         (("freeze_weights=true", "arch.lora_rank=1"), "trains no LoRA."),
         (("freeze_weights=true", "arch.puzzle_emb_ndim=0", "arch.puzzle_emb_len=0"), "leaves nothing to train."),
-        (("arch.puzzle_emb_ndim=0",), "there is no embedding to place there."),
-        (("arch.puzzle_emb_len=1", "arch.puzzle_emb_ndim=600"), "does not fit --arch.puzzle_emb_len 1 positions of 512 numbers."),
-        (("arch.H_cycles=0",), "--arch.H_cycles is 0."),
-        (("arch.num_heads=512",), "gives heads of odd width, which cannot be rotated."),
-        (("grid_noise_prob=0.5",), "--arch.grid_noise_fraction 0 changes no cell."),
+        (("arch.puzzle_emb_ndim=0",), "arch.puzzle_emb_ndim is 0 (no puzzle table), and arch.puzzle_emb_len is 16."),
+        (("arch.puzzle_emb_len=1", "arch.puzzle_emb_ndim=600"), "does not fit into 1 tokens of 512."),
+        (("arch.H_cycles=0",), "arch.H_cycles is 0."),
+        (("arch.num_heads=512",), "Rotary positions need heads of an even width"),
+        (("grid_noise_prob=0.5",), "grid_noise_prob 0.5 with grid_noise_fraction 0 changes no cell."),
         (("gradient_accumulation=7",), "--gradient_accumulation 7 does not divide --global_batch_size 768."),
         (("data_paths=[]",), "--data_paths is ()."),
         (("evaluators=[{name: arc@ARC}, {name: arc@ARC}]",), "names one evaluator twice"),
@@ -180,7 +181,7 @@ def test_a_file_in_hydras_layout_with_a_preset_beside_it(tmp_path: Path) -> None
 
 def test_a_preset_replaces_the_whole_architecture_of_all_config() -> None:
     saved = as_mapping(read_config(None, ["arch.hidden_size=128", "arch.L_cycles=2"]))
-    assert config_of(saved, ["arch=trm"]).arch == ArchConfig()
+    assert config_of(saved, ["arch=trm"]) == config_of({})
 
 
 def test_a_configuration_of_the_fork_without_an_optimiser_runs_as_the_fork_does() -> None:
@@ -193,7 +194,7 @@ def test_top_level_keys_stand_for_keys_of_the_architecture() -> None:
     config = read_config(None, ["halt_max_steps_eval=64", "grid_noise_prob=0.1", "grid_noise_fraction=0.2"])
     arch = config.model_arch
     assert (arch.halt_max_steps_eval, arch.grid_noise_prob, arch.grid_noise_fraction) == (64, 0.1, 0.2)
-    assert config.arch == ArchConfig()
+    assert config.arch == read_config(None).arch
 
 
 def test_steps_of_the_published_runs() -> None:
@@ -235,18 +236,27 @@ def test_how_a_file_is_named() -> None:
         take_config(["--config"])
 
 
-def test_every_setting_has_its_documentation() -> None:
-    import ast
-    import inspect
+def test_help_has_every_setting_with_its_default_and_documentation() -> None:
+    known = documentation()
+    assert set(known) == set(fields()) | {f"evaluators[].{field.name}" for field in fields_of(EvaluatorConfig)}
+    assert all(text.endswith(".") for text in known.values())
+    text = help_text()
+    assert (
+        "  eval_interval (10000)\n      Epochs between evaluations" in text
+        and "  arch.L_cycles (6)" in text
+        and "  run_name (unset)" in text
+    )
 
-    for kind in (TrainConfig, EvaluatorConfig, ArchConfig):
-        body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
-        documented = {
-            own.target.id
-            for own, after in zip(body, body[1:], strict=False)
-            if isinstance(own, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        }
-        assert documented >= {field.name for field in fields_of(kind)}
+
+def test_a_run_is_called_by_what_it_computes() -> None:
+    config = read_config(CONFIGS / "arc1.yaml")
+    assert run_folder(config).parent == Path("outputs") and run_name(config).startswith("trm-arc1concept_aug_1000-full-")
+    for same in ("track=wandb", "device=cpu", "dataloader_num_workers=0", "output_dir=elsewhere", "gradient_accumulation=2", "max_steps=5"):
+        assert run_name(read_config(CONFIGS / "arc1.yaml", [same])) == run_name(config)
+    for other in ("seed=1", "lr=1e-3", "arch.L_cycles=6"):
+        assert run_name(read_config(CONFIGS / "arc1.yaml", [other])) != run_name(config)
+    assert run_folder(read_config(None, ["checkpoint_path=checkpoints/x", "run_name=y"])) == Path("checkpoints/x")
+    assert named(named(config)) == named(config) and run_folder(named(config)) == run_folder(config)
 
 
 def test_names_of_settings_are_frozen() -> None:

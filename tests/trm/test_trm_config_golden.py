@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trm_golden import golden
 
 from sttrl.errors import UsageError
 from sttrl.trm.config import CONFIGS, as_mapping, as_yaml, config_of, read_config
+from sttrl.trm.run_names import project_name
 
 FOLDER = golden("checkpoint")
 FILES = sorted(FOLDER.glob("*/all_config/*.yaml"))
@@ -51,6 +53,7 @@ def test_all_config_loads_with_equal_values(file: Path, tmp_path: Path) -> None:
     (tmp_path / "all_config.yaml").write_text(as_yaml(config))
     assert read_config(tmp_path / "all_config.yaml") == config
     assert config.optimiser == ("adam_atan2" if file.parts[-3] == "samsung" else "adam_atan2_pytorch")
+    assert project_name(replace(config, project_name=None)) == content["project_name"]
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.parent.name)
