@@ -26,7 +26,7 @@ from sttrl.trm.data.rooms import check_room
 
 TRIES = 5
 """Draws for each variant that is wanted; where too few of them differ, the task has fewer variants."""
-_VARIANT_BYTES = 700
+_VARIANT_BYTES = 450
 """Memory for a variant while building: its name, its row and its colours, measured and rounded up."""
 _SPLITS: tuple[SplitName, ...] = ("train", "test")
 

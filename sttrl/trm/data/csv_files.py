@@ -23,7 +23,7 @@ from sttrl.errors import DataError, DataRowError, error_text
 from sttrl.trm.data.format import Array
 
 COLUMNS = ("source", "question", "answer", "rating")
-"""The columns of a file. The names in its first line count; without these names, the order."""
+"""The columns of a file. The names in its first line count; where these are others, the order."""
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_BOARD = 10_000
@@ -104,17 +104,23 @@ def _rows(file: Path) -> Iterator[Sequence[str]]:
         reader = csv.reader(opened, strict=True)
         try:
             header = [name.strip().lower() for name in next(reader, [])]
-            places = [header.index(name) for name in COLUMNS] if set(COLUMNS) <= set(header) else list(range(len(COLUMNS)))
+            places = _places(file, header)
             for number, row in enumerate((row for row in reader if row), start=1):
                 if len(row) != len(header):
-                    raise DataRowError(
-                        str(file), number, "line", f"has {len(row)} cells, and the first line has {len(header)}", "Correct it."
-                    )
-                if len(row) < len(COLUMNS):
-                    raise DataError(f"{file} has {len(row)} columns.", f"It should have {', '.join(COLUMNS)}.")
-                yield [row[place] for place in places]
+                    problem = f"has {len(row)} cells, and the first line has {len(header)}"
+                    raise DataRowError(str(file), number, "line", problem, "Correct the file.")
+                yield ["" if place is None else row[place] for place in places]
         except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
             raise DataError(f"{file} cannot be read near line {reader.line_num + 1}: {error_text(error)}.", "Is the file whole?") from error
+
+
+def _places(file: Path, header: Sequence[str]) -> list[int | None]:
+    """Where each of `COLUMNS` is; None for source or rating where the file has none."""
+    if {"question", "answer"} <= set(header):
+        return [header.index(name) if name in header else None for name in COLUMNS]
+    if len(header) != len(COLUMNS):
+        raise DataError(f"{file} has no columns question and answer.", f"Its first line should be {','.join(COLUMNS)}.")
+    return list(range(len(COLUMNS)))
 
 
 def _open(file: Path) -> IO[str]:
