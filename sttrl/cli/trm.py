@@ -68,13 +68,15 @@ def build(arguments: Sequence[str]) -> None:
 
 def train(arguments: Sequence[str]) -> None:
     """``trm train [--config FILE] [settings]``"""
-    from sttrl.trm.config import describe_settings, read_config
+    from sttrl.trm.config import CONFIGS, read_config
+    from sttrl.trm.config_help import help_text
+    from sttrl.trm.overrides import find_config, take_config
 
     if {"-h", "--help"} & set(arguments):
-        print(f"usage: {program()} trm train [--config FILE.yaml] [--KEY VALUE ...] [KEY=VALUE ...]\n\n{describe_settings()}")
+        print(f"usage: {program()} trm train [--config FILE.yaml] [--KEY VALUE ...] [KEY=VALUE ...]\n\n{help_text()}")
         return
-    file, rest = config_of(arguments)
-    config = read_config(file, rest)
+    name, settings = take_config(arguments)
+    config = read_config(None if name is None else find_config(name, CONFIGS), settings)
     from sttrl.trm.train import train as run
 
     show(run(config, say))
@@ -151,33 +153,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "push": push,
     "demo": demo,
 }
-
-
-def config_of(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The file of ``--config`` (``--config-name`` in the original), and the other arguments."""
-    rest, file = list(arguments), None
-    for name in ("--config", "--config-name", "--config_name"):
-        for number, word in enumerate(rest):
-            if word == name and number + 1 < len(rest):
-                file = rest[number + 1]
-                del rest[number : number + 2]
-                break
-            if word.startswith(f"{name}="):
-                file = word.split("=", 1)[1]
-                del rest[number]
-                break
-    return (None if file is None else named_config(file)), rest
-
-
-def named_config(name: str) -> Path:
-    """A configuration by its path, or by its name in configs/trm."""
-    from sttrl.trm.config import CONFIGS
-
-    path = Path(name)
-    own = CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
-    if not path.is_file() and own.is_file():
-        return own
-    return path
 
 
 def split_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sttrl.trm.arch import ArchConfig, Sizes
-from sttrl.trm.arch import check_arch
+from sttrl.trm.arch import ArchConfig, Sizes, check_arch
 from sttrl.trm.layers import (
     Attention,
     Embedding,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +18,7 @@ from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker
 from sttrl.trm.config import as_mapping, as_yaml
+from sttrl.trm.run_names import FREE, named
 from sttrl.trm.train_config import TrainConfig
 from sttrl.trm.weights import write_weights
 
@@ -27,28 +26,6 @@ METRICS: Final = "metrics.jsonl"
 ALL_CONFIG: Final = "all_config.yaml"
 TRM: Final = "trm"
 """The kind of such a run, in its config.json."""
-FREE: Final = frozenset({
-    "checkpoint_path", "run_name", "output_dir", "project_name", "entity", "track", "state_every_n_steps", "checkpoint_every_n_steps",
-    "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers",
-})  # fmt: skip
-"""Settings that may change when a run goes on: where files are, how data are loaded, what is kept and logged."""
-UNNAMED: Final = 8
-"""Characters of the hash in a run's name."""
-
-
-def run_folder(config: TrainConfig) -> Path:
-    """The folder of a run: ``checkpoint_path``, or a name below ``output_dir`` that the same settings make again."""
-    if config.checkpoint_path is not None:
-        return Path(config.checkpoint_path)
-    return config.output_dir / (config.run_name or default_name(config))
-
-
-def default_name(config: TrainConfig) -> str:
-    """Data set, mode, and a hash of every setting that matters."""
-    settings = {name: value for name, value in as_mapping(config).items() if name not in FREE}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:UNNAMED]
-    data = re.sub(r"[^A-Za-z0-9_.]+", "_", Path(config.data_paths[0]).name)
-    return f"trm-{data}-{config.adaptation}-{digest}"
 
 
 class RunFiles:
@@ -85,7 +62,7 @@ class RunFiles:
             check_same(self.folder, settings)
             return
         write_json(self.folder / ENVIRONMENT, describe_environment())
-        write_text(self.folder / ALL_CONFIG, as_yaml(self.config))
+        write_text(self.folder / ALL_CONFIG, as_yaml(named(self.config)))
         write_json(self.folder / CONFIG, {**settings, KIND: TRM})
 
     def cut(self, step: int) -> None:

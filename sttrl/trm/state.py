@@ -66,8 +66,7 @@ def load_state(folder: Path, learner: Learner, ranks: Ranks) -> Position:
     for name, optimiser in parts_of(learner).items():
         optimiser.load_state_dict(part(shared, name))
     learner.generator.set_state(own.pop("generator"))
-    numbers = range(learner.config.gradient_accumulation) if own else ()
-    learner.carries = [carry_of(part(own, f"carry{number}"), ranks) for number in numbers]
+    learner.carries = carries_of(own, learner.config.gradient_accumulation, ranks)
     return Position(**facts["position"])
 
 
@@ -89,20 +88,33 @@ def shared_tensors(learner: Learner) -> dict[str, torch.Tensor]:
 
 
 def own_tensors(learner: Learner) -> dict[str, torch.Tensor]:
-    """The batch in flight and the random state, by flat names."""
-    tensors = {"generator": learner.generator.get_state()}
-    for number, carry in enumerate(learner.carries):
-        fields = {"z_H": carry.z_H, "z_L": carry.z_L, "steps": carry.steps, "halted": carry.halted}
-        fields |= {f"current.{name}": value for name, value in carry.current.items()}
-        tensors |= {f"carry{number}/{name}": settled(value) for name, value in fields.items()}
-    return tensors
+    """The batch in flight, its parts together, and the random state, by name."""
+    fields = [flat_carry(carry) for carry in learner.carries]
+    whole = {name: torch.cat([settled(each[name]) for each in fields]) for name in (fields[0] if fields else ())}
+    return {"generator": learner.generator.get_state(), **whole}
 
 
-def carry_of(tensors: Mapping[str, torch.Tensor], ranks: Ranks) -> Carry:
-    """A carry from its tensors."""
-    there = {name: value.to(ranks.device) for name, value in tensors.items()}
-    current = {name.removeprefix("current."): value for name, value in there.items() if name.startswith("current.")}
-    return Carry(z_H=there["z_H"], z_L=there["z_L"], steps=there["steps"], halted=there["halted"], current=current)
+def flat_carry(carry: Carry) -> dict[str, torch.Tensor]:
+    """A carry's tensors by name."""
+    latents = {"z_H": carry.z_H, "z_L": carry.z_L, "steps": carry.steps, "halted": carry.halted}
+    return latents | {f"current.{name}": value for name, value in carry.current.items()}
+
+
+def carries_of(tensors: Mapping[str, torch.Tensor], parts: int, ranks: Ranks) -> list[Carry]:
+    """The batch in flight in so many parts; none before the first step."""
+    if not tensors:
+        return []
+    split = {name: value.to(ranks.device).chunk(parts) for name, value in tensors.items()}
+    return [
+        Carry(
+            z_H=split["z_H"][number],
+            z_L=split["z_L"][number],
+            steps=split["steps"][number],
+            halted=split["halted"][number],
+            current={name.removeprefix("current."): value[number] for name, value in split.items() if name.startswith("current.")},
+        )
+        for number in range(parts)
+    ]
 
 
 def settled(value: torch.Tensor) -> torch.Tensor:

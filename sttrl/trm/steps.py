@@ -28,7 +28,7 @@ FIRST_COLOUR = 2
 class Learner:
     """A model in training.
 
-    ``table`` and ``trunk``: the optimisers of the puzzle embeddings and of everything else; None where there is nothing to train.
+    ``total_steps``: those that the learning rate is planned for. ``table`` and ``trunk``: the optimisers of the puzzle embeddings and of everything else; None where there is nothing to train.
     ``frozen_until``: the last step in which the trunk is frozen. ``carries``: the batch in flight, in as many parts as gradients are
     accumulated over; empty before the first step. ``generator``: draws which sequences may not halt early, dropout and noise.
     """
@@ -44,6 +44,12 @@ class Learner:
     frozen_until: int = 0
     step: int = 0
     carries: list[Carry] = field(default_factory=list)
+
+    @property
+    def last_step(self) -> int:
+        """The step after which training ends."""
+        limit = self.config.max_steps
+        return self.total_steps if limit is None else min(limit, self.total_steps)
 
     @property
     def trunk_learns(self) -> bool:

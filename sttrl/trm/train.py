@@ -17,20 +17,21 @@ import torch
 
 from sttrl.engine.environment import choose_device
 from sttrl.ledger.seeds import seed_of
-from sttrl.trm.arch import ForwardDtype, Sizes
+from sttrl.trm.arch import Sizes
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
 from sttrl.trm.data.format import has_split, read_test_puzzles
 from sttrl.trm.data.loader import Batches
 from sttrl.trm.data.orders import Position
 from sttrl.trm.data.sources import merged_identifiers
 from sttrl.trm.ema import EMA
-from sttrl.trm.evaluate import Evaluator
+from sttrl.trm.evaluate import PLAIN, Evaluator
 from sttrl.trm.lora import apply_lora
 from sttrl.trm.model import TinyRecursiveModel, build_model
 from sttrl.trm.optimisers import OPTIMISERS, SignSGD
 from sttrl.trm.prefetch import ahead
 from sttrl.trm.ranks import Ranks
-from sttrl.trm.run_files import RunFiles, run_folder
+from sttrl.trm.run_files import RunFiles
+from sttrl.trm.run_names import run_folder
 from sttrl.trm.state import has_state, load_state, save_state
 from sttrl.trm.steps import Learner, train_step
 from sttrl.trm.train_config import TrainConfig
@@ -103,7 +104,7 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     if has_state(files.folder):
         position = load_state(files.folder, learner, ranks)
         files.cut(learner.step)
-        say(f"{files.folder}: going on after step {learner.step} of {learner.total_steps}")
+        say(f"{files.folder}: going on after step {learner.step} of {learner.last_step}")
     elif config.evaluate_before and evaluator is not None:
         files.cut(0)
         evaluate(learner, data, evaluator, files, say)
@@ -116,13 +117,13 @@ def loop(learner: Learner, data: Data, position: Position, evaluator: Evaluator 
     """Steps until the configured epochs are over. An iteration is the epochs between two evaluations."""
     config = learner.config
     iterations = config.epochs // config.epochs_per_iteration
-    progress = Progress(say=say, total=learner.total_steps, begun=learner.step)
-    ended = learner.step >= learner.total_steps
+    progress = Progress(say=say, total=learner.last_step, begun=learner.step)
+    ended = learner.step >= learner.last_step
     while position.iteration < iterations and not ended:
         iteration = position.iteration
         with ahead(data.train.train(position), config.dataloader_prefetch_factor if config.dataloader_num_workers else 0) as batches:
             for after, arrays in batches:
-                if after.iteration > iteration or learner.step >= learner.total_steps:
+                if after.iteration > iteration or learner.step >= learner.last_step:
                     break
                 batch = {name: torch.from_numpy(value).to(ranks.device) for name, value in arrays.items()}
                 metrics = train_step(learner, batch, ranks)
@@ -130,7 +131,7 @@ def loop(learner: Learner, data: Data, position: Position, evaluator: Evaluator 
                 progress.step(learner.step, metrics)
                 position = after
                 keep(learner, position, files, ranks)
-        ended = learner.step >= learner.total_steps
+        ended = learner.step >= learner.last_step
         last = ended or iteration + 1 == iterations
         if iteration >= config.min_eval_interval or last:
             finish_iteration(learner, data, evaluator, files, say, last=last)
@@ -168,6 +169,7 @@ def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles
     kept.write(files.folder, learner.step, evaluator.ranks.rank)
     if files.writes:
         write_results(files, learner.step, rows, data.test_puzzles, data.identifiers, seconds=time.monotonic() - begun)
+    files.log(learner.step, rows[PLAIN].metrics)
     for row, found in rows.items():
         numbers = [f"{name} {value:.3f}" for name, value in found.metrics.items() if name.endswith(("exact_accuracy", "pass@1", "pass@2"))]
         say(f"evaluated after step {learner.step}, {row}: {', '.join(numbers)}")
@@ -239,9 +241,7 @@ def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None,
         load(model, checkpoint, config, data.identifiers, say)
     if config.arch.lora_rank and checkpoint is not None and not checkpoint.has_lora:
         apply_lora(model, config.arch, generator_of(config, "lora"))
-    total = config.total_steps(data.train.metadata.total_groups, data.train.metadata.mean_puzzle_examples)
-    total = total if config.max_steps is None else min(total, config.max_steps)
-    return learner_of(model, config, total)
+    return learner_of(model, config, config.total_steps(data.train.metadata.total_groups, data.train.metadata.mean_puzzle_examples))
 
 
 def learner_of(model: TinyRecursiveModel, config: TrainConfig, total_steps: int) -> Learner:
@@ -275,7 +275,7 @@ def make_model(config: TrainConfig, data: Data, ranks: Ranks) -> TinyRecursiveMo
     return model
 
 
-def forward_dtype(config: TrainConfig, device: str) -> ForwardDtype:
+def forward_dtype(config: TrainConfig, device: str) -> str:
     """The number type of the forward pass: that of the architecture on a GPU, float32 on a CPU, or what ``dtype`` says."""
     if config.dtype != "auto":
         return config.dtype

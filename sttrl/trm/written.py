@@ -55,10 +55,11 @@ def write_results(
 def as_grids(puzzle: Shown, identifiers: Sequence[str], *, is_arc: bool) -> dict[str, Any]:
     """A puzzle as grids: colours of an ARC task, or the tokens less one (the digits of a Sudoku, 0 for an empty cell)."""
     fields = asdict(puzzle)
-    name = identifiers[fields.pop("identity")] if is_arc else ""
+    identity = fields.pop("identity")
+    name = identifiers[identity] if is_arc else ""
     answer = [max(token, 0) for token in fields["answer"]]
     grids: dict[str, Any] = {"title": name, "digits": not is_arc}
-    for side, tokens in (*fields.items(), ("answer", answer)):
+    for side, tokens in (fields | {"answer": answer}).items():
         array = np.asarray(tokens)[None]
         width = round(array.shape[1] ** 0.5)
         grids[side] = crop(array)[0].tolist() if is_arc else np.maximum(array.reshape(-1, width) - 1, 0).tolist()

@@ -187,8 +187,8 @@ def test_exploration_without_a_generator_is_an_error() -> None:
     ("settings", "words"),
     [
         ({"name": "recursive_reasoning.trm@Other"}, "arch.name"),
-        ({"num_heads": 17}, "more than --arch.hidden_size"),
-        ({"hidden_size": 6}, "odd width"),
+        ({"num_heads": 17}, "more than arch.hidden_size"),
+        ({"hidden_size": 6}, "is odd"),
         ({"H_cycles": 0}, "arch.H_cycles is 0"),
         ({"halt_max_steps_eval": 0}, "halt_max_steps_eval"),
         ({"halt_exploration_prob": 1.5}, "from 0 to 1"),

@@ -24,11 +24,11 @@ IGNORED_LABEL = -100
 class Batches:
     """Batches of one split of one or several data sets.
 
-    Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go into
-    a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps the first puzzle of each
-    group, which is the one without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table that exists already;
-    None: the table of these data sets. ``left_out``: rows of the table; groups that have one of them are not read. ``order``, ``examples``:
-    see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
+    Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go
+    into a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps the first puzzle of each
+    group, which is the one without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table
+    that exists already; None: the table of these data sets. ``left_out``: rows of the table; groups that have one of them are not read.
+    ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
 
     Raises DataError for data sets that cannot be read together, UsageError for a batch that ``ranks`` does not divide.
     """
