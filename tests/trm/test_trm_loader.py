@@ -179,3 +179,33 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     refused(DataError, "vocab_size 90, and .* has 80", [folder, made(tmp_path / "b", GROUPS, vocabulary=80)])
     refused(DataError, "inputs, row .* has a token outside 0 to 4", [made(tmp_path / "c", [[20]], vocabulary=5)])
     refused(DataError, "has no train split", [tmp_path])
+
+
+def test_some_tasks_alone_or_all_but_some_are_used(tmp_path: Path) -> None:
+    folder = made(tmp_path / "a", [[1, 2], [3], [4]], ["x", "x|||t1|||0123456789", "y", "z"])
+
+    def tokens(**tasks: Any) -> tuple[set[int], set[int]]:
+        train = Batches([folder], "train", seed=0, global_batch_size=1, **tasks)
+        test = Batches([folder], "test", seed=0, global_batch_size=4, **tasks)
+        found = {int(token) for _, batch in islice(train.train(), 60) for token in batch["inputs"][:, 0]}
+        return found, {int(token) for _, batch, size in test.test() for token in batch["inputs"][:size, 0]}
+
+    for tasks, rows in (
+        ({"only_tasks": ["x", "z"]}, {1, 2, 3, 7, 8, 9, 10}),
+        ({"without_tasks": ["x", "nowhere"]}, {4, 5, 6, 7, 8, 9, 10}),
+        ({"only_tasks": ["x", "y"], "without_tasks": ["x"]}, {4, 5, 6}),
+    ):
+        train, test = tokens(**tasks)
+        assert test == rows and train <= rows and len(train) > len(rows) // 2
+    metadata = Batches([folder], "train", seed=0, global_batch_size=1, only_tasks=["x"]).metadata
+    assert (metadata.total_groups, metadata.total_puzzles, metadata.mean_puzzle_examples, metadata.num_puzzle_identifiers) == (1, 2, 1.5, 5)
+    refused(DataError, "1 of the tasks are not in the train split: w", [folder], only_tasks=["w", "x"])
+    refused(DataError, "No task of the train split is left", [folder], without_tasks=["x", "y", "z"])
+
+
+def test_shuffled_identities_are_those_of_other_tasks(tmp_path: Path) -> None:
+    batches = Batches([made(tmp_path / "a", [[1, 1], [1], [1, 1, 1], [1]])], "test", seed=0, global_batch_size=4)
+    shuffled, tasks = batches.shuffled_identities(seed=1), batches.task_of_identifier()
+    assert shuffled[0] == 0
+    assert (tasks[shuffled[1:]] != tasks[1:]).all() and (tasks[shuffled[1:]] >= 0).all()
+    assert not np.array_equal(shuffled, batches.shuffled_identities(seed=2))

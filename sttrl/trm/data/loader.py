@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sttrl.errors import DataError, UsageError
 from sttrl.trm.data.format import Array
 from sttrl.trm.data.orders import ORDERS, OrderName, Plan, Position
-from sttrl.trm.data.sources import Source, read_sources
+from sttrl.trm.data.sources import Source, Tasks, read_sources
 
 Batch = dict[str, npt.NDArray[np.int32]]
 """``inputs`` (b, S), ``labels`` (b, S; ignored ones are -100), ``puzzle_identifiers`` (b,)."""
@@ -26,7 +26,8 @@ class Batches:
     Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go into
     a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps each group's first puzzle, the one
     without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table that exists already;
-    None: the table of these data sets. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
+    None: the table of these data sets. ``only_tasks``, ``without_tasks``: names of tasks that alone are used, or that are left out; their
+    variants go with them. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
 
     Raises DataError for data sets that cannot be read together, UsageError for a batch that ``ranks`` does not divide.
     """
@@ -44,6 +45,8 @@ class Batches:
         max_augmentations: int | None = None,
         max_examples_per_puzzle: int | None = None,
         identifiers: Sequence[str] | None = None,
+        only_tasks: Collection[str] | None = None,
+        without_tasks: Collection[str] = (),
         order: OrderName = "original",
         examples: np.random.RandomState | None = None,
     ) -> None:
@@ -51,12 +54,13 @@ class Batches:
             raise UsageError(f"global_batch_size is {global_batch_size}, and {ranks} processes share it.", f"Use a multiple of {ranks}.")
         if epochs_per_iteration < 1:
             raise UsageError(f"epochs_per_iteration is {epochs_per_iteration}.", "Use 1 or more.")
-        sources = read_sources(folders, split, identifiers)
+        sources = read_sources(folders, split, identifiers, Tasks(only=only_tasks, without=without_tasks))
         self.metadata = sources.metadata
         self._sources = sources.sets
         self._order = ORDERS[order]
         self._plan = Plan(
             sets=[source.arrays for source in sources.sets.values()],
+            groups=[source.groups for source in sources.sets.values()],
             seed=seed,
             batch_size=global_batch_size,
             epochs=epochs_per_iteration,
@@ -110,6 +114,20 @@ class Batches:
             number += len(sizes)
         tasks[self.metadata.blank_identifier_id] = -1
         return tasks
+
+    def shuffled_identities(self, seed: int) -> npt.NDArray[np.int32]:
+        """For each row of the puzzle table the row of a puzzle of another task of this split, drawn at random; other rows stay.
+
+        With it a model is asked each puzzle as if it were another one: what it still solves it does not know by the puzzle's row.
+        """
+        draws = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
+        shuffled = np.arange(self.metadata.num_puzzle_identifiers, dtype=np.int32)
+        members = [rows for source in self._sources.values() for rows in source.rows_by_group()]
+        cycle = draws.permutation(len(members))
+        for one, other in zip(cycle, np.roll(cycle, 1), strict=True):
+            shuffled[members[one]] = np.resize(members[other], len(members[one]))
+        shuffled[self.metadata.blank_identifier_id] = self.metadata.blank_identifier_id
+        return shuffled
 
     def _part(self, start: int, end: int) -> slice:
         """This rank's part of the global batch of examples ``start`` to ``end``."""
