@@ -16,6 +16,7 @@ from trm_data_golden import FOLDER, found, read, unpacked
 from sttrl.errors import DataError, UsageError
 from sttrl.trm.data.format import BLANK, Metadata, Split, write_dataset
 from sttrl.trm.data.loader import IGNORED_LABEL, Batch, Batches
+from sttrl.trm.data.noise import GridNoise
 from sttrl.trm.data.orders import OrderName, Position
 from sttrl.trm.data.sources import merged_identifiers
 
@@ -209,3 +210,24 @@ def test_shuffled_identities_are_those_of_other_tasks(tmp_path: Path) -> None:
     assert shuffled[0] == 0
     assert (tasks[shuffled[1:]] != tasks[1:]).all() and (tasks[shuffled[1:]] >= 0).all()
     assert not np.array_equal(shuffled, batches.shuffled_identities(seed=2))
+
+
+def test_noise_changes_some_cells_of_the_commonest_colour_and_no_label(tmp_path: Path) -> None:
+    folder = made(tmp_path / "a", [[1]] * 40, first=1)
+
+    def batches(**flags: Any) -> list[Batch]:
+        return [batch for _, batch in islice(Batches([folder], "train", seed=0, global_batch_size=20, **flags).train(), 4)]
+
+    plain, noisy = batches(), batches(noise=GridNoise(probability=0.5, fraction=0.7))
+    changed = 0
+    for one, other in zip(plain, noisy, strict=True):
+        assert np.array_equal(one["labels"], other["labels"])
+        cells = (one["inputs"] != other["inputs"]).sum(axis=1)
+        assert set(cells.tolist()) <= {0, 2} and other["inputs"].min() >= 1 and other["inputs"].max() < 90
+        assert not cells[one["inputs"][:, 0] < 2].any()
+        changed += int((cells > 0).sum())
+    assert 20 < changed < 60
+    for part, whole in zip(batches(noise=GridNoise(probability=0.5, fraction=0.7), rank=1, ranks=2), noisy, strict=True):
+        assert np.array_equal(part["inputs"], whole["inputs"][10:])
+    with pytest.raises(UsageError, match="grid_noise_prob is 2"):
+        GridNoise(probability=2)

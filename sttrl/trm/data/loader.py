@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sttrl.errors import DataError, UsageError
 from sttrl.trm.data.format import Array
+from sttrl.trm.data.noise import GridNoise
 from sttrl.trm.data.orders import ORDERS, OrderName, Plan, Position
 from sttrl.trm.data.sources import Source, Tasks, read_sources
 
@@ -27,7 +28,8 @@ class Batches:
     a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps each group's first puzzle, the one
     without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table that exists already;
     None: the table of these data sets. ``only_tasks``, ``without_tasks``: names of tasks that alone are used, or that are left out; their
-    variants go with them. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
+    variants go with them. ``noise``: added to training inputs. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no
+    position can be resumed.
 
     Raises DataError for data sets that cannot be read together, UsageError for a batch that ``ranks`` does not divide.
     """
@@ -47,6 +49,7 @@ class Batches:
         identifiers: Sequence[str] | None = None,
         only_tasks: Collection[str] | None = None,
         without_tasks: Collection[str] = (),
+        noise: GridNoise = GridNoise(),  # noqa: B008 (it is frozen)
         order: OrderName = "original",
         examples: np.random.RandomState | None = None,
     ) -> None:
@@ -67,6 +70,7 @@ class Batches:
             max_examples=max_examples_per_puzzle,
             examples=examples,
         )
+        self._noise = noise
         self._split, self._max_augmentations = split, max_augmentations
         self._rank, self._batch_size = rank, global_batch_size // ranks
 
@@ -81,7 +85,10 @@ class Batches:
             for packed in self._order(self._plan, first):
                 position, source = packed.position, self._sources[names[packed.set_number]]
                 part = self._part(0, len(packed.rows_B))
-                yield position, self._collated(source, packed.rows_B[part], packed.puzzles_B[part])
+                batch = self._collated(source, packed.rows_B[part], packed.puzzles_B[part])
+                seed = (self._plan.seed, position.iteration, position.batch, 1)
+                self._noise.add(batch["inputs"], self.metadata.vocab_size, seed, part.start)
+                yield position, batch
             if position == first and not first.batch:
                 break
             position = Position(iteration=position.iteration + 1)
