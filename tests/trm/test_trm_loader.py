@@ -1,4 +1,4 @@
-"""Batches: those of the originals, from any position, for any number of processes, of several data sets."""
+"""Batches: from any position, for any number of processes, of several data sets, of some tasks."""
 
 from __future__ import annotations
 
@@ -11,34 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trm_data_golden import FOLDER, found, read, unpacked
+from trm_data_sets import made
 
 from sttrl.errors import DataError, UsageError
-from sttrl.trm.data.format import BLANK, Metadata, Split, write_dataset
+from sttrl.trm.data.format import BLANK
 from sttrl.trm.data.loader import IGNORED_LABEL, Batch, Batches
 from sttrl.trm.data.noise import GridNoise
 from sttrl.trm.data.orders import OrderName, Position
 from sttrl.trm.data.sources import merged_identifiers
-
-
-def made(folder: Path, groups: Sequence[Sequence[int]], names: Sequence[str] | None = None, first: int = 1, vocabulary: int = 90) -> Path:
-    """A data set with one set. ``groups``: the examples of each of the puzzles of each group. The cells of example n hold the token n."""
-    sizes = [size for group in groups for size in group]
-    tokens = np.arange(first, first + sum(sizes), dtype=np.uint8)[:, None].repeat(3, axis=1)
-    arrays = Split(
-        inputs=tokens,
-        labels=tokens.copy(),
-        puzzle_identifiers=np.arange(1, len(sizes) + 1, dtype=np.int32),
-        puzzle_indices=np.cumsum([0, *sizes]).astype(np.int32),
-        group_indices=np.cumsum([0, *map(len, groups)]).astype(np.int32),
-    )
-    metadata = Metadata(
-        pad_id=0, ignore_label_id=0, blank_identifier_id=0, vocab_size=vocabulary, seq_len=3, num_puzzle_identifiers=len(sizes) + 1,
-        total_groups=len(groups), mean_puzzle_examples=sum(sizes) / len(sizes), total_puzzles=len(sizes), sets=("all",),
-    )  # fmt: skip
-    names = [f"{folder.name}{number}" for number in range(len(sizes))] if names is None else names
-    write_dataset(folder, {split: (metadata, {"all": arrays}) for split in ("train", "test")}, [BLANK, *names])
-    return folder
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -46,39 +26,6 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 GROUPS = [[3, 3], [2, 1, 4], [5], [1, 1]]
-
-
-@pytest.mark.parametrize("case", found("loader/*.json"), ids=lambda case: case.stem)
-def test_batches_are_those_of_the_original(case: Path, tmp_path: Path) -> None:
-    recorded, arrays = read(case), np.load(case.with_suffix(".npz"))
-    folder = unpacked(FOLDER / "dataset_arc" / "five_tasks" / "out", tmp_path / "d")
-    flags = recorded["args"]
-    batches = Batches(
-        [folder],
-        "test" if flags["test_set_mode"] else "train",
-        seed=0,
-        global_batch_size=flags["global_batch_size"],
-        epochs_per_iteration=flags["epochs_per_iter"],
-        max_augmentations=flags.get("max_eval_augmentations"),
-        max_examples_per_puzzle=flags.get("max_examples_per_puzzle"),
-        order="fork" if "head" in case.stem else "original",
-        examples=np.random.RandomState(recorded["np_random_seed_before"]),
-    )
-    tasks = batches.task_of_identifier()
-    drawn: list[tuple[str, Batch, int]] = (
-        list(batches.test())
-        if flags["test_set_mode"]
-        else [("all", batch, len(batch["labels"])) for _, batch in islice(batches.train(), len(recorded["batches"]))]
-    )
-    assert len(drawn) == len(recorded["batches"])
-    assert batches.metadata.as_json() == recorded["metadata"]
-    for number, ((set_name, batch, effective), expected) in enumerate(zip(drawn, recorded["batches"], strict=True)):
-        assert (set_name, effective) == (expected["set"], expected["effective_global_batch"])
-        for name in ("inputs", "labels", "puzzle_identifiers"):
-            assert batch[name].dtype == np.int32
-            assert np.array_equal(batch[name], arrays[f"batch{number}.{name}"]), f"{name} of batch {number}"
-        if f"batch{number}.task_identifiers" in arrays:
-            assert np.array_equal(tasks[batch["puzzle_identifiers"]], arrays[f"batch{number}.task_identifiers"])
 
 
 @pytest.mark.parametrize("order", ["original", "fork"])
