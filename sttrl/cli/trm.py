@@ -95,9 +95,16 @@ def adapt(arguments: Sequence[str]) -> None:
     """``trm adapt CHECKPOINT DATA``"""
     own, settings = split_settings(arguments)
     chosen = parse(AdaptArguments, own, command="trm adapt")
+    from sttrl.trm.adapt import Wish
     from sttrl.trm.adapt import adapt as run
 
-    print(run(chosen.wish(settings), say))
+    adapted = run(Wish(**vars(chosen), settings=settings), say)
+    if is_first():
+        from sttrl.report.recursion import report_adaptation
+
+        print(report_adaptation(adapted.folders))
+        if adapted.submission is not None:
+            print(f"submission: {adapted.submission}")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -113,9 +120,18 @@ def solve(arguments: Sequence[str]) -> None:
     """``trm solve CHECKPOINT TASK.json``"""
     own, settings = split_settings(arguments)
     chosen = parse(SolveArguments, own, command="trm solve")
+    from sttrl.arc.pictures import beside, shown
+    from sttrl.trm.adapt import Wish
     from sttrl.trm.solve import solve as run
 
-    print(run(chosen.wish(settings), say))
+    given = {name: value for name, value in vars(chosen).items() if name != "task"}
+    wish = Wish(**given, data=chosen.task, chunk=None, settings=settings)
+    answers, folder = run(wish, say)
+    for answer in answers:
+        pictures = [(f"attempt {number}", grid) for number, grid in enumerate(answer.attempts, start=1)]
+        votes = ", ".join(map(str, answer.votes[: len(pictures)]))
+        print(f"{answer.task}, test input {answer.number} (votes: {votes or 'none'})\n{shown(beside(pictures), sys.stdout.isatty())}\n")
+    print(f"run folder: {folder}")
 
 
 def merge(arguments: Sequence[str]) -> None:
@@ -131,16 +147,20 @@ def push(arguments: Sequence[str]) -> None:
     chosen = parse(PushArguments, arguments, command="trm push")
     from sttrl.trm.push import push as run
 
-    print(run(chosen.run, chosen.repo, **chosen.options()))
+    options = {name: value for name, value in vars(chosen).items() if name not in ("run", "repo")}
+    pushed = run(chosen.run, chosen.repo, **options)
+    print(f"{len(pushed.files)} files are at {pushed.url}")
 
 
 def demo(arguments: Sequence[str]) -> None:
     """``trm demo``"""
     chosen = parse(DemoArguments, arguments, command="trm demo")
-    from sttrl.report.recursion_demo import demo_report
+    from sttrl.report.recursion import report_demo
     from sttrl.trm.demo import run_demo
 
-    print(demo_report(run_demo(chosen.out, chosen.seed, say)))
+    runs = run_demo(chosen.out, chosen.seed, say)
+    shown = {"Sudoku 4x4: grids never seen": runs.sudoku, "20 rules: inputs never seen": runs.rules}
+    print(report_demo(shown, {str(mode): folder for mode, folder in runs.adapted.items()}))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

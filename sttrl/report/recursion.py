@@ -11,7 +11,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from sttrl.ledger.files import whole_lines, write_text
-from sttrl.ledger.folder import CONFIG
+from sttrl.ledger.folder import CONFIG, KIND
 from sttrl.ledger.journal import read_lines
 from sttrl.report.figures import curves, inline
 from sttrl.report.html import templates
@@ -67,6 +67,14 @@ class Evaluation:
         return f"{value:.3f}" if metric.endswith(("loss", "steps")) else number_or_nothing(value)
 
 
+def is_training(folder: Path) -> bool:
+    """Whether a run folder is that of a recursive model."""
+    try:
+        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8"))[KIND] == "trm")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def read_evaluations(folder: Path) -> list[Evaluation]:
     """The evaluations of a run, in order; of one that was repeated after an interruption the last counts."""
     found: dict[tuple[int, str], Evaluation] = {}
@@ -120,9 +128,7 @@ def read_puzzles(folder: Path) -> list[Mapping[str, str]]:
     """Some puzzles of the last evaluation as pictures: what was asked, what the model wrote, what is right."""
     path = folder / "puzzles.json"
     puzzles = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return [
-        {"title": puzzle["title"]} | {side: drawn(puzzle[side], digits=puzzle["digits"]) for side in SIDES} for puzzle in puzzles
-    ]
+    return [{"title": puzzle["title"]} | {side: drawn(puzzle[side], digits=puzzle["digits"]) for side in SIDES} for puzzle in puzzles]
 
 
 def drawn(grid: Sequence[Sequence[int]], *, digits: bool) -> str:
@@ -146,3 +152,41 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     arch = config.get("arch", {})
     plain = {name: value for name, value in config.items() if name != "arch" and value not in (None, [])}
     return {name: json.dumps(value) for name, value in {**plain, **{f"arch.{name}": value for name, value in arch.items()}}.items()}
+
+
+def report_adaptation(folders: Sequence[Path]) -> str:
+    """Write the page of each run, and return the table of them all: every metric before and after the adaptation."""
+    rows, columns = [], list[str]()
+    for folder in folders:
+        report_training(folder)
+        evaluations = [each for each in read_evaluations(folder) if each.row == "plain"]
+        columns = columns or columns_of(evaluations)
+        ends = {"before": evaluations[0], "after": evaluations[-1]} if evaluations else {}
+        rows += [[folder.name, when, *(each.cells.get(name, NOTHING) for name in columns)] for when, each in ends.items()]
+    return page(aligned([["adapted", "", *columns], *rows]))
+
+
+def report_demo(runs: Mapping[str, Path], adapted: Mapping[str, Path]) -> str:
+    """The table of the demonstration, and some puzzles. ``runs``: the trainings by what they show; ``adapted``: the adaptations by mode."""
+    rows = [["", "steps", "right before", "right after"]]
+    for words, folder in {**runs, **{f"4 rules never seen: {mode}": folder for mode, folder in adapted.items()}}.items():
+        report_training(folder)
+        evaluations = [each for each in read_evaluations(folder) if each.row == "plain"]
+        first, last = evaluations[0], evaluations[-1]
+        before = first.cells["all.exact_accuracy"] if first.step == 0 else NOTHING
+        rows.append([words, str(last.step), before, last.cells["all.exact_accuracy"]])
+    pictures = [puzzle_text(folder, words) for words, folder in {**runs, "adapted by full": adapted["full"]}.items()]
+    return "\n".join(
+        [page(aligned(rows)), "", *pictures, "pages: " + ", ".join(str(f / "report.html") for f in (*runs.values(), *adapted.values()))]
+    )
+
+
+def puzzle_text(folder: Path, words: str) -> str:
+    """Two puzzles of a run's last evaluation, as digits: what was asked, what the model wrote, what is right."""
+    path = folder / "puzzles.json"
+    puzzles = json.loads(path.read_text(encoding="utf-8"))[:2] if path.is_file() else []
+    blocks = [f"{words}: asked, written, right"]
+    for puzzle in puzzles:
+        lines = zip(*(puzzle[side] for side in SIDES), strict=True)
+        blocks += ["  " + "   ".join(" ".join(str(cell) if cell else "." for cell in row) for row in line) for line in lines] + [""]
+    return "\n".join(blocks)

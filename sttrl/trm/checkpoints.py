@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 import torch
 
 from sttrl.errors import DataError
+from sttrl.ledger.files import write_text
 from sttrl.trm.arch import ArchConfig
-from sttrl.trm.config import read_config
-from sttrl.trm.lora import FACTOR_A
+from sttrl.trm.config import as_yaml, read_config
+from sttrl.trm.lora import FACTOR_A, merge_state
 from sttrl.trm.train_config import TrainConfig
-from sttrl.trm.weights import SAFETENSORS, read_weights
+from sttrl.trm.weights import SAFETENSORS, read_weights, write_weights
 
 STEP = re.compile(r"step_(\d+)")
 """The name of a checkpoint."""
@@ -22,12 +24,16 @@ STEP = re.compile(r"step_(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint. ``config``: the settings of its run, None where none lie beside it. ``identifiers``: the names of its puzzles."""
+    """A checkpoint. ``config``: the settings of its run, None where none lie beside it. ``identifiers``: the names of its puzzles.
+
+    ``base``: the checkpoint that it was trained on, where it holds the LoRA and the embeddings only.
+    """
 
     file: Path
     config: TrainConfig | None
     identifiers: list[str] | None
     has_lora: bool
+    base: Path | None
 
     @property
     def lora_alpha(self) -> float | None:
@@ -55,12 +61,17 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     if not file.is_file():
         raise DataError(f"{path}: there is no such checkpoint.", "Give a file step_N, or the folder of a run that has one.")
     beside = config or next((found for found in (file.with_name("all_config.yaml"),) if found.is_file()), None)
-    names = file.with_name("identifiers.json")
+    names, weights = file.with_name("identifiers.json"), read_weights(file)
+    settings = None if beside is None else read_config(beside)
+    is_part = not any(name.endswith("lm_head.weight") for name in weights)
+    if is_part and (settings is None or settings.load_checkpoint is None):
+        raise DataError(f"{file} has no whole model, and nothing beside it says what its base is.", "Give the whole checkpoint step_N.")
     return Checkpoint(
         file=file,
-        config=None if beside is None else read_config(beside),
+        config=settings,
         identifiers=json.loads(names.read_text(encoding="utf-8")) if names.is_file() else None,
-        has_lora=any(name.endswith(FACTOR_A) for name in read_weights(file)),
+        has_lora=any(name.endswith(FACTOR_A) for name in weights),
+        base=Path(str(settings.load_checkpoint)) if is_part and settings is not None else None,
     )
 
 
@@ -70,3 +81,19 @@ def last_of(folder: Path) -> Path:
     if not found:
         raise DataError(f"{folder} has no checkpoint step_N.", "Give a file, or the folder of a run that has finished an evaluation.")
     return found[max(found)]
+
+
+def merge_checkpoint(path: Path, out: Path, config: Path | None = None) -> str:
+    """Write a checkpoint with its LoRA in the weights, and say so. Raises DataError for one without a LoRA, or of unknown alpha."""
+    found = find_checkpoint(path, config)
+    if not found.has_lora:
+        raise DataError(f"{found.file} has no LoRA.", "It needs no merge.")
+    if found.lora_alpha is None:
+        raise DataError(f"{found.file} has no all_config.yaml beside it, so the LoRA's alpha is not known.", "Give it with --config.")
+    write_weights(out, merge_state(found.state(), found.lora_alpha))
+    if found.identifiers is not None:
+        write_text(out.with_name("identifiers.json"), json.dumps(found.identifiers))
+    if found.config is not None:
+        arch = dataclasses.replace(found.config.arch, lora_rank=0)
+        write_text(out.with_name("all_config.yaml"), as_yaml(dataclasses.replace(found.config, arch=arch)))
+    return f"{out}: {found.file} with its LoRA in the weights"

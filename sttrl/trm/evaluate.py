@@ -79,7 +79,7 @@ class Evaluator:
     @torch.inference_mode()
     def _row(self, model: TinyRecursiveModel, row: str, step: int, kept: KeptOutputs) -> Evaluated:
         vote, blank = self.votes[row], self.batches.metadata.blank_identifier_id
-        identities = shuffled(self.batches.metadata.num_puzzle_identifiers, self.config.seed) if row == SHUFFLED else None
+        identities = self.batches.shuffled_identities(self.config.seed) if row == SHUFFLED else None
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, "trm", "ptrm", step, self.ranks.rank)) if row == PTRM else None
         sums: dict[str, dict[str, float]] = {}
         right: dict[str, list[int]] = {}
@@ -150,15 +150,6 @@ def shown_of(tokens: Mapping[str, Tokens], blank: int | None) -> list[Shown]:
         for row in rows
         if (tokens["labels"][row] >= 0).any() and tokens["puzzle_identifiers"][row] != blank
     ]
-
-
-def shuffled(count: int, seed: int) -> Tokens:
-    """For each puzzle identity another one; the blank one (0) keeps its place."""
-    generator = np.random.Generator(np.random.Philox(seed_of(seed, "trm", "identities", 0, 0)))
-    order = 1 + generator.permutation(count - 1)
-    identities = np.zeros(count, dtype=np.int64)
-    identities[order] = np.roll(order, 1)
-    return identities
 
 
 def renamed(ids_B: torch.Tensor, identities: Tokens) -> torch.Tensor:

@@ -20,7 +20,7 @@ from sttrl.track import Tracker
 from sttrl.trm.config import as_mapping, as_yaml
 from sttrl.trm.run_names import FREE, named
 from sttrl.trm.train_config import TrainConfig
-from sttrl.trm.weights import write_weights
+from sttrl.trm.weights import write_tensors, write_weights
 
 METRICS: Final = "metrics.jsonl"
 ALL_CONFIG: Final = "all_config.yaml"
@@ -96,6 +96,11 @@ class RunFiles:
         if self.writes:
             write_weights(path, state)
         return path
+
+    def adapter(self, step: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Write what was trained beside a base that stays as it is: the LoRA, the embeddings of tokens, the puzzle table."""
+        if self.writes:
+            write_tensors(self.folder / f"step_{step}_lora.safetensors", state)
 
     def names(self, identifiers: list[str]) -> None:
         """Keep the names of the rows of the puzzle table."""

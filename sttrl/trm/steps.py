@@ -20,17 +20,15 @@ from sttrl.trm.optimisers import Optimiser, SignSGD, learning_rate
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.train_config import TrainConfig
 
-FIRST_COLOUR = 2
-"""The first token that noise may change or write; those before it are padding and the end of a grid."""
-
 
 @dataclass(kw_only=True)
 class Learner:
     """A model in training.
 
-    ``total_steps``: those that the learning rate is planned for. ``table`` and ``trunk``: the optimisers of the puzzle embeddings and of everything else; None where there is nothing to train.
-    ``frozen_until``: the last step in which the trunk is frozen. ``carries``: the batch in flight, in as many parts as gradients are
-    accumulated over; empty before the first step. ``generator``: draws which sequences may not halt early, dropout and noise.
+    ``total_steps``: those that the learning rate is planned for. ``table`` and ``trunk``: the optimisers of the puzzle embeddings and of
+    everything else; None where there is nothing to train. ``frozen_until``: the last step in which the trunk is frozen. ``carries``: the
+    batch in flight, in as many parts as gradients are accumulated over; empty before the first step. ``generator``: draws which sequences
+    may not halt early, and dropout.
     """
 
     model: TinyRecursiveModel
@@ -67,7 +65,7 @@ def train_step(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]
     for parameter in learner.trunk_parameters:
         parameter.requires_grad_(learner.trunk_learns)
     global_batch = len(batch["inputs"]) * ranks.count
-    sums, carries = accumulated(learner, noisy(learner, batch, ranks), global_batch, ranks)
+    sums, carries = accumulated(learner, batch, global_batch, ranks)
     trained = [parameter.grad for parameter in learner.trunk_parameters if parameter.grad is not None]
     ranks.sum(trained)
     check_finite(learner, sums, trained, ranks)
@@ -145,19 +143,3 @@ def zero_gradients(learner: Learner) -> None:
             optimiser.zero_grad()
     if learner.model.table is not None:
         learner.model.table.clear()
-
-
-def noisy(learner: Learner, batch: Batch, ranks: Ranks) -> Batch:
-    """The batch with ``grid_noise_fraction`` of the colours exchanged at random in some of its inputs (Trelis)."""
-    arch = learner.model.arch
-    if not arch.grid_noise_prob:
-        return batch
-    rows, cells = batch["inputs"].shape
-    shape = (rows * ranks.count, cells)
-    drawn = torch.rand(shape[0], 1, generator=learner.generator) < arch.grid_noise_prob
-    changed = drawn & (torch.rand(shape, generator=learner.generator) < arch.grid_noise_fraction)
-    others = torch.randint(FIRST_COLOUR, learner.model.sizes.vocab_size, shape, generator=learner.generator, dtype=torch.int32)
-    own = slice(ranks.rank * rows, (ranks.rank + 1) * rows)
-    inputs = batch["inputs"]
-    mask = changed[own].to(inputs.device) & (inputs >= FIRST_COLOUR)
-    return {**batch, "inputs": torch.where(mask, others[own].to(inputs), inputs)}

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,14 +18,12 @@ from sttrl.engine.environment import choose_device
 from sttrl.ledger.seeds import seed_of
 from sttrl.trm.arch import Sizes
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
-from sttrl.trm.data.format import has_split, read_test_puzzles
-from sttrl.trm.data.loader import Batches
 from sttrl.trm.data.orders import Position
-from sttrl.trm.data.sources import merged_identifiers
 from sttrl.trm.ema import EMA
 from sttrl.trm.evaluate import PLAIN, Evaluator
-from sttrl.trm.lora import apply_lora
+from sttrl.trm.lora import adapter_state, apply_lora
 from sttrl.trm.model import TinyRecursiveModel, build_model
+from sttrl.trm.opened import Data, Say, open_data
 from sttrl.trm.optimisers import OPTIMISERS, SignSGD
 from sttrl.trm.prefetch import ahead
 from sttrl.trm.ranks import Ranks
@@ -35,25 +32,11 @@ from sttrl.trm.run_names import run_folder
 from sttrl.trm.state import has_state, load_state, save_state
 from sttrl.trm.steps import Learner, train_step
 from sttrl.trm.train_config import TrainConfig
-from sttrl.trm.votes import ArcVotes
 from sttrl.trm.weights import RowNames, load_into
 from sttrl.trm.written import write_results
 
 SAY_EVERY_S = 15.0
 """A line of progress every so many seconds."""
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """The data of a run. ``test``: None if they have no test split. ``identifiers``: the names of the rows of the puzzle table."""
-
-    train: Batches
-    test: Batches | None
-    votes: ArcVotes | None
-    test_puzzles: Mapping[str, Any]
-    identifiers: list[str]
 
 
 @dataclass(kw_only=True)
@@ -156,6 +139,8 @@ def finish_iteration(learner: Learner, data: Data, evaluator: Evaluator | None, 
         evaluate(learner, data, evaluator, files, say)
     if learner.config.checkpoint_every_eval or last:
         files.checkpoint(learner.step, averaged(learner))
+        if learner.config.arch.lora_rank:
+            files.adapter(learner.step, adapter_state(learner.model))
 
 
 def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles, say: Say) -> None:
@@ -181,65 +166,15 @@ def averaged(learner: Learner) -> dict[str, torch.Tensor]:
     return state if learner.ema is None else state | learner.ema.state_dict()
 
 
-def open_data(config: TrainConfig, ranks: Ranks, say: Say) -> Data:
-    """The batches of both splits. Raises DataError for data that cannot be used."""
-    ranks.share(config.global_batch_size, "global_batch_size")
-    folders = [Path(folder) for folder in config.data_paths]
-    tested = [Path(folder) for folder in config.data_paths_test or config.data_paths]
-    identifiers = merged_identifiers(folders)
-    test = None
-    if has_test := [folder for folder in tested if has_split(folder, "test")]:
-        test = Batches(
-            has_test,
-            "test",
-            seed=config.seed,
-            global_batch_size=config.eval_batch_size,
-            rank=ranks.rank,
-            ranks=ranks.count,
-            max_augmentations=config.eval_max_augmentations,
-            max_examples_per_puzzle=config.max_eval_examples_per_puzzle,
-            identifiers=identifiers,
-        )
-    else:
-        say(f"{', '.join(map(str, tested))}: no test split, so there is no evaluation")
-    train = Batches(
-        folders,
-        "train",
-        seed=config.seed,
-        global_batch_size=config.global_batch_size,
-        epochs_per_iteration=config.epochs_per_iteration,
-        rank=ranks.rank,
-        ranks=ranks.count,
-        max_examples_per_puzzle=config.max_examples_per_puzzle,
-        identifiers=identifiers,
-        left_out=test.rows_of_puzzles if test is not None and config.leave_out_test_demos else None,
-    )
-    puzzles: dict[str, Any] = {}
-    for folder in has_test if config.evaluators else []:
-        puzzles |= read_test_puzzles(folder)
-    return Data(train=train, test=test, votes=votes_of(config, identifiers, puzzles), test_puzzles=puzzles, identifiers=identifiers)
-
-
-def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, Any]) -> ArcVotes | None:
-    """The vote on ARC tasks that the configuration asks for; None without one, or without tasks."""
-    if not config.evaluators or not puzzles:
-        return None
-    chosen = config.evaluators[0]
-    return ArcVotes(
-        identifiers,
-        puzzles,
-        submission_K=chosen.submission_K,
-        pass_Ks=chosen.pass_Ks,
-        aggregated_voting=chosen.aggregated_voting,
-    )
-
-
 def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None, ranks: Ranks, say: Say) -> Learner:
     """A model, new or from a checkpoint, with its optimisers. Raises DataError for a checkpoint that does not fit."""
     model = make_model(config, data, ranks)
+    wants_lora, has_lora = config.arch.lora_rank > 0, checkpoint is not None and checkpoint.has_lora
+    if wants_lora and has_lora:
+        apply_lora(model, config.arch, generator_of(config, "lora"))
     if checkpoint is not None:
         load(model, checkpoint, config, data.identifiers, say)
-    if config.arch.lora_rank and checkpoint is not None and not checkpoint.has_lora:
+    if wants_lora and not has_lora:
         apply_lora(model, config.arch, generator_of(config, "lora"))
     return learner_of(model, config, config.total_steps(data.train.metadata.total_groups, data.train.metadata.mean_puzzle_examples))
 
@@ -284,20 +219,19 @@ def forward_dtype(config: TrainConfig, device: str) -> str:
 
 def load(model: TinyRecursiveModel, checkpoint: Checkpoint, config: TrainConfig, identifiers: list[str], say: Say) -> None:
     """Load a checkpoint, with its puzzles found by name where it has names, and say what became of it."""
-    if checkpoint.has_lora and config.arch.lora_rank:
-        apply_lora(model, config.arch, generator_of(config, "lora"))
-    names = None if checkpoint.identifiers is None else RowNames(old=checkpoint.identifiers, new=identifiers)
-    loaded = load_into(
-        model,
-        checkpoint.state(),
-        reinit=config.puzzle_emb_reinit_strategy,
-        generator=generator_of(config, "rows"),
-        names=names,
-        lora_alpha=checkpoint.lora_alpha,
-    )
-    say(f"begins from {checkpoint.file}")
-    for line in loaded.lines:
-        say(f"  {line}")
+    for part in (*([] if checkpoint.base is None else [find_checkpoint(checkpoint.base)]), checkpoint):
+        loaded = load_into(
+            model,
+            part.state(),
+            reinit=config.puzzle_emb_reinit_strategy,
+            generator=generator_of(config, "rows"),
+            names=None if part.identifiers is None else RowNames(old=part.identifiers, new=identifiers),
+            lora_alpha=part.lora_alpha,
+            adapter=part.base is not None,
+        )
+        say(f"begins from {part.file}")
+        for line in loaded.lines:
+            say(f"  {line}")
 
 
 def generator_of(config: TrainConfig, purpose: str) -> torch.Generator:

@@ -150,6 +150,8 @@ class TrainConfig(Group):
     """Evaluate before the first step too (derived)."""
     shuffle_identities: bool = False
     """Control: evaluate also with puzzle identities exchanged among tasks, which shows what is memorised (derived)."""
+    tasks: tuple[str, ...] = ()
+    """Train and evaluate on the puzzles of these tasks only; empty: on all (derived)."""
     leave_out_test_demos: bool = False
     """Control: do not train on the demonstrations of the tasks that are evaluated (derived)."""
 

@@ -78,6 +78,12 @@ def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = T
     _write(path.with_name(path.name + SAFETENSORS), lambda target: save_file(tensors, target))
 
 
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write weights as one safetensors file under the original's names. Raises `JournalError` where the disk does not take it."""
+    tensors = {ROOT + plain_name(name): _own(value) for name, value in state.items()}
+    _write(path, lambda target: save_file(tensors, target))
+
+
 def plain_name(name: str) -> str:
     """The name of a weight without what wrapped its model."""
     while (wrapper := next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper)), None)) is not None:

@@ -15,6 +15,8 @@ from sttrl.cli.parsing import parse
 from sttrl.data import hub
 from sttrl.errors import DataError, SttrlError, UsageError
 from sttrl.trm.data import csv_files, rooms
+from sttrl.trm.data.arc import build_subsets
+from sttrl.trm.data.arc_tasks import subset_of
 from sttrl.trm.data.arguments import BuildArc, BuildMaze, BuildSudoku
 from sttrl.trm.data.commands import BUILDERS, build
 from sttrl.trm.data.format import read_identifiers, read_split, read_test_puzzles
@@ -185,6 +187,22 @@ def test_variants_differ_and_their_lack_is_said(tmp_path: Path) -> None:
         wish(tmp_path, "x", num_aug=50)
     )
     assert len(set(arrays(tmp_path / "out", "test").inputs[:, 0].tolist())) == 9
+
+
+def test_tasks_of_any_layout_are_a_test_set(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "t.json").write_text(json.dumps(task(test=[{"input": C, "output": A}])))
+    save(tmp_path, "x", {"t": task()}, "known")
+    subsets = [subset_of(path) for path in (tmp_path / "tasks", tmp_path / "tasks" / "t.json", tmp_path / "arc_x_challenges.json")]
+    assert [subset.solved for subset in subsets] == [True] * 3
+    found = []
+    for subset in subsets:
+        build_subsets(wish(tmp_path, num_aug=3), [subset])
+        found.append((arrays(tmp_path / "out", "test").labels.tolist(), read_test_puzzles(tmp_path / "out")))
+    assert found[0] == found[1] == found[2]
+    (tmp_path / "tasks" / "u.json").write_text(json.dumps(task(test=[{"input": [[10]]}])))
+    with pytest.raises(DataError, match="task u, test 1, input: row 1, column 1 is 10"):
+        subset_of(tmp_path / "tasks")
 
 
 def test_compressed_files_give_the_same_data(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_names_of_settings_are_frozen() -> None:
         "dataloader_persistent_workers",
     }  # fmt: skip
     ours = {
-        "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "evaluate_before",
+        "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "evaluate_before", "tasks",
         "state_every_n_steps", "output_dir", "track",
         "rollouts", "rollout_noise", "shuffle_identities", "leave_out_test_demos",
     }  # fmt: skip

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_trm_loader import made
-from trm_data_golden import files
+from trm_data_sets import files, made
 
 from sttrl.errors import DataError, JournalError
 from sttrl.trm.data.format import new_dataset, read_identifiers, read_split, read_test_puzzles

@@ -1,19 +1,22 @@
-"""The builders give the files of TinyRecursiveModels' own builders, byte for byte."""
+"""The files of TinyRecursiveModels' builders, byte for byte, and the batches of its loader."""
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from trm_data_golden import FOLDER, files, found, read, unpacked
+from trm_data_golden import FOLDER, found, read, unpacked
+from trm_data_sets import files
 
 from sttrl.trm.data import arc
 from sttrl.trm.data.arguments import Build, BuildArc, BuildMaze, BuildSudoku
 from sttrl.trm.data.canvas import draw
 from sttrl.trm.data.commands import build
 from sttrl.trm.data.format import read_identifiers, read_split, read_test_puzzles
+from sttrl.trm.data.loader import Batch, Batches
 from sttrl.trm.data.moves import INVERSES, moved
 
 ARC = found("dataset_arc/*/config.json")
@@ -97,3 +100,36 @@ def test_grids_are_drawn_on_the_canvas_as_in_the_original() -> None:
             canvas = np.zeros(900, dtype=np.uint8)
             draw(canvas, np.array(grid, dtype=np.uint8), 0, 0)
             assert canvas.tolist() == sequence
+
+
+@pytest.mark.parametrize("case", found("loader/*.json"), ids=lambda case: case.stem)
+def test_batches_are_those_of_the_original(case: Path, tmp_path: Path) -> None:
+    recorded, arrays = read(case), np.load(case.with_suffix(".npz"))
+    folder = unpacked(FOLDER / "dataset_arc" / "five_tasks" / "out", tmp_path / "d")
+    flags = recorded["args"]
+    batches = Batches(
+        [folder],
+        "test" if flags["test_set_mode"] else "train",
+        seed=0,
+        global_batch_size=flags["global_batch_size"],
+        epochs_per_iteration=flags["epochs_per_iter"],
+        max_augmentations=flags.get("max_eval_augmentations"),
+        max_examples_per_puzzle=flags.get("max_examples_per_puzzle"),
+        order="fork" if "head" in case.stem else "original",
+        examples=np.random.RandomState(recorded["np_random_seed_before"]),
+    )
+    tasks = batches.task_of_identifier()
+    drawn: list[tuple[str, Batch, int]] = (
+        list(batches.test())
+        if flags["test_set_mode"]
+        else [("all", batch, len(batch["labels"])) for _, batch in islice(batches.train(), len(recorded["batches"]))]
+    )
+    assert len(drawn) == len(recorded["batches"])
+    assert batches.metadata.as_json() == recorded["metadata"]
+    for number, ((set_name, batch, effective), expected) in enumerate(zip(drawn, recorded["batches"], strict=True)):
+        assert (set_name, effective) == (expected["set"], expected["effective_global_batch"])
+        for name in ("inputs", "labels", "puzzle_identifiers"):
+            assert batch[name].dtype == np.int32
+            assert np.array_equal(batch[name], arrays[f"batch{number}.{name}"]), f"{name} of batch {number}"
+        if f"batch{number}.task_identifiers" in arrays:
+            assert np.array_equal(tasks[batch["puzzle_identifiers"]], arrays[f"batch{number}.task_identifiers"])

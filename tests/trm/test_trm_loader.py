@@ -1,4 +1,4 @@
-"""Batches: those of the originals, from any position, for any number of processes, of several data sets."""
+"""Batches: from any position, for any number of processes, of several data sets, of some tasks."""
 
 from __future__ import annotations
 
@@ -11,33 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trm_data_golden import FOLDER, found, read, unpacked
+from trm_data_sets import made
 
 from sttrl.errors import DataError, UsageError
-from sttrl.trm.data.format import BLANK, Metadata, Split, write_dataset
+from sttrl.trm.data.format import BLANK
 from sttrl.trm.data.loader import IGNORED_LABEL, Batch, Batches
+from sttrl.trm.data.noise import GridNoise
 from sttrl.trm.data.orders import OrderName, Position
 from sttrl.trm.data.sources import merged_identifiers
-
-
-def made(folder: Path, groups: Sequence[Sequence[int]], names: Sequence[str] | None = None, first: int = 1, vocabulary: int = 90) -> Path:
-    """A data set with one set. ``groups``: the examples of each of the puzzles of each group. The cells of example n hold the token n."""
-    sizes = [size for group in groups for size in group]
-    tokens = np.arange(first, first + sum(sizes), dtype=np.uint8)[:, None].repeat(3, axis=1)
-    arrays = Split(
-        inputs=tokens,
-        labels=tokens.copy(),
-        puzzle_identifiers=np.arange(1, len(sizes) + 1, dtype=np.int32),
-        puzzle_indices=np.cumsum([0, *sizes]).astype(np.int32),
-        group_indices=np.cumsum([0, *map(len, groups)]).astype(np.int32),
-    )
-    metadata = Metadata(
-        pad_id=0, ignore_label_id=0, blank_identifier_id=0, vocab_size=vocabulary, seq_len=3, num_puzzle_identifiers=len(sizes) + 1,
-        total_groups=len(groups), mean_puzzle_examples=sum(sizes) / len(sizes), total_puzzles=len(sizes), sets=("all",),
-    )  # fmt: skip
-    names = [f"{folder.name}{number}" for number in range(len(sizes))] if names is None else names
-    write_dataset(folder, {split: (metadata, {"all": arrays}) for split in ("train", "test")}, [BLANK, *names])
-    return folder
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -45,39 +26,6 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 GROUPS = [[3, 3], [2, 1, 4], [5], [1, 1]]
-
-
-@pytest.mark.parametrize("case", found("loader/*.json"), ids=lambda case: case.stem)
-def test_batches_are_those_of_the_original(case: Path, tmp_path: Path) -> None:
-    recorded, arrays = read(case), np.load(case.with_suffix(".npz"))
-    folder = unpacked(FOLDER / "dataset_arc" / "five_tasks" / "out", tmp_path / "d")
-    flags = recorded["args"]
-    batches = Batches(
-        [folder],
-        "test" if flags["test_set_mode"] else "train",
-        seed=0,
-        global_batch_size=flags["global_batch_size"],
-        epochs_per_iteration=flags["epochs_per_iter"],
-        max_augmentations=flags.get("max_eval_augmentations"),
-        max_examples_per_puzzle=flags.get("max_examples_per_puzzle"),
-        order="fork" if "head" in case.stem else "original",
-        examples=np.random.RandomState(recorded["np_random_seed_before"]),
-    )
-    tasks = batches.task_of_identifier()
-    drawn: list[tuple[str, Batch, int]] = (
-        list(batches.test())
-        if flags["test_set_mode"]
-        else [("all", batch, len(batch["labels"])) for _, batch in islice(batches.train(), len(recorded["batches"]))]
-    )
-    assert len(drawn) == len(recorded["batches"])
-    assert batches.metadata.as_json() == recorded["metadata"]
-    for number, ((set_name, batch, effective), expected) in enumerate(zip(drawn, recorded["batches"], strict=True)):
-        assert (set_name, effective) == (expected["set"], expected["effective_global_batch"])
-        for name in ("inputs", "labels", "puzzle_identifiers"):
-            assert batch[name].dtype == np.int32
-            assert np.array_equal(batch[name], arrays[f"batch{number}.{name}"]), f"{name} of batch {number}"
-        if f"batch{number}.task_identifiers" in arrays:
-            assert np.array_equal(tasks[batch["puzzle_identifiers"]], arrays[f"batch{number}.task_identifiers"])
 
 
 @pytest.mark.parametrize("order", ["original", "fork"])
@@ -179,3 +127,54 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     refused(DataError, "vocab_size 90, and .* has 80", [folder, made(tmp_path / "b", GROUPS, vocabulary=80)])
     refused(DataError, "inputs, row .* has a token outside 0 to 4", [made(tmp_path / "c", [[20]], vocabulary=5)])
     refused(DataError, "has no train split", [tmp_path])
+
+
+def test_some_tasks_alone_or_all_but_some_are_used(tmp_path: Path) -> None:
+    folder = made(tmp_path / "a", [[1, 2], [3], [4]], ["x", "x|||t1|||0123456789", "y", "z"])
+
+    def tokens(**tasks: Any) -> tuple[set[int], set[int]]:
+        train = Batches([folder], "train", seed=0, global_batch_size=1, **tasks)
+        test = Batches([folder], "test", seed=0, global_batch_size=4, **tasks)
+        found = {int(token) for _, batch in islice(train.train(), 60) for token in batch["inputs"][:, 0]}
+        return found, {int(token) for _, batch, size in test.test() for token in batch["inputs"][:size, 0]}
+
+    for tasks, rows in (
+        ({"only_tasks": ["x", "z"]}, {1, 2, 3, 7, 8, 9, 10}),
+        ({"without_tasks": ["x", "nowhere"]}, {4, 5, 6, 7, 8, 9, 10}),
+        ({"only_tasks": ["x", "y"], "without_tasks": ["x"]}, {4, 5, 6}),
+    ):
+        train, test = tokens(**tasks)
+        assert test == rows and train <= rows and len(train) > len(rows) // 2
+    metadata = Batches([folder], "train", seed=0, global_batch_size=1, only_tasks=["x"]).metadata
+    assert (metadata.total_groups, metadata.total_puzzles, metadata.mean_puzzle_examples, metadata.num_puzzle_identifiers) == (1, 2, 1.5, 5)
+    refused(DataError, "1 of the tasks are not in the train split: w", [folder], only_tasks=["w", "x"])
+    refused(DataError, "No task of the train split is left", [folder], without_tasks=["x", "y", "z"])
+
+
+def test_shuffled_identities_are_those_of_other_tasks(tmp_path: Path) -> None:
+    batches = Batches([made(tmp_path / "a", [[1, 1], [1], [1, 1, 1], [1]])], "test", seed=0, global_batch_size=4)
+    shuffled, tasks = batches.shuffled_identities(seed=1), batches.task_of_identifier()
+    assert shuffled[0] == 0
+    assert (tasks[shuffled[1:]] != tasks[1:]).all() and (tasks[shuffled[1:]] >= 0).all()
+    assert not np.array_equal(shuffled, batches.shuffled_identities(seed=2))
+
+
+def test_noise_changes_some_cells_of_the_commonest_colour_and_no_label(tmp_path: Path) -> None:
+    folder = made(tmp_path / "a", [[1]] * 40, first=1)
+
+    def batches(**flags: Any) -> list[Batch]:
+        return [batch for _, batch in islice(Batches([folder], "train", seed=0, global_batch_size=20, **flags).train(), 4)]
+
+    plain, noisy = batches(), batches(noise=GridNoise(probability=0.5, fraction=0.7))
+    changed = 0
+    for one, other in zip(plain, noisy, strict=True):
+        assert np.array_equal(one["labels"], other["labels"])
+        cells = (one["inputs"] != other["inputs"]).sum(axis=1)
+        assert set(cells.tolist()) <= {0, 2} and other["inputs"].min() >= 1 and other["inputs"].max() < 90
+        assert not cells[one["inputs"][:, 0] < 2].any()
+        changed += int((cells > 0).sum())
+    assert 20 < changed < 60
+    for part, whole in zip(batches(noise=GridNoise(probability=0.5, fraction=0.7), rank=1, ranks=2), noisy, strict=True):
+        assert np.array_equal(part["inputs"], whole["inputs"][10:])
+    with pytest.raises(UsageError, match="grid_noise_prob is 2"):
+        GridNoise(probability=2)

@@ -36,10 +36,5 @@ def unpacked(out: Path, folder: Path) -> Path:
     return folder
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, by path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 def read(path: Path) -> Any:
     return json.loads(path.read_text())

@@ -17,10 +17,21 @@ import numpy.typing as npt
 
 from sttrl.errors import UsageError
 from sttrl.ledger.files import make_folder
-from sttrl.trm.data.arc_tasks import SEPARATOR, Grid, SplitName, SplitTask, read_subsets
+from sttrl.trm.data.arc_tasks import Grid, SplitName, SplitTask, Subset, read_subsets
 from sttrl.trm.data.arguments import BuildArc
 from sttrl.trm.data.canvas import CANVAS, SEQUENCE, VOCABULARY, draw
-from sttrl.trm.data.format import BLANK, Array, Metadata, check_replaceable, new_dataset, open_set, save_indices, save_metadata, save_names
+from sttrl.trm.data.format import (
+    BLANK,
+    SEPARATOR,
+    Array,
+    Metadata,
+    check_replaceable,
+    new_dataset,
+    open_set,
+    save_indices,
+    save_metadata,
+    save_names,
+)
 from sttrl.trm.data.moves import MOVES, moved
 from sttrl.trm.data.rooms import check_room
 
@@ -59,7 +70,12 @@ class ArcBuilt:
 def build_arc(wish: BuildArc) -> ArcBuilt:
     """Build the data set. Raises DataError for bad files or too little room, UsageError for flags that do not fit together."""
     _check(wish)
-    subsets = read_subsets(wish)
+    return build_subsets(wish, read_subsets(wish))
+
+
+def build_subsets(wish: BuildArc, subsets: Sequence[Subset]) -> ArcBuilt:
+    """Build a data set of tasks that were read already; the flags that name files and subsets do not matter. Raises as `build_arc`."""
+    _check(wish)
     _check_room(wish, [task for subset in subsets for task in subset.tasks])
     draws = np.random.RandomState(wish.seed)
     groups: list[Variants] = []

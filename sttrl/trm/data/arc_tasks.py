@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,16 +14,15 @@ import numpy.typing as npt
 from sttrl.arc.files import SUFFIXES, Fault, Fields, first_of, read_json, shown_id
 from sttrl.arc.flat import FlatPairs
 from sttrl.arc.grids import fault_of
-from sttrl.arc.layouts import CHALLENGES, SOLUTIONS, Entry
+from sttrl.arc.layouts import CHALLENGES, SOLUTIONS, Entry, read_contents, solutions_files
 from sttrl.arc.parsing import parse_entry
 from sttrl.errors import DataError, UsageError
 from sttrl.trm.data.arguments import BuildArc
+from sttrl.trm.data.format import SEPARATOR
 
 SplitName = Literal["train", "test"]
 Grid = npt.NDArray[np.uint8]
 
-SEPARATOR = "|||"
-"""Stands between the parts of an identifier."""
 UNKNOWN_OUTPUT = [[0]]
 """The output of a test pair whose solution is not known. It is never trained on."""
 
@@ -63,13 +62,34 @@ class _Place:
 
 def read_subsets(wish: BuildArc) -> tuple[Subset, ...]:
     """Read all subsets. Raises DataError for bad files, and UsageError for names that do not fit together."""
-    tests = test_subsets(wish)
+    tests = tested_subsets(wish)
     subsets = tuple(_read_subset(wish.input_file_prefix, name, is_test=name in tests) for name in wish.subsets)
     _check_overlaps(subsets)
     return subsets
 
 
-def test_subsets(wish: BuildArc) -> frozenset[str]:
+def subset_of(path: Path) -> Subset:
+    """The tasks of a task file, of a folder of task files or of Kaggle's challenges file, as a test set. Raises DataError.
+
+    Outputs of test pairs are taken from the task files, or from the solutions file beside the challenges file.
+    """
+    contents = read_contents(path)
+    if contents.layout in ("re-arc", "flat pairs"):
+        raise DataError(f"{path} holds pairs in no particular roles.", 'Give tasks with "train" and "test".')
+    faults = [*contents.faults, *(fault for entry in contents.entries for fault in _faults(entry))]
+    if faults:
+        raise first_of(faults, str(path))
+    file = next((each for each in solutions_files(contents.path) if each.is_file()), None) if contents.layout == "kaggle" else None
+    known = None if file is None else _solutions(file)
+    tasks = {entry.id: (entry, entry.value) for entry in contents.entries if isinstance(entry.value, Fields)}
+    read = {
+        id_: _with_outputs(_Place(task=id_, challenges=Path(entry.file), solutions=file), task, None if known is None else known.get(id_))
+        for id_, (entry, task) in tasks.items()
+    }
+    return Subset(name=path.name, tasks=tuple(_split_task(id_, task, True) for id_, task in read.items()), solved=_solved(read.values()))
+
+
+def tested_subsets(wish: BuildArc) -> frozenset[str]:
     """The subsets whose test pairs are the test split."""
     if not wish.subsets:
         raise UsageError("--subsets names none.", "Example: --subsets training evaluation concept.")
@@ -102,7 +122,7 @@ def _read_subset(prefix: str, name: str, *, is_test: bool) -> Subset:
         _with_outputs(_Place(task=id_, challenges=challenges, solutions=solutions), task, None if known is None else known.get(id_))
         for id_, task in tasks.items()
     ]
-    solved = all("output" in pair for task in read for pair in task["test"])
+    solved = _solved(read)
     if not solved and not is_test:
         raise DataError(
             f"{challenges}: the outputs of test pairs are not known, and these pairs are in the train split.",
@@ -128,16 +148,22 @@ def _tasks(file: Path) -> dict[str, Fields]:
         raise DataError(f"{file} is not a JSON object of tasks.", 'It should look like {"ID": {"train": [...], "test": [...]}}.')
     faults = [Fault(file=str(file), task=id_, problem="the id is in the file more than once") for id_ in content.value.repeated]
     for id_, task in content.value.items():
-        faults += parse_entry(
-            Entry(id=id_, file=str(file), value=task if isinstance(task, Fields) else None), FlatPairs(), need_demos=False
-        )[1]
-        if SEPARATOR in id_:
-            faults.append(
-                Fault(file=str(file), task=id_, problem=f"the id contains {SEPARATOR}, which separates the parts of an identifier")
-            )
+        faults += _faults(Entry(id=id_, file=str(file), value=task if isinstance(task, Fields) else None))
     if faults:
         raise first_of(faults, str(file))
     return {id_: task for id_, task in content.value.items() if isinstance(task, Fields)}
+
+
+def _faults(entry: Entry) -> list[Fault]:
+    faults = list(parse_entry(entry, FlatPairs(), need_demos=False)[1])
+    if SEPARATOR in entry.id:
+        faults.append(entry.fault(f"the id contains {SEPARATOR}, which separates the parts of an identifier"))
+    return faults
+
+
+def _solved(tasks: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all outputs are known."""
+    return all("output" in pair for task in tasks for pair in task["test"])
 
 
 def _solutions(file: Path) -> Fields:

@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 
 BLANK = "<blank>"
 """The name of a row of the puzzle table that belongs to no puzzle."""
+SEPARATOR = "|||"
+"""Stands between the parts of an identifier: the task, its symmetry, its colours."""
 METADATA_FILE, IDENTIFIERS_FILE, TEST_PUZZLES_FILE = "dataset.json", "identifiers.json", "test_puzzles.json"
 REBUILD = "Build the data set again, or name a folder that a build has written."
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sttrl.errors import DataError, UsageError
-from sttrl.trm.data.format import Array, Metadata
+from sttrl.trm.data.format import Array
+from sttrl.trm.data.noise import GridNoise
 from sttrl.trm.data.orders import ORDERS, OrderName, Plan, Position
-from sttrl.trm.data.sources import Source, read_sources, without_puzzles
+from sttrl.trm.data.sources import Source, Tasks, read_sources
 
 Batch = dict[str, npt.NDArray[np.int32]]
 """``inputs`` (b, S), ``labels`` (b, S; ignored ones are -100), ``puzzle_identifiers`` (b,)."""
@@ -24,11 +24,12 @@ IGNORED_LABEL = -100
 class Batches:
     """Batches of one split of one or several data sets.
 
-    Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go
-    into a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps the first puzzle of each
-    group, which is the one without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table
-    that exists already; None: the table of these data sets. ``left_out``: rows of the table; groups that have one of them are not read.
-    ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no position can be resumed.
+    Rank r of ``ranks`` gets the r-th part of every global batch. ``max_examples_per_puzzle``: at most so many examples of a variant go into
+    a training batch, and the first so many into an evaluation. ``max_augmentations``: evaluation keeps each group's first puzzle, the one
+    without augmentation, and so many of its variants. ``identifiers``: the names of the rows of a puzzle table that exists already;
+    None: the table of these data sets. ``only_tasks``, ``without_tasks``: names of tasks that alone are used, or that are left out; their
+    variants go with them. ``noise``: added to training inputs. ``order``, ``examples``: see `sttrl.trm.data.orders`; with ``examples`` no
+    position can be resumed.
 
     Raises DataError for data sets that cannot be read together, UsageError for a batch that ``ranks`` does not divide.
     """
@@ -46,7 +47,9 @@ class Batches:
         max_augmentations: int | None = None,
         max_examples_per_puzzle: int | None = None,
         identifiers: Sequence[str] | None = None,
-        left_out: npt.NDArray[np.int32] | None = None,
+        only_tasks: Collection[str] | None = None,
+        without_tasks: Collection[str] = (),
+        noise: GridNoise = GridNoise(),  # noqa: B008 (it is frozen)
         order: OrderName = "original",
         examples: np.random.RandomState | None = None,
     ) -> None:
@@ -54,21 +57,21 @@ class Batches:
             raise UsageError(f"global_batch_size is {global_batch_size}, and {ranks} processes share it.", f"Use a multiple of {ranks}.")
         if epochs_per_iteration < 1:
             raise UsageError(f"epochs_per_iteration is {epochs_per_iteration}.", "Use 1 or more.")
-        self._split, self._max_augmentations = split, max_augmentations
-        sources = read_sources(folders, split, identifiers)
-        self.metadata, self._sources = sources.metadata, sources.sets
-        if left_out is not None:
-            self._sources = {name: without_puzzles(source, left_out) for name, source in sources.sets.items()}
-            self.metadata = self._counted(self.metadata)
+        sources = read_sources(folders, split, identifiers, Tasks(only=only_tasks, without=without_tasks))
+        self.metadata = sources.metadata
+        self._sources = sources.sets
         self._order = ORDERS[order]
         self._plan = Plan(
             sets=[source.arrays for source in sources.sets.values()],
+            groups=[source.groups for source in sources.sets.values()],
             seed=seed,
             batch_size=global_batch_size,
             epochs=epochs_per_iteration,
             max_examples=max_examples_per_puzzle,
             examples=examples,
         )
+        self._noise = noise
+        self._split, self._max_augmentations = split, max_augmentations
         self._rank, self._batch_size = rank, global_batch_size // ranks
 
     def train(self, start: Position = Position()) -> Iterator[tuple[Position, Batch]]:  # noqa: B008 (it is frozen)
@@ -82,7 +85,10 @@ class Batches:
             for packed in self._order(self._plan, first):
                 position, source = packed.position, self._sources[names[packed.set_number]]
                 part = self._part(0, len(packed.rows_B))
-                yield position, self._collated(source, packed.rows_B[part], packed.puzzles_B[part])
+                batch = self._collated(source, packed.rows_B[part], packed.puzzles_B[part])
+                seed = (self._plan.seed, position.iteration, position.batch, 1)
+                self._noise.add(batch["inputs"], self.metadata.vocab_size, seed, part.start)
+                yield position, batch
             if position == first and not first.batch:
                 break
             position = Position(iteration=position.iteration + 1)
@@ -116,21 +122,19 @@ class Batches:
         tasks[self.metadata.blank_identifier_id] = -1
         return tasks
 
-    @property
-    def rows_of_puzzles(self) -> npt.NDArray[np.int32]:
-        """The rows of the table that the puzzles have, each once."""
-        rows: npt.NDArray[np.int32] = np.unique(np.concatenate([source.rows_of_table for source in self._sources.values()]))
-        return rows
+    def shuffled_identities(self, seed: int) -> npt.NDArray[np.int32]:
+        """For each row of the puzzle table the row of a puzzle of another task of this split, drawn at random; other rows stay.
 
-    def _counted(self, metadata: Metadata) -> Metadata:
-        """The metadata with the counts of what is read. Raises DataError if nothing is."""
-        arrays = [source.arrays for source in self._sources.values()]
-        groups = sum(len(each.group_indices) - 1 for each in arrays)
-        puzzles = sum(len(each.puzzle_identifiers) for each in arrays)
-        if not puzzles:
-            raise DataError(f"Every puzzle of the {self._split} split is evaluated too.", "Do not set leave_out_test_demos with this data.")
-        examples = sum(len(each.inputs) for each in arrays)
-        return replace(metadata, total_groups=groups, total_puzzles=puzzles, mean_puzzle_examples=examples / puzzles)
+        With it a model is asked each puzzle as if it were another one: what it still solves it does not know by the puzzle's row.
+        """
+        draws = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
+        shuffled = np.arange(self.metadata.num_puzzle_identifiers, dtype=np.int32)
+        members = [rows for source in self._sources.values() for rows in source.rows_by_group()]
+        cycle = draws.permutation(len(members))
+        for one, other in zip(cycle, np.roll(cycle, 1), strict=True):
+            shuffled[members[one]] = np.resize(members[other], len(members[one]))
+        shuffled[self.metadata.blank_identifier_id] = self.metadata.blank_identifier_id
+        return shuffled
 
     def _part(self, start: int, end: int) -> slice:
         """This rank's part of the global batch of examples ``start`` to ``end``."""

@@ -43,14 +43,23 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the order depends on. ``examples``: draws the examples in place of the generators of the batches; for comparisons only."""
+    """What the order depends on. ``groups``: the numbers of the groups of each set that are used, ascending.
+
+    ``examples``: draws the examples in place of the generators of the batches; for comparisons only.
+    """
 
     sets: Sequence[Split]
+    groups: Sequence[Array]
     seed: int
     batch_size: int
     epochs: int
     max_examples: int | None = None
     examples: np.random.RandomState | None = None
+
+    def shuffled(self, number: int, draws: np.random.Generator) -> Array:
+        """The groups of a set in the order of an iteration."""
+        groups = self.groups[number]
+        return np.concatenate([groups[draws.permutation(len(groups))] for _ in range(self.epochs)])
 
     def taken(self, size: int, wanted: int) -> int:
         """How many examples of a variant with ``size`` examples go into a batch that has room for ``wanted``."""
@@ -89,7 +98,7 @@ def _variants(plan: Plan, arrays: Split, iteration: int, number: int) -> Array:
     seed = plan.seed + iteration
     draws = np.random.Generator(np.random.Philox(seed if number == 0 else np.random.SeedSequence((seed, number))))
     first = arrays.group_indices
-    groups = np.concatenate([draws.permutation(len(first) - 1) for _ in range(plan.epochs)])
+    groups = plan.shuffled(number, draws)
     variants: Array = draws.integers(first[groups], first[groups + 1])
     return variants.astype(np.int32)
 
@@ -148,8 +157,7 @@ def fork(plan: Plan, start: Position) -> Iterator[Packed]:
 
 def _fork_set(plan: Plan, seed: int, number: int) -> _ForkSet:
     draws = np.random.Generator(np.random.Philox(seed + 1000 * (number + 1)))
-    groups = len(plan.sets[number].group_indices) - 1
-    return _ForkSet(number=number, draws=draws, groups=np.concatenate([draws.permutation(groups) for _ in range(plan.epochs)]))
+    return _ForkSet(number=number, draws=draws, groups=plan.shuffled(number, draws))
 
 
 def _fork_pack(plan: Plan, chosen: _ForkSet) -> tuple[Array, Array]:

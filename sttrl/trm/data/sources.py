@@ -6,15 +6,16 @@ sets share a row. Here the rows are aligned by name: the same name is the same r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sttrl.arc.files import shown_id
 from sttrl.errors import DataError, UsageError
-from sttrl.trm.data.format import BLANK, Array, Metadata, Split, read_identifiers, read_split
+from sttrl.trm.data.format import BLANK, SEPARATOR, Array, Metadata, Split, read_identifiers, read_split
 
 _SHARED = ("pad_id", "ignore_label_id", "blank_identifier_id", "vocab_size", "seq_len")
 _NAMED = 3
@@ -22,27 +23,23 @@ _NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One set of one data set. ``rows_of_table``: the row of the puzzle table of each puzzle."""
+    """One set of one data set. ``rows_of_table``: the row of the puzzle table of each puzzle; ``groups``: the groups that are used."""
 
     place: str
     arrays: Split
+    groups: Array
     rows_of_table: npt.NDArray[np.int32]
     vocab_size: int
 
     def test_rows(self, max_augmentations: int | None, max_examples: int | None) -> Array:
         """The examples of an evaluation, in order: of each group its first ``1 + max_augmentations`` puzzles, and their first examples."""
-        puzzles = np.arange(len(self.rows_of_table))
-        first = self.arrays.group_indices.astype(np.int64)
-        if max_augmentations is not None:
-            number_in_group = puzzles - np.repeat(first[:-1], np.diff(first))
-            puzzles = puzzles[number_in_group <= max_augmentations]
-        start = self.arrays.puzzle_indices.astype(np.int64)
-        sizes = np.diff(start)[puzzles]
-        if max_examples is not None:
-            sizes = np.minimum(sizes, max_examples)
-        number_in_puzzle = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rows: Array = np.repeat(start[puzzles], sizes) + number_in_puzzle
-        return rows
+        puzzles = _members(self.arrays.group_indices, self.groups, None if max_augmentations is None else max_augmentations + 1)
+        return _members(self.arrays.puzzle_indices, puzzles, max_examples)
+
+    def rows_by_group(self) -> list[npt.NDArray[np.int32]]:
+        """The rows of the puzzle table of each group that is used."""
+        first = self.arrays.group_indices
+        return [self.rows_of_table[first[group] : first[group + 1]] for group in self.groups]
 
     def tokens(self, rows: Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Inputs and labels of some examples. Raises DataError for a token outside the vocabulary."""
@@ -57,6 +54,37 @@ class Source:
         return found
 
 
+def _members(indices: Array, chosen: Array, most: int | None) -> Array:
+    """The numbers of the members of the chosen groups, in order, and no more than ``most`` of each. ``indices``: where each begins."""
+    first = indices.astype(np.int64)
+    sizes = np.diff(first)[chosen]
+    if most is not None:
+        sizes = np.minimum(sizes, most)
+    number_in_group = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    members: Array = np.repeat(first[chosen], sizes) + number_in_group
+    return members
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Which tasks are used. ``only``: these (None: all); ``without``: none of these."""
+
+    only: Collection[str] | None = None
+    without: Collection[str] = ()
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every task is used."""
+        return self.only is None and not self.without
+
+    def groups(self, arrays: Split, names: Sequence[str]) -> tuple[Array, set[str]]:
+        """The groups that are used, and the names of their tasks. ``names``: the identifiers of the data set."""
+        first = arrays.puzzle_identifiers[arrays.group_indices[:-1]]
+        tasks = [names[number].partition(SEPARATOR)[0] for number in first]
+        used = [name not in self.without and (self.only is None or name in self.only) for name in tasks]
+        return np.flatnonzero(used), {name for name, is_used in zip(tasks, used, strict=True) if is_used}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """The sets of all data sets under names of their own, and their metadata as one."""
@@ -65,10 +93,11 @@ class Sources:
     sets: dict[str, Source]
 
 
-def read_sources(folders: Sequence[Path], split: str, identifiers: Sequence[str] | None) -> Sources:
+def read_sources(folders: Sequence[Path], split: str, identifiers: Sequence[str] | None, tasks: Tasks) -> Sources:
     """Read one split of several data sets. ``identifiers``: the rows of a table that exists; None: those of the data sets.
 
-    Sets of the second and later data sets get its number: all, all1, all2. Raises DataError for data sets that do not fit together.
+    Sets of the second and later data sets get its number: all, all1, all2. Raises DataError for data sets that do not fit together, and
+    for tasks that are in none of them.
     """
     if not folders:
         raise UsageError("No data set is named.", "Name one with --data_paths.")
@@ -77,35 +106,47 @@ def read_sources(folders: Sequence[Path], split: str, identifiers: Sequence[str]
         _check_alike(read[0][0], read[0][1], folder, metadata)
     rows, size = _rows_of_tables([(folder, metadata) for folder, metadata, _ in read], identifiers)
     sets: dict[str, Source] = {}
+    found: set[str] = set()
     for number, (folder, metadata, arrays_of_sets) in enumerate(read):
         for name, arrays in arrays_of_sets.items():
+            groups, used = (
+                (np.arange(len(arrays.group_indices) - 1), set()) if tasks.is_all else tasks.groups(arrays, read_identifiers(folder))
+            )
+            found |= used
             sets[name + (str(number) if number else "")] = Source(
                 place=str(folder / split),
                 arrays=arrays,
+                groups=groups,
                 rows_of_table=rows[number][arrays.puzzle_identifiers],
                 vocab_size=metadata.vocab_size,
             )
         if any((source.rows_of_table < 0).any() for source in sets.values()):
             raise _unknown(folder, rows[number], arrays_of_sets)
-    return Sources(metadata=_merged([metadata for _, metadata, _ in read], tuple(sets), size), sets=sets)
+    _check_found(tasks, found, split)
+    merged = _merged([metadata for _, metadata, _ in read], tuple(sets), size)
+    return Sources(metadata=merged if tasks.is_all else _of_tasks(merged, sets), sets=sets)
 
 
-def without_puzzles(source: Source, rows: npt.NDArray[np.int32]) -> Source:
-    """A set without the groups that have a puzzle of these rows of the table. What is left is copied into memory."""
-    arrays = source.arrays
-    groups, puzzles = arrays.group_indices.astype(np.int64), arrays.puzzle_indices.astype(np.int64)
-    hit = np.isin(source.rows_of_table, rows)
-    kept_groups = ~np.logical_or.reduceat(hit, groups[:-1]) if len(groups) > 1 else np.zeros(0, dtype=bool)
-    kept = np.repeat(kept_groups, np.diff(groups))
-    examples = np.repeat(kept, np.diff(puzzles))
-    left = Split(
-        inputs=np.asarray(arrays.inputs)[examples],
-        labels=np.asarray(arrays.labels)[examples],
-        puzzle_identifiers=arrays.puzzle_identifiers[kept],
-        puzzle_indices=np.concatenate([[0], np.cumsum(np.diff(puzzles)[kept])]).astype(np.int32),
-        group_indices=np.concatenate([[0], np.cumsum(np.diff(groups)[kept_groups])]).astype(np.int32),
+def _check_found(tasks: Tasks, found: set[str], split: str) -> None:
+    """Raise DataError if a task that is asked for is nowhere, or if none is left."""
+    missing = sorted(set(tasks.only or ()) - set(tasks.without) - found)
+    if missing:
+        named = ", ".join(map(shown_id, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        raise DataError(f"{len(missing)} of the tasks are not in the {split} split: {named}.", "Name tasks of the data set, without |||.")
+    if not tasks.is_all and not found:
+        raise DataError(f"No task of the {split} split is left.", "Leave out fewer tasks.")
+
+
+def _of_tasks(metadata: Metadata, sets: dict[str, Source]) -> Metadata:
+    """The metadata with the counts of the groups that are used."""
+    puzzles = sum(len(rows) for source in sets.values() for rows in source.rows_by_group())
+    examples = sum(len(source.test_rows(None, None)) for source in sets.values())
+    return replace(
+        metadata,
+        total_groups=sum(len(source.groups) for source in sets.values()),
+        total_puzzles=puzzles,
+        mean_puzzle_examples=examples / puzzles,
     )
-    return replace(source, arrays=left, rows_of_table=source.rows_of_table[kept])
 
 
 def merged_identifiers(folders: Sequence[Path]) -> list[str]:
