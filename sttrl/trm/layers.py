@@ -178,7 +178,7 @@ def keep_mask(shape: tuple[int, ...], rate: float, generator: torch.Generator | 
 
 
 def gated(both: Tensor, dim: int) -> Tensor:
-    """silu(first half) * second half, along ``dim``."""
+    """silu(first half) * second half, along ``dim``. Where no gradient is taken, ``both`` may be overwritten."""
     if torch.compiler.is_compiling():
         gate, up = both.chunk(2, dim)
         return functional.silu(gate) * up
@@ -199,6 +199,8 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor, dim: int) -> Tensor:
         gate, up = both.chunk(2, dim)
+        if not ctx.needs_input_grad[0]:
+            return functional.silu(gate, inplace=dim == 0).mul_(up)
         ctx.save_for_backward(both)
         ctx.dim = dim
         return functional.silu(gate).mul_(up)
@@ -209,8 +211,10 @@ class _Gated(torch.autograd.Function):
         gate, up = both.chunk(2, ctx.dim)
         out = torch.empty_like(both)
         out_gate, out_up = out.chunk(2, ctx.dim)
-        torch.mul(grad, functional.silu(gate), out=out_up)
-        out_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
+        room = functional.silu(gate)
+        torch.mul(grad, room, out=out_up)
+        torch.mul(grad, up, out=room)
+        torch.ops.aten.silu_backward.grad_input(room, gate, grad_input=out_gate)
         return out, None
 
 

@@ -143,7 +143,8 @@ class TinyRecursiveModel(nn.Module):
             self.embed_pos = Embedding(self.positions, arch.hidden_size, generator=generator)
         self._add_levels(generator)
         for name in self.starts:
-            self.register_buffer(name, truncated_normal((arch.hidden_size,), 1.0, generator).to(self.dtype))
+            start = truncated_normal((arch.hidden_size,), 1.0, generator).bfloat16()  # as in the original's files
+            self.register_buffer(name, start.to(self.dtype))
         if arch.pos_encodings == "rope" and not arch.mlp_t:
             for name, part in rotation(self.positions, arch.hidden_size // arch.num_heads, arch.rope_theta)._asdict().items():
                 self.register_buffer(name, part, persistent=False)

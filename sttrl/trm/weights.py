@@ -73,7 +73,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = T
     Raises `JournalError` where the disk does not take it.
     """
     prefix = (COMPILED if compiled else "") + ROOT
-    tensors = {prefix + plain_name(name): _own(value) for name, value in state.items()}
+    tensors = {prefix + plain_name(name): _own(name, value) for name, value in state.items()}
     _write(path, lambda target: torch.save(tensors, target))
     _write(path.with_name(path.name + SAFETENSORS), lambda target: save_file(tensors, target))
 
@@ -261,9 +261,11 @@ def _state_of_torch(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _own(value: Tensor) -> Tensor:
+def _own(name: str, value: Tensor) -> Tensor:
     """A tensor on the CPU that shares its memory with nothing that would be written too."""
     value = value.detach().cpu().contiguous()
+    if name.endswith("_init") and torch.equal((short := value.bfloat16()).to(value.dtype), value):
+        return short  # what latents start from is bfloat16 in the original's files, whatever a run computes in
     return value.clone() if value.untyped_storage().nbytes() != value.nbytes else value
 
 

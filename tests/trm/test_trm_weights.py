@@ -106,6 +106,16 @@ def test_what_is_written_is_read_again_in_both_forms(tmp_path: Path, compiled: b
         assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
 
 
+def test_starts_of_latents_are_written_as_the_original_has_them(tmp_path: Path) -> None:
+    """In bfloat16 where nothing is lost by it, whatever the run computes in."""
+    model = small()
+    for drawn, dtype in ((model.H_init, torch.bfloat16), (torch.full((32,), 0.1), torch.float32)):
+        write_weights(tmp_path / "step_1", model.state_dict() | {"H_init": drawn}, compiled=False)
+        written = read_weights(tmp_path / "step_1")["model.inner.H_init"]
+        assert drawn.dtype is torch.float32 and written.dtype is dtype
+        assert torch.equal(written.float(), drawn)
+
+
 @pytest.mark.parametrize(
     "prefix", ["", "model.inner.", "_orig_mod.model.inner.", "model._orig_mod.inner.", "module.model.inner.", "inner."]
 )
