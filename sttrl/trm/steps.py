@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sttrl.errors import DivergedError
+from sttrl.trm.diagnostics import step_diagnostics
 from sttrl.trm.ema import EMA
 from sttrl.trm.losses import act_loss, logged_train
 from sttrl.trm.model import Batch, Carry, TinyRecursiveModel
@@ -28,7 +29,7 @@ class Learner:
     ``total_steps``: those that the learning rate is planned for. ``table`` and ``trunk``: the optimisers of the puzzle embeddings and of
     everything else; None where there is nothing to train. ``frozen_until``: the last step in which the trunk is frozen. ``carries``: the
     batch in flight, in as many parts as gradients are accumulated over; empty before the first step. ``generator``: draws which sequences
-    may not halt early, and dropout.
+    may not halt early, and dropout. ``task_of``: the task of each row of the puzzle table, for metrics.
     """
 
     model: TinyRecursiveModel
@@ -42,6 +43,7 @@ class Learner:
     frozen_until: int = 0
     step: int = 0
     carries: list[Carry] = field(default_factory=list)
+    task_of: torch.Tensor | None = None
 
     @property
     def last_step(self) -> int:
@@ -69,8 +71,15 @@ def train_step(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]
     trained = [parameter.grad for parameter in learner.trunk_parameters if parameter.grad is not None]
     ranks.sum(trained)
     check_finite(learner, sums, trained, ranks)
+    diagnostics = step_diagnostics(learner.model, batch["puzzle_identifiers"], task_ids(learner, batch))
     learner.carries = carries
-    return {**logged_train(sums, global_batch), "train/lr": apply_gradients(learner)}
+    logged = logged_train(sums, global_batch) | {f"train/{name}": float(value) for name, value in diagnostics.items()}
+    return {**logged, "train/lr": apply_gradients(learner)}
+
+
+def task_ids(learner: Learner, batch: Batch) -> torch.Tensor | None:
+    """The task of each sequence of a batch, where tasks are known."""
+    return None if learner.task_of is None else learner.task_of[batch["puzzle_identifiers"].long()]
 
 
 def accumulated(learner: Learner, batch: Batch, global_batch: int, ranks: Ranks) -> tuple[dict[str, float], list[Carry]]:

@@ -176,7 +176,10 @@ def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None,
         load(model, checkpoint, config, data.identifiers, say)
     if wants_lora and not has_lora:
         apply_lora(model, config.arch, generator_of(config, "lora"))
-    return learner_of(model, config, config.total_steps(data.train.metadata.total_groups, data.train.metadata.mean_puzzle_examples))
+    metadata = data.train.metadata
+    learner = learner_of(model, config, config.total_steps(metadata.total_groups, metadata.mean_puzzle_examples))
+    learner.task_of = torch.from_numpy(data.train.task_of_identifier()).to(ranks.device)
+    return learner
 
 
 def learner_of(model: TinyRecursiveModel, config: TrainConfig, total_steps: int) -> Learner:

@@ -80,7 +80,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = T
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write weights as one safetensors file under the original's names. Raises `JournalError` where the disk does not take it."""
-    tensors = {ROOT + plain_name(name): _own(value) for name, value in state.items()}
+    tensors = {ROOT + plain_name(name): _own(name, value) for name, value in state.items()}
     _write(path, lambda target: save_file(tensors, target))
 
 
