@@ -86,7 +86,7 @@ class BuildDemo:
     """Sudoku: test puzzles, from the other 88 grids."""
     num_aug: int = 9
     """Sudoku: variants of each training puzzle, which stay within the 200 grids."""
-    pairs: int = 100
+    pairs: int = 400
     """Rules: training pairs of each of the 20 rules."""
     demos: int = 20
     """Rules: demonstrations of each of the 4 held-out rules."""
