@@ -18,7 +18,8 @@ from sttrl.ledger.files import make_folder, write_text
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
 from sttrl.trm.config import as_mapping, config_of
-from sttrl.trm.data.format import has_split, read_split
+from sttrl.trm.data.format import has_split
+from sttrl.trm.data.sources import Tasks, read_sources
 from sttrl.trm.evaluation_files import evaluation_folder, merge_submissions
 from sttrl.trm.opened import Say, tested_tasks
 from sttrl.trm.task_data import built_tasks
@@ -139,9 +140,8 @@ CHANGES: Final[dict[Mode, Callable[[ArchConfig, int], dict[str, Any]]]] = {
 
 def examples_of(data: Path, tasks: Sequence[str]) -> int:
     """The demonstrations to train on in an epoch: one variant of each task."""
-    metadata, _ = read_split(data, "train")
-    groups = metadata.total_groups if not tasks else len(tasks)
-    return max(1, round(groups * metadata.mean_puzzle_examples))
+    metadata = read_sources([data], "train", None, Tasks(only=tasks or None)).metadata
+    return max(1, round(metadata.total_groups * metadata.mean_puzzle_examples))
 
 
 def joined_submission(out: Path, folders: Sequence[Path]) -> Path | None:

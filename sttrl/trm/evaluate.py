@@ -76,6 +76,19 @@ class Evaluator:
         finally:
             model.train(was_training)
 
+    def votes_to_keep(self) -> dict[str, Any]:
+        """The votes of this process that later evaluations count too, by row; none unless votes aggregate."""
+        if not any(evaluator.aggregated_voting for evaluator in self.config.evaluators):
+            return {}
+        return {row: vote.state() for row, vote in self.votes.items() if vote is not None}
+
+    def restore(self, votes: Mapping[str, Any]) -> None:
+        """Go on from what `votes_to_keep` gave."""
+        for row, state in votes.items():
+            vote = self.votes.get(row)
+            if vote is not None:
+                self.votes[row] = vote.merge([state])
+
     @torch.inference_mode()
     def _row(self, model: TinyRecursiveModel, row: str, step: int, kept: KeptOutputs) -> Evaluated:
         vote, blank = self.votes[row], self.batches.metadata.blank_identifier_id

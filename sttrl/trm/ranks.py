@@ -55,6 +55,14 @@ class Ranks:
             for value in values:
                 dist.all_reduce(value)
 
+    def joined(self, values_B: torch.Tensor) -> torch.Tensor:
+        """The values of every process, of equal number, in the order of their ranks."""
+        if self.count == 1:
+            return values_B
+        parts = [torch.empty_like(values_B) for _ in range(self.count)]
+        dist.all_gather(parts, values_B.contiguous())
+        return torch.cat(parts)
+
     def gathered(self, value: Any) -> list[Any]:
         """A small value of every process, in the order of their ranks. Plain values only: dicts, lists, numbers, texts, arrays."""
         if self.count == 1:

@@ -36,6 +36,7 @@ class RunFiles:
         self.journal: Journal | None = None
         self.tracker: Tracker | None = None
         self.metrics: IO[bytes] | None = None
+        self.lines = 0
 
     def __enter__(self) -> RunFiles:
         if self.writes:
@@ -65,25 +66,27 @@ class RunFiles:
         write_text(self.folder / ALL_CONFIG, as_yaml(named(self.config)))
         write_json(self.folder / CONFIG, {**settings, KIND: TRM})
 
-    def cut(self, step: int) -> None:
-        """Forget the metrics of steps after ``step``, which are taken again."""
+    def cut(self, lines: int) -> None:
+        """Forget the metrics after so many lines: those of steps and evaluations that are done again."""
         if self.metrics is not None:
             self.metrics.close()
             path = self.folder / METRICS
-            kept = [line for line in whole_lines(path.read_bytes()) if json.loads(line)["step"] <= step]
+            kept = whole_lines(path.read_bytes())[:lines]
             write_bytes(path, b"".join(line + b"\n" for line in kept))
-            self.metrics = path.open("ab")
+            self.metrics, self.lines = path.open("ab"), len(kept)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """The metrics of a step."""
         if self.metrics is not None and self.tracker is not None:
             self.metrics.write(json_line({"step": step, **metrics}).encode())
+            self.lines += 1
             self.tracker.log(metrics)
 
-    def settle(self) -> None:
-        """Hand the metrics so far to the system."""
+    def settle(self) -> int:
+        """Hand the metrics so far to the system, and say how many lines they are."""
         if self.metrics is not None:
             self.metrics.flush()
+        return self.lines
 
     def record(self, kind: str, **record: Any) -> None:
         """A line of the journal."""

@@ -6,13 +6,15 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sttrl.errors import JournalError
+from sttrl.errors import DataError, JournalError, error_text
 from sttrl.ledger.files import make_folder, settle_folder
 from sttrl.trm.data.orders import Position
 from sttrl.trm.model import Carry
@@ -25,8 +27,20 @@ SHARED = "shared.safetensors"
 """Weights, averages and optimisers, which all processes have alike."""
 
 
-def save_state(folder: Path, learner: Learner, position: Position, ranks: Ranks) -> None:
-    """Write the state of all processes; the old state is replaced when the new one is complete. Raises `JournalError`."""
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """Where a training stands: in the data; at which step an iteration last ended with all that belongs to its end; in metrics.jsonl."""
+
+    position: Position = Position()
+    finished: int = -1
+    lines: int = 0
+
+
+def save_state(folder: Path, learner: Learner, reached: Reached, ranks: Ranks, votes: Mapping[str, Any]) -> None:
+    """Write the state of all processes; the old state is replaced when the new one is complete. Raises `JournalError`.
+
+    ``votes``: those of this process that later evaluations count too.
+    """
     target = folder / STATE
     temporary = folder / f".{STATE}.new"
     if ranks.is_first:
@@ -34,9 +48,10 @@ def save_state(folder: Path, learner: Learner, position: Position, ranks: Ranks)
         make_folder(temporary)
     ranks.wait()
     save_file(own_tensors(learner), temporary / own_name(ranks))
+    (temporary / votes_name(ranks)).write_text(json.dumps(votes) + "\n", encoding="utf-8")
     if ranks.is_first:
         save_file(shared_tensors(learner), temporary / SHARED)
-        facts = {"step": learner.step, "ranks": ranks.count, "position": dataclasses.asdict(position)}
+        facts = {"step": learner.step, "ranks": ranks.count, "reached": dataclasses.asdict(reached)}
         (temporary / "state.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     ranks.wait()
     if ranks.is_first:
@@ -49,8 +64,11 @@ def has_state(folder: Path) -> bool:
     return (folder / STATE / "state.json").is_file()
 
 
-def load_state(folder: Path, learner: Learner, ranks: Ranks) -> Position:
-    """Bring a learner to the saved state, and say where the data go on. Raises `JournalError` for a state that cannot be used."""
+def load_state(folder: Path, learner: Learner, ranks: Ranks) -> tuple[Reached, dict[str, Any]]:
+    """Bring a learner to the saved state. Returns where it stands, and this process's votes.
+
+    Raises `JournalError` for a state that cannot be used.
+    """
     target = folder / STATE
     try:
         facts = json.loads((target / "state.json").read_text(encoding="utf-8"))
@@ -58,21 +76,33 @@ def load_state(folder: Path, learner: Learner, ranks: Ranks) -> Position:
             raise JournalError(
                 f"{target} was written by {facts['ranks']} processes, and this run has {ranks.count}.", "Use as many, or another run_name."
             )
-        shared, own = load_file(target / SHARED), load_file(target / own_name(ranks))
-    except (OSError, ValueError, KeyError) as error:
-        raise JournalError(f"{target} cannot be read: {error}.", "Delete the run folder to start over, or use another run_name.") from error
-    learner.step = int(facts["step"])
+        restore(learner, load_file(target / SHARED), load_file(target / own_name(ranks)), ranks)
+        learner.step = int(facts["step"])
+        reached = Reached(**facts["reached"] | {"position": Position(**facts["reached"]["position"])})
+        return reached, json.loads((target / votes_name(ranks)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, DataError) as error:
+        raise JournalError(
+            f"{target} cannot be read: {error_text(error, first_line=True)}.", "Delete the run folder to start over, or use another run_name."
+        ) from error
+
+
+def restore(learner: Learner, shared: dict[str, torch.Tensor], own: dict[str, torch.Tensor], ranks: Ranks) -> None:
+    """Give a learner everything that `shared_tensors` and `own_tensors` took."""
     learner.model.load_state_dict(part(shared, "model"))
     for name, optimiser in parts_of(learner).items():
         optimiser.load_state_dict(part(shared, name))
     learner.generator.set_state(own.pop("generator"))
     learner.carries = carries_of(own, learner.config.gradient_accumulation, ranks)
-    return Position(**facts["position"])
 
 
 def own_name(ranks: Ranks) -> str:
     """The file of a process: the batch in flight, and its random state."""
     return f"rank_{ranks.rank}.safetensors"
+
+
+def votes_name(ranks: Ranks) -> str:
+    """The file of the votes of a process."""
+    return f"rank_{ranks.rank}.votes.json"
 
 
 def parts_of(learner: Learner) -> dict[str, Any]:

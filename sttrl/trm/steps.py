@@ -67,19 +67,33 @@ def train_step(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]
     for parameter in learner.trunk_parameters:
         parameter.requires_grad_(learner.trunk_learns)
     global_batch = len(batch["inputs"]) * ranks.count
+    random_state = learner.generator.get_state()
     sums, carries = accumulated(learner, batch, global_batch, ranks)
     trained = [parameter.grad for parameter in learner.trunk_parameters if parameter.grad is not None]
     ranks.sum(trained)
-    check_finite(learner, sums, trained, ranks)
-    diagnostics = step_diagnostics(learner.model, batch["puzzle_identifiers"], task_ids(learner, batch))
+    if not is_finite(learner, sums, trained, ranks):
+        zero_gradients(learner)
+        learner.generator.set_state(random_state)
+        learner.step -= 1
+        raise DivergedError(
+            f"Step {learner.step + 1}: the loss or a gradient is not finite. The step was not applied.",
+            "Use smaller learning rates (lr, puzzle_emb_lr) or dtype=float32 in a new run; checkpoints so far are kept.",
+        )
+    logged = logged_train(sums, global_batch) | diagnosed(learner, batch, ranks)
     learner.carries = carries
-    logged = logged_train(sums, global_batch) | {f"train/{name}": float(value) for name, value in diagnostics.items()}
     return {**logged, "train/lr": apply_gradients(learner)}
 
 
-def task_ids(learner: Learner, batch: Batch) -> torch.Tensor | None:
-    """The task of each sequence of a batch, where tasks are known."""
-    return None if learner.task_of is None else learner.task_of[batch["puzzle_identifiers"].long()]
+def diagnosed(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]:
+    """The fork's metrics of a step, of the batches of all processes together."""
+    ids = ranks.joined(batch["puzzle_identifiers"])
+    found = step_diagnostics(learner.model, ids, None if learner.task_of is None else learner.task_of[ids.long()])
+    if ranks.count > 1:
+        # The trunk's gradients are summed over the processes already; each has only its own rows of the table.
+        squared = found["grad_embed_norm"].square()
+        ranks.sum([squared])
+        found["grad_embed_norm"] = squared.sqrt()
+    return {f"train/{name}": float(value) for name, value in found.items()}
 
 
 def accumulated(learner: Learner, batch: Batch, global_batch: int, ranks: Ranks) -> tuple[dict[str, float], list[Carry]]:
@@ -107,22 +121,15 @@ def accumulated(learner: Learner, batch: Batch, global_batch: int, ranks: Ranks)
     return dict(zip(sums, packed.tolist(), strict=True)), carries
 
 
-def check_finite(learner: Learner, sums: Mapping[str, float], trained: Sequence[torch.Tensor], ranks: Ranks) -> None:
-    """Raises DivergedError if a loss or a gradient of any process is not finite. The gradients are thrown away then."""
+def is_finite(learner: Learner, sums: Mapping[str, float], trained: Sequence[torch.Tensor], ranks: Ranks) -> bool:
+    """Whether losses and gradients of all processes are finite."""
     rows = [] if learner.model.table is None else [rows.grad for _, rows in learner.model.table.pending if rows.grad is not None]
     gradients = [*trained, *rows]
     bad = torch.zeros(1, device=ranks.device)
     if gradients:
         bad += (~torch.isfinite(torch.stack(torch._foreach_norm(gradients)))).any()
     ranks.sum([bad])
-    if not bad.item() and all(map(math.isfinite, sums.values())):
-        return
-    zero_gradients(learner)
-    learner.step -= 1
-    raise DivergedError(
-        f"Step {learner.step + 1}: the loss or a gradient is not finite. The step was not applied.",
-        "Use smaller learning rates (lr, puzzle_emb_lr) or dtype=float32 in a new run; checkpoints so far are kept.",
-    )
+    return not bad.item() and all(map(math.isfinite, sums.values()))
 
 
 def apply_gradients(learner: Learner) -> float:

@@ -5,10 +5,9 @@ A full training, a fine-tuning of embeddings and a LoRA differ in the configurat
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
 from sttrl.trm.data.orders import Position
 from sttrl.trm.ema import EMA
 from sttrl.trm.evaluate import PLAIN, Evaluator
-from sttrl.trm.lora import adapter_state, apply_lora
+from sttrl.trm.lora import adapter_state
 from sttrl.trm.model import TinyRecursiveModel, build_model
 from sttrl.trm.opened import Data, Say, open_data
 from sttrl.trm.optimisers import OPTIMISERS, SignSGD
@@ -29,7 +28,7 @@ from sttrl.trm.prefetch import ahead
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.run_files import RunFiles
 from sttrl.trm.run_names import run_folder
-from sttrl.trm.state import has_state, load_state, save_state
+from sttrl.trm.state import Reached, has_state, load_state, save_state
 from sttrl.trm.steps import Learner, train_step
 from sttrl.trm.train_config import TrainConfig
 from sttrl.trm.weights import RowNames, load_into
@@ -83,54 +82,50 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     learner = make_learner(config, data, checkpoint, ranks, say)
     evaluator = None if data.test is None else Evaluator(config, data.test, data.votes, ranks)
     files.names(data.identifiers)
-    position = Position()
+    reached = Reached()
     if has_state(files.folder):
-        position = load_state(files.folder, learner, ranks)
-        files.cut(learner.step)
+        reached, votes = load_state(files.folder, learner, ranks)
+        if evaluator is not None:
+            evaluator.restore(votes)
         say(f"{files.folder}: going on after step {learner.step} of {learner.last_step}")
-    elif config.evaluate_before and evaluator is not None:
-        files.cut(0)
+    files.cut(reached.lines)
+    if learner.step == 0 and config.evaluate_before and evaluator is not None:
         evaluate(learner, data, evaluator, files, say)
-    else:
-        files.cut(0)
-    loop(learner, data, position, evaluator, files, ranks, say)
+    loop(learner, data, reached, evaluator, files, ranks, say)
 
 
-def loop(learner: Learner, data: Data, position: Position, evaluator: Evaluator | None, files: RunFiles, ranks: Ranks, say: Say) -> None:
+def loop(learner: Learner, data: Data, reached: Reached, evaluator: Evaluator | None, files: RunFiles, ranks: Ranks, say: Say) -> None:
     """Steps until the configured epochs are over. An iteration is the epochs between two evaluations."""
     config = learner.config
     iterations = config.epochs // config.epochs_per_iteration
     progress = Progress(say=say, total=learner.last_step, begun=learner.step)
-    ended = learner.step >= learner.last_step
-    while position.iteration < iterations and not ended:
-        iteration = position.iteration
-        with ahead(data.train.train(position), config.dataloader_prefetch_factor if config.dataloader_num_workers else 0) as batches:
+
+    def save(reached: Reached) -> None:
+        votes = {} if evaluator is None else evaluator.votes_to_keep()
+        save_state(files.folder, learner, replace(reached, lines=files.settle()), ranks, votes)
+
+    while reached.position.iteration < iterations and not (learner.step >= learner.last_step and reached.finished == learner.step):
+        iteration, is_over = reached.position.iteration, False
+        prefetched = config.dataloader_prefetch_factor if config.dataloader_num_workers else 0
+        with ahead(data.train.train(reached.position), prefetched) as batches:
             for after, arrays in batches:
-                if after.iteration > iteration or learner.step >= learner.last_step:
+                is_over = after.iteration > iteration
+                if is_over or learner.step >= learner.last_step:
                     break
-                batch = {name: torch.from_numpy(value).to(ranks.device) for name, value in arrays.items()}
-                metrics = train_step(learner, batch, ranks)
+                metrics = train_step(learner, {name: torch.from_numpy(value).to(ranks.device) for name, value in arrays.items()}, ranks)
                 files.log(learner.step, metrics)
                 progress.step(learner.step, metrics)
-                position = after
-                keep(learner, position, files, ranks)
-        ended = learner.step >= learner.last_step
-        last = ended or iteration + 1 == iterations
+                reached = replace(reached, position=after)
+                if learner.step % config.state_every_n_steps == 0:
+                    save(reached)
+                if config.checkpoint_every_n_steps and learner.step % config.checkpoint_every_n_steps == 0:
+                    files.checkpoint(learner.step, learner.model.state_dict())
+        last = learner.step >= learner.last_step or iteration + 1 == iterations
         if iteration >= config.min_eval_interval or last:
             finish_iteration(learner, data, evaluator, files, say, last=last)
-        position = Position(iteration=iteration + 1)
-        files.settle()
-        save_state(files.folder, learner, position, ranks)
-
-
-def keep(learner: Learner, position: Position, files: RunFiles, ranks: Ranks) -> None:
-    """Save the state and a checkpoint where it is time to."""
-    config = learner.config
-    if learner.step % config.state_every_n_steps == 0:
-        files.settle()
-        save_state(files.folder, learner, position, ranks)
-    if config.checkpoint_every_n_steps and learner.step % config.checkpoint_every_n_steps == 0:
-        files.checkpoint(learner.step, learner.model.state_dict())
+        # Where max_steps ends the run within an iteration, a later run with more steps goes on there.
+        reached = Reached(position=Position(iteration=iteration + 1) if is_over else reached.position, finished=learner.step)
+        save(reached)
 
 
 def finish_iteration(learner: Learner, data: Data, evaluator: Evaluator | None, files: RunFiles, say: Say, *, last: bool) -> None:
@@ -169,13 +164,8 @@ def averaged(learner: Learner) -> dict[str, torch.Tensor]:
 def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None, ranks: Ranks, say: Say) -> Learner:
     """A model, new or from a checkpoint, with its optimisers. Raises DataError for a checkpoint that does not fit."""
     model = make_model(config, data, ranks)
-    wants_lora, has_lora = config.arch.lora_rank > 0, checkpoint is not None and checkpoint.has_lora
-    if wants_lora and has_lora:
-        apply_lora(model, config.arch, generator_of(config, "lora"))
     if checkpoint is not None:
         load(model, checkpoint, config, data.identifiers, say)
-    if wants_lora and not has_lora:
-        apply_lora(model, config.arch, generator_of(config, "lora"))
     metadata = data.train.metadata
     learner = learner_of(model, config, config.total_steps(metadata.total_groups, metadata.mean_puzzle_examples))
     learner.task_of = torch.from_numpy(data.train.task_of_identifier()).to(ranks.device)
@@ -206,7 +196,7 @@ def make_model(config: TrainConfig, data: Data, ranks: Ranks) -> TinyRecursiveMo
     """A new model of the data's sizes."""
     metadata = data.train.metadata
     sizes = Sizes(vocab_size=metadata.vocab_size, seq_len=metadata.seq_len, num_puzzle_identifiers=metadata.num_puzzle_identifiers)
-    arch = dataclasses.replace(config.model_arch, forward_dtype=forward_dtype(config, ranks.device.type))
+    arch = replace(config.model_arch, forward_dtype=forward_dtype(config, ranks.device.type))
     model = build_model(arch, sizes, generator=generator_of(config, "weights"), device=ranks.device)
     if config.compile:
         model.compile_recursion()
