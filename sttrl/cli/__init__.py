@@ -331,7 +331,7 @@ def sweep_command(arguments: Sequence[str]) -> None:
     from sttrl.sweep.runs import run_sweep
 
     with Screen() as screen:
-        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen)
+        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen, sweep.baseline)
     print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 

@@ -6,6 +6,7 @@ base: {dataset: arithmetic-demo, steps: 2}                # settings of every ru
 axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run; the last axis changes fastest
 runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # without axes each entry is a run, else each is combined with all combinations
 skip: [{voting_function: energy, seed: 1}]                # a combination that has all values of an entry is left out
+baseline: energy-seed0                                    # a run to which all others are compared, question by question
 ```
 
 Settings of ``axes`` and ``runs`` override ``base``. null stands for a setting's default.
@@ -18,7 +19,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from sttrl.config import RunConfig, field_names
 from sttrl.config.yaml_settings import known_settings, nearest, read_mapping, typed
 from sttrl.errors import UsageError
 
-PARTS = ("name", "base", "axes", "runs", "skip")
+PARTS = ("name", "base", "axes", "runs", "skip", "baseline")
 PLACES = frozenset({"output_dir", "run_name", "config"})
 """Settings that a sweep file may not have: the folder of a run is always <output_dir>/<sweep>/<run>."""
 UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
@@ -47,11 +48,13 @@ class SweepRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The runs of a sweep, in order. Their names are unique and can be names of folders."""
+    """The runs of a sweep, in order. Their names are unique and can be names of folders. ``baseline``: the run that the others are
+    compared to."""
 
     name: str
     axes: dict[str, tuple[object, ...]]
     runs: tuple[SweepRun, ...]
+    baseline: str | None = None
 
 
 def read_sweep(file: Path) -> Sweep:
@@ -69,7 +72,14 @@ def read_sweep(file: Path) -> Sweep:
         SweepRun(name=name, values=values, settings={key: value for key, value in {**base, **values}.items() if value is not None})
         for name, values in zip(_names(chosen), chosen, strict=True)
     )
-    return Sweep(name=_sweep_name(content.get("name"), file, where), axes=axes, runs=runs)
+    baseline = _baseline(content.get("baseline"), [run.name for run in runs], where)
+    return Sweep(name=_sweep_name(content.get("name"), file, where), axes=axes, runs=runs, baseline=baseline)
+
+
+def _baseline(name: object, names: Sequence[str], where: str) -> str | None:
+    if name is not None and name not in names:
+        raise UsageError(f"{where}: baseline is {name!r}, and no run has this name.", f"Runs: {', '.join(names)}.")
+    return None if name is None else str(name)
 
 
 def _check_parts(content: Mapping[object, object], where: str) -> None:

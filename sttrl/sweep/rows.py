@@ -145,6 +145,33 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The mean difference of a row's adapted policy (the base, where a row adapts nothing) to that of another row, paired by question."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def difference(row: SweepRow, other: SweepRow) -> Difference | None:
+    """How far a row is above another; None if they share no question with a label."""
+    own, others = _final(row), _final(other)
+    shared = [question for question in own if question in others]
+    before_P, after_P = [others[question] for question in shared], [own[question] for question in shared]
+    ends, p_value = interval_of_gain(before_P, after_P), p_value_of_gain(before_P, after_P)
+    if ends is None or p_value is None:
+        return None
+    return Difference(mean=fmean(after_P) - fmean(before_P), low=ends.low, high=ends.high, p_value=p_value)
+
+
+def _final(row: SweepRow) -> dict[str, float]:
+    metric = row.score.metric
+    adapted = _by_question(row.runs, "adapted", metric, beside="adapted")
+    return adapted or _by_question(row.runs, "base", metric, beside="base")
+
+
 def score_run(folder: Path, data: Any = None) -> ScoredRun:
     """Write a run's report, and return what the rows need. ``data``: its data set, if it was read already.
 

@@ -14,7 +14,7 @@ from sttrl.run.workshop import Workshop
 from sttrl.sweep.table import SweepReport, report_sweep
 
 
-def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen: Screen) -> SweepReport:
+def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen: Screen, baseline: str | None = None) -> SweepReport:
     """Do the unfinished questions of every run, and report on all runs. If a run is impossible, raises `SttrlError` before any starts;
     but a run that takes the adapters of another run of the sweep is planned when that one is done."""
     shared, folders = Shared(), [run_folder(config) for config in configs]
@@ -24,4 +24,4 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen
             screen.say(f"run {number} of {len(configs)}: {folder.name}")
             plans[config] = plan = plans.get(config) or make_plan(config, screen.say, shared)
             carry_out(plan, workshop, screen)
-    return report_sweep(name, folders, file, {plan.folder: plan.chosen.data for plan in plans.values()})
+    return report_sweep(name, folders, file, {plan.folder: plan.chosen.data for plan in plans.values()}, baseline)

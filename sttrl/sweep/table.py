@@ -14,7 +14,7 @@ from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import ENVIRONMENT
 from sttrl.report.layout import NOTHING, aligned, broken, number_or_nothing, p_value_or_nothing, with_interval
 from sttrl.sweep.pictures import write_pictures
-from sttrl.sweep.rows import SweepRow, common_settings, differing_settings, score_run, setting_text, sweep_rows
+from sttrl.sweep.rows import SweepRow, common_settings, difference, differing_settings, score_run, setting_text, sweep_rows
 
 SWEEP_SCHEMA: Final = 1
 SWEEP_WIDTH: Final = 120
@@ -46,16 +46,23 @@ class SweepReport:
     pictures: str = ""
 
 
-def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, data: Mapping[Path, Any] | None = None) -> SweepReport:
+def report_sweep(
+    name: str,
+    folders: Sequence[Path],
+    file: Path | None = None,
+    data: Mapping[Path, Any] | None = None,
+    baseline: str | None = None,
+) -> SweepReport:
     """Write the report of every run, and in the folder above them sweep.md, .json, .csv, .png and .svg.
 
-    ``file``: the file that describes the sweep; ``data``: the data sets that were read already, by run folder. Raises `JournalError`
-    for a folder that holds no run, and where a file cannot be written.
+    ``file``: the file that describes the sweep; ``data``: the data sets that were read already, by run folder. ``baseline``: the
+    name of the run that the others are compared to. Raises `JournalError` for a folder that holds no run, and where a file cannot be
+    written.
     """
     folder, runs = folders[0].parent, [score_run(each, (data or {}).get(each)) for each in folders]
     configs = [run.config for run in runs]
     rows = sweep_rows(runs, tuple(setting for setting in differing_settings(configs) if setting != "seed"))
-    table, common = sweep_table(name, rows), common_settings(configs)
+    table, common = sweep_table(name, rows, baseline), common_settings(configs)
     write_text(folder / "sweep.md", _page(name, table, len(runs), common, _environment(folders[0]), file))
     write_json(folder / "sweep.json", _numbers(name, rows, common))
     write_text(folder / "sweep.csv", _lines(rows))
@@ -63,15 +70,17 @@ def report_sweep(name: str, folders: Sequence[Path], file: Path | None = None, d
     return SweepReport(table, folder, sum(row.score.failed for row in rows), sum(row.score.finished for row in rows), runs[-1].pictures)
 
 
-def sweep_table(name: str, rows: Sequence[SweepRow]) -> str:
-    """The table and its legend, at most `SWEEP_WIDTH` wide. If a line is too long, the costs become a table of their own below."""
+def sweep_table(name: str, rows: Sequence[SweepRow], baseline: str | None = None) -> str:
+    """The table, the differences to the baseline's row, and the legend, at most `SWEEP_WIDTH` wide. If a line is too long, the costs become
+    a table of their own below."""
     runs = [run for row in rows for run in row.runs]
     counts = dict.fromkeys(end(row.score.questions for row in rows) for end in (min, max))
     bare = [run.name for run in runs if not any(score.labelled for score in run.scores)]
     remark = f"{len(bare)} of {len(runs)} runs have no labels; the table of {bare[0]}, reported by itself, says why." if bare else ""
     legend = [*broken(_LEGEND.format(metric=rows[0].score.metric if rows else NOTHING), SWEEP_WIDTH), *broken(remark, SWEEP_WIDTH)]
     title = f"sweep {name}: {len(runs)} runs, {' to '.join(map(str, counts))} questions each"
-    return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in (title, "", *_blocks(rows), "", *_first_votes(rows), *legend)).rstrip()
+    lines = (title, "", *_blocks(rows), "", *_first_votes(rows), *_differences(rows, baseline), *legend)
+    return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in lines).rstrip()
 
 
 def _blocks(rows: Sequence[SweepRow]) -> list[str]:
@@ -97,6 +106,21 @@ def _first_votes(rows: Sequence[SweepRow]) -> list[str]:
     if max(map(len, lines)) > SWEEP_WIDTH:
         lines = _beside([("",), *((str(number),) for number, row in enumerate(rows, 1) if row in voting)], cells)
     return [*lines, ""]
+
+
+def _differences(rows: Sequence[SweepRow], baseline: str | None) -> list[str]:
+    """Each row beside the baseline's, then an empty line; nothing without a baseline."""
+    place = next((number for number, row in enumerate(rows, 1) if any(run.name == baseline for run in row.runs)), None)
+    if place is None:
+        return []
+    cells = [("", f"adapted, above {place}", "p")]
+    for number, row in enumerate(rows, 1):
+        found = None if number == place else difference(row, rows[place - 1])
+        interval = NOTHING if found is None else with_interval(found.mean, found.low, found.high, signed=True)
+        numbers = (interval, p_value_or_nothing(None if found is None else found.p_value))
+        cells.append((str(number), *numbers))
+    note = f"Row {place} is the baseline ({rows[place - 1].label}). A row that adapts nothing is compared by its base. Paired by question."
+    return [*aligned(cells), *broken(note, SWEEP_WIDTH), ""]
 
 
 def _first_vote_cells(row: SweepRow) -> tuple[str, ...]:

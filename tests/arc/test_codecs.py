@@ -160,11 +160,18 @@ def test_the_last_output_is_never_left_out(outputs: int, answer: bool, skipped: 
 
 
 def test_demonstrations_alone() -> None:
+    """They read like a task whose last demonstration is the query, and are learnt like it, whatever the rule: never nothing."""
     pairs = (Pair(input=((1,),), output=((2,),)), Pair(input=((3,),), output=((4,),)))
     alone = Puzzle(demos=pairs, query=None)
     as_query = Puzzle(demos=pairs[:1], query=((3,),), answer=((4,),))
     for name, codec in ((name, codec_for(name, TOKENIZERS["chat"])) for name in CODECS):
-        assert codec.write(alone).text == codec.write(as_query).text, name
+        written = codec.write(alone)
+        assert written.text == codec.write(as_query).text, name
+        for rule in RULES.values():
+            mine, theirs = (
+                [(span.start, span.end) for span in loss_spans(spans, rule)] for spans in (written.spans, codec.write(as_query).spans)
+            )
+            assert mine == theirs and (mine or rule.everything), name
     with pytest.raises(DataError):
         NumpyText().write(Puzzle(demos=(), query=None))
 

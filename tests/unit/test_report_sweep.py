@@ -261,6 +261,17 @@ def test_the_table_of_a_sweep(folders: list[Path]) -> None:
     assert max(map(len, lines)) <= SWEEP_WIDTH
 
 
+def test_rows_are_compared_to_a_baseline_question_by_question(folders: list[Path]) -> None:
+    table = report_sweep("votes", folders, baseline="slot").table.splitlines()
+    start = next(number for number, line in enumerate(table) if "adapted, above" in line)
+    lines = [line.split() for line in table[start : start + 5]]
+    # By question: slot .5, .25, 1.0; none, which adapts nothing, 0, .25, .5; sttrl over its two seeds .75, .5, .5.
+    assert lines[0] == ["adapted,", "above", "4", "p"]
+    assert lines[1][:2] == ["1", "-.333"] and lines[2][:2] == ["2", ".000"] and lines[4][:3] == ["4", "-", "-"]
+    assert "Row 4 is the baseline (slot" in "\n".join(table)
+    assert "baseline" not in report_sweep("votes", folders).table
+
+
 def test_what_it_costs_stands_below_where_there_is_no_room_beside(folder: Path) -> None:
     runs = [
         run_in(folder, "a", adapted(*SEED_0), min_agreement=0.125, stop_agreement=0.75),

@@ -52,6 +52,12 @@ def test_rows_by_themselves(tmp_path: Path) -> None:
     assert names(sweep) == ["slot", "memo-token"] and not sweep.axes
 
 
+def test_the_baseline_is_the_name_of_a_run(tmp_path: Path) -> None:
+    assert sweep_of(tmp_path, {"axes": AXES, "baseline": "ttft-energy-seed1"}).baseline == "ttft-energy-seed1"
+    with pytest.raises(UsageError, match="baseline is 'ttft', and no run has this name. Runs: sttrl-majority-seed0, "):
+        sweep_of(tmp_path, {"axes": AXES, "baseline": "ttft"})
+
+
 def test_rows_with_every_combination_of_the_axes(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, {"runs": [{"adaptation_method": "slot"}, {"n-votes": 8}], "axes": {"seed": [3, 4]}})
     assert names(sweep) == ["slot-seed3", "slot-seed4", "n_votes8-seed3", "n_votes8-seed4"]
