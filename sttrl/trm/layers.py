@@ -2,7 +2,7 @@
 
 Weights are float32 and are converted to the number type of the forward pass once for a whole recursion: a layer gives its weights
 `ready`, and the recursion applies them many times. The three operations that are not products of matrices have gradients of their
-own here, which keep less and copy less than those that autograd would put together.
+own here, which keep no more and copy less than those that autograd would put together.
 """
 
 from __future__ import annotations
@@ -194,27 +194,27 @@ def normalised_sum(x: Tensor, y: Tensor, dim: int, eps: float) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """Keeps its input only, and writes both halves of the gradient into one tensor."""
+    """Keeps its input and silu of the first half, and writes both halves of the gradient into one tensor."""
 
     @staticmethod
     def forward(ctx: Any, both: Tensor, dim: int) -> Tensor:
         gate, up = both.chunk(2, dim)
         if not ctx.needs_input_grad[0]:
             return functional.silu(gate, inplace=dim == 0).mul_(up)
-        ctx.save_for_backward(both)
+        opened = functional.silu(gate)
+        ctx.save_for_backward(both, opened)
         ctx.dim = dim
-        return functional.silu(gate).mul_(up)
+        return opened * up
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (both,) = ctx.saved_tensors
+        both, opened = ctx.saved_tensors
         gate, up = both.chunk(2, ctx.dim)
         out = torch.empty_like(both)
         out_gate, out_up = out.chunk(2, ctx.dim)
-        room = functional.silu(gate)
-        torch.mul(grad, room, out=out_up)
-        torch.mul(grad, up, out=room)
-        torch.ops.aten.silu_backward.grad_input(room, gate, grad_input=out_gate)
+        torch.mul(grad, opened, out=out_up)
+        torch.mul(grad, up, out=out_gate)
+        torch.ops.aten.silu_backward.grad_input(out_gate, gate, grad_input=out_gate)
         return out, None
 
 
