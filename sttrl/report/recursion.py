@@ -33,14 +33,14 @@ CURVES: Final = {
 class Evaluation:
     """One row of an evaluation, as the journal holds it.
 
-    ``metrics``: by the original's names. ``right``: for each set how many sequences are right in every cell, of how many. ``shares``: for
+    ``metrics``: by the original's names; None for a number that is not finite. ``right``: for each set how many sequences are right in every cell, of how many. ``shares``: for
     each metric of a vote the share of each task's outputs. ``scores``: each scoring rule as a numerator and a denominator; None without
     solutions. ``missing``: test outputs without a prediction; None where nothing is submitted. ``seconds``: of all rows together.
     """
 
     step: int
     row: str
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     right: dict[str, tuple[int, int]]
     shares: dict[str, list[float]]
     scores: dict[str, tuple[float, float]] | None
@@ -55,7 +55,9 @@ class Evaluation:
             shown |= {rule: f"{hits:g}/{of:g}" for rule, (hits, of) in self.scores.items()}
         return shown | ({} if self.missing is None else {"missing": str(self.missing)})
 
-    def _shown(self, name: str, value: float) -> str:
+    def _shown(self, name: str, value: float | None) -> str:
+        if value is None:
+            return "not finite"
         set_name, _, metric = name.rpartition(".")
         if self.shares.get(name):
             interval = interval_of_mean(self.shares[name])

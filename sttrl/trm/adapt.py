@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ from sttrl.trm.evaluation_files import evaluation_folder, merge_submissions
 from sttrl.trm.opened import Say, tested_tasks
 from sttrl.trm.task_data import built_tasks
 from sttrl.trm.train import train
-from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
 Mode = Literal["full", "embeddings", "embeddings_then_full", "lora"]
 MODES: Final[dict[Mode, str]] = {
@@ -69,12 +69,14 @@ def adapt(wish: Wish, say: Say) -> Adapted:
     """
     checkpoint = find_checkpoint(wish.checkpoint, wish.config)
     out = wish.out or Path("outputs") / f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{checkpoint.file.name}"
-    data = Path(wish.data) if is_data_set(Path(wish.data)) else built_tasks(wish.data, out / "data", wish.num_aug, say)
+    is_built = is_data_set(Path(wish.data))
+    data = Path(wish.data) if is_built else built_tasks(wish.data, out / "data", wish.num_aug, say)
+    votes = {} if is_built or (checkpoint.config and checkpoint.config.evaluators) else {"evaluators": (EvaluatorConfig(),)}
     chunks = chunks_of(sorted(tested_tasks([data])), wish.chunk)
     folders = []
     for number, tasks in enumerate(chunks):
         name = "all" if len(chunks) == 1 else f"chunk_{number + 1}"
-        config = config_for(wish, checkpoint, data, tasks if len(chunks) > 1 else (), out / name)
+        config = config_for(wish, checkpoint, data, tasks if len(chunks) > 1 else (), {"checkpoint_path": str(out / name), **votes})
         if len(chunks) > 1:
             say(f"{name} of {len(chunks)}: {', '.join(tasks[:5])}{', ...' if len(tasks) > 5 else ''}")
         folders.append(train(config, say))
@@ -96,8 +98,13 @@ def chunks_of(tasks: Sequence[str], size: int | None) -> list[tuple[str, ...]]:
     return [tuple(tasks[start : start + step]) for start in range(0, len(tasks), step)]
 
 
-def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str, ...], folder: Path) -> TrainConfig:
-    """The settings of one chunk's training: those of the checkpoint's run, changed for the mode, then the user's own."""
+def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str, ...], own: Mapping[str, Any]) -> TrainConfig:
+    """The settings of one chunk's training: those of the checkpoint's run, changed for the chunk and for the mode, then the user's.
+
+    Raises `UsageError` for settings that cannot be.
+    """
+    if wish.steps < 1:
+        raise UsageError(f"--steps is {wish.steps}.", "Use 1 or more.")
     base, arch = checkpoint.config or TrainConfig(), checkpoint.arch
     examples = examples_of(data, tasks)
     batch = min(base.global_batch_size, examples)
@@ -107,7 +114,6 @@ def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str,
         "data_paths": (str(data),),
         "data_paths_test": (),
         "load_checkpoint": str(checkpoint.file),
-        "checkpoint_path": str(folder),
         "run_name": None,
         "project_name": None,
         "global_batch_size": batch,
@@ -121,6 +127,7 @@ def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str,
         "evaluate_before": True,
         "leave_out_test_demos": False,
         "tasks": tasks,
+        **own,
     }
     config = replace(base, **(shared | CHANGES[wish.mode](arch, epochs)))
     return config_of(as_mapping(config), wish.settings, where="") if wish.settings else config

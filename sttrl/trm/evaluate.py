@@ -93,7 +93,7 @@ class Evaluator:
     def _row(self, model: TinyRecursiveModel, row: str, step: int, kept: KeptOutputs) -> Evaluated:
         vote, blank = self.votes[row], self.batches.metadata.blank_identifier_id
         identities = self.batches.shuffled_identities(self.config.seed) if row == SHUFFLED else None
-        generator = torch.Generator().manual_seed(seed_of(self.config.seed, "trm", "ptrm", step, self.ranks.rank)) if row == PTRM else None
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, "trm", "ptrm", step, 0)) if row == PTRM else None
         sums: dict[str, dict[str, float]] = {}
         right: dict[str, list[int]] = {}
         shown: list[Shown] = []
@@ -121,7 +121,14 @@ class Evaluator:
         """All supervision steps of a batch: the outputs, the metrics as sums, and the cells (b, S) of the last step."""
         batch = asked if identities is None else {**asked, "puzzle_identifiers": renamed(asked["puzzle_identifiers"], identities)}
         if generator is not None:
-            found = rollouts(model, batch, rollouts=self.config.rollouts, noise=self.config.rollout_noise, generator=generator)
+            found = rollouts(
+                model,
+                batch,
+                rollouts=self.config.rollouts,
+                noise=self.config.rollout_noise,
+                generator=generator,
+                share=(self.ranks.rank, self.ranks.count),
+            )
             carry, outputs = found.carry, found.outputs
         else:
             carry = model.initial_carry(batch)

@@ -52,6 +52,7 @@ def evaluate_checkpoint(
             if opened.test is None:
                 raise DataError(f"{data} has no test split.", "Build it with a test set.")
             learner = make_learner(chosen, opened, found, ranks, say)
+            files.claim()
             files.cut(0)
             evaluate(learner, opened, Evaluator(chosen, opened.test, opened.votes, ranks), files, say)
     finally:

@@ -43,7 +43,8 @@ class RunFiles:
             settings = as_mapping(self.config)
             self.journal = Journal(self.folder)
             try:
-                self._claim(settings)
+                if (self.folder / CONFIG).is_file():
+                    check_same(self.folder, settings)
                 self.tracker = Tracker(self.config.track, self.folder, settings)
                 self.metrics = (self.folder / METRICS).open("ab")
             except BaseException:
@@ -57,14 +58,16 @@ class RunFiles:
                 if thing is not None:
                     stack.callback(thing.close)
 
-    def _claim(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings, or check that the folder belongs to this run."""
-        if (self.folder / CONFIG).is_file():
-            check_same(self.folder, settings)
+    def claim(self) -> None:
+        """Write the settings, unless they are there: from now on the folder belongs to this run.
+
+        It is called when data and checkpoint have been read, so that a command with a fault in it can be corrected.
+        """
+        if not self.writes or (self.folder / CONFIG).is_file():
             return
         write_json(self.folder / ENVIRONMENT, describe_environment())
         write_text(self.folder / ALL_CONFIG, as_yaml(named(self.config)))
-        write_json(self.folder / CONFIG, {**settings, KIND: TRM})
+        write_json(self.folder / CONFIG, {**as_mapping(self.config), KIND: TRM})
 
     def cut(self, lines: int) -> None:
         """Forget the metrics after so many lines: those of steps and evaluations that are done again."""

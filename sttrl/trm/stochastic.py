@@ -27,12 +27,20 @@ class Rollouts:
 
 @torch.no_grad()
 def rollouts(
-    model: TinyRecursiveModel, batch: Batch, *, rollouts: int, noise: float, generator: torch.Generator, steps: int | None = None
+    model: TinyRecursiveModel,
+    batch: Batch,
+    *,
+    rollouts: int,
+    noise: float,
+    generator: torch.Generator,
+    steps: int | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Rollouts:
     """Run all supervision steps ``rollouts`` times, each with noise of its own on the answer before every step; keep the surest.
 
     Latents have a mean square of 1, which is the scale of ``noise``, a standard deviation. The runs go one after another, so that
     memory is that of one evaluation. One run without noise is the plain evaluation. ``steps``: None, the evaluation's own number.
+    ``share``: which of how many equal parts of a larger batch this is; noise is drawn for the whole of it, so that it is the same.
     """
     if rollouts < 1 or noise < 0:
         raise UsageError(f"PTRM with {rollouts} rollouts and noise {noise}.", "Give at least one rollout, and noise of 0 or more.")
@@ -47,7 +55,7 @@ def rollouts(
     for run in range(rollouts):
         z_H, z_L = start.z_H, start.z_L
         for _ in range(steps):
-            z_H, z_L = model.think(z_H + _noise(z_H, noise, generator), z_L, x)
+            z_H, z_L = model.think(z_H + _noise(z_H, noise, generator, share), z_L, x)
         found = model.read(z_H)
         now = (found.logits, found.q_halt_logits, found.q_continue_logits, z_H, z_L)
         all_q.append(found.q_halt_logits)
@@ -59,10 +67,12 @@ def rollouts(
     return Rollouts(carry, Outputs(logits, q_halt, q_continue), chosen, torch.stack(all_q))
 
 
-def _noise(like: Tensor, scale: float, generator: torch.Generator) -> Tensor | float:
+def _noise(like: Tensor, scale: float, generator: torch.Generator, share: tuple[int, int]) -> Tensor | float:
     if not scale:
         return 0.0
-    return torch.randn(like.shape, generator=generator, device=generator.device).to(like.device, like.dtype) * scale
+    part, parts = share
+    whole = torch.randn(parts * len(like), *like.shape[1:], generator=generator, device=generator.device)
+    return whole.chunk(parts)[part].to(like.device, like.dtype) * scale
 
 
 def _choose(better: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     checkpoint = None if config.load_checkpoint is None else find_checkpoint(Path(config.load_checkpoint))
     learner = make_learner(config, data, checkpoint, ranks, say)
     evaluator = None if data.test is None else Evaluator(config, data.test, data.votes, ranks)
+    files.claim()
     files.names(data.identifiers)
     reached = Reached()
     if has_state(files.folder):

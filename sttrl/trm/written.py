@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -40,7 +41,7 @@ def write_results(
             "evaluation",
             step=step,
             row=row,
-            metrics=found.metrics,
+            metrics={name: value if math.isfinite(value) else None for name, value in found.metrics.items()},
             right={name: list(counts) for name, counts in found.right.items()},
             shares={} if found.ballot is None else {name: list(values) for name, values in found.ballot.shares.items()},
             scores=scores,
@@ -61,6 +62,7 @@ def as_grids(puzzle: Shown, identifiers: Sequence[str], *, is_arc: bool) -> dict
     grids: dict[str, Any] = {"title": name, "digits": not is_arc}
     for side, tokens in (fields | {"answer": answer}).items():
         array = np.asarray(tokens)[None]
-        width = round(array.shape[1] ** 0.5)
+        width = math.isqrt(array.shape[1])
+        width = width if width**2 == array.shape[1] else array.shape[1]
         grids[side] = crop(array)[0].tolist() if is_arc else np.maximum(array.reshape(-1, width) - 1, 0).tolist()
     return grids

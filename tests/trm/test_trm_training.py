@@ -15,11 +15,10 @@ import torch
 from safetensors.torch import load_file
 from trm_golden import ROOT, close, folders, generator, part, sizes_of
 from trm_runs import assert_same, checkpoints, command, config, metrics, rules, settings, steps, trained, weights
-from trm_small import small_batch, small_model
 
 from sttrl.errors import DivergedError
 from sttrl.trm.config import config_of
-from sttrl.trm.losses import IGNORED, act_loss
+from sttrl.trm.losses import act_loss
 from sttrl.trm.model import build_model
 from sttrl.trm.opened import Data, open_data
 from sttrl.trm.ranks import Ranks
@@ -185,7 +184,7 @@ def test_a_run_that_met_such_a_step_goes_on_with_the_same_command(data: Path, tm
 
 
 def test_exploding_weights_end_the_program_in_one_line(data: Path, tmp_path: Path) -> None:
-    arguments = ["trm", "train", *settings(data, tmp_path / "run", "lr=1e38", "lr_warmup_steps=0", "state_every_n_steps=1")]
+    arguments = ["trm", "train", *settings(data, tmp_path / "run", "lr=1e30", "lr_warmup_steps=0", "state_every_n_steps=1")]
     done = command(arguments)
     lines = done.stderr.splitlines()
     assert done.returncode == 5 and "Traceback" not in done.stderr
@@ -205,7 +204,7 @@ def test_only_what_is_trained_has_gradients_and_an_optimiser(data: Path, tmp_pat
     assert changed == ["puzzle_emb.weights"]
 
 
-@pytest.mark.parametrize("change", ["arch.no_ACT_continue=false", "arch.loss.loss_type=softmax_cross_entropy", "optimiser=adamw"])
+@pytest.mark.parametrize("change", ["arch.no_ACT_continue=false", "arch.loss.loss_type=softmax_cross_entropy"])
 def test_settings_that_the_original_cannot_run(data: Path, tmp_path: Path, change: str) -> None:
     """Peer faults 2 and 3: no_ACT_continue=False and softmax_cross_entropy crashed."""
     folder = trained(data, tmp_path, change, "max_steps=2")
@@ -228,16 +227,3 @@ def test_outputs_are_kept_in_a_run_folder_that_is_new(data: Path, tmp_path: Path
     assert {path.name for path in folder.glob("*all_preds*")} == {
         f"step_{step}_all_preds.0{ending}" for step in (0, 1) for ending in ("", ".safetensors")
     }
-
-
-def test_padding_has_no_part_in_the_halting_loss_wherever_it_is() -> None:
-    """Peer fault 12: the halting logits of padding rows were not masked where votes are counted; in metrics they count nothing."""
-    model = small_model()
-    model.eval()
-    batch = small_batch(4)
-    batch["labels"][1] = IGNORED
-    carry, outputs = model(model.initial_carry(batch), batch)
-    carry.halted[:] = True
-    _, padded, _ = act_loss(outputs, carry)
-    assert float(padded["count"]) == 3
-    assert float(padded["q_halt_accuracy"]) <= 3
