@@ -12,7 +12,7 @@ from sttrl.cli.parsing import parse, program
 from sttrl.cli.trm_arguments import AdaptArguments, DemoArguments, EvaluateArguments, MergeWeightsArguments, PushArguments, SolveArguments
 from sttrl.errors import UsageError
 
-USAGE = """usage: {program} trm COMMAND ...
+USAGE = """usage: {program} trm [-h] COMMAND ...
 
 The tiny recursive model (arXiv 2510.04871): its data sets, training, adaptation to new puzzles, evaluation.
 

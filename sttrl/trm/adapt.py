@@ -6,6 +6,7 @@ Modes: Trelis' fork of TinyRecursiveModels (full, embeddings only, embeddings an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,7 @@ def adapt(wish: Wish, say: Say) -> Adapted:
     Raises DataError, UsageError, DivergedError and JournalError.
     """
     checkpoint = find_checkpoint(wish.checkpoint, wish.config)
-    out = wish.out or Path("outputs") / f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{checkpoint.file.name}"
+    out = wish.out or Path("outputs") / default_name(wish, checkpoint)
     is_built = is_data_set(Path(wish.data))
     data = Path(wish.data) if is_built else built_tasks(wish.data, out / "data", wish.num_aug, say)
     votes = {} if is_built or (checkpoint.config and checkpoint.config.evaluators) else {"evaluators": (EvaluatorConfig(),)}
@@ -81,6 +82,13 @@ def adapt(wish: Wish, say: Say) -> Adapted:
             say(f"{name} of {len(chunks)}: {', '.join(tasks[:5])}{', ...' if len(tasks) > 5 else ''}")
         folders.append(train(config, say))
     return Adapted(folders=tuple(folders), submission=joined_submission(out, folders))
+
+
+def default_name(wish: Wish, checkpoint: Checkpoint) -> str:
+    """The name of an adaptation's folder: the same command finds it again, and another one makes another folder."""
+    chosen = [str(checkpoint.file), wish.steps, wish.chunk, wish.num_aug, *wish.settings]
+    digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
+    return f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{digest}"
 
 
 def is_data_set(path: Path) -> bool:
@@ -125,6 +133,9 @@ def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str,
         "freeze_weights": False,
         "freeze_weights_epochs": None,
         "evaluate_before": True,
+        "rollouts": 0,
+        "shuffle_identities": False,
+        "eval_save_outputs": (),
         "leave_out_test_demos": False,
         "tasks": tasks,
         **own,

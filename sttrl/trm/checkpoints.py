@@ -77,7 +77,8 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
 
 def last_of(folder: Path) -> Path:
     """The checkpoint of a run folder with the highest step. Raises DataError if it has none."""
-    found = {int(match[1]): path for path in folder.iterdir() if (match := STEP.fullmatch(path.name.removesuffix(SAFETENSORS)))}
+    names = sorted(folder.iterdir(), key=lambda path: path.suffix != SAFETENSORS)  # of both forms the original's is named
+    found = {int(match[1]): path for path in names if (match := STEP.fullmatch(path.name.removesuffix(SAFETENSORS)))}
     if not found:
         raise DataError(f"{folder} has no checkpoint step_N.", "Give a file, or the folder of a run that has finished an evaluation.")
     return found[max(found)]

@@ -28,6 +28,8 @@ FOLLOWS: Final = "${.hidden_size}"
 """What the original writes for ``arch.puzzle_emb_ndim``: as ``arch.hidden_size``."""
 ARCH_CHOICE: Final = "arch"
 HYDRA_KEYS: Final = ("defaults", "hydra")
+CLOSE: Final = 0.85
+"""How alike two names must be to be meant, where they begin alike anyway."""
 NOTHING: Final = ("null", "none", "")
 """Texts that mean None, where a setting may be unset."""
 
@@ -154,7 +156,7 @@ def check_name(name: str, where: str = "") -> str:
     if name.split(".")[0] in HYDRA_KEYS:
         raise UsageError(f"{where}{name} is a setting of Hydra, which is not used here.", "Leave it out.")
     same = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
-    near = same or difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(f"arch.{name}", known, 1)
+    near = same or difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(f"arch.{name}", known, 1, CLOSE)
     raise UsageError(f"{where}there is no setting {name!r}.", f"Did you mean {near[0]!r}?" if near else "See --help.")
 
 

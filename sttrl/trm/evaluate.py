@@ -108,7 +108,8 @@ class Evaluator:
             counted = right.setdefault(set_name, [0, 0])
             counted[0] += int(metrics["exact_accuracy"])
             counted[1] += int(metrics["count"])
-            kept.add({**asked, "preds": preds, "logits": outputs.logits, "q_halt_logits": outputs.q_halt_logits})
+            said = {name: getattr(outputs, name) for name in ("logits", "q_halt_logits", "q_continue_logits")}
+            kept.add({**asked, **said, "preds": preds})
             tokens = {name: as_array(value) for name, value in {**asked, "preds": preds, "q": outputs.q_halt_logits}.items()}
             if vote is not None:
                 vote.update(tokens["inputs"], tokens["preds"], tokens["puzzle_identifiers"], tokens["q"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker
 from sttrl.trm.config import as_mapping, as_yaml
-from sttrl.trm.run_names import FREE, named
+from sttrl.trm.run_names import FREE, named, project_name
 from sttrl.trm.train_config import TrainConfig
 from sttrl.trm.weights import write_tensors, write_weights
 
@@ -45,7 +46,9 @@ class RunFiles:
             try:
                 if (self.folder / CONFIG).is_file():
                     check_same(self.folder, settings)
-                self.tracker = Tracker(self.config.track, self.folder, settings)
+                if self.config.entity is not None:
+                    os.environ.setdefault("WANDB_ENTITY", self.config.entity)
+                self.tracker = Tracker(self.config.track, self.folder, settings, project_name(self.config))
                 self.metrics = (self.folder / METRICS).open("ab")
             except BaseException:
                 self.journal.close()

@@ -82,7 +82,8 @@ def load_state(folder: Path, learner: Learner, ranks: Ranks) -> tuple[Reached, d
         return reached, json.loads((target / votes_name(ranks)).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, DataError) as error:
         raise JournalError(
-            f"{target} cannot be read: {error_text(error, first_line=True)}.", "Delete the run folder to start over, or use another run_name."
+            f"{target} cannot be read: {error_text(error, first_line=True)}.",
+            "Delete the run folder to start over, or use another run_name.",
         ) from error
 
 

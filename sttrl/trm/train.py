@@ -90,6 +90,8 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
             evaluator.restore(votes)
         say(f"{files.folder}: going on after step {learner.step} of {learner.last_step}")
     files.cut(reached.lines)
+    if learner.step == 0:
+        files.log(0, {"num_params": sum(parameter.numel() for _, parameter in learner.model.trunk_parameters())})
     if learner.step == 0 and config.evaluate_before and evaluator is not None:
         evaluate(learner, data, evaluator, files, say)
     loop(learner, data, reached, evaluator, files, ranks, say)

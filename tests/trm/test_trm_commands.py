@@ -45,7 +45,7 @@ def without_syncs() -> Iterator[None]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The data sets of the 20 rules and of the 4 held-out ones, by the command."""
     folder = tmp_path_factory.mktemp("data")
-    sizes = "--pairs 2 --demos 4 --tests 2 --train_puzzles 20 --test-puzzles 4 --num-aug 1".split()
+    sizes = ["--pairs", "2", "--demos", "4", "--tests", "2", "--train_puzzles", "20", "--test-puzzles", "4", "--num-aug", "1"]
     assert main(["trm", "build", "demo", "--output-dir", str(folder), *sizes]) == 0
     assert {path.name for path in folder.iterdir()} == {"sudoku4", "rules", "rules-held-out"}
     return folder / "rules", folder / "rules-held-out"
