@@ -39,12 +39,12 @@ class RunFiles:
         self.lines = 0
 
     def __enter__(self) -> RunFiles:
+        settings = as_mapping(self.config)
+        if (self.folder / CONFIG).is_file():
+            check_same(self.folder, settings)
         if self.writes:
-            settings = as_mapping(self.config)
             self.journal = Journal(self.folder)
             try:
-                if (self.folder / CONFIG).is_file():
-                    check_same(self.folder, settings)
                 self.tracker = Tracker(self.config.track, self.folder, settings)
                 self.metrics = (self.folder / METRICS).open("ab")
             except BaseException:
