@@ -33,9 +33,10 @@ CURVES: Final = {
 class Evaluation:
     """One row of an evaluation, as the journal holds it.
 
-    ``metrics``: by the original's names; None for a number that is not finite. ``right``: for each set how many sequences are right in every cell, of how many. ``shares``: for
-    each metric of a vote the share of each task's outputs. ``scores``: each scoring rule as a numerator and a denominator; None without
-    solutions. ``missing``: test outputs without a prediction; None where nothing is submitted. ``seconds``: of all rows together.
+    ``metrics``: by the original's names; None for a number that is not finite. ``right``: for each set how many sequences are right in
+    every cell, of how many. ``shares``: for each metric of a vote the share of each task's outputs. ``scores``: each scoring rule as a
+    numerator and a denominator; None without solutions. ``missing``: test outputs without a prediction; None where nothing is submitted.
+    ``seconds``: of all rows together.
     """
 
     step: int

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import make_folder, write_text
 from sttrl.trm.arch import ArchConfig
@@ -114,9 +116,11 @@ def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str,
     if wish.steps < 1:
         raise UsageError(f"--steps is {wish.steps}.", "Use 1 or more.")
     base, arch = checkpoint.config or TrainConfig(), checkpoint.arch
-    examples = examples_of(data, tasks)
+    examples, largest = examples_of(data, tasks)
     batch = min(base.global_batch_size, examples)
-    epochs = max(2, math.ceil(wish.steps * batch / examples))
+    quarter = max(1, round(wish.steps * batch / examples / 4))
+    # A batch uses up at most so many examples, those that it cuts off included. More epochs than are needed end with max_steps.
+    epochs = max(quarter + 1, math.ceil(wish.steps * (batch + largest - 1) / examples) + 1)
     shared: dict[str, Any] = {
         "arch": replace(arch, lora_rank=0),
         "data_paths": (str(data),),
@@ -140,26 +144,29 @@ def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str,
         "tasks": tasks,
         **own,
     }
-    config = replace(base, **(shared | CHANGES[wish.mode](arch, epochs)))
+    config = replace(base, **(shared | CHANGES[wish.mode](arch, quarter)))
     return config_of(as_mapping(config), wish.settings, where="") if wish.settings else config
 
 
 CHANGES: Final[dict[Mode, Callable[[ArchConfig, int], dict[str, Any]]]] = {
-    "full": lambda arch, epochs: {},
-    "embeddings": lambda arch, epochs: {"freeze_weights": True, "ema": False},
-    "embeddings_then_full": lambda arch, epochs: {"freeze_weights": True, "freeze_weights_epochs": max(1, epochs // 4)},
-    "lora": lambda arch, epochs: {
+    "full": lambda arch, quarter: {},
+    "embeddings": lambda arch, quarter: {"freeze_weights": True, "ema": False},
+    "embeddings_then_full": lambda arch, quarter: {"freeze_weights": True, "freeze_weights_epochs": quarter},
+    "lora": lambda arch, quarter: {
         "arch": replace(arch, lora_rank=arch.lora_rank or 1, lora_alpha=arch.lora_alpha if arch.lora_rank else 16.0),
         "ema": False,
     },
 }
-"""What each mode changes in the settings (Trelis: LoRA of rank 1 and alpha 16, no average with it nor with embeddings only)."""
+"""What each mode changes in the settings, given the epochs of a quarter of the steps.
+
+Trelis: LoRA of rank 1 and alpha 16, no average with it nor with embeddings only."""
 
 
-def examples_of(data: Path, tasks: Sequence[str]) -> int:
-    """The demonstrations to train on in an epoch: one variant of each task."""
-    metadata = read_sources([data], "train", None, Tasks(only=tasks or None)).metadata
-    return max(1, round(metadata.total_groups * metadata.mean_puzzle_examples))
+def examples_of(data: Path, tasks: Sequence[str]) -> tuple[int, int]:
+    """The demonstrations to train on in an epoch, which has one variant of each task, and those of the largest variant."""
+    sources = read_sources([data], "train", None, Tasks(only=tasks or None))
+    largest = max(int(np.diff(source.arrays.puzzle_indices).max()) for source in sources.sets.values())
+    return max(1, round(sources.metadata.total_groups * sources.metadata.mean_puzzle_examples)), largest
 
 
 def joined_submission(out: Path, folders: Sequence[Path]) -> Path | None:

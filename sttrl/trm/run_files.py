@@ -40,12 +40,12 @@ class RunFiles:
         self.lines = 0
 
     def __enter__(self) -> RunFiles:
+        settings = as_mapping(self.config)
+        if (self.folder / CONFIG).is_file():
+            check_same(self.folder, settings)
         if self.writes:
-            settings = as_mapping(self.config)
             self.journal = Journal(self.folder)
             try:
-                if (self.folder / CONFIG).is_file():
-                    check_same(self.folder, settings)
                 if self.config.entity is not None:
                     os.environ.setdefault("WANDB_ENTITY", self.config.entity)
                 self.tracker = Tracker(self.config.track, self.folder, settings, project_name(self.config))

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sttrl.errors import DataError, JournalError, error_text
-from sttrl.ledger.files import make_folder, settle_folder
+from sttrl.errors import DataError, JournalError, disk_fault, error_text
+from sttrl.ledger.files import make_folder, settle_folder, unwritable
 from sttrl.trm.data.orders import Position
 from sttrl.trm.model import Carry
 from sttrl.trm.ranks import Ranks
@@ -42,7 +42,16 @@ def save_state(folder: Path, learner: Learner, reached: Reached, ranks: Ranks, v
     ``votes``: those of this process that later evaluations count too.
     """
     target = folder / STATE
-    temporary = folder / f".{STATE}.new"
+    try:
+        _save(target, folder / f".{STATE}.new", learner, reached, ranks, votes)
+    except (OSError, SafetensorError) as error:
+        fault = error if isinstance(error, OSError) else disk_fault(error)
+        if fault is None:
+            raise
+        raise unwritable(target, fault) from error
+
+
+def _save(target: Path, temporary: Path, learner: Learner, reached: Reached, ranks: Ranks, votes: Mapping[str, Any]) -> None:
     if ranks.is_first:
         shutil.rmtree(temporary, ignore_errors=True)
         make_folder(temporary)

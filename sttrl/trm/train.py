@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from sttrl.engine.environment import choose_device
+from sttrl.errors import DataError
 from sttrl.ledger.seeds import seed_of
 from sttrl.trm.arch import Sizes
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
@@ -80,6 +81,11 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     data = open_data(config, ranks, say)
     checkpoint = None if config.load_checkpoint is None else find_checkpoint(Path(config.load_checkpoint))
     learner = make_learner(config, data, checkpoint, ranks, say)
+    if learner.total_steps < 1:
+        raise DataError(
+            f"{config.epochs} epochs of {', '.join(config.data_paths)} fill no batch of {config.global_batch_size} examples.",
+            "Use a smaller global_batch_size, or more epochs.",
+        )
     evaluator = None if data.test is None else Evaluator(config, data.test, data.votes, ranks)
     files.claim()
     files.names(data.identifiers)

@@ -88,7 +88,16 @@ def test_a_training_leaves_its_report_and_files(run: Path, say: Lines) -> None:
     code, out, _ = say("report", run)
     assert code == 0 and "ARC/pass@1" in out and "all.exact_accuracy" in out and "\n20    plain" in out
     names = {path.name for path in run.iterdir()}
-    assert {"report.html", "metrics.jsonl", "journal.jsonl", "all_config.yaml", "config.json", "identifiers.json", "step_20", "state"} <= names
+    assert {
+        "report.html",
+        "metrics.jsonl",
+        "journal.jsonl",
+        "all_config.yaml",
+        "config.json",
+        "identifiers.json",
+        "step_20",
+        "state",
+    } <= names
     page = (run / "report.html").read_text()
     assert "<svg" in page and "arch.hidden_size" in page
 
@@ -120,7 +129,9 @@ def test_adaptation_in_every_mode(run: Path, data: tuple[Path, Path], tmp_path: 
     assert hashes(run) == before, "the base is never changed"
     assert steps(folder) == list(range(1, 9)) and [each.step for each in read_evaluations(folder)] == [0, 8]
     base, adapted = find_checkpoint(run).state(), find_checkpoint(folder).state()
-    changed = {name.rpartition("inner.")[2] for name in base if base[name].shape != adapted[name].shape or not base[name].equal(adapted[name])}
+    changed = {
+        name.rpartition("inner.")[2] for name in base if base[name].shape != adapted[name].shape or not base[name].equal(adapted[name])
+    }
     assert "puzzle_emb.weights" in changed
     expected = {"embeddings": set(), "lora": {"embed_tokens.embedding_weight"}}
     if mode in expected:
@@ -165,7 +176,9 @@ def test_chunks_give_one_submission(run: Path, data: tuple[Path, Path], tmp_path
     code, out, _ = say(*arguments)
     assert code == 0 and "chunk_1" in out and "chunk_2" in out
     held_out = set(read_identifiers(data[1])[1:])
-    parts = [set(json.loads((evaluation_folder(tmp_path / name, "ARC", 6) / "submission.json").read_text())) for name in ("chunk_1", "chunk_2")]
+    parts = [
+        set(json.loads((evaluation_folder(tmp_path / name, "ARC", 6) / "submission.json").read_text())) for name in ("chunk_1", "chunk_2")
+    ]
     assert len(parts[0]) == 3 and len(parts[1]) == 1 and parts[0] | parts[1] == held_out
     assert set(json.loads((tmp_path / "submission.json").read_text())) == held_out
     settings = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("chunk_1", "chunk_2")]
@@ -186,10 +199,27 @@ def arc_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of ARC's grids that was trained on two tasks, without an evaluator."""
     folder = tmp_path_factory.mktemp("arc")
     kaggle(folder, "training", {"a": TASK, "b": {**TASK, "train": TASK["train"][:1]}})
-    build = ["--input-file-prefix", f"{folder}/arc", "--output-dir", f"{folder}/set", "--subsets", "training", "--test-set-name", "training"]
+    build = [
+        "--input-file-prefix",
+        f"{folder}/arc",
+        "--output-dir",
+        f"{folder}/set",
+        "--subsets",
+        "training",
+        "--test-set-name",
+        "training",
+    ]
     assert main(["trm", "build", "arc", *build, "--num-aug", "2"]) == 0
     small = ("arch.H_cycles=1", "epochs=8", "eval_interval=8", "global_batch_size=2", "max_steps=2", "evaluators=[]")
     return trained(folder / "set", folder / "run", *small)
+
+
+def test_an_adaptation_takes_its_steps_where_batches_cut_puzzles(arc_run: Path, tmp_path: Path, say: Lines) -> None:
+    """A puzzle that does not fit into a batch loses its rest, so that an epoch has fewer steps than its examples would fill."""
+    kaggle(tmp_path, "training", {name: {**TASK, "train": TASK["train"] + TASK["train"][:1]} for name in "xyz"})
+    file = tmp_path / "arc_training_challenges.json"
+    assert say("trm", "adapt", arc_run, file, "--steps", 7, "--num-aug", 1, "--out", tmp_path / "out")[0] == 0
+    assert steps(tmp_path / "out" / "all") == list(range(1, 8))
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
@@ -230,7 +260,7 @@ def test_bad_input_is_one_line(run: Path, arc_run: Path, data: tuple[Path, Path]
         (("trm", "build", "rubik"), 2, "needs a kind"),
         ((*train, f"data_paths={data[0]}", "puzle_emb_lr=1"), 2, "puzzle_emb_lr"),
         ((*train, f"data_paths={data[0]}", "eval_interval=0"), 2, "eval_interval is 0"),
-        ((*train, f"data_paths={data[0]}", "global_batch_size=4000", "epochs=2"), 3, "fills no batch"),
+        ((*train, f"data_paths={data[0]}", "global_batch_size=4000", "epochs=2"), 3, "fill no batch"),
         ((*train, f"data_paths={tmp_path}/none"), 3, "none"),
         (("trm", "train", "--config", "nowhere"), 2, "nowhere"),
         ((*train, f"data_paths={data[0]}", f"load_checkpoint={tmp_path}/none"), 3, "no such checkpoint"),
@@ -269,7 +299,8 @@ import sys
 from pathlib import Path
 from sttrl.trm.data.arguments import BuildArc
 from sttrl.trm.data.commands import build
-build(BuildArc(input_file_prefix=sys.argv[1], output_dir=Path(sys.argv[2]), subsets=("evaluation", "training"), test_set_name="evaluation", num_aug=3))
+subsets = ("evaluation", "training")
+build(BuildArc(input_file_prefix=sys.argv[1], output_dir=Path(sys.argv[2]), subsets=subsets, test_set_name="evaluation", num_aug=3))
 """
 
 
@@ -292,7 +323,9 @@ def test_demonstrations_of_evaluated_tasks_are_left_out(arc_run: Path, tmp_path:
     names = read_identifiers(folder / "set")
     seen: dict[bool, set[str]] = {}
     for left_out in (False, True):
-        opened = open_data(config(folder / "set", tmp_path / "run", "global_batch_size=2", f"leave_out_test_demos={left_out}"), Ranks(), print)
+        opened = open_data(
+            config(folder / "set", tmp_path / "run", "global_batch_size=2", f"leave_out_test_demos={left_out}"), Ranks(), print
+        )
         batches = zip(range(12), opened.train.train(), strict=False)
         seen[left_out] = {names[row].partition("|||")[0] for _, (_, batch) in batches for row in batch["puzzle_identifiers"]}
         assert opened.test is not None and len(list(opened.test.test())) > 0
@@ -301,8 +334,8 @@ def test_demonstrations_of_evaluated_tasks_are_left_out(arc_run: Path, tmp_path:
 
 def test_settings_of_a_run_that_say_what_it_keeps(data: tuple[Path, Path], tmp_path: Path) -> None:
     folder = trained(
-        data[0], tmp_path / "run", "max_steps=5", "evaluate_before=true", "tasks=[t0c0123,t1c0123]", "global_batch_size=4", "eval_interval=1",
-        "checkpoint_every_n_steps=2", "checkpoint_every_eval=false", "min_eval_interval=2",
+        data[0], tmp_path / "run", "max_steps=5", "evaluate_before=true", "tasks=[t0c0123,t1c0123]", "global_batch_size=4",
+        "eval_interval=1", "checkpoint_every_n_steps=2", "checkpoint_every_eval=false", "min_eval_interval=2",
     )  # fmt: skip
     assert steps(folder) == [1, 2, 3, 4], "two tasks of two pairs are a batch an epoch"
     assert [each.step for each in read_evaluations(folder)] == [0, 3, 4], "the first two are left out, as min_eval_interval says"
@@ -325,5 +358,5 @@ def test_an_evaluation_that_is_not_finite_is_told_as_such(run: Path, data: tuple
     state[next(name for name in state if name.endswith("lm_head.weight"))].fill_(float("nan"))
     torch.save(state, spoiled / "step_21")
     code, out, err = say("trm", "evaluate", spoiled / "step_21", data[0], "--out", tmp_path / "out")
-    assert code == 0 and "nan" in err and "Traceback" not in err
-    assert read_evaluations(tmp_path / "out")[-1].metrics["all.lm_loss"] is None
+    assert code == 0 and "Traceback" not in err
+    assert read_evaluations(tmp_path / "out")[-1].cells["all.lm_loss"] == "not finite"

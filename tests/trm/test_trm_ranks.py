@@ -79,8 +79,10 @@ def test_what_fails_in_two_processes_is_said(data: Path, tmp_path: Path, capfd: 
     assert "not finite" in capfd.readouterr().err
     odd = ["trm", "train", *settings(data, tmp_path / "odd", "global_batch_size=9")]
     assert in_ranks(2, lambda: main(odd)) == [2, 2]
+    trained(data, tmp_path / "begun", "max_steps=1")
+    assert in_ranks(2, lambda: main(["trm", "train", *settings(data, tmp_path / "begun", "lr=1e-2")])) == [2, 2]
     shown = capfd.readouterr().err
-    assert "global_batch_size is 9, and 2 processes" in shown and "Traceback" not in shown
+    assert "global_batch_size is 9, and 2 processes" in shown and "lr was 0.001" in shown and "Traceback" not in shown
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 from trm_ranks import one_thread
 from trm_runs import ROOT, assert_same, checkpoints, left_behind, metrics, rules, settings, steps, surroundings, trained
 
@@ -27,7 +29,13 @@ MODES = {
     "full": ("state_every_n_steps=3",),
     "embeddings_then_full": ("state_every_n_steps=4", "freeze_weights=true", "freeze_weights_epochs=1"),
     "lora": ("state_every_n_steps=3", "arch.lora_rank=2", "arch.lora_dropout=0.2", "ema=false"),
-    "parts": ("state_every_n_steps=3", "gradient_accumulation=2", "arch.puzzle_emb_dropout=0.3", "grid_noise_prob=0.5", "grid_noise_fraction=0.2"),
+    "parts": (
+        "state_every_n_steps=3",
+        "gradient_accumulation=2",
+        "arch.puzzle_emb_dropout=0.3",
+        "grid_noise_prob=0.5",
+        "grid_noise_fraction=0.2",
+    ),
     "ensemble": ("state_every_n_steps=3", "evaluators=[{name: arc@ARC, aggregated_voting: true}]", "evaluate_before=true"),
     "embeddings": ("state_every_n_steps=1", "freeze_weights=true", "ema=false", "rollouts=2", "shuffle_identities=true"),
 }
@@ -86,7 +94,12 @@ def killed(data: Path, folder: Path, place: str, call: int, *changes: str, after
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-STEP, END, SAVE, SETTLE = "sttrl.trm.train.train_step", "sttrl.trm.train.finish_iteration", "sttrl.trm.train.save_state", "sttrl.trm.state.settle_folder"
+STEP, END, SAVE, SETTLE = (
+    "sttrl.trm.train.train_step",
+    "sttrl.trm.train.finish_iteration",
+    "sttrl.trm.train.save_state",
+    "sttrl.trm.state.settle_folder",
+)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -164,7 +177,11 @@ def one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[
 
 def test_other_settings_are_refused_and_free_ones_are_not(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = trained(data, tmp_path / "run", "max_steps=3")
-    for change, shown in (("lr=2e-3", "lr was 0.001 and is 0.002"), ("arch.L_cycles=2", "arch.L_cycles was 1 and is 2"), ("seed=4", "seed was 0")):
+    for change, shown in (
+        ("lr=2e-3", "lr was 0.001 and is 0.002"),
+        ("arch.L_cycles=2", "arch.L_cycles was 1 and is 2"),
+        ("seed=4", "seed was 0"),
+    ):
         code, line = one_line(["trm", "train", *settings(data, folder, "max_steps=3", change)], capsys)
         assert code == 2 and shown in line and "other settings" in line
     assert main(["trm", "train", *settings(data, folder, "max_steps=4", "gradient_accumulation=4", "state_every_n_steps=2")]) == 0
@@ -194,7 +211,9 @@ def of_two_processes(folder: Path) -> None:
 
 
 def of_another_model(folder: Path) -> None:
-    other = trained(Path(json.loads((folder / "config.json").read_text())["data_paths"][0]), folder / "other", "max_steps=3", "arch.hidden_size=32")
+    other = trained(
+        Path(json.loads((folder / "config.json").read_text())["data_paths"][0]), folder / "other", "max_steps=3", "arch.hidden_size=32"
+    )
     shutil.copy(other / "state" / "shared.safetensors", folder / "state" / "shared.safetensors")
 
 
@@ -205,6 +224,24 @@ def test_a_damaged_state_is_one_line(data: Path, tmp_path: Path, damage: Any, ca
     code, line = one_line(["trm", "train", *settings(data, folder, "max_steps=3")], capsys)
     assert code == 2 and str(folder / "state") in line
     assert ("by 2 processes" if damage is of_two_processes else "cannot be read") in line
+
+
+def test_a_full_disk_is_one_line_and_the_old_state_stays(
+    data: Path, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, folder = MODES["full"], tmp_path / "run"
+    with monkeypatch.context() as patch:
+        calls = iter(range(1000))
+
+        def full(*arguments: Any) -> None:
+            if next(calls) == 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            save_file(*arguments)
+
+        patch.setattr("sttrl.trm.state.save_file", full)
+        code, line = one_line(["trm", "train", *settings(data, folder, *changes)], capsys)
+    assert code == 2 and "No space left" in line and reached_step(folder / "state" / "state.json") == 6
+    assert_same(trained(data, folder, *changes), whole("full"))
 
 
 def test_a_run_that_is_being_written_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

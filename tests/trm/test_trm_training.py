@@ -34,7 +34,9 @@ def recorded_learner(case: Path) -> Learner:
     settings = config_of(recorded["config"])
     model = build_model(settings.model_arch, sizes_of(recorded["metadata"]), generator=generator())
     model.load_state_dict(part(load_file(case / "init.safetensors"), ROOT))
-    return learner_of(model, settings, settings.total_steps(recorded["metadata"]["total_groups"], recorded["metadata"]["mean_puzzle_examples"]))
+    return learner_of(
+        model, settings, settings.total_steps(recorded["metadata"]["total_groups"], recorded["metadata"]["mean_puzzle_examples"])
+    )
 
 
 @pytest.mark.parametrize("case", folders("train"), ids=lambda case: case.name)

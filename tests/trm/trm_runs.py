@@ -60,7 +60,9 @@ def checkpoints(folder: Path) -> list[str]:
 
 def left_behind(folder: Path) -> dict[str, Any]:
     """Everything that a run has computed, to be compared bit for bit."""
-    evaluations = [(each.step, each.row, each.metrics, each.right, each.shares, each.scores, each.missing) for each in read_evaluations(folder)]
+    evaluations = [
+        (each.step, each.row, each.metrics, each.right, each.shares, each.scores, each.missing) for each in read_evaluations(folder)
+    ]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("evaluator_*/*"))}
     weights = {
         name: {key: value.tolist() for key, value in load_file(folder / name).items()}
@@ -83,7 +85,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def command(arguments: Sequence[str], cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *arguments], cwd=cwd, env=surroundings(**environment), capture_output=True, text=True, timeout=120
+        [sys.executable, str(ROOT / "main.py"), *arguments],
+        cwd=cwd,
+        env=surroundings(**environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
