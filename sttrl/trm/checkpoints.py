@@ -16,7 +16,7 @@ from sttrl.trm.arch import ArchConfig
 from sttrl.trm.config import as_yaml, read_config
 from sttrl.trm.lora import FACTOR_A, merge_state
 from sttrl.trm.train_config import TrainConfig
-from sttrl.trm.weights import SAFETENSORS, read_weights, write_weights
+from sttrl.trm.weights import SAFETENSORS, plain_name, read_weights, write_weights
 
 STEP = re.compile(r"step_(\d+)")
 """The name of a checkpoint."""
@@ -51,8 +51,12 @@ class Checkpoint:
         return self.config.arch
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights."""
-        return read_weights(self.file)
+        """The weights; those of the base too, where the file holds only what was trained on it."""
+        own = read_weights(self.file)
+        if self.base is None:
+            return own
+        base = find_checkpoint(self.base).state()
+        return {plain_name(name): value for part in (base, own) for name, value in part.items()}
 
 
 def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:

@@ -221,19 +221,17 @@ def forward_dtype(config: TrainConfig, device: str) -> str:
 
 def load(model: TinyRecursiveModel, checkpoint: Checkpoint, config: TrainConfig, identifiers: list[str], say: Say) -> None:
     """Load a checkpoint, with its puzzles found by name where it has names, and say what became of it."""
-    for part in (*([] if checkpoint.base is None else [find_checkpoint(checkpoint.base)]), checkpoint):
-        loaded = load_into(
-            model,
-            part.state(),
-            reinit=config.puzzle_emb_reinit_strategy,
-            generator=generator_of(config, "rows"),
-            names=None if part.identifiers is None else RowNames(old=part.identifiers, new=identifiers),
-            lora_alpha=part.lora_alpha,
-            adapter=part.base is not None,
-        )
-        say(f"begins from {part.file}")
-        for line in loaded.lines:
-            say(f"  {line}")
+    loaded = load_into(
+        model,
+        checkpoint.state(),
+        reinit=config.puzzle_emb_reinit_strategy,
+        generator=generator_of(config, "rows"),
+        names=None if checkpoint.identifiers is None else RowNames(old=checkpoint.identifiers, new=identifiers),
+        lora_alpha=checkpoint.lora_alpha,
+    )
+    say(f"begins from {checkpoint.file}{f', trained on {checkpoint.base}' if checkpoint.base else ''}")
+    for line in loaded.lines:
+        say(f"  {line}")
 
 
 def generator_of(config: TrainConfig, purpose: str) -> torch.Generator:

@@ -165,6 +165,12 @@ def test_a_lora_lies_beside_its_base_and_can_be_merged(run: Path, data: tuple[Pa
     whole = logits_of(folder, data[1])
     assert (whole - logits_of(tmp_path / "merged", data[1])).abs().max() < 1e-4
     assert (whole - logits_of(folder / "step_8_lora.safetensors", data[1])).abs().max() == 0
+    adapter = folder / "step_8_lora.safetensors"
+    assert say("trm", "merge", adapter, "--out", tmp_path / "same" / "step_8")[0] == 0
+    one, other = (find_checkpoint(tmp_path / name).state() for name in ("merged", "same"))
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+    code, _, err = say("trm", "adapt", adapter, data[1], "--mode", "full", "--steps", 1, "--out", tmp_path / "on")
+    assert code == 0 and f"begins from {adapter}, trained on {run}" in err and "merged into the weights" in err
     assert say("trm", "evaluate", tmp_path / "merged", data[1], "--out", tmp_path / "again")[0] == 0
     right = [read_evaluations(place)[-1].right for place in (folder, tmp_path / "again")]
     assert right[0] == right[1]
