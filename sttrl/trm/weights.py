@@ -99,15 +99,13 @@ def load_into(
     generator: torch.Generator | None = None,
     names: RowNames | None = None,
     lora_alpha: float | None = None,
-    adapter: bool = False,
 ) -> Loaded:
     """Load a state into a model, and say what did not come from it as it was.
 
     Every weight of the trunk must be there, in its shape, and nothing that the model has no place for, else `DataError`, and the
     model stays as it was. LoRA's factors may be missing; where the model has none, those of the file are merged by ``lora_alpha``.
     Rows of the puzzle table are found by ``names``, or by number where there are as many as in the file; other rows start from the
-    mean of the file's rows, or are drawn around it ("normal", which needs ``generator``). ``adapter``: the state is what
-    `lora.adapter_state` gave, and what it lacks stays.
+    mean of the file's rows, or are drawn around it ("normal", which needs ``generator``).
     """
     lines: list[str] = []
     found = _unwrapped(state)
@@ -122,7 +120,7 @@ def load_into(
     table = found.get(TABLE)
     trunk = {name: value for name, value in found.items() if name not in DERIVED and name != TABLE}
     own.pop(TABLE, None)
-    _check_names(own, trunk, adapter=adapter, lines=lines)
+    _check_names(own, trunk, lines)
     _check_shapes(own, trunk)
     weights = _table(model, table, names, _Fresh(reinit, generator), lines)
     with torch.no_grad():
@@ -221,16 +219,16 @@ def _merged(found: dict[str, Tensor], alpha: float | None, lines: list[str]) -> 
     return merge_state(found, alpha)
 
 
-def _check_names(own: Mapping[str, Tensor], trunk: Mapping[str, Tensor], *, adapter: bool, lines: list[str]) -> None:
+def _check_names(own: Mapping[str, Tensor], trunk: Mapping[str, Tensor], lines: list[str]) -> None:
     """Raises `DataError` for weights that are missing, and for weights without a place."""
     factors = [name for name in own if name.endswith((FACTOR_A, FACTOR_B))]
     without = [name for name in factors if name not in trunk]
-    if without and (adapter or len(without) < len(factors)):
+    if without and len(without) < len(factors):
         raise DataError(f"The file lacks {_few(without)}.", "Give a complete adapter.")
     if without:
         lines.append(f"LoRA: the file has no factors; {len(without)} start anew.")
     missing = [name for name in own if name not in trunk and name not in factors]
-    if missing and not adapter:
+    if missing:
         raise DataError(f"The file lacks {_few(missing)}.", "Give a complete file of a model with the same arch.* settings.")
     if places := [name for name in trunk if name not in own]:
         raise DataError(

@@ -204,11 +204,10 @@ def test_an_adapter_is_kept_beside_its_base() -> None:
     adapter = adapter_state(tuned)
     assert set(adapter) == {name for name, value in tuned.named_parameters() if value.requires_grad} | {"puzzle_emb.weights"}
     again = small(seed=3, **LORA)
-    load_into(again, base.state_dict())
-    load_into(again, adapter, adapter=True)
+    load_into(again, base.state_dict() | adapter)
     assert trunk_equal(tuned, again)
     with pytest.raises(DataError, match="complete"):
-        load_into(again, without(adapter, "lm_head._lora_A"), adapter=True)
+        load_into(again, base.state_dict() | without(adapter, "lm_head._lora_A"))
 
 
 def test_files_that_are_no_weights_are_named(tmp_path: Path) -> None:
