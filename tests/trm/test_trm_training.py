@@ -211,7 +211,7 @@ def test_settings_that_the_original_cannot_run(data: Path, tmp_path: Path, chang
     """Peer faults 2 and 3: no_ACT_continue=False and softmax_cross_entropy crashed."""
     folder = trained(data, tmp_path, change, "max_steps=2")
     assert steps(folder) == [1, 2] and checkpoints(folder) == ["step_2.safetensors"]
-    assert ("train/q_continue_loss" in metrics(folder)[0]) == (change == "arch.no_ACT_continue=false")
+    assert ("train/q_continue_loss" in metrics(folder)[1]) == (change == "arch.no_ACT_continue=false")
 
 
 def test_two_test_sets_have_metrics_of_their_own(data: Path, tmp_path: Path) -> None:
