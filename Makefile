@@ -23,7 +23,7 @@ hash = $(firstword $(shell cat $(1) | sha256sum))
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
 PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
 
-.PHONY: help demo demo-arc test long fast check lock install wheelhouse clean
+.PHONY: help demo demo-arc demo-trm test long fast check lock install wheelhouse clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -34,6 +34,9 @@ demo: install ## adapt a small model to twelve questions, and print before and a
 demo-arc: install ## adapt a small model to six ARC tasks, and show what it drew
 	@test -f $(DEMO_MODEL)/config.json || $(PYTHON) main.py shrink builtin/SmolLM2-135M-Instruct --codec cells_16 --untie --out $(DEMO_MODEL)
 	@$(PYTHON) main.py sweep configs/sweeps/demo_arc.yaml
+
+demo-trm: install ## train a tiny recursive model on Sudoku and on rules, and adapt it to rules it has never seen
+	@$(PYTHON) main.py trm demo
 
 test: check ## static checks, then all tests but the long ones
 	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"

@@ -22,6 +22,7 @@ from sttrl.cli.arguments import (
     SweepArguments,
 )
 from sttrl.cli.parsing import parse
+from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
@@ -39,7 +40,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
-grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), env (versions and devices).
+grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
+env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -188,9 +190,13 @@ def report_command(arguments: Sequence[str]) -> None:
     chosen = parse(ReportArguments, arguments[1:], command="report")
     if not chosen.runs:
         raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
+    from sttrl.report.recursion import is_training, report_training
     from sttrl.report.runs import report_runs
 
-    print(report_runs(chosen.runs, chosen.data_dir))
+    if all(map(is_training, chosen.runs)):
+        print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
+    else:
+        print(report_runs(chosen.runs, chosen.data_dir))
 
 
 def data_command(arguments: Sequence[str]) -> None:
@@ -371,6 +377,7 @@ COMMANDS = {
     "pool": pool_command,
     "shrink": shrink_command,
     "merge": merge_command,
+    "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,
 }

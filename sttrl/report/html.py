@@ -43,7 +43,7 @@ def report_page(
     rows = [(label, key) for label, key in ROWS if summary[key] is not None]
     k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": ""}
     steps, columns = evaluated(summary), time_columns(summary)
-    return _templates().get_template("page.html").render(
+    return templates().get_template("page.html").render(
         name=name,
         config=config,
         k=k,
@@ -85,7 +85,8 @@ def _curves(steps: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The templates of the pages, with their filters."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,

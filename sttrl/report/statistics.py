@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 4000
@@ -59,6 +59,15 @@ def interval_of_mean(value_P: Sequence[float], *, lowest: float = 0.0, highest: 
         return _of_equal_values(float(values[0]), values.size, lowest, highest)
     low, high = _student(values) if values.size < FEWEST_QUESTIONS else _bootstrap(values, seed)
     return Interval(low=max(low, lowest), high=min(high, highest))
+
+
+def interval_of_share(count: int, total: int) -> Interval | None:
+    """The 95 % interval of a share, for ``count`` of ``total`` independent trials (Clopper and Pearson, 1934); None without trials."""
+    if total == 0:
+        return None
+    low = float(betaincinv(count, total - count + 1, _TAIL)) if count else 0.0
+    high = float(betaincinv(count + 1, total - count, 1 - _TAIL)) if count < total else 1.0
+    return Interval(low=low, high=high)
 
 
 def weighed(value_P: Sequence[float], weight_P: Sequence[float]) -> list[float]:

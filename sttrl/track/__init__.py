@@ -14,7 +14,7 @@ from sttrl.errors import EngineError
 class Tracker:
     """Logs the metrics of each finished step to the trackers that the user chose."""
 
-    def __init__(self, names: Sequence[str], run_folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str], run_folder: Path, config: Mapping[str, Any], project: str = "sttrl") -> None:
         self.step, self.tracking = 0, None
         if not names:
             return
@@ -25,7 +25,7 @@ class Tracker:
         # Imported late: verl reads its platform from the environment when it is first imported.
         from verl.utils.tracking import Tracking
 
-        self.tracking = Tracking("sttrl", run_folder.name, list(names), {"trainer": {}, **config})
+        self.tracking = Tracking(project, run_folder.name, list(names), {"trainer": {}, **config})
 
     def log(self, metrics: Mapping[str, float | int | None]) -> None:
         """One row; rows are numbered in the order in which steps finish."""

@@ -1,0 +1,1 @@
+"""The tiny recursive model: its data sets, its training, and its adaptation to tasks it has never seen (arXiv 2510.04871)."""
