@@ -127,11 +127,12 @@ def solve(arguments: Sequence[str]) -> None:
     given = {name: value for name, value in vars(chosen).items() if name != "task"}
     wish = Wish(**given, data=chosen.task, chunk=None, settings=settings)
     answers, folder = run(wish, say)
-    for answer in answers:
+    for answer in answers if is_first() else ():
         pictures = [(f"attempt {number}", grid) for number, grid in enumerate(answer.attempts, start=1)]
         votes = ", ".join(map(str, answer.votes[: len(pictures)]))
         print(f"{answer.task}, test input {answer.number} (votes: {votes or 'none'})\n{shown(beside(pictures), sys.stdout.isatty())}\n")
-    print(f"run folder: {folder}")
+    if is_first():
+        print(f"run folder: {folder}")
 
 
 def merge(arguments: Sequence[str]) -> None:

@@ -77,9 +77,10 @@ def sync(path: Path) -> None:
 
 
 def settle_folder(temporary: Path, folder: Path) -> None:
-    """Sync a folder that was written under a temporary path, and move it to ``folder``.
+    """Sync a folder that was written under a temporary path, and move it to ``folder``. An older folder there is deleted after that.
 
-    Files get the permissions that the umask allows: those that safetensors writes are readable by their owner only.
+    A kill in between leaves the older folder under another name; `recover_folder` brings it back. Files get the permissions that the
+    umask allows: those that safetensors writes are readable by their owner only.
     """
     allowed = temporary.stat().st_mode & 0o666
     for place, _, names in os.walk(temporary):
@@ -87,9 +88,26 @@ def settle_folder(temporary: Path, folder: Path) -> None:
             os.chmod(os.path.join(place, name), allowed)
             sync(Path(place, name))
         sync(Path(place))
-    shutil.rmtree(folder, ignore_errors=True)
+    recover_folder(folder)
+    older = _older(folder)
+    if folder.is_dir():
+        os.replace(folder, older)
     os.replace(temporary, folder)
     sync(folder.parent)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """After a kill while ``folder`` was replaced: what was there before, if the new one is not there yet."""
+    older = _older(folder)
+    if folder.exists():
+        shutil.rmtree(older, ignore_errors=True)
+    elif older.is_dir():
+        os.replace(older, folder)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.older")
 
 
 def unwritable(path: Path, error: OSError) -> JournalError:

@@ -27,10 +27,10 @@ class Tracker:
 
         self.tracking = Tracking(project, run_folder.name, list(names), {"trainer": {}, **config})
 
-    def log(self, metrics: Mapping[str, float | int | None]) -> None:
-        """One row; rows are numbered in the order in which steps finish."""
+    def log(self, metrics: Mapping[str, float | int | None], step: int | None = None) -> None:
+        """One row. Without a ``step`` rows are numbered in the order in which steps finish."""
         if self.tracking is not None:
-            self.step += 1
+            self.step = self.step + 1 if step is None else step
             self.tracking.log(data={name: value for name, value in metrics.items() if value is not None}, step=self.step)
 
     def close(self) -> None:

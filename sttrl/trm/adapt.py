@@ -16,16 +16,19 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from sttrl.engine.environment import choose_device
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import make_folder, write_text
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
 from sttrl.trm.config import as_mapping, config_of
+from sttrl.trm.data.arc_tasks import Subset
 from sttrl.trm.data.format import has_split
 from sttrl.trm.data.sources import Tasks, read_sources
 from sttrl.trm.evaluation_files import evaluation_folder, merge_submissions
 from sttrl.trm.opened import Say, tested_tasks
-from sttrl.trm.task_data import built_tasks
+from sttrl.trm.ranks import Ranks
+from sttrl.trm.task_data import built_tasks, content_hash, read_subset
 from sttrl.trm.train import train
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
@@ -71,26 +74,36 @@ def adapt(wish: Wish, say: Say) -> Adapted:
     Raises DataError, UsageError, DivergedError and JournalError.
     """
     checkpoint = find_checkpoint(wish.checkpoint, wish.config)
-    out = wish.out or Path("outputs") / default_name(wish, checkpoint)
-    is_built = is_data_set(Path(wish.data))
-    data = Path(wish.data) if is_built else built_tasks(wish.data, out / "data", wish.num_aug, say)
-    votes = {} if is_built or (checkpoint.config and checkpoint.config.evaluators) else {"evaluators": (EvaluatorConfig(),)}
+    subset = None if is_data_set(Path(wish.data)) else read_subset(wish.data)
+    out = wish.out or Path("outputs") / default_name(wish, checkpoint, subset)
+    ranks = Ranks.begin(choose_device((checkpoint.config or TrainConfig()).device))
+    heard = say if ranks.is_first else _unheard
+    data = Path(wish.data) if subset is None else out / "data" / "set"
+    if subset is not None and ranks.is_first:
+        built_tasks(subset, out / "data", wish.num_aug, heard)
+    ranks.wait()
+    votes = {} if subset is None or (checkpoint.config and checkpoint.config.evaluators) else {"evaluators": (EvaluatorConfig(),)}
     chunks = chunks_of(sorted(tested_tasks([data])), wish.chunk)
     folders = []
     for number, tasks in enumerate(chunks):
         name = "all" if len(chunks) == 1 else f"chunk_{number + 1}"
-        config = config_for(wish, checkpoint, data, tasks if len(chunks) > 1 else (), {"checkpoint_path": str(out / name), **votes})
+        own = {"checkpoint_path": str(out / name), "tasks": tasks if wish.chunk is not None else (), **votes}
         if len(chunks) > 1:
-            say(f"{name} of {len(chunks)}: {', '.join(tasks[:5])}{', ...' if len(tasks) > 5 else ''}")
-        folders.append(train(config, say))
-    return Adapted(folders=tuple(folders), submission=joined_submission(out, folders))
+            heard(f"{name} of {len(chunks)}: {', '.join(tasks[:5])}{', ...' if len(tasks) > 5 else ''}")
+        folders.append(train(config_for(wish, checkpoint, data, own, ranks.count), heard, checkpoint))
+    return Adapted(folders=tuple(folders), submission=joined_submission(out, folders) if ranks.is_first else None)
 
 
-def default_name(wish: Wish, checkpoint: Checkpoint) -> str:
+def default_name(wish: Wish, checkpoint: Checkpoint, subset: Subset | None) -> str:
     """The name of an adaptation's folder: the same command finds it again, and another one makes another folder."""
-    chosen = [str(checkpoint.file), wish.steps, wish.chunk, wish.num_aug, *wish.settings]
+    tasks = str(Path(wish.data).resolve()) if subset is None else content_hash(subset)
+    chosen = [str(checkpoint.file.resolve()), tasks, str(wish.config), wish.steps, wish.chunk, wish.num_aug, *wish.settings]
     digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
     return f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{digest}"
+
+
+def _unheard(line: str) -> None:
+    """Says nothing."""
 
 
 def is_data_set(path: Path) -> bool:
@@ -108,56 +121,59 @@ def chunks_of(tasks: Sequence[str], size: int | None) -> list[tuple[str, ...]]:
     return [tuple(tasks[start : start + step]) for start in range(0, len(tasks), step)]
 
 
-def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, tasks: tuple[str, ...], own: Mapping[str, Any]) -> TrainConfig:
-    """The settings of one chunk's training: those of the checkpoint's run, changed for the chunk and for the mode, then the user's.
+def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, own: Mapping[str, Any], processes: int = 1) -> TrainConfig:
+    """The settings of one chunk's training: those of the checkpoint's run with the user's over them, and the mode's where neither speaks.
 
-    Raises `UsageError` for settings that cannot be.
+    ``own``: settings of this chunk. Raises `UsageError` for settings that cannot be.
     """
     if wish.steps < 1:
         raise UsageError(f"--steps is {wish.steps}.", "Use 1 or more.")
-    base, arch = checkpoint.config or TrainConfig(), checkpoint.arch
-    examples, largest = examples_of(data, tasks)
-    batch = min(base.global_batch_size, examples)
-    quarter = max(1, round(wish.steps * batch / examples / 4))
-    # A batch uses up at most so many examples, those that it cuts off included. More epochs than are needed end with max_steps.
-    epochs = max(quarter + 1, math.ceil(wish.steps * (batch + largest - 1) / examples) + 1)
-    shared: dict[str, Any] = {
-        "arch": replace(arch, lora_rank=0),
+    base, given = replace(checkpoint.config or TrainConfig(), arch=replace(checkpoint.arch, lora_rank=0)), names_of(wish.settings)
+    base = replace(base, freeze_weights=False, freeze_weights_epochs=None, freeze_weights_steps=None, tasks=(), eval_interval=None)
+    user = config_of(as_mapping(base), wish.settings) if wish.settings else base
+    examples, largest = examples_of(data, own["tasks"])
+    batch = min(user.global_batch_size, examples)
+    batch = user.global_batch_size if "global_batch_size" in given else max(batch - batch % processes, processes)
+    derived: dict[str, Any] = {
         "data_paths": (str(data),),
         "data_paths_test": (),
         "load_checkpoint": str(checkpoint.file),
         "run_name": None,
         "project_name": None,
         "global_batch_size": batch,
-        "epochs": epochs,
-        "eval_interval": None,
+        # A batch uses up at most so many examples, those that it cuts off included. More epochs than are needed end with max_steps.
+        "epochs": max(2, math.ceil(wish.steps * (batch + largest - 1) / examples) + 1),
         "max_steps": wish.steps,
-        "lr_warmup_steps": min(base.lr_warmup_steps, wish.steps // 10),
-        "ema": base.ema and wish.steps * (1 - base.ema_rate) >= EMA_SPANS,
-        "freeze_weights": False,
-        "freeze_weights_epochs": None,
+        "lr_warmup_steps": min(user.lr_warmup_steps, wish.steps // 10),
+        "ema": user.ema and wish.steps * (1 - user.ema_rate) >= EMA_SPANS,
         "evaluate_before": True,
         "rollouts": 0,
         "shuffle_identities": False,
         "eval_save_outputs": (),
         "leave_out_test_demos": False,
-        "tasks": tasks,
+        **CHANGES[wish.mode](user.arch, checkpoint.arch, wish.steps),
         **own,
     }
-    config = replace(base, **(shared | CHANGES[wish.mode](arch, quarter)))
-    return config_of(as_mapping(config), wish.settings, where="") if wish.settings else config
+    return replace(user, **{name: value for name, value in derived.items() if name not in given})
 
 
-CHANGES: Final[dict[Mode, Callable[[ArchConfig, int], dict[str, Any]]]] = {
-    "full": lambda arch, quarter: {},
-    "embeddings": lambda arch, quarter: {"freeze_weights": True, "ema": False},
-    "embeddings_then_full": lambda arch, quarter: {"freeze_weights": True, "freeze_weights_epochs": quarter},
-    "lora": lambda arch, quarter: {
-        "arch": replace(arch, lora_rank=arch.lora_rank or 1, lora_alpha=arch.lora_alpha if arch.lora_rank else 16.0),
+def names_of(settings: Sequence[str]) -> frozenset[str]:
+    """The settings that KEY=VALUE arguments name."""
+    return frozenset(setting.partition("=")[0].lstrip("+") for setting in settings)
+
+
+CHANGES: Final[dict[Mode, Callable[[ArchConfig, ArchConfig, int], dict[str, Any]]]] = {
+    "full": lambda arch, old, steps: {},
+    "embeddings": lambda arch, old, steps: {"freeze_weights": True, "ema": False},
+    "embeddings_then_full": lambda arch, old, steps: {"freeze_weights": True, "freeze_weights_steps": max(1, steps // 4)},
+    "lora": lambda arch, old, steps: {
+        "arch": replace(
+            arch, lora_rank=arch.lora_rank or old.lora_rank or 1, lora_alpha=arch.lora_alpha if arch.lora_rank or old.lora_rank else 16.0
+        ),
         "ema": False,
     },
 }
-"""What each mode changes in the settings, given the epochs of a quarter of the steps.
+"""What each mode changes in the settings, given the user's architecture, the checkpoint's, and the steps.
 
 Trelis: LoRA of rank 1 and alpha 16, no average with it nor with embeddings only."""
 

@@ -125,6 +125,7 @@ def check_arch(arch: ArchConfig) -> None:
             raise UsageError(f"arch.{name} is {getattr(arch, name)}.", "Give a probability from 0 to 1.")
     _one_of("pos_encodings", arch.pos_encodings, POSITIONS)
     _one_of("forward_dtype", arch.forward_dtype, DTYPES)
+    _one_of("loss.name", arch.loss.name, (LossConfig().name,))
     _one_of("loss.loss_type", arch.loss.loss_type, ("stablemax_cross_entropy", "softmax_cross_entropy"))
     if not arch.mlp_t:
         _check_heads(arch)

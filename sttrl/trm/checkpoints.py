@@ -14,6 +14,7 @@ from sttrl.errors import DataError
 from sttrl.ledger.files import write_text
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.config import as_yaml, read_config
+from sttrl.trm.data.format import read_identifiers
 from sttrl.trm.lora import FACTOR_A, merge_state
 from sttrl.trm.train_config import TrainConfig
 from sttrl.trm.weights import SAFETENSORS, plain_name, read_weights, write_weights
@@ -73,7 +74,7 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     return Checkpoint(
         file=file,
         config=settings,
-        identifiers=json.loads(names.read_text(encoding="utf-8")) if names.is_file() else None,
+        identifiers=read_identifiers(file.parent) if names.is_file() else None,
         has_lora=any(name.endswith(FACTOR_A) for name in weights),
         base=Path(str(settings.load_checkpoint)) if is_part and settings is not None else None,
     )

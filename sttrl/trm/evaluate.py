@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sttrl.errors import UsageError
 from sttrl.ledger.seeds import seed_of
 from sttrl.trm.data.loader import Batches
 from sttrl.trm.kept_outputs import KeptOutputs
@@ -65,6 +66,9 @@ class Evaluator:
         self.config, self.batches, self.ranks = config, batches, ranks
         chosen = {PLAIN: True, PTRM: config.rollouts > 0, SHUFFLED: config.shuffle_identities}
         self.rows = tuple(row for row, is_on in chosen.items() if is_on)
+        identities = batches.shuffled_identities(config.seed) if config.shuffle_identities else None
+        if identities is not None and (identities == np.arange(len(identities))).all():
+            raise UsageError("shuffle_identities, and no two tasks have rows of the puzzle table to exchange.", "Leave it out.")
         self.votes = {row: None if votes is None else votes.merge([]) for row in self.rows}
 
     def evaluate(self, model: TinyRecursiveModel, step: int) -> tuple[dict[str, Evaluated], KeptOutputs]:
@@ -93,7 +97,8 @@ class Evaluator:
     def _row(self, model: TinyRecursiveModel, row: str, step: int, kept: KeptOutputs) -> Evaluated:
         vote, blank = self.votes[row], self.batches.metadata.blank_identifier_id
         identities = self.batches.shuffled_identities(self.config.seed) if row == SHUFFLED else None
-        generator = torch.Generator().manual_seed(seed_of(self.config.seed, "trm", "ptrm", step, 0)) if row == PTRM else None
+        seed = seed_of(self.config.seed, "trm", "ptrm", step, 0)
+        generator = torch.Generator(device=self.ranks.device).manual_seed(seed) if row == PTRM else None
         sums: dict[str, dict[str, float]] = {}
         right: dict[str, list[int]] = {}
         shown: list[Shown] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sttrl.errors import UsageError
 from sttrl.trm.augmentations import read_identifier
 from sttrl.trm.data.format import has_split, read_identifiers, read_split, read_test_puzzles
 from sttrl.trm.data.loader import Batches
@@ -36,7 +37,7 @@ class Data:
 
 def open_data(config: TrainConfig, ranks: Ranks, say: Say) -> Data:
     """The batches of both splits. Raises DataError for data that cannot be used."""
-    ranks.share(config.global_batch_size, "global_batch_size")
+    check_parts(config, ranks)
     folders = [Path(folder) for folder in config.data_paths]
     tested = [Path(folder) for folder in config.data_paths_test or config.data_paths]
     with_test = [folder for folder in tested if has_split(folder, "test")]
@@ -68,6 +69,16 @@ def open_data(config: TrainConfig, ranks: Ranks, say: Say) -> Data:
         test_puzzles=puzzles,
         identifiers=identifiers,
     )
+
+
+def check_parts(config: TrainConfig, ranks: Ranks) -> None:
+    """Raises UsageError if processes and parts of a step cannot share a batch equally."""
+    share, parts = ranks.share(config.global_batch_size, "global_batch_size"), config.gradient_accumulation
+    if share % parts:
+        raise UsageError(
+            f"gradient_accumulation is {parts}, and each of {ranks.count} processes has {share} sequences of a batch.",
+            "Use a divisor of these, or another global_batch_size.",
+        )
 
 
 def test_batches(config: TrainConfig, folders: Sequence[Path], identifiers: list[str], ranks: Ranks) -> Batches:

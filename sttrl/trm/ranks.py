@@ -29,6 +29,10 @@ class Ranks:
         """
         count = int(os.environ.get("WORLD_SIZE", "1"))
         local = int(os.environ.get("LOCAL_RANK", "0"))
+        if count > 1 and "RANK" not in os.environ:
+            raise UsageError(f"WORLD_SIZE is {count}, and RANK is not set.", "Start by torchrun, or unset WORLD_SIZE.")
+        if device == "cuda" and local >= torch.cuda.device_count():
+            raise UsageError(f"Process {local} here has no GPU: there are {torch.cuda.device_count()}.", "Start fewer processes.")
         place = torch.device(f"cuda:{local}" if device == "cuda" else device)
         if device == "cuda":
             torch.cuda.set_device(place)

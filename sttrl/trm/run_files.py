@@ -86,7 +86,7 @@ class RunFiles:
         if self.metrics is not None and self.tracker is not None:
             self.metrics.write(json_line({"step": step, **metrics}).encode())
             self.lines += 1
-            self.tracker.log(metrics)
+            self.tracker.log(metrics, step)
 
     def settle(self) -> int:
         """Hand the metrics so far to the system, and say how many lines they are."""

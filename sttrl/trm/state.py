@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sttrl.errors import DataError, JournalError, disk_fault, error_text
-from sttrl.ledger.files import make_folder, settle_folder, unwritable
+from sttrl.ledger.files import make_folder, recover_folder, settle_folder, unwritable
 from sttrl.trm.data.orders import Position
 from sttrl.trm.model import Carry
 from sttrl.trm.ranks import Ranks
@@ -25,6 +25,9 @@ STATE = "state"
 """The folder of the state, in the run folder."""
 SHARED = "shared.safetensors"
 """Weights, averages and optimisers, which all processes have alike."""
+
+
+LATENTS = ("z_H", "z_L")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,11 @@ def _save(target: Path, temporary: Path, learner: Learner, reached: Reached, ran
     ranks.wait()
 
 
-def has_state(folder: Path) -> bool:
-    """Whether a run folder has a state to go on from."""
+def has_state(folder: Path, ranks: Ranks) -> bool:
+    """Whether a run folder has a state to go on from. One that was being replaced when the run was killed counts too."""
+    if ranks.is_first:
+        recover_folder(folder / STATE)
+    ranks.wait()
     return (folder / STATE / "state.json").is_file()
 
 
@@ -102,6 +108,8 @@ def restore(learner: Learner, shared: dict[str, torch.Tensor], own: dict[str, to
     for name, optimiser in parts_of(learner).items():
         optimiser.load_state_dict(part(shared, name))
     learner.generator.set_state(own.pop("generator"))
+    dtype = learner.model.dtype  # that of a CPU and of a GPU may differ
+    own = {name: value.to(dtype) if name in LATENTS else value for name, value in own.items()}
     learner.carries = carries_of(own, learner.config.gradient_accumulation, ranks)
 
 
@@ -159,7 +167,9 @@ def carries_of(tensors: Mapping[str, torch.Tensor], parts: int, ranks: Ranks) ->
 
 def settled(value: torch.Tensor) -> torch.Tensor:
     """A copy on the host with memory of its own, as safetensors wants it."""
-    return value.detach().cpu().contiguous().clone()
+    host = value.detach().cpu().contiguous()
+    shares = host.untyped_storage().nbytes() != host.nbytes
+    return host.clone() if shares else host
 
 
 def part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

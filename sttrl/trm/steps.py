@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sttrl.errors import DivergedError
+from sttrl.ledger.seeds import seed_of
 from sttrl.trm.diagnostics import step_diagnostics
 from sttrl.trm.ema import EMA
 from sttrl.trm.losses import act_loss, logged_train
@@ -107,10 +108,11 @@ def accumulated(learner: Learner, batch: Batch, global_batch: int, ranks: Ranks)
         # Drawn for the whole batch, so that the draws do not depend on how many processes and parts there are.
         whole = model.draw_least(global_batch, learner.generator).to(ranks.device)
         least = whole.chunk(ranks.count)[ranks.rank].chunk(parts)
+    masks = torch.Generator(device=ranks.device).manual_seed(seed_of(learner.config.seed, "trm", "dropout", learner.step, ranks.rank))
     carries: list[Carry] = []
     sums: dict[str, torch.Tensor] = {}
     for piece, carry, own in zip(pieces, learner.carries, least, strict=True):
-        after, outputs = model(carry, piece, generator=learner.generator, least=own)
+        after, outputs = model(carry, piece, generator=masks, least=own)
         loss, metrics, _ = act_loss(outputs, after, learner.config.arch.loss.loss_type)
         (loss / global_batch).backward()
         carries.append(after)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,25 +62,27 @@ class Progress:
         self.say(f"step {step} of {self.total}: {shown}; {pace:.3f} s a step, about {left} left")
 
 
-def train(config: TrainConfig, say: Say) -> Path:
+def train(config: TrainConfig, say: Say, checkpoint: Checkpoint | None = None) -> Path:
     """Train as the configuration says; go on where an earlier attempt was interrupted. Returns the run folder.
 
+    ``checkpoint``: that of ``load_checkpoint``, if it was found already.
     Raises DataError, UsageError, DivergedError and JournalError.
     """
     ranks = Ranks.begin(choose_device(config.device))
     folder = run_folder(config)
     try:
         with RunFiles(folder, config, writes=ranks.is_first) as files:
-            run(config, files, ranks, say if ranks.is_first else lambda line: None)
+            run(config, files, ranks, say if ranks.is_first else lambda line: None, checkpoint)
     finally:
         ranks.end()
     return folder
 
 
-def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
+def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say, checkpoint: Checkpoint | None) -> None:
     """The training proper, with the run folder open."""
     data = open_data(config, ranks, say)
-    checkpoint = None if config.load_checkpoint is None else find_checkpoint(Path(config.load_checkpoint))
+    if checkpoint is None and config.load_checkpoint is not None:
+        checkpoint = find_checkpoint(Path(config.load_checkpoint))
     learner = make_learner(config, data, checkpoint, ranks, say)
     if learner.total_steps < 1:
         raise DataError(
@@ -90,7 +93,7 @@ def run(config: TrainConfig, files: RunFiles, ranks: Ranks, say: Say) -> None:
     files.claim()
     files.names(data.identifiers)
     reached = Reached()
-    if has_state(files.folder):
+    if has_state(files.folder, ranks):
         reached, votes = load_state(files.folder, learner, ranks)
         if evaluator is not None:
             evaluator.restore(votes)
@@ -121,7 +124,7 @@ def loop(learner: Learner, data: Data, reached: Reached, evaluator: Evaluator | 
                 is_over = after.iteration > iteration
                 if is_over or learner.step >= learner.last_step:
                     break
-                metrics = train_step(learner, {name: torch.from_numpy(value).to(ranks.device) for name, value in arrays.items()}, ranks)
+                metrics = train_step(learner, moved(arrays, config, ranks), ranks)
                 files.log(learner.step, metrics)
                 progress.step(learner.step, metrics)
                 reached = replace(reached, position=after)
@@ -137,14 +140,23 @@ def loop(learner: Learner, data: Data, reached: Reached, evaluator: Evaluator | 
         save(reached)
 
 
+def moved(arrays: Mapping[str, Any], config: TrainConfig, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """A batch on the device."""
+    batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    if ranks.device.type == "cuda" and config.dataloader_pin_memory:
+        batch = {name: value.pin_memory() for name, value in batch.items()}
+    return {name: value.to(ranks.device, non_blocking=True) for name, value in batch.items()}
+
+
 def finish_iteration(learner: Learner, data: Data, evaluator: Evaluator | None, files: RunFiles, say: Say, *, last: bool) -> None:
     """Evaluate, and keep a checkpoint."""
     if evaluator is not None:
         evaluate(learner, data, evaluator, files, say)
     if learner.config.checkpoint_every_eval or last:
-        files.checkpoint(learner.step, averaged(learner))
+        state = averaged(learner)
+        files.checkpoint(learner.step, state)
         if learner.config.arch.lora_rank:
-            files.adapter(learner.step, adapter_state(learner.model))
+            files.adapter(learner.step, {name: state[name] for name in adapter_state(learner.model)})
 
 
 def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles, say: Say) -> None:

@@ -97,6 +97,8 @@ class TrainConfig(Group):
     """Train the puzzle embeddings only (TRM)."""
     freeze_weights_epochs: Annotated[int | None, OPTIONAL_COUNT] = None
     """With ``freeze_weights``: train everything after so many epochs; unset: never (Trelis)."""
+    freeze_weights_steps: Annotated[int | None, OPTIONAL_COUNT] = None
+    """With ``freeze_weights``: train everything after so many optimiser steps, in place of epochs; unset: never (derived)."""
     grid_noise_prob: Annotated[float | None, FRACTION] = None
     """Instead of ``arch.grid_noise_prob``; unset: that one (Trelis)."""
     grid_noise_fraction: Annotated[float | None, FRACTION] = None
@@ -116,11 +118,11 @@ class TrainConfig(Group):
     eval_save_outputs: tuple[SavedOutput, ...] = ()
     """Arrays of an evaluation to keep in ``step_N_all_preds`` files (TRM)."""
     dataloader_num_workers: Annotated[int, at_least(0)] = 1
-    """Threads that prepare batches; 0: none beside the training's own (Trelis)."""
+    """0: the training prepares its batches itself; else a thread does, whatever the number (Trelis: processes)."""
     dataloader_prefetch_factor: Annotated[int, at_least(1)] = 8
-    """Batches that each of them prepares ahead (Trelis)."""
+    """Batches that the thread prepares ahead (Trelis)."""
     dataloader_pin_memory: bool = True
-    """Copy batches to a GPU from pinned memory (Trelis)."""
+    """Copy batches to a GPU from pinned memory, while it computes (Trelis)."""
     dataloader_persistent_workers: bool = True
     """Read and without effect: the threads stay (Trelis)."""
 
@@ -205,11 +207,21 @@ class TrainConfig(Group):
             )
         if self.freeze_weights and self.arch.row_size == 0:
             raise UsageError("--freeze_weights with --arch.puzzle_emb_ndim 0 leaves nothing to train.", "Leave one of them out.")
-        if self.freeze_weights and self.freeze_weights_epochs is None and self.arch.lora_rank:
+        if self.freeze_weights_steps is not None and (not self.freeze_weights or self.freeze_weights_epochs is not None):
+            raise UsageError(
+                f"--freeze_weights_steps {self.freeze_weights_steps} needs --freeze_weights, and no --freeze_weights_epochs.",
+                "Add freeze_weights=true, and leave the epochs out.",
+            )
+        if self.freeze_weights and not self.thaws and self.arch.lora_rank:
             raise UsageError(
                 f"--freeze_weights with --arch.lora_rank {self.arch.lora_rank} trains no LoRA.",
                 "Leave freeze_weights out, or give --freeze_weights_epochs.",
             )
+
+    @property
+    def thaws(self) -> bool:
+        """Whether weights that are frozen at first are trained later."""
+        return self.freeze_weights_epochs is not None or self.freeze_weights_steps is not None
 
     @property
     def model_arch(self) -> ArchConfig:
@@ -224,7 +236,7 @@ class TrainConfig(Group):
         then: Literal["full", "lora"] = "lora" if self.arch.lora_rank else "full"
         if not self.freeze_weights:
             return then
-        if self.freeze_weights_epochs is None:
+        if not self.thaws:
             return "embeddings"
         return "embeddings_then_lora" if then == "lora" else "embeddings_then_full"
 
@@ -246,6 +258,8 @@ class TrainConfig(Group):
         """How many optimiser steps, from the first, train the puzzle embeddings only."""
         if not self.freeze_weights:
             return 0
+        if self.freeze_weights_steps is not None:
+            return min(self.freeze_weights_steps, total_steps)
         return total_steps if self.freeze_weights_epochs is None else math.ceil(total_steps * self.freeze_weights_epochs / self.epochs)
 
 

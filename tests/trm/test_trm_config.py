@@ -272,7 +272,7 @@ def test_names_of_settings_are_frozen() -> None:
     }  # fmt: skip
     ours = {
         "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "evaluate_before", "tasks",
-        "state_every_n_steps", "output_dir", "track",
+        "state_every_n_steps", "output_dir", "track", "freeze_weights_steps",
         "rollouts", "rollout_noise", "shuffle_identities", "leave_out_test_demos",
     }  # fmt: skip
     assert {name for name in fields() if "." not in name} == originals | ours
