@@ -69,7 +69,7 @@ def _load(source: HubSource, remedy: str) -> Any:
         datasets = import_module("datasets")
     except ModuleNotFoundError as error:
         raise DataError(f"{source.repo} needs the package datasets.", f"pip install datasets, or: {remedy}") from error
-    _check_reachable(source, remedy)
+    check_reachable(source, remedy)
     try:
         found = datasets.load_dataset(source.repo, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -78,7 +78,7 @@ def _load(source: HubSource, remedy: str) -> Any:
     return found if source.split is not None else _only_split(source, found)
 
 
-def _check_reachable(source: HubSource, remedy: str) -> None:
+def check_reachable(source: HubSource, remedy: str) -> None:
     """Raise DataError at once if there is no network: the hub's client would retry for half a minute."""
     if import_module("huggingface_hub").is_offline_mode() or any(os.environ.get(name) for name in _PROXIES):
         return

@@ -30,12 +30,10 @@ def step_diagnostics(
     if model.table is None:
         return found
     ids = puzzle_identifiers[puzzle_identifiers != blank]
-    found["embedding_cosine"] = _cosine(model.table, ids, zero)
+    found["embedding_cosine"] = _cosine(model.table, ids, torch.zeros_like(ids))
     if task_identifiers is not None:
         task_of = task_identifiers[puzzle_identifiers != blank]
-        within = [_cosine(model.table, ids[task_of == task], None) for task in task_of[task_of != NO_TASK].unique()]
-        if kept := [value for value in within if value is not None]:
-            found["embedding_cosine_within_task"] = torch.stack(kept).mean()
+        found["embedding_cosine_within_task"] = _cosine(model.table, ids[task_of != NO_TASK], task_of[task_of != NO_TASK])
     return found
 
 
@@ -43,12 +41,15 @@ def _norm(gradients: list[Tensor], zero: Tensor) -> Tensor:
     return torch.stack([gradient.float().square().sum() for gradient in gradients]).sum().sqrt() if gradients else zero
 
 
-def _cosine(table: PuzzleTable, ids: Tensor, without_pairs: Tensor | None) -> Tensor | None:
-    """Mean cosine of the pairs of different rows among ``ids``."""
-    unique = ids.unique()
-    if len(unique) < 2:
-        return without_pairs
-    rows = table.weights[unique.long()]
+def _cosine(table: PuzzleTable, ids: Tensor, groups: Tensor) -> Tensor:
+    """Mean over groups of the mean cosine of the pairs of different rows in a group; 0 where no group has a pair."""
+    group, unique = torch.stack((groups.long(), ids.long())).unique(dim=1)
+    names, number = group.unique(return_inverse=True)
+    rows = table.weights[unique]
     rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(SHORTEST)
-    count = len(rows)
-    return (rows.sum(0).square().sum() - rows.square().sum()) / (count * (count - 1))
+    sums = rows.new_zeros(len(names), rows.shape[1]).index_add_(0, number, rows)
+    own = rows.new_zeros(len(names)).index_add_(0, number, rows.square().sum(1))
+    count = number.bincount(minlength=len(names))
+    pairs = count * (count - 1)
+    means = (sums.square().sum(1) - own) / pairs.clamp_min(1)
+    return torch.where(pairs > 0, means, 0).sum() / (pairs > 0).sum().clamp_min(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
@@ -35,14 +34,6 @@ class EMA:
         """Take the model's parameters into the average."""
         if self.shadow:
             torch._foreach_lerp_(list(self.shadow.values()), list(self._of(model).values()), 1 - self.rate)
-
-    def copy_of(self, model: Model) -> Model:
-        """A copy of the model that has the averages."""
-        made = copy.deepcopy(model)
-        with torch.no_grad():
-            for name, parameter in self._of(made).items():
-                parameter.copy_(self.shadow[name])
-        return made
 
     @contextmanager
     def applied(self, model: Model) -> Iterator[Model]:

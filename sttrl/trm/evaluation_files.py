@@ -19,7 +19,7 @@ from sttrl.arc.selected import ATTEMPTS
 from sttrl.arc.submission import SUBMISSION, Submission, read_json, shown_id
 from sttrl.errors import DataError
 from sttrl.ledger.files import json_line, write_json, write_text
-from sttrl.trm.votes import Ballot, SubmissionFile, known_solutions
+from sttrl.trm.votes import Ballot, SubmissionFile, known_solutions, rank_of
 
 SCORES: Final = "scores.json"
 CANDIDATES: Final = "candidates.jsonl"
@@ -69,7 +69,7 @@ def rules_of(ballot: Ballot, solutions: Solutions) -> Score | None:
     known: Submission = {task: attempts for task, attempts in given.items() if task in solutions}
     result = score(known, solutions)
     found = [
-        any(vote.grid == truth for vote in ballot.ranking[task, index]) / len(outputs)
+        (rank_of(truth, ballot.ranking[task, index]) is not None) / len(outputs)
         for task, outputs in solutions.items()
         for index, truth in enumerate(outputs)
     ]
@@ -142,13 +142,12 @@ def _candidate_lines(ballot: Ballot, solutions: Solutions) -> list[str]:
     lines = []
     for (task, index), votes in ballot.ranking.items():
         truth = solutions[task][index] if task in solutions else None
-        ranks = [rank for rank, vote in enumerate(votes, start=1) if vote.grid == truth]
         line = {
             "task": task,
             "test_input": index,
             "candidates": len(votes),
             "votes": sum(vote.count for vote in votes),
-            "rank_of_solution": ranks[0] if ranks else None,
+            "rank_of_solution": None if truth is None else rank_of(truth, votes),
             "best": [{"grid": vote.grid, "count": vote.count, "mean_q": vote.mean_q} for vote in votes[:KEPT_CANDIDATES]],
         }
         lines.append(json_line(line, allow_nan=False))
@@ -156,8 +155,11 @@ def _candidate_lines(ballot: Ballot, solutions: Solutions) -> list[str]:
 
 
 def _text(ballot: Ballot, solutions: Solutions) -> str:
-    """The scores for a screen; how many test inputs have no answer; votes that were left out."""
+    """The scores for a screen; how many tasks have none, and test inputs no answer; votes that were left out."""
     parts = [score_text(as_submission({task: ballot.submission[task] for task in solutions}), solutions)] if solutions else []
+    tasks, known = len(ballot.submission), len(solutions)
+    unknown = f"The scores are of {known} of {tasks} tasks; the outputs of the others are not known."
     missing = f"{ballot.missing} of {ballot.outputs} test inputs have no answer; [[0]] stands for it."
     unmatched = f"{ballot.unmatched} predictions belong to no test input of the data set: it and test_puzzles.json differ."
+    parts += [unknown] * (0 < known < tasks)
     return "\n".join(parts + [missing] * bool(ballot.missing) + [unmatched] * bool(ballot.unmatched))

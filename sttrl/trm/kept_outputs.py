@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from sttrl.ledger.files import make_folder, unwritable
+from sttrl.trm.weights import replace_file
 
 
 class KeptOutputs:
@@ -38,19 +37,6 @@ class KeptOutputs:
         if not tensors:
             return None
         path = run / f"step_{step}_all_preds.{rank}"
-        _replace(path, lambda file: torch.save(tensors, file))
-        _replace(path.with_name(f"{path.name}.safetensors"), lambda file: save_file(tensors, file))
+        replace_file(path, lambda file: torch.save(tensors, file))
+        replace_file(path.with_name(f"{path.name}.safetensors"), lambda file: save_file(tensors, file))
         return path
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        make_folder(path.parent)
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)

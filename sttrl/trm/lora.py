@@ -16,27 +16,13 @@ FACTOR_A, FACTOR_B = "._lora_A", "._lora_B"
 TABLE = "puzzle_emb.weights"
 
 
-def linears(model: TinyRecursiveModel) -> dict[str, Linear]:
-    """Every linear map by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
-
-
 def apply_lora(model: TinyRecursiveModel, arch: ArchConfig, generator: torch.Generator) -> None:
     """Put factors of ``arch.lora_rank`` beside every weight, and freeze what ``arch`` does not let train."""
-    for linear in linears(model).values():
+    for linear in (module for module in model.modules() if isinstance(module, Linear)):
         linear.add_factors(arch.lora_rank, arch.lora_alpha / arch.lora_rank, arch.lora_dropout, generator=generator)
         linear.weight.requires_grad_(arch.lora_train_base)
         if linear.bias is not None:
             linear.bias.requires_grad_(arch.lora_train_bias)
-
-
-def merge_lora(model: TinyRecursiveModel) -> dict[str, Tensor]:
-    """The weights of a plain model that computes the same: each product is added to its weight, in float32."""
-    state = {name: value for name, value in model.state_dict().items() if not name.endswith((FACTOR_A, FACTOR_B))}
-    with torch.no_grad():
-        for name, linear in linears(model).items():
-            state[f"{name}.weight"] = linear.merged().detach()
-    return state
 
 
 def adapter_state(model: TinyRecursiveModel) -> dict[str, Tensor]:
@@ -46,7 +32,10 @@ def adapter_state(model: TinyRecursiveModel) -> dict[str, Tensor]:
 
 
 def merge_state(state: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The same for the weights of a file, whose factors say their rank but not their alpha. Raises `DataError` for half a pair."""
+    """The weights of a plain model that computes the same: the product of its factors, in float32, is added to each weight.
+
+    ``state``: weights whose factors say their rank but not their alpha. Raises `DataError` for half a pair.
+    """
     merged = {name: value for name, value in state.items() if not name.endswith((FACTOR_A, FACTOR_B))}
     for name in state:
         if name.endswith(FACTOR_B) and name.removesuffix(FACTOR_B) + FACTOR_A not in state:

@@ -20,23 +20,11 @@ class PuzzleTable(nn.Module):
         self.register_buffer("weights", torch.zeros(rows, size, device=device))
         self.pending: list[tuple[Tensor, Tensor]] = []
         """(ids (B,), rows (B, D) with their gradient) of the forward passes since the last `clear`."""
-        self.collects = True
-        """Whether rows collect a gradient in training; False where the table is frozen."""
-
-    @property
-    def local_ids(self) -> Tensor | None:
-        """Ids of the last training pass."""
-        return self.pending[-1][0] if self.pending else None
-
-    @property
-    def local_weights(self) -> Tensor | None:
-        """Rows of the last training pass, which hold its gradient."""
-        return self.pending[-1][1] if self.pending else None
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B,) -> (B, D)."""
         rows = self.weights.index_select(0, ids)
-        if self.training and self.collects and torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled():
             rows.requires_grad_()
             self.pending.append((ids.detach(), rows))
         return rows

@@ -6,9 +6,12 @@ they were first seen. Source: TinyRecursiveModels' evaluators/arc.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sttrl.arc.grids import MISSING, Grid, as_grid
 from sttrl.arc.submission import attempt_name
 from sttrl.errors import DataError
-from sttrl.trm.augmentations import crop, grid_hash, read_identifier
+from sttrl.trm.augmentations import Cells, crop, grid_hash, read_identifier
 
 METRIC: Final = "ARC/pass@{k}"
 """The name of a metric, as the original logs it."""
@@ -29,13 +32,26 @@ SubmissionFile = dict[str, list[dict[str, list[list[int]]]]]
 """A submission as its JSON file holds it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """A candidate of a test input. ``grid`` has no rows where the prediction showed none."""
+_VOTE: Final = np.dtype([("update", "<i4"), ("row", "<i4"), ("place", "<i4"), ("answer", "<i4"), ("q", "<f8")])
+"""One vote. ``update`` and ``row`` say when it was cast, so that the votes of several ranks can be put in one order; ``place`` and
+``answer`` are the numbers of a task's test input and of a grid."""
+_Votes = NDArray[np.void]
 
-    grid: Grid
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranked:
+    """A candidate of a test input. ``packed``: its grid as `packed` gives it, since there may be hundreds of thousands."""
+
+    packed: bytes
     count: int
     mean_q: float
+
+    @property
+    def grid(self) -> Grid:
+        """The grid. It has no rows where the prediction showed none."""
+        rows, columns = self.packed[:2]
+        cells = self.packed[2:]
+        return tuple(tuple(cells[row * columns : (row + 1) * columns]) for row in range(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +76,6 @@ class Ballot:
         return len(self.ranking)
 
 
-class _Vote(NamedTuple):
-    """One vote. ``update`` and ``row`` say when it was cast, so that the votes of several ranks can be put in one order."""
-
-    update: int
-    row: int
-    task: str
-    asked: str
-    answer: str
-    q: float
-
-
 class ArcVotes:
     """Collects votes over the batches of an evaluation, of one process or of several."""
 
@@ -92,8 +97,10 @@ class ArcVotes:
         self._submission_K, self._pass_Ks, self._aggregated = submission_K, tuple(pass_Ks), aggregated_voting
         self._blank = blank_identifier_id
         self._asked = {task: [_hash_of(pair["input"]) for pair in puzzle["test"]] for task, puzzle in test_puzzles.items()}
-        self._votes: list[_Vote] = []
-        self._grids: dict[str, Grid] = {}
+        places = [(task, asked) for task, asked_I in self._asked.items() for asked in asked_I]
+        self._places = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        self._votes: list[_Votes] = []
+        self._grids: dict[bytes, int] = {}
         self._updates = self._unmatched = 0
 
     def begin_round(self) -> None:
@@ -110,26 +117,26 @@ class ArcVotes:
         kept_B = np.flatnonzero(ids_B != self._blank)
         q_B = _sigmoid(np.asarray(q_halt_logits, dtype=np.float64)[kept_B])
         inputs_B, preds_B = crop(np.asarray(inputs)[kept_B]), crop(np.asarray(preds)[kept_B])
+        votes: list[tuple[int, int, int, int, float]] = []
         for row, asked, answer, q in zip(kept_B.tolist(), inputs_B, preds_B, q_B.tolist(), strict=True):
             made = read_identifier(self._name(int(ids_B[row])))
-            asked_hash = grid_hash(made.undo(asked))
-            if asked_hash not in self._asked.get(made.task, ()):
+            place = self._places.get((made.task, grid_hash(made.undo(asked))))
+            if place is None:
                 self._unmatched += 1
                 continue
-            grid = made.undo(answer)
-            answer_hash = grid_hash(grid)
-            if answer_hash not in self._grids:
-                self._grids[answer_hash] = as_grid(grid.tolist())
-            self._votes.append(_Vote(self._updates, row, made.task, asked_hash, answer_hash, q))
+            number = self._grids.setdefault(packed(made.undo(answer)), len(self._grids))
+            votes.append((self._updates, row, place, number, q))
+        self._votes.append(np.array(votes, dtype=_VOTE))
         self._updates += 1
 
     def state(self) -> dict[str, Any]:
         """All votes as values that JSON can hold, for another process or for a file."""
         return {
-            "grids": {name: [list(row) for row in grid] for name, grid in self._grids.items()},
+            "grids": b64encode(zlib.compress(b"".join(self._grids), level=1)).decode(),
+            "places": [list(place) for place in self._places],
             "unmatched": self._unmatched,
             "updates": self._updates,
-            "votes": [list(vote) for vote in self._votes],
+            "votes": b64encode(_joined(self._votes).tobytes()).decode(),
         }
 
     def merge(self, states: Sequence[Mapping[str, Any]]) -> ArcVotes:
@@ -145,9 +152,9 @@ class ArcVotes:
             aggregated_voting=self._aggregated,
             blank_identifier_id=self._blank,
         )
-        votes = [(vote, rank) for rank, state in enumerate(states) for vote in map(_Vote._make, state["votes"])]
-        merged._votes = [vote for vote, _ in sorted(votes, key=lambda pair: (pair[0].update, pair[1], pair[0].row))]
-        merged._grids = {name: as_grid(grid) for state in states for name, grid in state["grids"].items()}
+        parts = [merged._read(state) for state in states]
+        votes, rank_V = _joined(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        merged._votes = [votes[np.lexsort((votes["row"], rank_V, votes["update"]))]]
         merged._unmatched = sum(state["unmatched"] for state in states)
         merged._updates = max((state["updates"] for state in states), default=0)
         return merged
@@ -176,43 +183,63 @@ class ArcVotes:
             )
         return self._identifiers[number]
 
+    def _read(self, state: Mapping[str, Any]) -> _Votes:
+        """The votes of a state with this object's numbers of test inputs and of grids. Places that the data set lacks are added."""
+        votes = np.frombuffer(b64decode(state["votes"]), dtype=_VOTE).copy()
+        places = [self._places.setdefault((task, asked), len(self._places)) for task, asked in state["places"]]
+        grids = [self._grids.setdefault(grid, len(self._grids)) for grid in _split(zlib.decompress(b64decode(state["grids"])))]
+        if len(votes):
+            votes["place"] = np.array(places)[votes["place"]]
+            votes["answer"] = np.array(grids)[votes["answer"]]
+        return votes
+
     def _ranked(self) -> dict[tuple[str, str], tuple[Ranked, ...]]:
         """The candidates for each task and test input's hash, best first."""
-        sums: dict[tuple[str, str], dict[str, Ranked]] = {}
-        for vote in self._votes:
-            counted = sums.setdefault((vote.task, vote.asked), {})
-            old = counted.get(vote.answer) or Ranked(grid=self._grids[vote.answer], count=0, mean_q=0.0)
-            counted[vote.answer] = replace(old, count=old.count + 1, mean_q=old.mean_q + vote.q)
-        return {place: _sorted(tuple(counted.values())) for place, counted in sums.items()}
+        votes, grids, places = _joined(self._votes), list(self._grids), list(self._places)
+        pair_V = votes["place"].astype(np.int64) * len(grids) + votes["answer"]
+        pair_C, first_C, candidate_V, count_C = np.unique(pair_V, return_index=True, return_inverse=True, return_counts=True)
+        mean_C = np.bincount(candidate_V, weights=votes["q"], minlength=len(pair_C)) / count_C  # added in the order of the votes
+        place_C, answer_C = votes["place"][first_C], votes["answer"][first_C]
+        order_C = np.lexsort((first_C, -mean_C, -count_C, place_C))
+        columns = (column[order_C].tolist() for column in (place_C, answer_C, count_C, mean_C))
+        return {
+            places[place]: tuple(Ranked(packed=grids[answer], count=count, mean_q=mean) for _, answer, count, mean in rows)
+            for place, rows in groupby(zip(*columns, strict=True), key=lambda row: row[0])
+        }
 
     def _shares(self, ranking: Mapping[Place, tuple[Ranked, ...]]) -> dict[str, tuple[float, ...]]:
         """For each metric the share of each task's outputs that are among the best candidates; empty without solutions."""
         solutions = known_solutions(self._puzzles)
         if not solutions:
             return {}
-        rank = {
-            (task, index): next((place for place, vote in enumerate(ranking[task, index]) if vote.grid == truth), len(ranking[task, index]))
-            for task, outputs in solutions.items()
-            for index, truth in enumerate(outputs)
-        }
-        found = {place: place_of < len(ranking[place]) for place, place_of in rank.items()}
+        ranks = {task: [rank_of(truth, ranking[task, index]) for index, truth in enumerate(outputs)] for task, outputs in solutions.items()}
         return {
-            METRIC.format(k=k): tuple(
-                sum(found[task, index] and rank[task, index] < k for index in range(len(outputs))) / len(outputs)
-                for task, outputs in solutions.items()
-            )
+            METRIC.format(k=k): tuple(sum(rank is not None and rank <= k for rank in ranks_I) / len(ranks_I) for ranks_I in ranks.values())
             for k in self._pass_Ks
         }
 
 
 def known_solutions(test_puzzles: Mapping[str, Any]) -> dict[str, tuple[Grid, ...]]:
-    """The outputs of the tasks of test_puzzles.json; empty where there are none.
+    """The outputs of the tasks of test_puzzles.json whose outputs are all known; empty where there are none.
 
-    The builder writes ``[[0]]`` where it has no solutions. A file with nothing else has none, and so has a task that lacks an output.
+    The builder writes ``[[0]]`` where it has no solution. So a task with such an output counts as unknown, or one without a prediction
+    would be solved.
     """
     outputs = {task: [pair.get("output") for pair in puzzle["test"]] for task, puzzle in test_puzzles.items()}
     known = {task: tuple(map(as_grid, grids)) for task, grids in outputs.items() if grids and None not in grids}
-    return known if any(grid != MISSING for grids in known.values() for grid in grids) else {}
+    return {task: grids for task, grids in known.items() if MISSING not in grids}
+
+
+def rank_of(truth: Grid, candidates: Sequence[Ranked]) -> int | None:
+    """The place of a grid among the candidates, from 1; None if it is not there."""
+    wanted = packed(truth)
+    return next((rank for rank, candidate in enumerate(candidates, start=1) if candidate.packed == wanted), None)
+
+
+def packed(grid: Grid | Cells) -> bytes:
+    """A grid as bytes: how many rows and columns it has, then its cells."""
+    cells = np.asarray(grid, dtype=np.uint8).reshape(len(grid), -1 if len(grid) else 0)
+    return bytes(cells.shape) + cells.tobytes()
 
 
 def submission_of(ranking: Mapping[Place, Sequence[Ranked]], submission_K: int, *, keep_empty: bool = False) -> SubmissionFile:
@@ -231,10 +258,17 @@ def submission_of(ranking: Mapping[Place, Sequence[Ranked]], submission_K: int, 
     return submission
 
 
-def _sorted(sums: Sequence[Ranked]) -> tuple[Ranked, ...]:
-    """Best first. ``mean_q`` comes as a sum."""
-    means = [replace(candidate, mean_q=candidate.mean_q / candidate.count) for candidate in sums]
-    return tuple(sorted(means, key=lambda candidate: (candidate.count, candidate.mean_q), reverse=True))
+def _split(grids: bytes) -> Iterator[bytes]:
+    """The packed grids of bytes that hold one after the other."""
+    start = 0
+    while start < len(grids):
+        end = start + 2 + grids[start] * grids[start + 1]
+        yield grids[start:end]
+        start = end
+
+
+def _joined(parts: Sequence[_Votes]) -> _Votes:
+    return np.concatenate([np.empty(0, dtype=_VOTE), *parts])
 
 
 def _hash_of(grid: Sequence[Sequence[int]]) -> str:

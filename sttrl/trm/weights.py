@@ -74,14 +74,34 @@ def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = T
     """
     prefix = (COMPILED if compiled else "") + ROOT
     tensors = {prefix + plain_name(name): _own(name, value) for name, value in state.items()}
-    _write(path, lambda target: torch.save(tensors, target))
-    _write(path.with_name(path.name + SAFETENSORS), lambda target: save_file(tensors, target))
+    replace_file(path, lambda target: torch.save(tensors, target))
+    replace_file(path.with_name(path.name + SAFETENSORS), lambda target: save_file(tensors, target))
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write weights as one safetensors file under the original's names. Raises `JournalError` where the disk does not take it."""
     tensors = {ROOT + plain_name(name): _own(name, value) for name, value in state.items()}
-    _write(path, lambda target: save_file(tensors, target))
+    replace_file(path, lambda target: save_file(tensors, target))
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file under a temporary name and rename it. Raises `JournalError` where the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        make_folder(path.parent)
+        try:
+            write(temporary)
+            os.chmod(temporary, path.parent.stat().st_mode & 0o666)  # safetensors writes for the owner only
+            sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        fault = error if isinstance(error, OSError) else disk_fault(error)
+        if fault is None:
+            raise
+        raise unwritable(path, fault) from error
 
 
 def plain_name(name: str) -> str:
@@ -265,22 +285,3 @@ def _own(name: str, value: Tensor) -> Tensor:
     if name.endswith("_init") and torch.equal((short := value.bfloat16()).to(value.dtype), value):
         return short  # what latents start from is bfloat16 in the original's files, whatever a run computes in
     return value.clone() if value.untyped_storage().nbytes() != value.nbytes else value
-
-
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        make_folder(path.parent)
-        try:
-            write(temporary)
-            os.chmod(temporary, path.parent.stat().st_mode & 0o666)  # safetensors writes for the owner only
-            sync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync(path.parent)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        fault = error if isinstance(error, OSError) else disk_fault(error)
-        if fault is None:
-            raise
-        raise unwritable(path, fault) from error

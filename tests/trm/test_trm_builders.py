@@ -110,8 +110,16 @@ def test_a_test_pair_without_a_solution_is_never_trained_on(tmp_path: Path) -> N
     assert "the outputs of test pairs are not known, and these pairs are in the train split" in error_of(
         wish(tmp_path, "x", train_only_subsets=("x",))
     )
-    assert "No solutions for x" in build(wish(tmp_path, "x"))
+    assert "Not all outputs of x are known" in build(wish(tmp_path, "x"))
     assert read_test_puzzles(tmp_path / "out")["t"]["test"] == [{"input": C, "output": [[0]]}]
+
+
+def test_labels_of_an_output_that_is_not_known_are_padding(tmp_path: Path) -> None:
+    """So that no accuracy counts it. An output that is known beside it keeps its labels, in every variant."""
+    save(tmp_path, "x", {"t": task(test=[{"input": C}, {"input": B, "output": A}])})
+    build(wish(tmp_path, "x", num_aug=4))
+    labels = arrays(tmp_path / "out", "test").labels
+    assert not labels[::2].any() and labels[1::2].any(axis=1).all() and len(labels) == 10
 
 
 def test_a_test_task_may_not_be_in_the_train_split_too(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from trm_golden import FOLDER
 
 from sttrl.arc.submission import read_submission
-from sttrl.errors import DataError
+from sttrl.errors import DataError, JournalError
 from sttrl.trm.evaluation_files import merge_submissions, write_evaluation
 from sttrl.trm.kept_outputs import KeptOutputs
-from sttrl.trm.votes import Ballot, Ranked, known_solutions, submission_of
+from sttrl.trm.votes import ArcVotes, Ballot, Ranked, known_solutions, packed, submission_of
 
 Grid = tuple[tuple[int, ...], ...]
 PUZZLES = {
@@ -25,7 +26,7 @@ PUZZLES = {
 
 
 def ballot_of(*ranking: tuple[str, int, list[Grid]]) -> Ballot:
-    votes = {(task, index): tuple(Ranked(grid=grid, count=1, mean_q=0.5) for grid in grids) for task, index, grids in ranking}
+    votes = {(task, index): tuple(Ranked(packed=packed(grid), count=1, mean_q=0.5) for grid in grids) for task, index, grids in ranking}
     return Ballot(
         metrics={}, submission=submission_of(votes, 2), ranking=votes, missing=sum(not grids for grids in votes.values()), unmatched=0
     )
@@ -72,6 +73,20 @@ def test_without_solutions_there_is_a_submission_and_no_score(tmp_path: Path) ->
     assert json.loads((written.folder / "scores.json").read_text())["rules"] == {}
 
 
+def test_a_task_with_an_output_that_is_not_known_is_not_scored(tmp_path: Path) -> None:
+    """Its ``[[0]]`` is no solution, which the ``[[0]]`` of a missing prediction would equal."""
+    pairs = {"known": [[[7]]], "unknown": [[[0]]], "half": [[[7]], [[0]]]}
+    puzzles = {name: {"test": [{"input": [[1]], "output": output} for output in outputs]} for name, outputs in pairs.items()}
+    ballot = ArcVotes(["<blank>", *pairs], puzzles).result()
+    written = write_evaluation(tmp_path, "ARC", 1, ballot, puzzles)
+    assert set(ballot.metrics.values()) == {0.0} and set(ballot.shares.values()) == {(0.0,)}
+    assert written.score is not None
+    assert {(ratio.numerator, ratio.denominator) for ratio in written.score.rules.values()} == {(0, 1)}
+    assert "The scores are of 1 of 3 tasks" in written.text
+    lines = [json.loads(line) for line in (written.folder / "candidates.jsonl").read_text().splitlines()]
+    assert [line["rank_of_solution"] for line in lines] == [None] * 4
+
+
 def test_submissions_of_chunks_are_one(tmp_path: Path) -> None:
     """Peer fault 11: attempt_10 comes after attempt_2."""
     many = {f"attempt_{number}": [[number % 10]] for number in (10, 2, 1)}
@@ -103,6 +118,20 @@ def test_kept_outputs_are_the_originals(tmp_path: Path) -> None:
     for name in wanted.files:
         assert np.array_equal(of_original[name].numpy(), wanted[name]) and np.array_equal(of_ours[name].numpy(), wanted[name])
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["step_7_all_preds.0", "step_7_all_preds.0.safetensors"]
+
+
+def test_kept_outputs_that_the_disk_refuses_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors has an error of its own for a full disk."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("sttrl.trm.kept_outputs.save_file", full)
+    kept = KeptOutputs(["preds"])
+    kept.add({"preds": torch.zeros(2)})
+    with pytest.raises(JournalError, match="No space left"):
+        kept.write(tmp_path, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["step_1_all_preds.0"]
 
 
 def test_nothing_kept_is_no_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,26 @@ def test_an_unknown_identifier_is_one_line() -> None:
     votes = ArcVotes(["<blank>", "a"], {"a": {"test": [{"input": [[0]], "output": [[1]]}]}})
     with pytest.raises(DataError, match=r"identifier 2, and identifiers\.json names 2"):
         votes.update([[2] * 9], [[2] * 9], [2], [0.0])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_many_different_candidates_take_little_memory(ranks: int) -> None:
+    """Grids are kept as bytes, and so are votes in their state."""
+    row, random = [2] + [0] * 899, np.random.default_rng(0)
+    puzzles = {"a": {"test": [{"input": [[0]], "output": [[1]]}]}}
+    preds = random.integers(2, 12, (2000, 900), dtype=np.uint8)
+    tracemalloc.start()
+    parts = [ArcVotes(["<blank>", "a"], puzzles) for _ in range(ranks)]
+    for start in range(0, 2000, 100):
+        parts[start // 100 % ranks].update([row] * 100, preds[start : start + 100], [1] * 100, [0.0] * 100)
+    states = [part.state() for part in parts]
+    ballot = parts[0].merge(states).result()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(ballot.ranking["a", 0]) == 2000
+    assert kept < 2000 * 3000  # the votes, their states and the result
+    for vote, pred in zip(ballot.ranking["a", 0], preds, strict=True):
+        assert np.array_equal(np.ravel(vote.grid) + 2, pred)  # ties keep the order of the votes
 
 
 def one_vote(preds: list[list[int]], inputs: list[list[int]]) -> Ballot:

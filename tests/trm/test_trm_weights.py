@@ -13,7 +13,7 @@ from trm_golden import arch_of, close, folders, generator, golden, sizes_of
 
 from sttrl.errors import DataError, UsageError
 from sttrl.trm.arch import ArchConfig, Sizes
-from sttrl.trm.lora import adapter_state, merge_lora
+from sttrl.trm.lora import adapter_state, merge_state
 from sttrl.trm.model import TinyRecursiveModel, build_model
 from sttrl.trm.weights import ROOT, Loaded, RowNames, load_into, plain_name, read_weights, write_weights
 
@@ -183,11 +183,12 @@ def test_a_file_that_does_not_fit_is_an_error_and_changes_nothing(state: Any, wo
 def test_a_file_of_base_and_lora_loads_and_can_be_merged() -> None:
     tuned, batch = small(seed=1, **LORA), {"inputs": torch.arange(9)[None] % 12, "puzzle_identifiers": torch.tensor([2])}
     expected = answers(tuned, batch)
-    assert set(merge_lora(tuned)) == set(small().state_dict())
+    merged = merge_state(tuned.state_dict(), 16.0)
+    assert set(merged) == set(small().state_dict())
     for model, state, alpha in (
         (small(seed=2, **LORA), tuned.state_dict(), None),
         (small(seed=2), tuned.state_dict(), 16.0),
-        (small(seed=2), merge_lora(tuned), None),
+        (small(seed=2), merged, None),
     ):
         load_into(model, state, lora_alpha=alpha)
         close(answers(model, batch), expected, 1e-4)

@@ -59,7 +59,10 @@ class Variants:
 
 @dataclass(frozen=True, kw_only=True)
 class ArcBuilt:
-    """What was built. ``short``: the tasks with fewer puzzles than asked for, and how many; ``unsolved``: subsets without solutions."""
+    """What was built.
+
+    ``short``: the tasks with fewer puzzles than asked for, and how many. ``unsolved``: subsets with an output that is not known.
+    """
 
     folder: Path
     splits: dict[str, Metadata]

@@ -24,12 +24,17 @@ SplitName = Literal["train", "test"]
 Grid = npt.NDArray[np.uint8]
 
 UNKNOWN_OUTPUT = [[0]]
-"""The output of a test pair whose solution is not known. It is never trained on."""
+"""What test_puzzles.json has as the output of a test pair whose solution is not known."""
+_NO_GRID = np.zeros((0, 0), dtype=np.uint8)
+"""The same as a grid: its labels are padding, which is neither trained on nor scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitTask:
-    """A task, and which of its pairs go into each split. ``source``: the task as JSON, with its outputs."""
+    """A task, and which of its pairs go into each split. ``source``: the task as JSON, with its outputs.
+
+    An output that is not known is a grid without cells in ``pairs``, and ``[[0]]`` in ``source``.
+    """
 
     name: str
     pairs: Mapping[SplitName, Sequence[tuple[Grid, Grid]]]
@@ -202,7 +207,7 @@ def _split_task(name: str, task: Mapping[str, Any], is_test: bool) -> SplitTask:
     for key in task:
         if key in ("train", "test"):
             split: SplitName = "test" if key == "test" and is_test else "train"
-            pairs.setdefault(split, []).extend((_grid(pair["input"]), _grid(pair["output"])) for pair in _pairs(filled[key]))
+            pairs.setdefault(split, []).extend((_grid(pair["input"]), _output(pair)) for pair in _pairs(task[key]))
     return SplitTask(name=name, pairs=pairs, source=filled, is_test=is_test)
 
 
@@ -212,6 +217,10 @@ def _pairs(value: object) -> list[Mapping[str, Any]]:
 
 def _grid(value: Any) -> Grid:
     return np.array(value, dtype=np.uint8)
+
+
+def _output(pair: Mapping[str, Any]) -> Grid:
+    return _grid(pair["output"]) if "output" in pair else _NO_GRID
 
 
 def _check_overlaps(subsets: Sequence[Subset]) -> None:

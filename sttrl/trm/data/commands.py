@@ -55,9 +55,7 @@ def _described(folder: Path, splits: Mapping[str, Metadata]) -> list[str]:
 def _notes(built: ArcBuilt) -> list[str]:
     lines = []
     if built.unsolved:
-        lines.append(
-            f"  No solutions for {', '.join(built.unsolved)}: test labels there are [[0]], and accuracies of the test split mean nothing."
-        )
+        lines.append(f"  Not all outputs of {', '.join(built.unsolved)} are known: those test labels are empty, and no score counts them.")
     if built.short:
         fewest = sorted(built.short.items(), key=lambda item: item[1])[:_NAMED]
         named = ", ".join(f"{name} {count}" for name, count in fewest)

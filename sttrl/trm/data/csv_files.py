@@ -17,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from sttrl.data.hub import _check_reachable
+from sttrl.data.hub import check_reachable
 from sttrl.data.registry import HubSource
 from sttrl.errors import DataError, DataRowError, error_text
 from sttrl.trm.data.format import Array
@@ -145,7 +145,7 @@ def _from_hub(repo: str, name: str) -> Path:
         hub = import_module("huggingface_hub")
     except ModuleNotFoundError as error:
         raise DataError(f"{repo} needs the package huggingface_hub.", "pip install huggingface_hub, or name a folder.") from error
-    _check_reachable(HubSource(repo=repo), hint)
+    check_reachable(HubSource(repo=repo), hint)
     try:
         return Path(hub.hf_hub_download(repo, name, repo_type="dataset", endpoint=os.environ.get("HF_ENDPOINT")))
     except (OSError, ValueError) as error:
