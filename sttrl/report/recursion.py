@@ -15,7 +15,7 @@ from sttrl.ledger.folder import CONFIG, KIND
 from sttrl.ledger.journal import read_lines
 from sttrl.report.figures import curves, inline
 from sttrl.report.html import templates
-from sttrl.report.layout import NOTHING, aligned, number_or_nothing, page, with_interval
+from sttrl.report.layout import NOTHING, aligned, number_or_nothing, with_interval
 from sttrl.report.statistics import interval_of_mean, interval_of_share
 from sttrl.report.tables import thinned
 
@@ -109,7 +109,7 @@ def report_training(folder: Path) -> str:
     )  # fmt: skip
     if not rows:
         return "no evaluation yet"
-    return page(aligned([header, *rows]))
+    return "\n".join(aligned([header, *rows]))
 
 
 def columns_of(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -166,7 +166,7 @@ def report_adaptation(folders: Sequence[Path]) -> str:
         columns = columns or columns_of(evaluations)
         ends = {"before": evaluations[0], "after": evaluations[-1]} if evaluations else {}
         rows += [[folder.name, when, *(each.cells.get(name, NOTHING) for name in columns)] for when, each in ends.items()]
-    return page(aligned([["adapted", "", *columns], *rows]))
+    return "\n".join(aligned([["adapted", "", *columns], *rows]))
 
 
 def report_demo(runs: Mapping[str, Path], adapted: Mapping[str, Path]) -> str:
@@ -180,7 +180,7 @@ def report_demo(runs: Mapping[str, Path], adapted: Mapping[str, Path]) -> str:
         rows.append([words, str(last.step), before, last.cells["all.exact_accuracy"]])
     pictures = [puzzle_text(folder, words) for words, folder in {**runs, "adapted by full": adapted["full"]}.items()]
     return "\n".join(
-        [page(aligned(rows)), "", *pictures, "pages: " + ", ".join(str(f / "report.html") for f in (*runs.values(), *adapted.values()))]
+        ["\n".join(aligned(rows)), "", *pictures, "pages: " + ", ".join(str(f / "report.html") for f in (*runs.values(), *adapted.values()))]
     )
 
 

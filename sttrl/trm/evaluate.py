@@ -54,8 +54,9 @@ class Evaluated:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All numbers by one name each: ``all.exact_accuracy``, ``ARC/pass@2``."""
-        flat = {f"{name}.{metric}": value for name, metrics in self.sets.items() for metric, value in metrics.items()}
+        """All numbers by one name each: ``all.exact_accuracy``, ``ARC/pass@2``. A set of which no answer is known has none."""
+        known = {name: metrics for name, metrics in self.sets.items() if self.right[name][1]}
+        flat = {f"{name}.{metric}": value for name, metrics in known.items() for metric, value in metrics.items()}
         return flat | (self.ballot.metrics if self.ballot is not None else {})
 
 
@@ -174,7 +175,7 @@ def shown_of(tokens: Mapping[str, Tokens], blank: int | None) -> list[Shown]:
             answer=tokens["labels"][row].tolist(),
         )
         for row in rows
-        if (tokens["labels"][row] >= 0).any() and tokens["puzzle_identifiers"][row] != blank
+        if tokens["puzzle_identifiers"][row] != blank and (blank is not None or (tokens["labels"][row] >= 0).any())
     ]
 
 

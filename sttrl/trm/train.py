@@ -173,7 +173,7 @@ def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles
     files.log(learner.step, rows[PLAIN].metrics)
     for row, found in rows.items():
         numbers = [f"{name} {value:.3f}" for name, value in found.metrics.items() if name.endswith(("exact_accuracy", "pass@1", "pass@2"))]
-        say(f"evaluated after step {learner.step}, {row}: {', '.join(numbers)}")
+        say(f"evaluated after step {learner.step}, {row}: {', '.join(numbers) or 'no answer is known'}")
 
 
 def averaged(learner: Learner) -> dict[str, torch.Tensor]:
