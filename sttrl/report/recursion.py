@@ -179,9 +179,8 @@ def report_demo(runs: Mapping[str, Path], adapted: Mapping[str, Path]) -> str:
         before = first.cells["all.exact_accuracy"] if first.step == 0 else NOTHING
         rows.append([words, str(last.step), before, last.cells["all.exact_accuracy"]])
     pictures = [puzzle_text(folder, words) for words, folder in {**runs, "adapted by full": adapted["full"]}.items()]
-    return "\n".join(
-        ["\n".join(aligned(rows)), "", *pictures, "pages: " + ", ".join(str(f / "report.html") for f in (*runs.values(), *adapted.values()))]
-    )
+    pages = ", ".join(str(folder / "report.html") for folder in (*runs.values(), *adapted.values()))
+    return "\n".join([*aligned(rows), "", *pictures, f"pages: {pages}"])
 
 
 def puzzle_text(folder: Path, words: str) -> str:
