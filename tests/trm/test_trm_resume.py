@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import save_file
-from trm_ranks import one_thread
+from trm_ranks import one_thread, start
 from trm_runs import ROOT, assert_same, checkpoints, left_behind, metrics, rules, settings, steps, surroundings, trained
 
 from sttrl.cli import main
@@ -71,27 +72,26 @@ def die(*arguments: Any) -> None:
 def killed(data: Path, folder: Path, place: str, call: int, *changes: str, after: bool = False) -> None:
     """Train in a child that kills itself at a call of a function, before or after it."""
     module, _, name = place.rpartition(".")
-    child = os.fork()
-    if not child:
-        try:
-            own = getattr(sys.modules[module], name)
-            calls = iter(range(1, 1_000_000))
 
-            def deadly(*arguments: Any, **named: Any) -> Any:
-                is_last = next(calls) == call
-                if is_last and not after:
-                    die()
-                found = own(*arguments, **named)
-                if is_last:
-                    die()
-                return found
+    def work() -> None:
+        own = getattr(import_module(module), name)
+        calls = iter(range(1, 1_000_000))
 
-            setattr(sys.modules[module], name, deadly)
-            trained(data, folder, *changes)
-        finally:
-            os._exit(3)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        def deadly(*arguments: Any, **named: Any) -> Any:
+            is_last = next(calls) == call
+            if is_last and not after:
+                die()
+            found = own(*arguments, **named)
+            if is_last:
+                die()
+            return found
+
+        setattr(import_module(module), name, deadly)
+        trained(data, folder, *changes)
+
+    child = start(work)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 STEP, END, SAVE, SETTLE = (
