@@ -73,9 +73,10 @@ class Evaluation:
 def is_training(folder: Path) -> bool:
     """Whether a run folder is that of a recursive model."""
     try:
-        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8"))[KIND] == "trm")
-    except (OSError, ValueError, KeyError):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    return isinstance(config, dict) and config.get(KIND) == "trm"
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:

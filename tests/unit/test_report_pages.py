@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,10 @@ def glossary(section: str) -> set[str]:
 
 
 def test_the_glossary_has_every_metric_of_a_step_and_no_other() -> None:
-    emitted = {re.sub(r"^time/.*_s$", "time/<activity>_s", name) for name in step_metrics(step(0, ["7", "3"]))}
+    taken = step(0, ["7", "3"])
+    held_out = replace(taken, ballots=replace(taken.ballots, reward_G=[1.0, 0.0]))
+    assert set(step_metrics(held_out)) - set(step_metrics(taken)) == {"reward/demonstrations_mean"}
+    emitted = {re.sub(r"^time/.*_s$", "time/<activity>_s", name) for name in step_metrics(held_out)}
     assert glossary("metrics.jsonl") == emitted | {"id", "step"}
     assert set(UPDATE) - {"tokens"} == set(UPDATE) & {name.removeprefix("update/").removesuffix("_nats") for name in emitted}
 
