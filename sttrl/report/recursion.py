@@ -19,6 +19,8 @@ from sttrl.report.layout import NOTHING, aligned, number_or_nothing, with_interv
 from sttrl.report.statistics import interval_of_mean, interval_of_share
 from sttrl.report.tables import thinned
 
+PLAIN, SHUFFLED = "plain", "shuffled identities"
+"""Two rows of an evaluation."""
 MOST_POINTS: Final = 200
 """How many steps a curve shows."""
 CURVES: Final = {
@@ -95,7 +97,7 @@ def report_training(folder: Path) -> str:
     columns = columns_of(evaluations)
     rows = [[str(each.step), each.row, *(each.cells.get(name, NOTHING) for name in columns)] for each in evaluations]
     header = ["step", "evaluated", *columns]
-    points = read_points(folder)
+    points, remarks = read_points(folder), remarks_of(config, evaluations, columns)
     write_text(
         folder / "report.html",
         templates().get_template("recursion.html").render(
@@ -104,13 +106,26 @@ def report_training(folder: Path) -> str:
             data=", ".join(config["data_paths"]),
             header=header,
             rows=rows,
+            remarks=remarks,
             curves=Markup(inline(curves(points), "trm")) if any(points.values()) else "",
-            puzzles=[{name: Markup(text) for name, text in puzzle.items()} for puzzle in read_puzzles(folder)],
+            puzzles=read_puzzles(folder),
         ),
     )  # fmt: skip
     if not rows:
         return "no evaluation yet"
-    return "\n".join(aligned([header, *rows]))
+    return "\n".join([*aligned([header, *rows]), *remarks])
+
+
+def remarks_of(config: Mapping[str, Any], evaluations: Sequence[Evaluation], columns: Sequence[str]) -> list[str]:
+    """What the last evaluation says about memorising, where its controls were switched on."""
+    last = {each.row: each for each in evaluations if each.step == evaluations[-1].step}
+    remarks = []
+    if len(last) > 1 and SHUFFLED in last and columns:
+        own, other = (last[row].cells.get(columns[0], NOTHING) for row in (PLAIN, SHUFFLED))
+        remarks.append(f"Memorising: {columns[0]} is {own} with each puzzle's own identity, and {other} with that of another puzzle.")
+    if config.get("leave_out_test_demos"):
+        remarks.append("The demonstrations of the tasks that are evaluated were not trained on.")
+    return remarks
 
 
 def columns_of(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -128,23 +143,23 @@ def read_points(folder: Path) -> dict[str, list[tuple[float, float]]]:
     return {label: [(line["step"], line[name]) for line in ended if line.get(name) is not None] for label, name in CURVES.items()}
 
 
-def read_puzzles(folder: Path) -> list[Mapping[str, str]]:
+def read_puzzles(folder: Path) -> list[dict[str, str | Markup]]:
     """Some puzzles of the last evaluation as pictures: what was asked, what the model wrote, what is right."""
     path = folder / "puzzles.json"
     puzzles = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return [{"title": puzzle["title"]} | {side: drawn(puzzle[side], digits=puzzle["digits"]) for side in SIDES} for puzzle in puzzles]
+    return [{"title": puzzle["title"], **{side: drawn(puzzle[side], digits=puzzle["digits"]) for side in SIDES}} for puzzle in puzzles]
 
 
-def drawn(grid: Sequence[Sequence[int]], *, digits: bool) -> str:
+def drawn(grid: Sequence[Sequence[int]], *, digits: bool) -> Markup:
     """A grid as a picture: colours, or a table of digits in which 0 is an empty cell."""
     from sttrl.arc.pictures import grid_svg
 
     if not grid:
-        return "none"
+        return Markup("none")
     if not digits:
-        return grid_svg(tuple(map(tuple, grid)))
+        return Markup(grid_svg(tuple(map(tuple, grid))))
     rows = "".join("<tr>" + "".join(f"<td>{cell or '&nbsp;'}</td>" for cell in row) + "</tr>" for row in grid)
-    return f'<table class="digits">{rows}</table>'
+    return Markup(f'<table class="digits">{rows}</table>')
 
 
 SIDES: Final = ("input", "prediction", "answer")
@@ -163,7 +178,7 @@ def report_adaptation(folders: Sequence[Path]) -> str:
     rows, columns = [], list[str]()
     for folder in folders:
         report_training(folder)
-        evaluations = [each for each in read_evaluations(folder) if each.row == "plain"]
+        evaluations = [each for each in read_evaluations(folder) if each.row == PLAIN]
         columns = columns or columns_of(evaluations)
         ends = {"before": evaluations[0], "after": evaluations[-1]} if evaluations else {}
         rows += [[folder.name, when, *(each.cells.get(name, NOTHING) for name in columns)] for when, each in ends.items()]
@@ -175,7 +190,7 @@ def report_demo(runs: Mapping[str, Path], adapted: Mapping[str, Path]) -> str:
     rows = [["", "steps", "right before", "right after"]]
     for words, folder in {**runs, **{f"4 rules never seen: {mode}": folder for mode, folder in adapted.items()}}.items():
         report_training(folder)
-        evaluations = [each for each in read_evaluations(folder) if each.row == "plain"]
+        evaluations = [each for each in read_evaluations(folder) if each.row == PLAIN]
         first, last = evaluations[0], evaluations[-1]
         before = first.cells["all.exact_accuracy"] if first.step == 0 else NOTHING
         rows.append([words, str(last.step), before, last.cells["all.exact_accuracy"]])

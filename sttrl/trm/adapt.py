@@ -26,7 +26,7 @@ from sttrl.trm.data.arc_tasks import Subset
 from sttrl.trm.data.format import has_split
 from sttrl.trm.data.sources import Tasks, read_sources
 from sttrl.trm.evaluation_files import evaluation_folder, merge_submissions
-from sttrl.trm.opened import Say, tested_tasks
+from sttrl.trm.opened import Say, tested_tasks, unheard
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.task_data import built_tasks, content_hash, read_subset
 from sttrl.trm.train import train
@@ -77,7 +77,7 @@ def adapt(wish: Wish, say: Say) -> Adapted:
     subset = None if is_data_set(Path(wish.data)) else read_subset(wish.data)
     out = wish.out or Path("outputs") / default_name(wish, checkpoint, subset)
     ranks = Ranks.begin(choose_device((checkpoint.config or TrainConfig()).device))
-    heard = say if ranks.is_first else _unheard
+    heard = say if ranks.is_first else unheard
     data = Path(wish.data) if subset is None else out / "data" / "set"
     if subset is not None and ranks.is_first:
         built_tasks(subset, out / "data", wish.num_aug, heard)
@@ -100,10 +100,6 @@ def default_name(wish: Wish, checkpoint: Checkpoint, subset: Subset | None) -> s
     chosen = [str(checkpoint.file.resolve()), tasks, str(wish.config), wish.steps, wish.chunk, wish.num_aug, *wish.settings]
     digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
     return f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{digest}"
-
-
-def _unheard(line: str) -> None:
-    """Says nothing."""
 
 
 def is_data_set(path: Path) -> bool:

@@ -83,7 +83,7 @@ class Evaluator:
 
     def votes_to_keep(self) -> dict[str, Any]:
         """The votes of this process that later evaluations count too, by row; none unless votes aggregate."""
-        if not any(evaluator.aggregated_voting for evaluator in self.config.evaluators):
+        if not self.config.votes_aggregate:
             return {}
         return {row: vote.state() for row, vote in self.votes.items() if vote is not None}
 

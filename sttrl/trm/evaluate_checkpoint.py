@@ -13,7 +13,7 @@ from sttrl.errors import DataError
 from sttrl.trm.checkpoints import find_checkpoint
 from sttrl.trm.config import as_mapping, config_of
 from sttrl.trm.evaluate import Evaluator
-from sttrl.trm.opened import Say, open_data
+from sttrl.trm.opened import Say, open_data, unheard
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.run_files import RunFiles
 from sttrl.trm.run_names import identity
@@ -48,13 +48,14 @@ def evaluate_checkpoint(
     ranks = Ranks.begin(choose_device(chosen.device))
     try:
         with RunFiles(folder, replace(chosen, checkpoint_path=str(folder)), writes=ranks.is_first) as files:
-            opened = open_data(chosen, ranks, say)
+            heard = say if ranks.is_first else unheard
+            opened = open_data(chosen, ranks, heard)
             if opened.test is None:
                 raise DataError(f"{data} has no test split.", "Build it with a test set.")
-            learner = make_learner(chosen, opened, found, ranks, say)
+            learner = make_learner(chosen, opened, found, ranks, heard)
             files.claim()
             files.cut(0)
-            evaluate(learner, opened, Evaluator(chosen, opened.test, opened.votes, ranks), files, say)
+            evaluate(learner, opened, Evaluator(chosen, opened.test, opened.votes, ranks), files, heard)
     finally:
         ranks.end()
     return folder

@@ -23,6 +23,10 @@ Say = Callable[[str], None]
 """Says a line of progress."""
 
 
+def unheard(line: str) -> None:
+    """Says nothing: what all processes but the first do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The data of a run. ``test`` and ``votes``: None if there is no test split, or no vote. ``identifiers``: the names of the rows of the
@@ -118,5 +122,5 @@ def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, 
         puzzles,
         submission_K=chosen.submission_K,
         pass_Ks=chosen.pass_Ks,
-        aggregated_voting=chosen.aggregated_voting,
+        aggregated_voting=config.votes_aggregate,
     )

@@ -24,7 +24,7 @@ from sttrl.trm.ema import EMA
 from sttrl.trm.evaluate import PLAIN, Evaluator
 from sttrl.trm.lora import adapter_state
 from sttrl.trm.model import TinyRecursiveModel, build_model
-from sttrl.trm.opened import Data, Say, open_data
+from sttrl.trm.opened import Data, Say, open_data, unheard
 from sttrl.trm.optimisers import OPTIMISERS, SignSGD
 from sttrl.trm.prefetch import ahead
 from sttrl.trm.ranks import Ranks
@@ -72,7 +72,7 @@ def train(config: TrainConfig, say: Say, checkpoint: Checkpoint | None = None) -
     folder = run_folder(config)
     try:
         with RunFiles(folder, config, writes=ranks.is_first) as files:
-            run(config, files, ranks, say if ranks.is_first else lambda line: None, checkpoint)
+            run(config, files, ranks, say if ranks.is_first else unheard, checkpoint)
     finally:
         ranks.end()
     return folder

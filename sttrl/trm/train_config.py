@@ -49,6 +49,8 @@ class TrainConfig(Group):
     """Folders of data sets to evaluate on; empty: the test splits of ``data_paths`` (TRM)."""
     evaluators: tuple[EvaluatorConfig, ...] = (EvaluatorConfig(),)
     """What is evaluated beside accuracies; ``[]`` for data without ARC tasks (TRM)."""
+    aggregated_voting: bool | None = None
+    """In place of that of every evaluator: count the votes of earlier evaluations too; unset: as the evaluator says (derived)."""
     global_batch_size: Annotated[int, at_least(1)] = 768
     """Sequences of an optimiser step, over all processes (TRM)."""
     eval_global_batch_size: Annotated[int | None, OPTIONAL_COUNT] = None
@@ -217,6 +219,13 @@ class TrainConfig(Group):
                 f"--freeze_weights with --arch.lora_rank {self.arch.lora_rank} trains no LoRA.",
                 "Leave freeze_weights out, or give --freeze_weights_epochs.",
             )
+
+    @property
+    def votes_aggregate(self) -> bool:
+        """Whether the votes of earlier evaluations count too."""
+        if self.aggregated_voting is None:
+            return any(evaluator.aggregated_voting for evaluator in self.evaluators)
+        return self.aggregated_voting
 
     @property
     def thaws(self) -> bool:

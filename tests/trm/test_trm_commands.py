@@ -105,7 +105,7 @@ def test_a_training_leaves_its_report_and_files(run: Path, say: Lines) -> None:
 def test_a_checkpoint_is_evaluated_as_it_was_in_training(run: Path, data: tuple[Path, Path], tmp_path: Path, say: Lines) -> None:
     before = hashes(run)
     code, out, _ = say("trm", "evaluate", run, data[0], "--out", tmp_path / "out", "rollouts=2", "shuffle_identities=true")
-    assert code == 0 and all(row in out for row in ("plain", "ptrm", "shuffled identities"))
+    assert code == 0 and all(row in out for row in ("plain", "ptrm", "shuffled identities", "Memorising: ARC/pass@1 is "))
     rows = {each.row: each for each in read_evaluations(tmp_path / "out")}
     last = read_evaluations(run)[-1]
     assert rows["plain"].metrics == pytest.approx(last.metrics) and rows["plain"].right == last.right

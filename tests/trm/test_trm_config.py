@@ -110,6 +110,14 @@ def test_both_forms_of_a_command_line(arguments: tuple[str, ...], settings: dict
 def test_aggregated_voting_is_off_unless_it_is_asked_for(value: str) -> None:
     assert TrainConfig().evaluators == (EvaluatorConfig(aggregated_voting=False),)
     assert read_config(None, [f"evaluators={value}"]).evaluators == (EvaluatorConfig(aggregated_voting=True),)
+    flags = (
+        ["--aggregated_voting", "true"],
+        ["aggregated_voting=true"],
+        [f"evaluators={value}"],
+        [f"evaluators={value}", "aggregated_voting=false"],
+        [],
+    )
+    assert [read_config(None, given).votes_aggregate for given in flags] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +280,7 @@ def test_names_of_settings_are_frozen() -> None:
     }  # fmt: skip
     ours = {
         "optimiser", "device", "dtype", "compile", "gradient_accumulation", "max_steps", "evaluate_before", "tasks",
-        "state_every_n_steps", "output_dir", "track", "freeze_weights_steps",
+        "state_every_n_steps", "output_dir", "track", "freeze_weights_steps", "aggregated_voting",
         "rollouts", "rollout_noise", "shuffle_identities", "leave_out_test_demos",
     }  # fmt: skip
     assert {name for name in fields() if "." not in name} == originals | ours
