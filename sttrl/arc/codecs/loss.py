@@ -40,10 +40,9 @@ what test-time training for abstract reasoning (arXiv:2411.07279) learns."""
 
 def loss_spans(spans: Sequence[Span], rule: LossRule) -> tuple[Span, ...]:
     """The spans that carry loss, in the order of the text, in characters or tokens as given. A rule for everything has no spans."""
-    has_answer = any(span.kind == "answer" for span in spans)
     demo_outputs = [span for span in spans if span.kind == "demo_output"]
-    own = demo_outputs if rule.demo_outputs else [] if has_answer else demo_outputs[-1:]
-    outputs = sorted([*own, *(span for span in spans if span.kind == "answer")], key=lambda span: span.start)
+    learnt = [span for span in spans if span.kind == "answer" or (rule.demo_outputs and span.kind == "demo_output")]
+    outputs = learnt or demo_outputs[-1:]
     kept = outputs[min(rule.skip_first, max(len(outputs) - 1, 0)) :]
     headers = [span for span in spans if span.kind == "header"] if rule.header else []
     return tuple(sorted([*kept, *headers], key=lambda span: span.start))
