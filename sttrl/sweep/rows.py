@@ -147,7 +147,10 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The mean difference of a row's adapted policy (the base, where a row adapts nothing) to that of another row, paired by question."""
+    """How much higher one row scores than another: the mean over the questions that both have, with its interval and p-value.
+
+    The score of a row is that of its adapted policy, or of the base if the row adapts nothing.
+    """
 
     mean: float
     low: float

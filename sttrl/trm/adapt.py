@@ -118,9 +118,10 @@ def chunks_of(tasks: Sequence[str], size: int | None) -> list[tuple[str, ...]]:
 
 
 def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, own: Mapping[str, Any], processes: int = 1) -> TrainConfig:
-    """The settings of one chunk's training: those of the checkpoint's run with the user's over them, and the mode's where neither speaks.
+    """The settings of one chunk's training.
 
-    ``own``: settings of this chunk. Raises `UsageError` for settings that cannot be.
+    The user's settings win. Next come ``own``, those of this chunk, and what the mode and the number of steps require. Everything else is
+    as in the checkpoint's run. Raises `UsageError` for settings that contradict each other.
     """
     if wish.steps < 1:
         raise UsageError(f"--steps is {wish.steps}.", "Use 1 or more.")

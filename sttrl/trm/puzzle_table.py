@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PuzzleTable(nn.Module):
-    """Rows that are no parameters: a step of training copies the rows of its batch, and the copies collect the gradient.
+    """A large table that is no parameter of the model. A training step copies the rows of its batch, and the copies get the gradient.
 
     ``weights`` is (N, D), float32, zeros at the start; it is neither averaged by EMA nor seen by the trunk's optimiser.
     `optimisers.SignSGD` reads ``pending``, one entry for each forward pass since its last step, and writes the rows back.

@@ -100,7 +100,7 @@ class RunFiles:
             self.journal.append(kind, **record)
 
     def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> Path:
-        """Write a checkpoint under the original's name, and the puzzles' names beside it."""
+        """Write a checkpoint under the original's name, ``step_N``, and return its path."""
         path = self.folder / f"step_{step}"
         if self.writes:
             write_weights(path, state)

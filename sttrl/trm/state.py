@@ -32,7 +32,11 @@ LATENTS = ("z_H", "z_L")
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
-    """Where a training stands: in the data; at which step an iteration last ended with all that belongs to its end; in metrics.jsonl."""
+    """Where a training stands.
+
+    ``position``: in the data. ``finished``: the last step after which an evaluation and its checkpoint were written; -1: none was.
+    ``lines``: how many lines of metrics.jsonl were written up to here; later lines are of steps that are taken again.
+    """
 
     position: Position = Position()
     finished: int = -1

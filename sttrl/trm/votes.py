@@ -140,7 +140,7 @@ class ArcVotes:
         }
 
     def merge(self, states: Sequence[Mapping[str, Any]]) -> ArcVotes:
-        """The votes of all these states, one of each rank and in their order; this object's own count only if they are among them.
+        """A new object with the votes of all these states, one of each rank, in the order of ranks. The votes of this object are not added.
 
         Votes are put in the order in which one process would have cast them: by batch, then by rank, then by row.
         """
@@ -259,7 +259,7 @@ def submission_of(ranking: Mapping[Place, Sequence[Ranked]], submission_K: int, 
 
 
 def _split(grids: bytes) -> Iterator[bytes]:
-    """The packed grids of bytes that hold one after the other."""
+    """Split bytes in which packed grids follow one another into the single packed grids."""
     start = 0
     while start < len(grids):
         end = start + 2 + grids[start] * grids[start + 1]
@@ -276,5 +276,5 @@ def _hash_of(grid: Sequence[Sequence[int]]) -> str:
 
 
 def _sigmoid(logit_B: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without an overflow for large negative numbers."""
+    """1 / (1 + exp(-logit)), in a form that does not overflow for large negative logits."""
     return np.exp(-np.logaddexp(0.0, -logit_B))
