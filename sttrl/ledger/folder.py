@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,14 @@ def run_folder(config: RunConfig) -> Path:
 
 def default_name(config: RunConfig) -> str:
     """Data set, model and method, and a hash of every setting that matters."""
-    settings = json.dumps(identity(to_plain(config)), sort_keys=True)
     words = (Path(config.data.dataset).stem, config.engine.model.rstrip("/").split("/")[-1], config.method.adaptation_method)
-    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words) + "-" + hashlib.sha256(settings.encode()).hexdigest()[:8]
+    return folder_name(words, identity(to_plain(config)))
+
+
+def folder_name(words: Sequence[str], chosen: Any) -> str:
+    """A name for a folder: some words, and a hash of everything that was chosen (JSON values), so that the same command finds it again."""
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
+    return "-".join((*(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words), digest))
 
 
 def identity(plain: dict[str, Any]) -> dict[str, Any]:

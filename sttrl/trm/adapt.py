@@ -6,10 +6,9 @@ Modes: Trelis' fork of TinyRecursiveModels (full, embeddings only, embeddings an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,6 +18,7 @@ import numpy as np
 from sttrl.engine.environment import choose_device
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import make_folder, write_text
+from sttrl.ledger.folder import folder_name
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.checkpoints import Checkpoint, find_checkpoint
 from sttrl.trm.config import as_mapping, config_of
@@ -40,6 +40,8 @@ MODES: Final[dict[Mode, str]] = {
     "lora": "a LoRA on every linear layer, and the embeddings",
 }
 """What is trained, in words."""
+WITHOUT_AVERAGE: Final = ("embeddings", "lora")
+"""The modes that keep no average of the weights (Trelis)."""
 EMA_SPANS: Final = 10
 """An average of the weights is used if the adaptation is at least so many times as long as its memory, 1 / (1 - ema_rate) steps."""
 SUBMISSION: Final = "submission.json"
@@ -74,15 +76,16 @@ def adapt(wish: Wish, say: Say) -> Adapted:
     Raises DataError, UsageError, DivergedError and JournalError.
     """
     checkpoint = find_checkpoint(wish.checkpoint, wish.config)
+    asked = settings_of(wish, checkpoint)
     subset = None if is_data_set(Path(wish.data)) else read_subset(wish.data)
     out = wish.out or Path("outputs") / default_name(wish, checkpoint, subset)
-    ranks = Ranks.begin(choose_device((checkpoint.config or TrainConfig()).device))
+    ranks = Ranks.begin(choose_device(asked.device))
     heard = say if ranks.is_first else unheard
     data = Path(wish.data) if subset is None else out / "data" / "set"
     if subset is not None and ranks.is_first:
         built_tasks(subset, out / "data", wish.num_aug, heard)
     ranks.wait()
-    votes = {} if subset is None or (checkpoint.config and checkpoint.config.evaluators) else {"evaluators": (EvaluatorConfig(),)}
+    votes = {} if subset is None or asked.evaluators else {"evaluators": (EvaluatorConfig(),)}
     chunks = chunks_of(sorted(tested_tasks([data])), wish.chunk)
     folders = []
     for number, tasks in enumerate(chunks):
@@ -90,7 +93,7 @@ def adapt(wish: Wish, say: Say) -> Adapted:
         own = {"checkpoint_path": str(out / name), "tasks": tasks if wish.chunk is not None else (), **votes}
         if len(chunks) > 1:
             heard(f"{name} of {len(chunks)}: {', '.join(tasks[:5])}{', ...' if len(tasks) > 5 else ''}")
-        folders.append(train(config_for(wish, checkpoint, data, own, ranks.count), heard, checkpoint))
+        folders.append(train(config_for(wish, asked, data, own, ranks.count), heard, checkpoint))
     return Adapted(folders=tuple(folders), submission=joined_submission(out, folders) if ranks.is_first else None)
 
 
@@ -98,8 +101,7 @@ def default_name(wish: Wish, checkpoint: Checkpoint, subset: Subset | None) -> s
     """The name of an adaptation's folder: the same command finds it again, and another one makes another folder."""
     tasks = str(Path(wish.data).resolve()) if subset is None else content_hash(subset)
     chosen = [str(checkpoint.file.resolve()), tasks, str(wish.config), wish.steps, wish.chunk, wish.num_aug, *wish.settings]
-    digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
-    return f"trm-adapt-{Path(wish.data).stem}-{wish.mode}-{digest}"
+    return folder_name(("trm", "adapt", Path(wish.data).resolve().stem, wish.mode), chosen)
 
 
 def is_data_set(path: Path) -> bool:
@@ -108,71 +110,70 @@ def is_data_set(path: Path) -> bool:
 
 
 def chunks_of(tasks: Sequence[str], size: int | None) -> list[tuple[str, ...]]:
-    """The tasks in chunks of a size. Raises `UsageError` for a size below 1, `DataError` without tasks."""
-    if size is not None and size < 1:
-        raise UsageError(f"--chunk is {size}.", "Use 1 or more tasks, or leave it out.")
+    """The tasks in chunks of a size. Raises `DataError` without tasks."""
     if not tasks:
         raise DataError("The data set has no test puzzles to adapt to.", "Build it with a test set.")
     step = size or len(tasks)
     return [tuple(tasks[start : start + step]) for start in range(0, len(tasks), step)]
 
 
-def config_for(wish: Wish, checkpoint: Checkpoint, data: Path, own: Mapping[str, Any], processes: int = 1) -> TrainConfig:
-    """The settings of one chunk's training.
+def settings_of(wish: Wish, checkpoint: Checkpoint) -> TrainConfig:
+    """The settings of the checkpoint's run, without what a mode decides, and the user's over them. Raises `UsageError` and `DataError`."""
+    for name, value in (("steps", wish.steps), ("chunk", wish.chunk)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} is {value}.", "Use 1 or more.")
+    base = replace(checkpoint.known_config, arch=replace(checkpoint.arch, lora_rank=0))
+    base = replace(base, freeze_weights=False, freeze_weights_epochs=None, freeze_weights_steps=None, tasks=(), eval_interval=None)
+    base = replace(base, load_checkpoint=str(checkpoint.file))
+    user = config_of(as_mapping(base), wish.settings) if wish.settings else base
+    return user if wish.mode != "lora" else replace(user, arch=with_lora(user.arch, checkpoint.arch))
+
+
+def with_lora(arch: ArchConfig, old: ArchConfig) -> ArchConfig:
+    """The user's architecture with a LoRA: the user's, the checkpoint's, or one of rank 1 and alpha 16 (Trelis)."""
+    if arch.lora_rank:
+        return arch
+    if old.lora_rank:
+        return replace(arch, lora_rank=old.lora_rank)
+    return replace(arch, lora_rank=1, lora_alpha=16.0)
+
+
+def config_for(wish: Wish, asked: TrainConfig, data: Path, own: Mapping[str, Any], processes: int = 1) -> TrainConfig:
+    """The settings of one chunk's training. ``asked``: what `settings_of` gave.
 
     The user's settings win. Next come ``own``, those of this chunk, and what the mode and the number of steps require. Everything else is
-    as in the checkpoint's run. Raises `UsageError` for settings that contradict each other.
+    as in the checkpoint's run.
     """
-    if wish.steps < 1:
-        raise UsageError(f"--steps is {wish.steps}.", "Use 1 or more.")
-    base, given = replace(checkpoint.config or TrainConfig(), arch=replace(checkpoint.arch, lora_rank=0)), names_of(wish.settings)
-    base = replace(base, freeze_weights=False, freeze_weights_epochs=None, freeze_weights_steps=None, tasks=(), eval_interval=None)
-    user = config_of(as_mapping(base), wish.settings) if wish.settings else base
+    given = names_of(wish.settings)
     examples, largest = examples_of(data, own["tasks"])
-    batch = min(user.global_batch_size, examples)
-    batch = user.global_batch_size if "global_batch_size" in given else max(batch - batch % processes, processes)
+    batch = min(asked.global_batch_size, examples)
+    batch = asked.global_batch_size if "global_batch_size" in given else max(batch - batch % processes, processes)
     derived: dict[str, Any] = {
         "data_paths": (str(data),),
         "data_paths_test": (),
-        "load_checkpoint": str(checkpoint.file),
         "run_name": None,
         "project_name": None,
         "global_batch_size": batch,
         # A batch uses up at most so many examples, those that it cuts off included. More epochs than are needed end with max_steps.
         "epochs": max(2, math.ceil(wish.steps * (batch + largest - 1) / examples) + 1),
         "max_steps": wish.steps,
-        "lr_warmup_steps": min(user.lr_warmup_steps, wish.steps // 10),
-        "ema": user.ema and wish.steps * (1 - user.ema_rate) >= EMA_SPANS,
+        "lr_warmup_steps": min(asked.lr_warmup_steps, wish.steps // 10),
+        "ema": asked.ema and wish.mode not in WITHOUT_AVERAGE and wish.steps * (1 - asked.ema_rate) >= EMA_SPANS,
+        "freeze_weights": wish.mode in ("embeddings", "embeddings_then_full"),
+        "freeze_weights_steps": max(1, wish.steps // 4) if wish.mode == "embeddings_then_full" else None,
         "evaluate_before": True,
         "rollouts": 0,
         "shuffle_identities": False,
         "eval_save_outputs": (),
         "leave_out_test_demos": False,
-        **CHANGES[wish.mode](user.arch, checkpoint.arch, wish.steps),
         **own,
     }
-    return replace(user, **{name: value for name, value in derived.items() if name not in given})
+    return replace(asked, **{name: value for name, value in derived.items() if name not in given})
 
 
 def names_of(settings: Sequence[str]) -> frozenset[str]:
     """The settings that KEY=VALUE arguments name."""
     return frozenset(setting.partition("=")[0].lstrip("+") for setting in settings)
-
-
-CHANGES: Final[dict[Mode, Callable[[ArchConfig, ArchConfig, int], dict[str, Any]]]] = {
-    "full": lambda arch, old, steps: {},
-    "embeddings": lambda arch, old, steps: {"freeze_weights": True, "ema": False},
-    "embeddings_then_full": lambda arch, old, steps: {"freeze_weights": True, "freeze_weights_steps": max(1, steps // 4)},
-    "lora": lambda arch, old, steps: {
-        "arch": replace(
-            arch, lora_rank=arch.lora_rank or old.lora_rank or 1, lora_alpha=arch.lora_alpha if arch.lora_rank or old.lora_rank else 16.0
-        ),
-        "ema": False,
-    },
-}
-"""What each mode changes in the settings, given the user's architecture, the checkpoint's, and the steps.
-
-Trelis: LoRA of rank 1 and alpha 16, no average with it nor with embeddings only."""
 
 
 def examples_of(data: Path, tasks: Sequence[str]) -> tuple[int, int]:

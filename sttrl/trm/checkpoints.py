@@ -17,7 +17,7 @@ from sttrl.trm.config import as_yaml, read_config
 from sttrl.trm.data.format import read_identifiers
 from sttrl.trm.lora import FACTOR_A, merge_state
 from sttrl.trm.train_config import TrainConfig
-from sttrl.trm.weights import SAFETENSORS, plain_name, read_weights, write_weights
+from sttrl.trm.weights import SAFETENSORS, plain_name, read_weights, weight_names, write_weights
 
 STEP = re.compile(r"step_(\d+)")
 """The name of a checkpoint."""
@@ -42,14 +42,19 @@ class Checkpoint:
         return None if self.config is None else self.config.arch.lora_alpha
 
     @property
-    def arch(self) -> ArchConfig:
-        """The architecture. Raises DataError where nothing says what it is."""
+    def known_config(self) -> TrainConfig:
+        """The settings of its run. Raises DataError where nothing says what they are."""
         if self.config is None:
             raise DataError(
                 f"{self.file} has no all_config.yaml beside it, so its architecture is not known.",
                 "Give its configuration with --config, such as configs/trm/arc1.yaml.",
             )
-        return self.config.arch
+        return self.config
+
+    @property
+    def arch(self) -> ArchConfig:
+        """The architecture. Raises DataError where nothing says what it is."""
+        return self.known_config.arch
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights; those of the base too, where the file holds only what was trained on it."""
@@ -65,8 +70,9 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     file = last_of(path) if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{path}: there is no such checkpoint.", "Give a file step_N, or the folder of a run that has one.")
-    beside = config or next((found for found in (file.with_name("all_config.yaml"),) if found.is_file()), None)
-    names, weights = file.with_name("identifiers.json"), read_weights(file)
+    own = file.with_name("all_config.yaml")
+    beside = config or (own if own.is_file() else None)
+    weights = weight_names(file)
     settings = None if beside is None else read_config(beside)
     is_part = not any(name.endswith("lm_head.weight") for name in weights)
     if is_part and (settings is None or settings.load_checkpoint is None):
@@ -74,7 +80,7 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     return Checkpoint(
         file=file,
         config=settings,
-        identifiers=read_identifiers(file.parent) if names.is_file() else None,
+        identifiers=read_identifiers(file.parent) if file.with_name("identifiers.json").is_file() else None,
         has_lora=any(name.endswith(FACTOR_A) for name in weights),
         base=Path(str(settings.load_checkpoint)) if is_part and settings is not None else None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -28,6 +29,8 @@ FOLLOWS: Final = "${.hidden_size}"
 """What the original writes for ``arch.puzzle_emb_ndim``: as ``arch.hidden_size``."""
 ARCH_CHOICE: Final = "arch"
 HYDRA_KEYS: Final = ("defaults", "hydra")
+MAPPING: Final = re.compile(r"([{,]\s*\w+):(?=\S)")
+"""A key of a mapping in Hydra's form, which needs no space after the colon."""
 CLOSE: Final = 0.85
 """How alike two names must be to be meant, where they begin alike anyway."""
 NOTHING: Final = ("null", "none", "")
@@ -186,7 +189,7 @@ def _parsed(text: str, where: str) -> Any:
     if text[:1] not in "[{'\"" or not text:
         return text or []
     try:
-        return yaml.safe_load(text.replace("name:arc@", "name: arc@"))
+        return yaml.safe_load(MAPPING.sub(r"\1: ", text))
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is no list: {error_text(error)}.", "Write [a, b].") from error
 

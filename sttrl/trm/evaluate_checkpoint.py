@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sttrl.engine.environment import choose_device
 from sttrl.errors import DataError
+from sttrl.ledger.folder import folder_name
 from sttrl.trm.checkpoints import find_checkpoint
 from sttrl.trm.config import as_mapping, config_of
 from sttrl.trm.evaluate import Evaluator
@@ -18,7 +17,6 @@ from sttrl.trm.ranks import Ranks
 from sttrl.trm.run_files import RunFiles
 from sttrl.trm.run_names import identity
 from sttrl.trm.train import evaluate, make_learner
-from sttrl.trm.train_config import TrainConfig
 
 
 def evaluate_checkpoint(
@@ -30,8 +28,7 @@ def evaluate_checkpoint(
     """
     found = find_checkpoint(checkpoint, config)
     base = replace(
-        found.config or TrainConfig(),
-        arch=found.arch,
+        found.known_config,
         data_paths=(str(data),),
         data_paths_test=(),
         load_checkpoint=str(found.file),
@@ -43,8 +40,7 @@ def evaluate_checkpoint(
         leave_out_test_demos=False,
     )
     chosen = config_of(as_mapping(base), settings) if settings else base
-    digest = hashlib.sha256(json.dumps(identity(chosen), sort_keys=True).encode()).hexdigest()[:8]
-    folder = out or chosen.output_dir / f"trm-evaluate-{data.name}-{digest}"
+    folder = out or chosen.output_dir / folder_name(("trm", "evaluate", data.resolve().name), identity(chosen))
     ranks = Ranks.begin(choose_device(chosen.device))
     try:
         with RunFiles(folder, replace(chosen, checkpoint_path=str(folder)), writes=ranks.is_first) as files:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.ledger.folder import folder_name
 from sttrl.trm.config import as_mapping
 from sttrl.trm.train_config import TrainConfig
 
@@ -32,10 +30,7 @@ def project_name(config: TrainConfig) -> str:
 
 def run_name(config: TrainConfig) -> str:
     """The run's name: given, or data set, what is trained, and a hash of every setting that matters."""
-    settings = json.dumps(identity(config), sort_keys=True)
-    words = ("trm", Path(config.data_paths[0]).name, config.adaptation)
-    name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word) for word in words)
-    return config.run_name or f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    return config.run_name or folder_name(("trm", Path(config.data_paths[0]).name, config.adaptation), identity(config))
 
 
 def run_folder(config: TrainConfig) -> Path:

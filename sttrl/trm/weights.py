@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 - the name of torch's error; nothing is unpickled
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,6 +33,7 @@ DERIVED = ("rotary_emb.cos_cached", "rotary_emb.sin_cached", "puzzle_emb.local_w
 SAFETENSORS = ".safetensors"
 Reinit = Literal["mean", "normal"]
 SMALLEST_SPREAD = 1e-6
+Content = TypeVar("Content", dict[str, Tensor], list[str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +56,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises `DataError` for a file that is not there, is damaged, or holds anything but tensors.
     """
-    if not path.is_file():
-        raise DataError(f"There are no weights at {path}.", "Give a file such as step_1000, or one that ends in .safetensors.")
-    try:
-        found = load_file(path) if path.suffix == SAFETENSORS else _state_of_torch(path)
-    except (SafetensorError, UnpicklingError, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} cannot be read: {error_text(error, first_line=True)}.", "Give a complete file of tensors.") from error
-    if not found:
-        raise DataError(f"{path} holds no weights.", "Give a complete file.")
-    return found
+    return _read(path, lambda: load_file(path) if path.suffix == SAFETENSORS else _state_of_torch(path))
+
+
+def weight_names(path: Path) -> frozenset[str]:
+    """The names of the tensors of a file, without its tensors. Raises `DataError` as `read_weights` does."""
+    return frozenset(_read(path, lambda: _names_of_safetensors(path) if path.suffix == SAFETENSORS else list(_state_of_torch(path))))
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = True) -> None:
@@ -269,6 +267,23 @@ def _check_shapes(own: Mapping[str, Tensor], trunk: Mapping[str, Tensor]) -> Non
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more weights" if len(names) > 3 else "")
+
+
+def _read(path: Path, read: Callable[[], Content]) -> Content:
+    if not path.is_file():
+        raise DataError(f"There are no weights at {path}.", "Give a file such as step_1000, or one that ends in .safetensors.")
+    try:
+        found = read()
+    except (SafetensorError, UnpicklingError, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} cannot be read: {error_text(error, first_line=True)}.", "Give a complete file of tensors.") from error
+    if not found:
+        raise DataError(f"{path} holds no weights.", "Give a complete file.")
+    return found
+
+
+def _names_of_safetensors(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as opened:
+        return list(opened.keys())
 
 
 def _state_of_torch(path: Path) -> dict[str, Tensor]:

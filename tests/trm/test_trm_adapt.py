@@ -16,7 +16,7 @@ from trm_runs import trained
 from sttrl.errors import UsageError
 from sttrl.ledger import files
 from sttrl.ledger.files import make_folder, recover_folder, settle_folder
-from sttrl.trm.adapt import Wish, adapt, config_for
+from sttrl.trm.adapt import Wish, adapt, config_for, settings_of
 from sttrl.trm.checkpoints import find_checkpoint
 from sttrl.trm.config import read_config
 from sttrl.trm.data.arguments import BuildDemo
@@ -49,10 +49,18 @@ def test_the_trunk_is_frozen_for_a_quarter_of_the_steps_whatever_the_batch(
 ) -> None:
     settings = () if batch is None else (f"global_batch_size={batch}",)
     wish = wish_for(run, data[1], tmp_path, *settings, mode="embeddings_then_full")
-    config = config_for(wish, find_checkpoint(run), data[1], {"tasks": ()})
+    config = config_for(wish, settings_of(wish, find_checkpoint(run)), data[1], {"tasks": ()})
     assert config.global_batch_size == (batch or 8) and config.max_steps == 40
     total = config.total_steps(16, 1.0)
     assert total >= 40 and config.frozen_steps(total) == 10
+
+
+def test_bad_settings_are_found_before_anything_is_written(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "task.json").write_text(json.dumps({"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}))
+    for change, words in (({"steps": 0}, "--steps is 0"), ({"chunk": 0}, "--chunk is 0"), ({"settings": ("rate=1",)}, "no setting 'rate'")):
+        with pytest.raises(UsageError, match=words):
+            adapt(wish_for(run, tmp_path / "task.json", tmp_path / "out", **change), lambda line: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_chunks_of_one_adapt_to_one_task_each(run: Path, data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -104,9 +104,7 @@ def test_both_forms_of_a_command_line(arguments: tuple[str, ...], settings: dict
     assert changed(*arguments) == settings
 
 
-@pytest.mark.parametrize(
-    "value", ["[{name:arc@ARC,aggregated_voting:True}]".replace("voting:", "voting: "), "[{name: arc@ARC, aggregated_voting: true}]"]
-)
+@pytest.mark.parametrize("value", ["[{name:arc@ARC,aggregated_voting:True}]", "[{name: arc@ARC, aggregated_voting: true}]"])
 def test_aggregated_voting_is_off_unless_it_is_asked_for(value: str) -> None:
     assert TrainConfig().evaluators == (EvaluatorConfig(aggregated_voting=False),)
     assert read_config(None, [f"evaluators={value}"]).evaluators == (EvaluatorConfig(aggregated_voting=True),)
