@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -20,6 +21,7 @@ from sttrl.cli.arguments import (
     ScoreArguments,
     ShrinkArguments,
     SweepArguments,
+    ViewArguments,
 )
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
-Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
+Subcommands: report RUN... (tables again from the journal, runs side by side), view RUN... (a page on which to read questions and samples,
+while a run goes on too), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
@@ -89,6 +92,7 @@ def run_command(arguments: Sequence[str]) -> None:
 def run(config: RunConfig) -> None:
     """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
+    from sttrl.engine.pieces import pieces_of
     from sttrl.ledger.folder import run_folder
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
@@ -108,7 +112,7 @@ def run(config: RunConfig) -> None:
             elif config.arc.retry_unsure is not None:
                 screen.say("no task is done again: tasks or no time are left")
     try:
-        finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
+        finish(report_run(plan.folder, data=plan.chosen.data, find_pieces=pieces_of), plan.folder)
     finally:
         if again is not None:
             print()
@@ -190,13 +194,42 @@ def report_command(arguments: Sequence[str]) -> None:
     chosen = parse(ReportArguments, arguments[1:], command="report")
     if not chosen.runs:
         raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
+    from sttrl.engine.pieces import pieces_of
     from sttrl.report.recursion import is_training, report_training
     from sttrl.report.runs import report_runs
 
     if all(map(is_training, chosen.runs)):
         print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
     else:
-        print(report_runs(chosen.runs, chosen.data_dir))
+        print(report_runs(chosen.runs, chosen.data_dir, pieces_of))
+
+
+def view_command(arguments: Sequence[str]) -> None:
+    """``view RUN...``: a server of a page for this machine, until it is interrupted; with ``--out`` a file instead."""
+    chosen = parse(ViewArguments, arguments[1:], command="view")
+    if not chosen.runs:
+        raise UsageError("view needs a run folder.", "Give one or more folders under outputs/, or the folder of a sweep.")
+    from sttrl.engine.pieces import pieces_of
+    from sttrl.report.recursion import is_training
+    from sttrl.report.view.sweeps import check_folders
+
+    if trained := [folder for folder in chosen.runs if is_training(folder)]:
+        raise UsageError(f"{trained[0]} is a training of a recursive model.", "`report` writes its page, report.html.")
+    check_folders(chosen.runs)
+    if chosen.out is not None:
+        from sttrl.report.runs import write_page
+
+        write_page(chosen.runs, chosen.out, chosen.data_dir, pieces_of)
+        print(chosen.out)
+        return
+    from sttrl.report.view.server import HOST, RunServer, bound, serve
+
+    server = RunServer(chosen.runs, chosen.data_dir, pieces_of)
+    server.check()
+    with bound(chosen.port) as listening:
+        print(f"http://{HOST}:{listening.getsockname()[1]}/ shows {server.title}; Ctrl-C ends it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(server, listening)
 
 
 def data_command(arguments: Sequence[str]) -> None:
@@ -327,11 +360,12 @@ def sweep_command(arguments: Sequence[str]) -> None:
         )
     sweep = read_sweep(Path(arguments[1]))
     configs = configs_of(sweep, arguments[2:])
+    from sttrl.engine.pieces import pieces_of
     from sttrl.run.screen import Screen
     from sttrl.sweep.runs import run_sweep
 
     with Screen() as screen:
-        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen, sweep.baseline)
+        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen, sweep.baseline, pieces_of)
     print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
@@ -372,6 +406,7 @@ def merge_command(arguments: Sequence[str]) -> None:
 COMMANDS = {
     "finetune": finetune_command,
     "report": report_command,
+    "view": view_command,
     "data": data_command,
     "score": score_command,
     "pool": pool_command,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sttrl.errors import DataError
-from sttrl.ledger.folder import attempts, read_config
-from sttrl.ledger.journal import OF_ALL, read_journal
+from sttrl.ledger.files import write_text
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.report.comparison import ComparedRun, compare_table
-from sttrl.report.kinds import KindReport, report_of
-from sttrl.report.labels import NO_GRADES, Grades, Labels, grade
+from sttrl.report.comparison import ComparedRun, compare_table, comparison
+from sttrl.report.kinds import KindReport
+from sttrl.report.labels import Grades, Labels, grade
+from sttrl.report.loaded import LoadedRun, load_run
+from sttrl.report.summary import summarise
 from sttrl.report.tables import before_after_table
+from sttrl.report.view.details import FindPieces, no_pieces
+from sttrl.report.view.page import page_alone
+from sttrl.report.view.sweeps import is_sweep, names_of, read_sweep_view, runs_below
 from sttrl.report.write import write_report
-from sttrl.run.timing import added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +40,47 @@ class RunReport:
         return self.run.summary
 
 
-def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> RunReport:
+def report_run(folder: Path, data_dir: Path | None = None, data: Any = None, find_pieces: FindPieces = no_pieces) -> RunReport:
     """Write a run's report from its journal and return it. Raises `JournalError` for a folder that holds no run.
 
     ``data``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
-    names. If labels cannot be read, the report has no accuracies and says why.
+    names. If labels cannot be read, the report has no accuracies and says why. ``find_pieces``: finds the texts of the model's tokens.
     """
-    config = read_config(folder)
-    kind = report_of(config)
-    journal = read_journal(folder, kind.read)
-    finished, of_all = journal.finished, journal.steps.get(OF_ALL, ())
-    remarks, labels = list[str](), None
-    try:
-        data = kind.data(config, data_dir) if data is None else data
-        remarks.append(kind.hand_in(folder, config, finished, data))
-        labels = kind.labels(data)
-    except DataError as error:
-        remarks.append(f"no labels: {error}")
-    grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
-    seconds = {**added([*(f.record.seconds for f in finished), *(step.seconds for step in of_all)]), **attempts(folder)[1]}
-    shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
-    summary = write_report(folder, finished, grades, seconds, config, shown, of_all)
-    run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
-    pictures = kind.drawn(finished, grades, data or str(config["dataset"]), colours=sys.stdout.isatty())
-    table = "\n".join([before_after_table(summary), *filter(None, remarks)])
-    return RunReport(table=table, pictures=pictures, run=run)
+    run = graded_run(load_run(folder, data_dir, data))
+    handed_in = "" if run.data is None else run.kind.hand_in(folder, run.config, run.finished, run.data)
+    summary = write_report(run, find_pieces(run.config))
+    compared = ComparedRun(name=str(folder), summary=summary, config=run.config, finished=run.finished, grades=run.grades)
+    shown = str(run.config["dataset"]) if run.data is None else run.data
+    pictures = run.kind.drawn(run.finished, run.grades, shown, colours=sys.stdout.isatty())
+    table = "\n".join([before_after_table(summary), *filter(None, [handed_in, run.remark])])
+    return RunReport(table=table, pictures=pictures, run=compared)
 
 
-def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
+def graded_run(run: LoadedRun) -> LoadedRun:
+    """A run with the verdicts on its answers, which are kept in its folder. Without labels it stays as it is."""
+    if run.labels is None:
+        return run
+    return replace(run, grades=asyncio.run(_grade(run.kind, run.finished, run.labels, run.folder)))
+
+
+def report_runs(folders: Sequence[Path], data_dir: Path | None = None, find_pieces: FindPieces = no_pieces) -> str:
     """The table of one run, or the comparison of several."""
-    reports = [report_run(folder, data_dir) for folder in folders]
+    reports = [report_run(folder, data_dir, find_pieces=find_pieces) for folder in folders]
     return reports[0].table + reports[0].pictures if len(reports) == 1 else compare_table([report.run for report in reports])
+
+
+def write_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None, find_pieces: FindPieces = no_pieces) -> None:
+    """Write the page of several runs, or of a sweep, as one file. Raises `JournalError` for a folder that holds neither."""
+    sweep = read_sweep_view(folders[0]) if len(folders) == 1 and is_sweep(folders[0]) else None
+    names = names_of(folders if sweep is None else runs_below(folders[0]))
+    runs = [(name, graded_run(load_run(folder, data_dir))) for folder, name in names.items()]
+    shown = [(name, run, summarise(run.finished, run.grades, run.seconds), find_pieces(run.config)) for name, run in runs]
+    compared = [
+        ComparedRun(name=name, summary=summary, config=run.config, finished=run.finished, grades=run.grades)
+        for name, run, summary, _ in shown
+    ]
+    title = ", ".join(names.values()) if sweep is None else sweep["name"]
+    write_text(out, page_alone(title, shown, comparison(compared) if sweep is None and len(runs) > 1 else None, sweep))
 
 
 async def _grade(kind: KindReport, finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:

@@ -42,6 +42,7 @@ PROGRAM = re.compile(r"(?:cd verl && )?(?:(?:\.venv/bin/)?python main\.py|sttrl)
 TORCHRUN = re.compile(r"torchrun (?:--\S+(?: \d+)? )*-m sttrl\.trm ")
 SUBCOMMANDS = {
     "report": cli.ReportArguments,
+    "view": cli.ViewArguments,
     "data": cli.DataArguments,
     "score": cli.ScoreArguments,
     "pool": cli.PoolArguments,
@@ -77,7 +78,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    of_subcommands = {"out", "untie", "stage", "detail", "levels", "compare"}
+    of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare"}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
@@ -100,6 +101,7 @@ def test_command_line_names_the_subcommands_and_their_flags() -> None:
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune", "trm")}
     positional = {
         "report": {"runs"},
+        "view": {"runs"},
         "data": {"dataset"},
         "score": {"submission", "solutions"},
         "pool": {"runs"},
