@@ -38,7 +38,7 @@ def visible(value: object) -> object:
 
 def visible_text(text: str) -> str:
     """A text with a dot in place of each invisible character, and a space in place of each that is some kind of space."""
-    return text if text.isprintable() or text.replace("\n", "").isprintable() else "".join(map(_visible, text))
+    return text if _is_visible(text) else "".join(map(_visible, text))
 
 
 def visible_json(value: Any) -> Any:
@@ -48,7 +48,11 @@ def visible_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {visible_text(name): visible_json(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return value if value and isinstance(value[0], int | float) else [visible_json(each) for each in value]
+        # The long lists, of tokens, are looked at as a whole first.
+        kinds = set(map(type, value))
+        if kinds <= {int, float} or (kinds == {str} and _is_visible("".join(value))):
+            return value
+        return [visible_json(each) for each in value]
     return value
 
 
@@ -62,6 +66,10 @@ def short(value: object) -> str:
     """The beginning of a value, as text."""
     text = str(value)
     return text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "")
+
+
+def _is_visible(text: str) -> bool:
+    return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def _visible(char: str) -> str:

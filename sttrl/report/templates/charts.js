@@ -105,24 +105,51 @@ function gainCurve(rows, numbers) {
     svg("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, Object.keys(rows[0].settings)[0]));
 }
 
-const COLOURS = 8;
-const colourOf = (place) => (place === null || place === undefined ? "none" : `c${place % COLOURS}`);
+const COLOURS = 7; // the most frequent answers have a colour each; all others share one
 
-// The votes of a question in order: which answers the samples gave, who was elected, and what followed.
-function course(votes, answers, name) {
-  if (!votes.length) return null;
-  return h("div", { class: "course", "aria-label": name }, votes.map((vote) => [
-    h("span", { class: "when" }, vote.name),
-    vote.counts ? bar(vote, answers) : h("span", { class: "soft" }, "no vote"),
-    h("span", { class: "what" }, elected(vote, answers)),
-  ]));
+// Gives each answer the same colour in every vote, column and run of a question.
+function colourAnswers(details) {
+  const counts = new Map();
+  for (const detail of details) {
+    for (const vote of detail.course) for (const [place, count] of vote.counts ?? []) counts.set(detail.answers[place].text, (counts.get(detail.answers[place].text) ?? 0) + count);
+  }
+  const order = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
+  const colours = new Map(order.map((text, rank) => [text, rank < COLOURS ? `c${rank}` : "other"]));
+  for (const detail of details) detail.colourOf = (place) => (place === null || place === undefined ? "none" : colours.get(detail.answers[place].text) ?? "other");
 }
 
-function bar(vote, answers) {
+// The votes of a question in order: which answers the samples gave, who was elected, and what followed.
+const course = (detail) =>
+  h("div", { class: "course" }, detail.course.map((vote) => [
+    h("span", { class: "when" }, vote.name),
+    vote.counts ? bar(vote, detail) : h("span", { class: "soft" }, "no vote"),
+    h("span", { class: "what" }, elected(vote, detail.answers)),
+  ]));
+
+// The loss of each step, for a method that holds no vote.
+function losses(steps) {
+  const points = steps.map((each, at) => [at + 1, each.update?.loss]).filter(([, loss]) => loss !== undefined);
+  const skipped = steps.filter((each) => each.gate).map((each) => `${each.name}: ${each.gate}`);
+  const gates = skipped.length ? h("p", { class: "flag" }, `gated: ${skipped.join(", ")}`) : null;
+  if (!points.length) return [h("p", { class: "soft" }, `${steps.length} steps without an update`), gates];
+  const [width, height, left, bottom] = [640, 150, 52, 24];
+  const values = points.map(([, loss]) => loss);
+  const [low, high] = [Math.min(0, ...values), Math.max(...values)];
+  const x = (at) => left + ((width - left - 16) * (at - 1)) / Math.max(1, steps.length - 1);
+  const y = (loss) => 8 + ((height - 8 - bottom) * (high - loss)) / (high - low || 1);
+  return [h("figure", {}, svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "loss by step" },
+    ticks(low, high).map((value) => [svg("line", { class: "grid-line", x1: left, x2: width - 8, y1: y(value), y2: y(value) }), svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value))]),
+    ticks(1, steps.length).filter((at) => Number.isInteger(at) && at > 0).map((at) => svg("text", { x: x(at), y: height - 6, "text-anchor": "middle" }, String(at))),
+    svg("polyline", { class: "stroke c0", points: points.map(([at, loss]) => `${x(at)},${y(loss)}`).join(" ") }),
+    points.map(([at, loss]) => svg("circle", { class: "fill c0", cx: x(at), cy: y(loss), r: 2.5 }, svg("title", {}, `step ${at}: loss ${short(loss)}`)))),
+    h("figcaption", { class: "soft" }, "loss by step")), gates];
+}
+
+function bar(vote, detail) {
   const missing = vote.samples - vote.counts.reduce((sum, [, count]) => sum + count, 0);
   const reasons = Object.entries(vote.invalid).map(([reason, count]) => `${reason} ${count}`).join(", ");
   return h("div", { class: "stack" },
-    vote.counts.map(([place, count]) => h("i", { class: `${colourOf(place)}${place === vote.winner ? " winner" : ""}`, style: { "flex-grow": count }, title: `${answers[place].text}: ${count} of ${vote.samples}` })),
+    vote.counts.map(([place, count]) => h("i", { class: `${detail.colourOf(place)}${place === vote.winner ? " winner" : ""}`, style: { "flex-grow": count }, title: `${detail.answers[place].text}: ${count} of ${vote.samples}` })),
     missing ? h("i", { class: "none", style: { "flex-grow": missing }, title: `no answer: ${missing} of ${vote.samples} (${reasons})` }) : null);
 }
 
@@ -131,7 +158,7 @@ function elected(vote, answers) {
   if (vote.counts) {
     if (vote.winner !== null) parts.push(h("span", {}, answerText(answers[vote.winner].text), " ", verdict(answers[vote.winner].verdict)));
     else parts.push(h("i", {}, vote.tied.length ? `tie of ${vote.tied.length} answers` : "nobody elected"));
-    parts.push(h("small", { class: "soft" }, `${Math.round(vote.ratio * vote.samples)} of ${vote.samples}, margin ${decimal(vote.margin, 2)}`));
+    if (vote.winner !== null) parts.push(h("small", { class: "soft" }, `${Math.round(vote.ratio * vote.samples)} of ${vote.samples}, margin ${decimal(vote.margin, 2)}`));
   }
   if (vote.reward !== undefined && vote.reward !== null) parts.push(h("small", { class: "soft" }, `mean reward ${decimal(vote.reward, 2)}`));
   if (vote.gate) parts.push(h("small", { class: "flag" }, `gated: ${vote.gate}`));

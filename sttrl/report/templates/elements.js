@@ -8,7 +8,7 @@ function filled(element, properties, children) {
     else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
   return element;
 }
 
@@ -30,6 +30,9 @@ function verdict(name) {
   const [kind, mark] = VERDICTS[name] ?? [];
   return mark ? h("span", { class: kind, title: name, "aria-label": name }, mark) : null;
 }
+
+// What an evaluation answered: a text, or of an ARC task the first attempt as a small grid.
+const saidText = (said) => (said.grid ? thumbnail(said.grid) : answerText(said.answer));
 
 const answerText = (answer, said = null) =>
   answer === null || answer === undefined ? h("i", { class: "soft" }, "no answer") : h("span", { class: "answer" }, said ?? answer);

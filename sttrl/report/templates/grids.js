@@ -16,6 +16,15 @@ function grid(text, words, right = null) {
     h("small", { class: kind }, words + (right === null ? "" : right ? ", right ✓" : ", wrong ✗")));
 }
 
+// A grid without lines and words, for a list.
+function thumbnail(text) {
+  const rows = text.split("/");
+  const paths = new Map();
+  rows.forEach((row, y) => [...row].forEach((colour, x) => paths.set(colour, `${paths.get(colour) ?? ""}M${x} ${y}h1v1h-1z`)));
+  return svg("svg", { class: "thumbnail", viewBox: `0 0 ${rows[0].length} ${rows.length}`, role: "img", "aria-label": `grid ${text}`, "shape-rendering": "crispEdges" },
+    [...paths].map(([colour, path]) => svg("path", { fill: COLOUR_CODES[Number(colour)], d: path })));
+}
+
 const demonstrations = (parts) =>
   parts.demos?.length
     ? h("div", { class: "grids" }, parts.demos.map(([input, output]) => h("span", { class: "pair" }, grid(input, "input"), h("span", { class: "soft" }, "→"), grid(output, "output"))))

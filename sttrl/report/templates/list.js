@@ -26,7 +26,7 @@ function item(entry) {
     const said = row?.said ?? {};
     const [before, after] = [said.base, said.adapted];
     return h("span", { class: "said" }, letterOf(number), mark(row),
-      before ? [answerText(before.answer), verdict(before.verdict)] : null, after ? [h("span", { class: "soft" }, "→"), answerText(after.answer), verdict(after.verdict)] : null,
+      before ? [saidText(before), verdict(before.verdict)] : null, after ? [h("span", { class: "soft" }, "→"), saidText(after), verdict(after.verdict)] : null,
       row ? spark(row.ratios) : null);
   });
   return h("li", {}, h("a", { href: addressOf({ q: entry.key }), "data-key": entry.key, "aria-current": entry.key === page.chosen.q ? "true" : null },

@@ -117,12 +117,13 @@ async function renderQuestion() {
     if (!page.details.has(key)) page.details.set(key, await source.question(run, q));
     return page.details.get(key);
   }));
+  colourAnswers(details.filter(Boolean));
   if (page.chosen.q !== q) return; // another was opened meanwhile
   const place = page.kept.findIndex((each) => each.key === q);
   const position = place < 0 ? "not in the list" : `${place + 1} of ${page.kept.length}`;
   const top = panes.question.dataset.q === q ? panes.question.scrollTop : 0;
   panes.question.dataset.q = q;
-  panes.question.replaceChildren(...[questionPage(entry, details, position)].flat(3).filter(Boolean));
+  panes.question.replaceChildren(...[questionPage(entry, details, position)].flat(Infinity).filter(Boolean));
   panes.question.scrollTop = top;
   panes.list.querySelectorAll("a[aria-current]").forEach((link) => link.removeAttribute("aria-current"));
   const link = panes.list.querySelector(`a[data-key="${CSS.escape(q)}"]`);

@@ -18,7 +18,8 @@ function questionPage(entry, details, position) {
       detail.remarks.map((remark) => h("p", { class: "remark" }, letterOf(number), remark)),
       detail.parts.tests || detail.course.length ? h("section", {}, page.shown.length > 1 ? h("h3", {}, letterOf(number), page.views[number].name) : null,
         detail.parts.tests ? attempts(detail.parts) : null,
-        detail.course.length ? [h("h3", {}, "The vote over the steps"), course(detail.course, detail.answers, "the vote over the steps"), legend(detail, number)] : null) : null,
+        detail.course.some((vote) => vote.counts) ? [h("h3", {}, "The vote over the steps"), course(detail), legend(detail, number)]
+          : detail.course.length ? [h("h3", {}, "The steps"), losses(detail.course)] : null) : null,
     ]),
     samples(entry, details),
   ];
@@ -28,7 +29,7 @@ function answersTable(entry) {
   const rows = entry.rows.map((row, number) => {
     const first = h("td", { class: "text" }, letterOf(number), page.views[number].name);
     if (!row) return [first, h("td", { class: "soft" }, "not in this run")];
-    const said = Object.keys(SIDES).map((side) => h("td", { class: "text" }, row.said[side] ? [answerText(row.said[side].answer), " ", verdict(row.said[side].verdict)] : "-"));
+    const said = Object.keys(SIDES).map((side) => h("td", { class: "text" }, row.said[side] ? [saidText(row.said[side]), " ", verdict(row.said[side].verdict)] : "-"));
     const status = [row.status, row.stop].filter(Boolean).join(", ");
     return [first, h("td", { class: "text" }, status, row.error ? h("small", { class: "lost" }, ` ${row.error}`) : null), change(row), ...said];
   });
@@ -50,7 +51,7 @@ function legend(detail, run) {
   const button = (place, ...words) => h("button", { class: "chip", "aria-pressed": String(pressed(place)), onclick: () => {
     page.answer = pressed(place) ? null : { run, place };
     renderQuestion();
-  } }, h("i", { class: `swatch ${colourOf(place)}` }), ...words);
+  } }, h("i", { class: `swatch ${detail.colourOf(place)}` }), ...words);
   return h("div", { class: "legend" }, places.map((place) => button(place, detail.answers[place].text, " ", verdict(detail.answers[place].verdict))),
     detail.course.some((vote) => Object.keys(vote.invalid ?? {}).length) ? button(null, "no answer") : null);
 }

@@ -34,7 +34,7 @@ function card(sample, number, detail, open) {
     sample.view === undefined ? null : `view ${sample.view || "identity"}`,
   ].filter(Boolean).join(", ");
   const noAnswer = sample.invalid ? h("i", { class: "soft" }, `no answer (${sample.invalid})`) : sample.view !== undefined ? null : answerText(null);
-  const head = h("summary", {}, h("i", { class: `swatch ${colourOf(sample.answer)}` }), sample.greedy ? "greedy" : `#${number + 1}`, " ",
+  const head = h("summary", {}, h("i", { class: `swatch ${detail.colourOf(sample.answer)}` }), sample.greedy ? "greedy" : `#${number + 1}`, " ",
     answer ? [answerText(answer.text, sample.said), " ", verdict(answer.verdict)] : noAnswer, h("small", { class: "soft" }, facts));
   const made = h("details", { class: "sample", open }, head);
   const fill = () => made.open && made.children.length === 1 && made.append(tokens(sample));

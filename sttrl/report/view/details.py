@@ -205,10 +205,12 @@ def _sample(line: Mapping[str, Any], place: int | None, pieces: Pieces | None, r
         "logprob": round(total, 3) if math.isfinite(total := math.fsum(logprob_T)) else None,
         **optional,
         **({"greedy": True} if line.get("greedy") else {}),
-        **({"text": text} if split is None else {"pieces": split, "nll": list(map(_hundredths, logprob_T))}),
+        **({"text": text} if split is None else {"pieces": split, "nll": _hundredths(logprob_T)}),
     }
 
 
-def _hundredths(logprob: float) -> int:
-    """Minus a log-prob in hundredths of a nat, at most `LEAST`; that also stands for what is no number."""
-    return round(-100 * logprob) if logprob > -LEAST / 100 else LEAST
+def _hundredths(logprob_T: Sequence[float]) -> list[int]:
+    """Minus each log-prob in hundredths of a nat, at most `LEAST`; that also stands for what is no number."""
+    if all(logprob > -LEAST / 100 for logprob in logprob_T):
+        return [round(-100 * logprob) for logprob in logprob_T]
+    return [round(-100 * logprob) if logprob > -LEAST / 100 else LEAST for logprob in logprob_T]

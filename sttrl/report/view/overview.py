@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sttrl.arc.records import TaskRecord, grid_text
 from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.folder import KIND
 from sttrl.ledger.records import FinishedQuestion, StepRecord
@@ -132,12 +133,17 @@ def _end(question: FinishedQuestion, score: QuestionScore, verdicts: Verdicts | 
 
 
 def _said(poll: Any, verdicts: Verdicts | None) -> dict[str, Any]:
-    """What an evaluation answered, and whether it is right."""
+    """What an evaluation answered, and whether it is right; of an ARC task also the first attempt at its first test input."""
     answer = poll.answer
     plain = answer is not None and verdicts is not None and answer in verdicts
     right = None if verdicts is None else poll.right(verdicts)
     verdict = verdict_of(answer, verdicts) if plain else {True: "right", False: "wrong", None: None}[right]
-    return {"answer": None if answer is None else short(answer), "verdict": verdict if answer is not None else None}
+    first = next((grid_text(test.attempts[0]) for test in poll.tests if test.attempts), None) if isinstance(poll, TaskRecord) else None
+    return {
+        "answer": None if answer is None else short(answer),
+        "verdict": verdict if answer is not None else None,
+        **({} if first is None else {"grid": first}),
+    }
 
 
 def _vote_flags(steps: Sequence[StepRecord], stop: str | None = None) -> list[str]:

@@ -64,14 +64,15 @@ class WatchedRun:
         """
         async with self._lock:
             if self._state is None or self._state.version != self.version:
-                self._state = await asyncio.to_thread(self.read)
-                run = self._state.run
-                if run.labels is not None and len(run.grades.verdicts) < sum(q.record.id in run.labels.by_id for q in run.finished):
-                    self._grade_meanwhile(run, judge)
+                await asyncio.to_thread(self.read)
+            assert self._state is not None, "it was read"
+            run = self._state.run
+            if run.labels is not None and any(q.record.id in run.labels.by_id and run.grades.of(q.record.id) is None for q in run.finished):
+                self._grade_meanwhile(run, judge)
             return self._state
 
-    def read(self) -> State:
-        """Read the folder, with the verdicts that are known. Raises `JournalError`."""
+    def read(self) -> None:
+        """Read the folder, with the verdicts that are known. Raises `JournalError` for a folder that holds no run, or a damaged one."""
         version = self.version
         run = load_run(self.folder, self._data_dir, self._data)
         self._data = run.data
@@ -79,7 +80,7 @@ class WatchedRun:
             known = graded_before(run.finished, run.labels, {**read_entries(self.folder), **self._entries})
             run = replace(run, grades=Grades(verdicts={**self._late.verdicts, **known.verdicts}))
         pieces = self._find_pieces(run.config) if self._state is None else self._state.pieces
-        return State(version=version, run=run, summary=summarise(run.finished, run.grades, run.seconds), pieces=pieces)
+        self._state = State(version=version, run=run, summary=summarise(run.finished, run.grades, run.seconds), pieces=pieces)
 
     async def close(self) -> None:
         """Give up grading."""
