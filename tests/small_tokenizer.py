@@ -19,6 +19,6 @@ def byte_level() -> Tokenizer:
 
 def saved(tokenizer: Tokenizer, folder: Path) -> Path:
     """The file of the tokenizer in a folder."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder / "tokenizer.json"

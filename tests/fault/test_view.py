@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
 ROOT = Path(__file__).resolve().parents[2]
+LONG_MS = 60_000
 ATTACK = "<script>window.attacked=1</script><img src=x onerror='window.attacked=1'>"
 
 
@@ -46,7 +48,7 @@ def run_of(folder: Path, data: Path, judge: Judge, count: int | None = None, **s
     """The first ``count`` questions of a run. Its tokens are those of its texts, by the tokenizer of a model beside it."""
     model = saved(byte_level(), folder.parent / "model").parent
     config = config_for(folder, dataset=str(data), answer_kind="number", limit=None, model=str(model), **settings)
-    attempt(config, StandIn(texts=hostile), judge, problems_for(config)[:count])
+    apart(attempt, config, StandIn(texts=hostile), judge, problems_for(config)[:count])
     tokenizer = byte_level()
     for file in (folder / "rollouts").glob("*.jsonl"):
         lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -55,6 +57,12 @@ def run_of(folder: Path, data: Path, judge: Judge, count: int | None = None, **s
             line["logprobs"] = [round(math.log((1 + digest(line["seed"], at) % 1000) / 1000), 5) for at in range(len(line["tokens"]))]
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return config
+
+
+def apart(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """The result of some work in a thread of its own: playwright has an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work, *given, **named).result()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +94,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_of(folder, questions(folder.parent / "sums.jsonl", 8), judge)
     finally:
         judge.close_sync()
-    report_run(folder, find_pieces=pieces())
+    apart(report_run, folder, find_pieces=pieces())
     return folder
 
 
@@ -135,7 +143,7 @@ def opened(tab: Any, address: str, place: str = "") -> None:
 
 def ids(tab: Any) -> list[str]:
     """The questions of the list."""
-    return list(tab.locator(".list li b:first-child").all_inner_texts())
+    return list(tab.locator(".list li .line b").all_inner_texts())
 
 
 def test_results_first(address: str, tab: Any) -> None:
@@ -217,7 +225,7 @@ def test_keys(address: str, tab: Any) -> None:
 
 
 def test_without_the_tokenizer_the_text_is_plain_and_the_page_says_so(a_run: Path, tab: Any, tmp_path: Path) -> None:
-    write_page([a_run], tmp_path / "plain.html")
+    apart(write_page, [a_run], tmp_path / "plain.html")
     opened(tab, f"file://{tmp_path}/plain.html", "#tab=questions")
     tab.locator(".list a").first.click()
     tab.wait_for_selector(".sample pre")
@@ -230,13 +238,13 @@ def test_a_page_follows_a_run(tab: Any, tmp_path: Path, judge: Judge) -> None:
     config = run_of(folder, questions(tmp_path / "sums.jsonl", 4), judge, count=2)
     with Server(folder) as server:
         opened(tab, server.address, "#tab=questions")
-        graded = "['won', 'lost', 'unchanged'].includes(one.title)"
-        tab.wait_for_function(f"[...document.querySelectorAll('.list .mark')].filter(one => {graded}).length === 2", timeout=30_000)
+        graded = tab.locator(".list .mark:is([title=won], [title=lost], [title=unchanged])")
+        sync_api.expect(graded).to_have_count(2, timeout=LONG_MS)
         tab.locator(".list a").nth(1).click()
         tab.wait_for_selector(".sample")
         assert not (folder / "grades.json").exists(), "answers are compared with labels without a trace"
-        attempt(config, StandIn(texts=hostile), judge, problems_for(config))
-        tab.wait_for_function("document.querySelectorAll('.list li').length === 4", timeout=30_000)
+        apart(attempt, config, StandIn(texts=hostile), judge, problems_for(config))
+        sync_api.expect(tab.locator(".list li")).to_have_count(4, timeout=LONG_MS)
         assert tab.locator(".question h2").inner_text() == "q1", "the reader's place stays"
         tab.locator(".list a").nth(3).click()
         tab.wait_for_selector(".sample")
@@ -247,7 +255,7 @@ def test_two_runs_side_by_side(tab: Any, tmp_path: Path, judge: Judge) -> None:
     data = questions(tmp_path / "sums.jsonl", 5)
     run_of(tmp_path / "first", data, judge)
     run_of(tmp_path / "second", data, judge, count=4, steps=1)
-    write_page([tmp_path / "first", tmp_path / "second"], tmp_path / "both.html", find_pieces=pieces())
+    apart(write_page, [tmp_path / "first", tmp_path / "second"], tmp_path / "both.html", find_pieces=pieces())
     opened(tab, f"file://{tmp_path}/both.html")
     text = tab.locator(".results").inner_text()
     assert "Against the first run" in text and "same base" in text and "Not comparable: the finished questions are not the same" in text
@@ -264,7 +272,7 @@ def test_two_runs_side_by_side(tab: Any, tmp_path: Path, judge: Judge) -> None:
 
 
 def test_arc_tasks_are_grids(tab: Any, tmp_path: Path) -> None:
-    arc_attempt(arc_config(tmp_path / "run", limit=2))
+    apart(arc_attempt, arc_config(tmp_path / "run", limit=2))
     opened(tab, f"file://{tmp_path}/run/report.html", "#tab=questions")
     assert tab.locator(".list .thumbnail").count() > 0
     tab.locator(".list a").first.click()
@@ -283,14 +291,14 @@ def test_a_sweep_is_a_plot_and_its_runs_can_be_chosen(tab: Any, tmp_path: Path, 
     with Server(sweep) as server:
         opened(tab, server.address)
         assert "The sweep has not ended" in tab.locator(".sweep").inner_text()
-        report_sweep("votes", folders)
-        tab.wait_for_selector(".sweep .plot circle", timeout=30_000)
+        apart(report_sweep, "votes", folders)
+        tab.wait_for_selector(".sweep .plot circle", timeout=LONG_MS)
         assert tab.locator(".sweep tbody tr").count() == 3
-        tab.get_by_label("steps_3").check()
-        tab.wait_for_function("location.hash.includes('runs=')")
+        tab.get_by_label("steps_3").click()
+        sync_api.expect(tab.get_by_label("steps_3")).to_be_checked()
         tab.get_by_role("link", name="Questions").click()
-        tab.wait_for_function("document.querySelectorAll('h1 .name').length === 2")
-        assert tab.locator("h1").inner_text().split() == ["A", "steps_1", "B", "steps_3"]
+        sync_api.expect(tab.locator("h1 .name")).to_have_count(2)
+        assert tab.locator("h1 .name").all_inner_texts() == ["A steps_1", "B steps_3"]
 
 
 def test_other_names_of_this_machine_are_refused(served: str) -> None:

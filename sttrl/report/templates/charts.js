@@ -58,6 +58,8 @@ function numeric(rows) {
   return rows.length > 1 && values.every((each) => each.length === 1 && typeof each[0] === "number") ? values.map(([value]) => value) : null;
 }
 
+const LABEL = 70;
+const cut = (text) => (text.length > LABEL ? `${text.slice(0, LABEL)}…` : text);
 const singles = (row) => (row.by_seed.length > 1 ? row.by_seed.filter((seed) => seed.gain_mean !== null) : []);
 const ends = (rows) => {
   const all = rows.flatMap((row) => [row.gain_low, row.gain_high, ...singles(row).map((seed) => seed.gain_mean)]);
@@ -69,7 +71,7 @@ function gainRows(rows) {
   const reach = high - low || 1;
   const at = (value) => `${(100 * (value - low)) / reach}%`;
   const lines = rows.map((row) => [
-    h("span", { class: "text" }, row.label),
+    h("span", { class: "text", title: row.label }, cut(row.label)),
     h("div", { class: "gain-row", title: `${row.label}: ${row.gain_mean.toFixed(3)} [${row.gain_low.toFixed(2)}, ${row.gain_high.toFixed(2)}]` },
       h("i", { class: "zero", style: { left: at(0) } }),
       h("i", { class: "reach", style: { left: at(row.gain_low), width: `${(100 * (row.gain_high - row.gain_low)) / reach}%` } }),

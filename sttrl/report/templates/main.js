@@ -3,7 +3,7 @@ const page = {
   index: null, version: "", runs: new Map(), versions: new Map(), details: new Map(),
   shown: [], views: [], entries: [], kept: [], letters: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
   chosen: { tab: null, q: null, filter: "all", sort: "order", find: "", runs: null },
-  columns: [], sampleSort: "order", open: null, answer: null, error: null, updated: null,
+  columns: [], sampleSort: "order", open: null, answer: null, error: null, updated: null, drawn: null,
 };
 const KEYS = [["n or j", "next question"], ["p or k", "previous question"], ["w", "next won"], ["l", "next lost"], ["Esc", "back to the list"], ["/", "search"], ["?", "these keys"]];
 const root = document.getElementById("page");
@@ -41,13 +41,14 @@ function search(text) {
   renderList();
 }
 
-async function arrive() {
+// ``quiet``: nobody asked, so what has not changed is not drawn again.
+async function arrive(quiet = false) {
   const before = page.chosen.q;
   readAddress();
   if (page.chosen.q !== before) Object.assign(page, { answer: null, open: null });
   try {
     await load();
-    await render();
+    await render(quiet);
     page.error = null;
   } catch (error) {
     page.error = error.message;
@@ -75,7 +76,7 @@ async function load() {
 
 const tabs = () => [...(page.index.sweep ? [["sweep", "Sweep"]] : []), ["results", "Results"], ["questions", "Questions"], ["settings", "Settings"]];
 
-async function render() {
+async function render(quiet) {
   const tab = tabs().some(([name]) => name === page.chosen.tab) ? page.chosen.tab : tabs()[0][0];
   const under = page.views.flatMap((view) => view.questions).filter((row) => row.status === "running").length;
   parts.head.replaceChildren(
@@ -87,7 +88,7 @@ async function render() {
   if (tab === "questions") {
     if (panes.list.parentElement?.parentElement !== parts.body) parts.body.replaceChildren(h("div", { class: "panes" }, panes.list, panes.question));
     renderList();
-    await renderQuestion();
+    await renderQuestion(quiet);
   } else {
     parts.body.replaceChildren(h("div", { class: tab }, tab === "sweep" ? sweepPage(page.index.sweep) : tab === "results" ? results(page.views) : settings(page.views)));
   }
@@ -103,12 +104,13 @@ function renderList() {
   if (focused) document.getElementById("find").focus(), document.getElementById("find").setSelectionRange(place, place);
 }
 
-async function renderQuestion() {
+async function renderQuestion(quiet = false) {
   const { q } = page.chosen;
   const entry = page.entries.find((each) => each.key === q);
   panes.list.parentElement?.classList.toggle("open", Boolean(entry));
   if (!entry) {
     panes.question.replaceChildren(h("p", { class: "soft" }, "Choose a question, or press n."));
+    page.drawn = null;
     return;
   }
   const details = await Promise.all(page.shown.map(async (run, number) => {
@@ -119,6 +121,9 @@ async function renderQuestion() {
   }));
   colourAnswers(details.filter(Boolean));
   if (page.chosen.q !== q) return; // another was opened meanwhile
+  const drawn = JSON.stringify([q, page.shown, entry, details]);
+  if (quiet && drawn === page.drawn) return;
+  page.drawn = drawn;
   const place = page.kept.findIndex((each) => each.key === q);
   const position = place < 0 ? "not in the list" : `${place + 1} of ${page.kept.length}`;
   const top = panes.question.dataset.q === q ? panes.question.scrollTop : 0;
@@ -179,7 +184,7 @@ async function update() {
       page.index = index;
       page.version = index.version ?? "";
       page.updated = new Date().toLocaleTimeString();
-      await arrive();
+      await arrive(true);
     } else if (page.error) {
       page.error = null;
       renderNote();
@@ -192,8 +197,7 @@ async function update() {
 
 async function begin() {
   root.replaceChildren(parts.head, parts.note, parts.body);
-  window.addEventListener("popstate", arrive);
-  window.addEventListener("hashchange", arrive);
+  window.addEventListener("hashchange", () => arrive());
   await update();
   document.body.dataset.ready = "";
   while (source.live) {

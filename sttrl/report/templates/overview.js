@@ -1,5 +1,5 @@
 // The numbers of each run: before and after, over time, facts, settings.
-const letterOf = (number) => (page.shown.length > 1 ? h("b", { class: "letter" }, page.letters[number] ?? String(number + 1)) : null);
+const letterOf = (number) => (page.shown.length > 1 ? [h("b", { class: "letter" }, page.letters[number] ?? String(number + 1)), " "] : null);
 
 function results(views) {
   const compared = page.index.comparison;
@@ -10,7 +10,7 @@ function results(views) {
 }
 
 const runTitle = (view, number) => [
-  h("h2", {}, letterOf(number), view.name),
+  page.shown.length > 1 ? h("h2", {}, letterOf(number), view.name) : null,
   h("p", { class: "soft" }, `${view.model} on ${view.dataset}, ${view.method}`),
 ];
 
@@ -39,10 +39,9 @@ function overTime(view) {
 function settings(views) {
   const names = [...new Set(views.flatMap((view) => Object.keys(view.config)))];
   const differing = names.filter((name) => new Set(views.map((view) => view.config[name])).size > 1);
-  const rows = (chosen) => chosen.map((name) => [h("td", {}, name), ...views.map((view) => h("td", { class: "text" }, view.config[name] ?? "-"))]);
-  const header = ["setting", ...views.map((view, number) => h("span", {}, letterOf(number), view.name))];
+  const rows = (chosen, shown) => chosen.map((name) => [h("td", {}, name), ...shown.map((view) => h("td", { class: "text" }, view.config[name] ?? "-"))]);
   return [
-    differing.length ? h("section", {}, h("h2", {}, "Settings that differ"), table(header, rows(differing))) : null,
-    h("section", {}, h("h2", {}, views.length > 1 ? "Settings of all" : "Settings"), table(header, rows(names.filter((name) => !differing.includes(name))))),
+    differing.length ? h("section", {}, h("h2", {}, "Settings that differ"), table(["setting", ...views.map((view, number) => h("span", {}, letterOf(number), view.name))], rows(differing, views))) : null,
+    h("section", {}, h("h2", {}, views.length > 1 ? "Settings of all" : "Settings"), table(["setting", "value"], rows(names.filter((name) => !differing.includes(name)), views.slice(0, 1)))),
   ];
 }

@@ -14,7 +14,7 @@ function questionPage(entry, details, position) {
     known?.label ?? entry.label ? h("p", {}, h("span", { class: "soft" }, "label "), h("span", { class: "answer" }, known?.label ?? entry.label)) : null,
     known?.parts.demos ? demonstrations(known.parts) : null,
     answersTable(entry),
-    details.map((detail, number) => detail && [
+    details.map((detail, number) => !detail && entry.rows[number] ? h("p", { class: "remark" }, letterOf(number), "The votes and samples of this question are not in this file.") : detail && [
       detail.remarks.map((remark) => h("p", { class: "remark" }, letterOf(number), remark)),
       detail.parts.tests || detail.course.length ? h("section", {}, page.shown.length > 1 ? h("h3", {}, letterOf(number), page.views[number].name) : null,
         detail.parts.tests ? attempts(detail.parts) : null,

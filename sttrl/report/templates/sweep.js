@@ -12,7 +12,7 @@ function sweepPage(sweep) {
   }
   const cost = (value) => (value === null ? "-" : Math.round(value).toLocaleString("en"));
   const rows = sweep.rows.map((row) => [
-    h("td", { class: "text" }, row.label), ...[row.base_mean, row.vote_majority, row.vote_confidence, row.adapted_mean].map((value) => decimal(value)),
+    h("td", { class: "text", title: row.label }, cut(row.label)), ...[row.base_mean, row.vote_majority, row.vote_confidence, row.adapted_mean].map((value) => decimal(value)),
     row.gain_mean === null ? "-" : `${row.gain_mean.toFixed(3)} [${row.gain_low.toFixed(2)}, ${row.gain_high.toFixed(2)}]`, decimal(row.p_value), cost(row.tokens_per_question), cost(row.seconds_per_question),
     h("td", { class: "text" }, row.by_seed.map((seed) => box(seed.run))),
   ]);
