@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sttrl
+from sttrl.cli import completion
 from sttrl.cli.arguments import (
     DataArguments,
     EnvArguments,
@@ -25,6 +26,7 @@ from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
+from sttrl.config.packaged import CONFIGS, settings_file
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import FileSettings, read_yaml
 from sttrl.errors import JournalError, QuestionsFailedError, SttrlError, UsageError, disk_fault
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else 2 * bool(end.code)
     except OSError as error:
         if (fault := disk_fault(error)) is None:
             raise
@@ -83,6 +85,8 @@ def run_command(arguments: Sequence[str]) -> None:
     if "--version" in arguments:
         print(f"sttrl {sttrl.__version__}")
         return
+    if completion.asked_for(arguments):
+        completion.complete(arguments)
     run(parse_run(arguments))
 
 
@@ -147,9 +151,9 @@ def config_file(arguments: Sequence[str]) -> Path | None:
     """The file that ``--config`` names. It is needed before the other flags are parsed."""
     for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
         if flag == "--config" and value is not None:
-            return Path(value)
+            return settings_file(value)
         if flag.startswith("--config="):
-            return Path(flag.removeprefix("--config="))
+            return settings_file(flag.removeprefix("--config="))
     return None
 
 
@@ -313,6 +317,7 @@ def env_command(arguments: Sequence[str]) -> None:
     for name, value in {**found, **packages}.items():
         print(f"{name:14} {value if value is not None else 'not installed'}")
     device = choose_device("auto")
+    print(f"{'configs':14} {CONFIGS}")
     print(f"{'engine':14} verl + Ray + vLLM on {device}, in {choose_dtype('auto', device)}")
     check_packages()
 
@@ -325,13 +330,14 @@ def sweep_command(arguments: Sequence[str]) -> None:
         raise UsageError(
             "sweep needs a YAML file of axes.", "Give one, such as configs/sweeps/methods_x_votes.yaml; docs/sweeps.md has the format."
         )
-    sweep = read_sweep(Path(arguments[1]))
+    file = settings_file(arguments[1])
+    sweep = read_sweep(file)
     configs = configs_of(sweep, arguments[2:])
     from sttrl.run.screen import Screen
     from sttrl.sweep.runs import run_sweep
 
     with Screen() as screen:
-        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen, sweep.baseline)
+        report = run_sweep(sweep.name, configs, file, screen, sweep.baseline)
     print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 

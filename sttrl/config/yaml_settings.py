@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import RunConfig, field_names, type_of
+from sttrl.config.packaged import where_to_find
 from sttrl.errors import UsageError, error_text
 
 
@@ -54,8 +55,10 @@ def read_mapping(file: Path, where: str) -> dict[Any, Any]:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{where} cannot be read: {error}.", where_to_find(file)) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{where} cannot be read: {error}.", "Give an existing YAML file.") from error
+        raise UsageError(f"{where} cannot be read: {error}.", "Give a YAML file in UTF-8.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is not YAML: {error_text(error)}.", "Write one `name: value` a line.") from error
     if not isinstance(content, dict):

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.config import packaged
 from sttrl.config.yaml_settings import read_mapping
 from sttrl.errors import UsageError, error_text
 from sttrl.trm.arch import ArchConfig, LossConfig
@@ -23,7 +24,7 @@ from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
 __all__ = ["CONFIGS", "EvaluatorConfig", "TrainConfig", "as_mapping", "as_yaml", "config_of", "fields", "read_config"]
 
-CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs" / "trm"
+CONFIGS: Final = packaged.CONFIGS / "trm"
 """The published configurations, and below it the presets of ``arch``."""
 FOLLOWS: Final = "${.hidden_size}"
 """What the original writes for ``arch.puzzle_emb_ndim``: as ``arch.hidden_size``."""
