@@ -84,10 +84,10 @@ def run_command(arguments: Sequence[str]) -> None:
     """The default command: a run."""
     if "--version" in arguments:
         print(f"sttrl {sttrl.__version__}")
-        return
-    if completion.asked_for(arguments):
+    elif completion.asked_for(arguments):
         completion.complete(arguments)
-    run(parse_run(arguments))
+    else:
+        run(parse_run(arguments))
 
 
 def run(config: RunConfig) -> None:
