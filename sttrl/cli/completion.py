@@ -1,4 +1,4 @@
-"""Shell completion: tyro writes the script for bash, zsh or fish, with the flags of every subcommand."""
+"""Shell completion: tyro writes the script for bash or zsh, with the flags of every subcommand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sttrl.cli import trm_arguments as trm
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 
-SHELLS: Final = ("bash", "zsh", "fish")
+SHELLS: Final = ("bash", "zsh")
 PRINT, WRITE = "--tyro-print-completion", "--tyro-write-completion"
 NOT_PARSED: Final = {"--help_all": "show all settings", "--version": "print the version"}
 SPEC: Final = "COMPLETION_SPEC = "
