@@ -112,7 +112,9 @@ def commands() -> Mapping[str, type[Any]]:
 
 def _with_positional_file() -> type[Any]:
     """A sweep takes its file, and then the flags of a run."""
-    return dataclasses.make_dataclass("Sweep", [("file", Annotated[Path, tyro.conf.Positional])], bases=(RunConfig,), frozen=True, kw_only=True)
+    return dataclasses.make_dataclass(
+        "Sweep", [("file", Annotated[Path, tyro.conf.Positional])], bases=(RunConfig,), frozen=True, kw_only=True
+    )
 
 
 def _with_commands(base: type[Any] | None, named: Mapping[str, type[Any]]) -> type[Any]:

@@ -70,7 +70,7 @@ class RunConfig:
     engine: EngineOptions = EngineOptions()
     run: RunSettings = RunSettings()
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.yaml")] = None
-    """A YAML file of these settings."""
+    """A YAML file of these settings, or the name of one that comes with sttrl, such as demo."""
 
     def __post_init__(self) -> None:
         _check_samples(self)

