@@ -15,22 +15,8 @@ from sttrl.engine.environment import UNUSED
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text()
-SMALL = [
-    "--config",
-    "demo",
-    "--limit",
-    "1",
-    "--steps",
-    "1",
-    "--n_votes",
-    "8",
-    "--n_train",
-    "8",
-    "--val_samples",
-    "4",
-    "--run_name",
-    "first",
-]
+SETTINGS = {"limit": 1, "steps": 1, "n_votes": 8, "n_train": 8, "val_samples": 4, "run_name": "first"}
+SMALL = ["--config", "demo", *(f"--{name}={value}" for name, value in SETTINGS.items())]
 
 
 def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
