@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sttrl.arc.files import SUFFIXES, is_json
 from sttrl.arc.layouts import CHALLENGES
+from sttrl.config.data import DATA_SET
+from sttrl.config.extensions import installed
 from sttrl.data.registry import DATASETS, HubSource
 from sttrl.data.sources import DATA_VARIABLE, data_folders
 from sttrl.errors import DataError
@@ -198,6 +200,8 @@ def is_arc(dataset: str) -> bool:
     """Whether ``--dataset`` means ARC tasks: a name or nearly one, a folder, a challenges file, or JSON that begins with grids."""
     if dataset in ARC_DATASETS or dataset in DATASETS:
         return dataset in ARC_DATASETS
+    if dataset in installed(DATA_SET, (*ARC_DATASETS, *DATASETS)) or DATA_SET.reference(dataset) is not None:
+        return False
     path = Path(dataset).expanduser()
     if path.is_dir():
         return True

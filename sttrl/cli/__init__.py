@@ -24,6 +24,7 @@ from sttrl.cli.arguments import (
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
+from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import FileSettings, read_yaml
@@ -292,6 +293,8 @@ def pool_command(arguments: Sequence[str]) -> None:
     chosen = parse(PoolArguments, arguments[1:], command="pool")
     if not chosen.runs:
         raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    if chosen.selection is not None:
+        SELECTION.check("selection", chosen.selection)
     show_pool(chosen.runs, chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir)
 
 

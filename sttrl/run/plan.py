@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
+from sttrl.config.reinforcement import ESTIMATOR
 from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
@@ -191,13 +192,23 @@ def engine_settings(
         trust_remote_code=config.engine.trust_remote_code,
         stop_token_ids=stop_ids,
         trains=config.method.adaptation_method != "none" or KINDS[kind_name(config)].needs_learner(config),
-        critic=config.reinforcement.adv_estimator == "gae",
+        critic=needs_critic(config),
         samples=KINDS[kind_name(config)].samples,
         optimizer=config.update.optimizer,
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,
         gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,
     )
+
+
+def needs_critic(config: RunConfig) -> bool:
+    """Whether the advantage estimator reads a critic's values: gae, or one of one's own with an argument ``values``."""
+    name = config.reinforcement.adv_estimator
+    if ESTIMATOR.reference(name) is None:
+        return name == "gae"
+    from sttrl.objectives.registry import estimator_needs
+
+    return "values" in estimator_needs(name)
 
 
 def adapter_shape(config: RunConfig) -> AdapterShape | None:
