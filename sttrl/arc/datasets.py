@@ -198,9 +198,10 @@ def match_of(dataset: str, tasks: int, outputs: int, fingerprint: str) -> Match 
 
 def is_arc(dataset: str) -> bool:
     """Whether ``--dataset`` means ARC tasks: a name or nearly one, a folder, a challenges file, or JSON that begins with grids."""
+    of_others = installed(DATA_SET, (*ARC_DATASETS, *DATASETS))
     if dataset in ARC_DATASETS or dataset in DATASETS:
         return dataset in ARC_DATASETS
-    if dataset in installed(DATA_SET, (*ARC_DATASETS, *DATASETS)) or DATA_SET.reference(dataset) is not None:
+    if dataset in of_others or DATA_SET.reference(dataset) is not None:
         return False
     path = Path(dataset).expanduser()
     if path.is_dir():

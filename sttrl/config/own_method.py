@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sttrl.config.defaults import METHOD_DEFAULTS, MethodDefaults
-from sttrl.config.extensions import imported, place_of
+from sttrl.config.extensions import Part, check_fits, imported, place_of
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.errors import UsageError, error_text
 
-PAGE = "docs/how_to_add_a_method.md"
+PAGE = "how_to_add_a_method.md"
+DELTA = Part("delta", ("problem", "questions"))
+EACH = (DELTA, Part("adapt", ("problem", "policy"), awaited=True))
+AT_ONCE = (DELTA, Part("plan", ("problems",)), Part("step", ("index", "problems", "policy"), awaited=True))
+"""The functions of `sttrl.methods.Method` and of `sttrl.methods.DatasetMethod`, and how the runner calls them."""
 S = TypeVar("S")
 
 
@@ -29,6 +33,21 @@ class OwnMethod:
     defaults: MethodDefaults
     reads: frozenset[str]
     at_once: bool
+
+
+def method_class(name: str) -> type:
+    """The class that the name of a method of one's own names. Raises `UsageError` if it is no method."""
+    kind = imported(METHOD, name)
+    if not isinstance(kind, type):
+        raise UsageError(f"--adaptation_method {name} does not fit: {place_of(kind)} is no class.", f"docs/{PAGE} shows one.")
+    check_fits(METHOD, name, kind, [Part("", ("tools",))], PAGE)
+    check_fits(METHOD, name, kind, AT_ONCE if is_at_once(kind) else EACH, PAGE)
+    return kind
+
+
+def is_at_once(kind: type) -> bool:
+    """Whether a method trains one policy on all problems."""
+    return hasattr(kind, "plan") or hasattr(kind, "step")
 
 
 def own_method(chosen: MethodSettings, groups: Sequence[str]) -> OwnMethod | None:
@@ -43,18 +62,18 @@ def own_method(chosen: MethodSettings, groups: Sequence[str]) -> OwnMethod | Non
                 "It is for a method of your own: leave it out.",
             )
         return None
-    kind = imported(METHOD, chosen.adaptation_method)
+    kind = method_class(chosen.adaptation_method)
     said = f"--adaptation_method {chosen.adaptation_method} does not fit: {place_of(kind)}"
     defaults, reads = getattr(kind, "defaults", METHOD_DEFAULTS["sttrl"]), getattr(kind, "reads", ())
     if not isinstance(defaults, MethodDefaults):
-        raise UsageError(f"{said} has `defaults` that are {type(defaults).__name__}.", f"They are a MethodDefaults; {PAGE} shows one.")
+        raise UsageError(f"{said} has `defaults` that are {type(defaults).__name__}.", f"They are a MethodDefaults; docs/{PAGE} shows one.")
     if isinstance(reads, str) or not set(reads) <= set(groups):
         raise UsageError(f"{said} has `reads` that are {reads!r}.", f"They are a set of {', '.join(groups)}.")
     if hasattr(kind, "Settings"):
         settings_of(kind.Settings, chosen.method_settings)
     elif chosen.method_settings:
         raise UsageError(f"--method_settings {chosen.method_settings[0]}: {place_of(kind)} has no Settings.", "Leave it out.")
-    return OwnMethod(defaults=defaults, reads=frozenset(reads), at_once=hasattr(kind, "plan") and hasattr(kind, "step"))
+    return OwnMethod(defaults=defaults, reads=frozenset(reads), at_once=is_at_once(kind))
 
 
 def settings_of(kind: type[S], given: Sequence[str]) -> S:
@@ -63,7 +82,7 @@ def settings_of(kind: type[S], given: Sequence[str]) -> S:
     A value is read as the type of its field says; a list or a mapping is written as JSON. Raises `UsageError`.
     """
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise UsageError(f"The Settings of a method are no dataclass: {place_of(kind)}.", f"{PAGE} shows one.")
+        raise UsageError(f"The Settings of a method are no dataclass: {place_of(kind)}.", f"docs/{PAGE} shows one.")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     hints = typing.get_type_hints(kind)
     values: dict[str, Any] = {}

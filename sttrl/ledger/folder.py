@@ -77,7 +77,8 @@ def check_owner(folder: Path, config: RunConfig, facts: Mapping[str, str | None]
         return
     if not (folder / CONFIG).exists():
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
-    before, now = identity(read_config(folder)), identity({**plain_with_code(config), **(facts or {})})
+    # A setting that an older sttrl did not have was at its default.
+    before, now = identity({**to_plain(RunConfig()), **read_config(folder)}), identity({**plain_with_code(config), **(facts or {})})
     names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:

@@ -176,6 +176,19 @@ def test_choices_agree_with_the_registries() -> None:
     assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
 
 
+def test_every_setting_that_takes_code_of_others_is_in_the_table() -> None:
+    from sttrl.config import CHOICES
+    from sttrl.config.extensions import Choice
+    from sttrl.config.rules import rules_of
+
+    annotated = {name: rule for group in RunConfig().groups.values() for name, rule in rules_of(type(group)) if isinstance(rule, Choice)}
+    assert set(annotated) == {choice.setting for choice in CHOICES} and set(annotated.values()) == set(CHOICES)
+    assert {choice.setting: choice.group for choice in CHOICES} == {
+        "dataset": "sttrl.data_sets", "adaptation_method": "sttrl.methods", "voting_function": "sttrl.votes", "reward": "sttrl.rewards",
+        "adv_estimator": "sttrl.adv_estimators", "codec": "sttrl.codecs", "selection": "sttrl.selections",
+    }, "packages of others depend on these names"  # fmt: skip
+
+
 def test_plain_values_are_json_and_complete() -> None:
     config = RunConfig.of(data_dir=Path("/data"), ids=("a", "b"), track=("wandb",))
     plain = json.loads(json.dumps(to_plain(config)))
