@@ -72,14 +72,15 @@ def claim(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | Non
 
 
 def check_owner(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | None = None) -> None:
-    """Check that a folder is free or belongs to this run. Commits are compared only if both sides know them."""
+    """Check that a folder is free or belongs to this run. Commits and the fingerprint of the training set are compared only if both
+    sides know them."""
     if not has_begun(folder):
         return
     if not (folder / CONFIG).exists():
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
     # A setting that an older sttrl did not have was at its default.
     before, now = identity({**to_plain(RunConfig()), **read_config(folder)}), identity({**plain_with_code(config), **(facts or {})})
-    names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
+    names = (before.keys() | now.keys()) - {name for name in (*REVISIONS, TRAINED_ON) if name not in before or name not in now}
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
         changes = ", ".join(f"{setting_name(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])

@@ -115,8 +115,8 @@ def test_the_checks_of_the_project_pass_on_what_the_pages_told(copy: Path) -> No
 
 
 def test_the_data_set_is_read_without_a_warning(copy: Path) -> None:
-    command = next(line for block in blocks("how_to_add_a_dataset", "bash") for line in block.splitlines() if " data " in line)
-    said = in_copy(copy, *shlex.split(command)[1:])
+    command = next(command for command in commands("how_to_add_a_dataset", "python main.py") if command[0] == "data")
+    said = in_copy(copy, "main.py", *command)
     assert "MINE-TTT" in said and "250 of 250 questions have a label" in said and "warning" not in said
     code = "from sttrl.data import DATASETS; print(DATASETS['MINE-TTT'].hub.convert({'text': 'Why?', 'result': 2, 'key': 'k'}))"
     assert ast.literal_eval(in_copy(copy, "-c", code)) == {"question": "Why?", "answer": 2, "id": "k"}
@@ -133,6 +133,16 @@ def test_the_commands_of_the_pages_run(copy: Path, tiny_model: Path, tmp_path: P
     assert sum(record["kind"] == "step" for record in records) == 2
     config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
     assert (config["dataset"], config["voting_function"], config["adaptation_method"]) == ("MINE-TTT", "mine", "mine")
+
+
+def test_code_outside_the_project_has_the_types_that_the_project_expects(tmp_path: Path) -> None:
+    files = {name: text for page in (*PAGES, "how_to_add_to_arc") for name, text in own_files(page).items()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", *config, *files]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.long
