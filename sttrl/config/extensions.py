@@ -17,6 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import tyro
 
-from sttrl.errors import UsageError, error_text
+from sttrl.errors import SttrlError, UsageError, error_text
 
 REFERENCE = re.compile(r"(?!hf:)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 """``package.module:Name``. ``hf:`` begins the name of a data set on the hub."""
@@ -158,14 +159,35 @@ def _where_it_is_looked_for(module: str) -> str:
 
 
 def _broken(said: str, module: str, error: Exception) -> UsageError:
-    """The error for a module that raises one when it is imported. It names the last line that was run."""
+    """The error for a module that raises one when it is imported."""
+    return UsageError(f"{said}: {module} cannot be imported: {_cause(error)}.", f"`python -c 'import {module}'` shows it all.")
+
+
+def _cause(error: Exception) -> str:
+    """An error of code of others, with the last line that was run."""
     if isinstance(error, SyntaxError):
         place = f"{error.filename}, line {error.lineno}"
     else:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{last.filename}, line {last.lineno}"
-    cause = f"{type(error).__name__}: {error_text(error)}"
-    return UsageError(f"{said}: {module} cannot be imported: {cause} ({place}).", f"`python -c 'import {module}'` shows it all.")
+    return f"{type(error).__name__}: {error_text(error)} ({place})"
+
+
+@contextmanager
+def run_by(choice: Choice, value: str, purpose: str) -> Iterator[None]:
+    """A context in which code of others runs before or between the problems, where no boundary of a run catches errors.
+
+    Raises `UsageError` for an error in it, which names the line. ``purpose``: what it was to do, such as ``make its rows``. For names of
+    ours nothing is caught.
+    """
+    try:
+        yield
+    except SttrlError:
+        raise
+    except Exception as error:
+        if choice.reference(value) is None:
+            raise
+        raise UsageError(f"--{choice.setting} {value} cannot {purpose}: {_cause(error)}.", "The error is in that code.") from error
 
 
 def see_current_folder() -> None:

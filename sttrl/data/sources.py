@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sttrl.config.data import DATA_SET
+from sttrl.config.extensions import run_by
 from sttrl.data.columns import find_columns
 from sttrl.data.files import read_file
 from sttrl.data.hub import parse_hub_source, read_hub
@@ -14,7 +16,7 @@ from sttrl.data.layouts import flattened
 from sttrl.data.registry import DATASETS, SUFFIXES, HubSource, NamedDataset, custom_dataset, own_dataset, unknown_dataset
 from sttrl.data.rows import RawRow, parse_rows
 from sttrl.data.table import OnBadRow, Row, Table
-from sttrl.errors import DataError
+from sttrl.errors import DataError, UsageError
 from sttrl.types import AnswerKind
 
 DATA_VARIABLE = "STTRL_DATA"
@@ -87,7 +89,11 @@ def _find(source: SourceSpec) -> _Found:
     if name in DATASETS:
         return _find_named(DATASETS[name], source.data_dir, source.revision)
     if (own := own_dataset(name)) is not None:
-        return _find_named(own, source.data_dir, source.revision)
+        try:
+            with run_by(DATA_SET, name, "make its rows"):
+                return _find_named(own, source.data_dir, source.revision)
+        except UsageError as error:
+            raise DataError(error.message, error.hint) from error
     if name.startswith("hf:"):
         return _find_on_hub(_at(parse_hub_source(name), source.revision), source.answer_kind)
     path = Path(name).expanduser()

@@ -7,8 +7,10 @@ is named as ``package.module:Name``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any
 
+from sttrl.config.extensions import run_by
+from sttrl.config.method import METHOD
 from sttrl.config.own_method import method_class
 from sttrl.methods.base import DatasetMethod, Method
 from sttrl.methods.finetune import Finetune
@@ -35,11 +37,14 @@ METHODS: dict[str, Callable[[Tools], Method | DatasetMethod]] = {
 }
 
 
-def method_of(name: str) -> Callable[[Tools], Method | DatasetMethod]:
-    """The method of this name, or the class that ``package.module:Name`` names. Raises `UsageError` if that is no method."""
+def make_method(name: str, tools: Tools) -> Method | DatasetMethod:
+    """The method of this name, or an instance of the class that ``package.module:Name`` names. Raises `UsageError` if that is no method."""
     if name in METHODS:
-        return METHODS[name]
-    return cast(Callable[[Tools], Method | DatasetMethod], method_class(name))
+        return METHODS[name](tools)
+    kind: Any = method_class(name)
+    with run_by(METHOD, name, "begin"):
+        method: Method | DatasetMethod = kind(tools)
+        return method
 
 
-__all__ = ["METHODS", "DatasetMethod", "Method", "Tools", "method_of"]
+__all__ = ["METHODS", "DatasetMethod", "Method", "Tools", "make_method"]

@@ -33,7 +33,7 @@ from sttrl.types import (
     TokenStats,
     TrainGroup,
 )
-from sttrl.voting import VOTES, VoteConfig, stats_needed, vote_of
+from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
 
 S = TypeVar("S")
 
@@ -86,7 +86,7 @@ class Tools:
 
     def vote(self, ballots: Ballots) -> Election:
         """The run's voting function."""
-        return vote_of(self.config.vote.voting_function)(ballots, VoteConfig.of(self.config))
+        return elect_by(self.config.vote.voting_function, ballots, VoteConfig.of(self.config))
 
     def majority(self, ballots: Ballots) -> Election:
         """The majority vote, which is recorded whatever the voting function is."""

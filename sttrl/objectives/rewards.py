@@ -10,7 +10,8 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from sttrl.config.extensions import Part, check_fits, imported
@@ -131,7 +132,16 @@ def reward_of(name: str) -> Reward:
     found = imported(REWARD, name)
     function = found.function if isinstance(found, Reward) else found
     check_fits(REWARD, name, function, [Part("", ("ballots", "election", "seeds_G"))], "how_to_add_a_method.md")
-    return found if isinstance(found, Reward) else Reward(function=function)
+    reward = found if isinstance(found, Reward) else Reward(function=function)
+    return replace(reward, function=partial(_numbers, name, function))
+
+
+def _numbers(name: str, function: RewardFunction, ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """The rewards of a function of one's own. Raises ValueError unless there is a finite number for each ballot."""
+    reward_G = tuple(map(float, function(ballots, election, seeds_G)))
+    if len(reward_G) != len(ballots.class_G) or not all(map(math.isfinite, reward_G)):
+        raise ValueError(f"the reward {name} gave {list(reward_G)} for {len(ballots.class_G)} samples; each needs a finite number")
+    return reward_G
 
 
 def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:

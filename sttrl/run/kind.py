@@ -21,7 +21,7 @@ from sttrl.errors import UsageError
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.seeds import SeedSource
-from sttrl.methods import METHODS, method_of
+from sttrl.methods import METHODS
 from sttrl.objectives.rewards import reward_of
 from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout, Row, RowSet
@@ -180,10 +180,12 @@ def kind_name(config: RunConfig) -> str:
 
 
 def check_extensions(config: RunConfig) -> None:
-    """Import what the settings name of code of others. Raises `UsageError` if it does not fit, or if two names clash."""
+    """Import what the settings name of code of others; the configuration has the method already.
+
+    Raises `UsageError` if it does not fit, or if two names clash.
+    """
     for choice in CHOICES:
         installed(choice)
-    method_of(config.method.adaptation_method)
     vote_of(config.vote.voting_function)
     reward_of(config.reinforcement.reward)
     if config.arc_text.codec != "auto":

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
+from sttrl.config.arc import CODEC
+from sttrl.config.extensions import run_by
 from sttrl.config.reinforcement import ESTIMATOR
 from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
@@ -132,7 +134,8 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
     limit = context_length(model)
-    built = chosen.build(tokenizer, limit)
+    with run_by(CODEC, config.arc_text.codec, "write the tasks"):
+        built = chosen.build(tokenizer, limit)
     longest = max((p.longest_prompt for p in built.problems), default=1) + built.response_tokens
     check_length(config, built, limit)
     ends = tuple(dict.fromkeys((*stop_token_ids(model, tokenizer), *built.end_T)))

@@ -58,6 +58,14 @@ def vote_of(name: str) -> Vote:
     return checked
 
 
+def elect_by(name: str, ballots: Ballots, config: VoteConfig) -> Election:
+    """What a vote elects. Raises TypeError if one of one's own returns no election."""
+    election: object = vote_of(name)(ballots, config)
+    if not isinstance(election, Election):
+        raise TypeError(f"the vote {name} returned {type(election).__name__}, not an Election")
+    return election
+
+
 def stats_needed(voting_function: str, config: VoteConfig) -> frozenset[Stat]:
     """The token statistics that a vote reads, including those that break its ties.
 
@@ -80,6 +88,7 @@ __all__ = [
     "confidence",
     "confidence_vote",
     "elect",
+    "elect_by",
     "energy",
     "majority",
     "mean_logprob_confidence",

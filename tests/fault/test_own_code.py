@@ -223,6 +223,64 @@ def test_what_does_not_fit_is_one_line_that_says_where(flags: str, program: Prog
     assert not (tmp_path / "outputs").exists()
 
 
+RAISING = """from my_methods import Patient
+from sttrl.data import NamedDataset
+
+class NoBeginning(Patient):
+    def __init__(self, tools): raise ValueError("not today")
+
+class NoPlan(Patient):
+    def plan(self, problems): raise ValueError("not today")
+    async def step(self, index, problems, policy): pass
+
+def rows(): raise ValueError("not today")
+data = NamedDataset(name="data", generate=rows)
+nothing = NamedDataset(name="nothing", generate=lambda: None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("--adaptation_method raising:NoBeginning", 2, "cannot begin: ValueError: not today (HERE/raising.py, line 5)."),
+        ("--adaptation_method raising:NoPlan", 2, "cannot plan its steps: ValueError: not today (HERE/raising.py, line 8)."),
+        ("--dataset raising:data", 3, "--dataset raising:data cannot make its rows: ValueError: not today (HERE/raising.py, line 11)."),
+        ("--dataset raising:nothing", 3, "cannot make its rows: TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_what_raises_outside_the_problems_is_one_line(
+    flags: str, code: int, message: str, program: Program, tmp_path: Path, capsys: Said
+) -> None:
+    (tmp_path / "raising.py").write_text(RAISING)
+    assert program("--limit", "1", *flags.split()) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and message.replace("HERE", str(tmp_path)) in last
+
+
+RETURNING = """few = lambda ballots, election, seeds_G: (1.0,)
+nan = lambda ballots, election, seeds_G: [float("nan") for _ in seeds_G]
+words = lambda ballots, election, seeds_G: ["right" for _ in seeds_G]
+pair = lambda ballots, config: (0, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--reward returning:few", "the reward returning:few gave [1.0] for 7 samples; each needs a finite number"),
+        ("--reward returning:nan", "the reward returning:nan gave [nan, "),
+        ("--reward returning:words", "could not convert string to float: 'right'"),
+        ("--voting_function returning:pair", "the vote returning:pair returned tuple, not an Election"),
+    ],
+)
+def test_what_returns_something_else_ends_each_problem_with_the_reason(flags: str, message: str, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "returning.py").write_text(RETURNING)
+    assert program("--limit", "1", "--run_name", "run", *flags.split()) == 5
+    (question,) = records("question")
+    assert question["status"] == "failed" and message in question["error"] and "traceback is in logs" in question["error"]
+    assert cli.main(["report", "outputs/run"]) == 0
+
+
 def test_a_codec_is_checked_when_it_is_made(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("class Mute:\n    def __init__(self, tokenizer): pass\n    def write(self, puzzle): pass\n")
     config = cli.parse_run(["--dataset", "arc-demo", "--codec", "bad:Mute", "--adaptation_method", "none", "--run_name", "run"])
