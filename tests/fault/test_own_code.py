@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -113,6 +115,15 @@ def test_the_data_set_of_the_page(program: Program, capsys: Said) -> None:
     Path("my_data.py").unlink()
     assert cli.main(["report", "outputs/run"]) == 0
     assert "no labels: --dataset my_data:differences: there is no module 'my_data'" in capsys.readouterr().out
+
+
+def test_the_installed_program_looks_in_the_current_folder() -> None:
+    """`sttrl` is a script in another folder; python -P does not add the current one either."""
+    (show, _) = commands("how_to_add_a_dataset", "sttrl")
+    code = "import sys; from sttrl.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-P", "-c", code, *show], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "15 of 15 questions have a label" in done.stdout, done.stderr
 
 
 def test_the_codec_and_the_selection_of_the_page(tmp_path: Path) -> None:
