@@ -10,7 +10,7 @@ from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
 from sttrl.config.arc import CODEC
-from sttrl.config.extensions import run_by
+from sttrl.config.extensions import installed, run_by
 from sttrl.config.reinforcement import ESTIMATOR
 from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
@@ -96,8 +96,8 @@ class Plan:
 def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | None = None) -> Plan:
     """The plan of a run. Raises `SttrlError` if the run is impossible; writes nothing."""
     folder, shared = run_folder(config), shared or Shared()
-    check_owner(folder, config)
     kind = KINDS[check_kind(config)]
+    check_owner(folder, config)
     chosen, finished = kind.choose(config, shared.table), finished_ids(folder)
     if finished.issuperset(chosen.ids):
         return Plan(config, chosen, done=len(chosen.ids))
@@ -243,13 +243,15 @@ def kv_cache_mib(sequences: int, longest: int, cached: int | None, size: int) ->
 
 
 def check_names(config: RunConfig, device: str) -> None:
-    """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know."""
+    """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know, and for a name of verl's that a package
+    gives to an estimator of its own."""
     chosen, default = config.reinforcement, ReinforcementSettings()
-    if (chosen.adv_estimator, chosen.policy_loss) == (default.adv_estimator, default.policy_loss):
+    if not installed(ESTIMATOR) and (chosen.adv_estimator, chosen.policy_loss) == (default.adv_estimator, default.policy_loss):
         return
     if device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
-    from sttrl.objectives.registry import check_estimator, check_policy_loss
+    from sttrl.objectives.registry import check_estimator, check_policy_loss, estimator_names
 
+    installed(ESTIMATOR, estimator_names())
     check_estimator(chosen.adv_estimator)
     check_policy_loss(chosen.policy_loss)

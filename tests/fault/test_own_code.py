@@ -434,7 +434,14 @@ def test_the_package_of_the_page(site: Path, program: Program, capsys: Said) -> 
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [("votes", "majority"), ("methods", "none"), ("codecs", "auto"), ("data_sets", "AIME-TTT"), ("data_sets", "arc-demo")],
+    [
+        ("votes", "majority"),
+        ("methods", "none"),
+        ("codecs", "auto"),
+        ("adv_estimators", "grpo"),
+        ("data_sets", "AIME-TTT"),
+        ("data_sets", "arc-demo"),
+    ],
 )
 def test_a_name_that_is_ours_is_an_error_that_names_both(group: str, name: str, site: Path, program: Program, capsys: Said) -> None:
     install(site, "my-votes", {f"sttrl.{group}": {name: "my_votes:hesitation"}})
