@@ -218,11 +218,11 @@ def _faults(thing: Any, parts: Sequence[Part]) -> Iterator[str]:
         if function is None:
             yield f"has no `{part}`"
         elif not callable(function):
-            yield f"is no function: {called} is {type(function).__name__}"
+            yield f"has {called}, which is no function" if part.name else "is no function"
         elif not _takes(function, len(part.arguments) + (inspect.isclass(thing) and bool(part.name))):
             yield f"cannot be called so: {called} takes {inspect.signature(function)}, and is given {part}"
         elif part.awaited and not inspect.iscoroutinefunction(function):
-            yield f"has a {called} that is no `async def`"
+            yield f"has {called}, which is no `async def`"
 
 
 def _takes(function: Any, count: int) -> bool:
@@ -240,7 +240,7 @@ def place_of(thing: Any) -> str:
     """Where something is written: what it is, its file and its line."""
     if inspect.ismodule(thing):
         return f"{thing.__name__} ({getattr(thing, '__file__', None) or NO_SOURCE})"
-    name = getattr(thing, "__qualname__", None) or f"a {type(thing).__name__}"
+    name = getattr(thing, "__qualname__", None) or f"an object of the type {type(thing).__name__}"
     try:
         return f"{name} ({inspect.getsourcefile(thing)}, line {inspect.getsourcelines(thing)[1]})"
     except (TypeError, OSError):

@@ -118,8 +118,8 @@ def own_dataset(name: str) -> NamedDataset | None:
         raise DataError(error.message, error.hint) from error
     if not isinstance(found, NamedDataset):
         raise DataError(
-            f"--dataset {name} does not fit: {place_of(found)} is {type(found).__name__}.",
-            "A data set is a NamedDataset of sttrl.data; docs/how_to_add_a_dataset.md shows one.",
+            f"--dataset {name} does not fit: {place_of(found)} is no NamedDataset.",
+            "NamedDataset is in sttrl.data; docs/how_to_add_a_dataset.md shows one.",
         )
     return replace(found, own=True)
 

@@ -171,12 +171,12 @@ BROKEN = {
     "--voting_function unparsed:x": ["unparsed cannot be imported: SyntaxError", "unparsed.py, line 2)"],
     "--voting_function unmet:x": ["unmet cannot be imported: ModuleNotFoundError: No module named 'nowhere'", "unmet.py, line 1)"],
     "--voting_function bad:few": ["bad.py, line 1)", "it takes (ballots), and is given (ballots, config)"],
-    "--voting_function bad:number": ["int is no function"],
+    "--voting_function bad:number": ["an object of the type int is no function"],
     "--reward bad:few": ["it takes (ballots), and is given (ballots, election, seeds_G)"],
     "--adv_estimator bad:few": ["needs ballots", "token_level_rewards"],
     "--adaptation_method bad:few": ["is no class", "how_to_add_a_method.md"],
     "--adaptation_method bad:NoAdapt": ["NoAdapt (", "bad.py, line 4)", "has no `async adapt(problem, policy)`"],
-    "--adaptation_method bad:Waits": ["has a `adapt` that is no `async def`"],
+    "--adaptation_method bad:Waits": ["has `adapt`, which is no `async def`"],
     "--adaptation_method bad:NoTools": ["it takes (), and is given (tools)"],
     "--adaptation_method bad:Defaults": ["has `defaults` that are dict"],
     "--adaptation_method bad:Reads": ["has `reads` that are {'votes'}", "reinforcement"],
@@ -295,14 +295,14 @@ def test_what_returns_something_else_ends_each_problem_with_the_reason(flags: st
 def test_a_codec_is_checked_when_it_is_made(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("class Mute:\n    def __init__(self, tokenizer): pass\n    def write(self, puzzle): pass\n")
     config = cli.parse_run(["--dataset", "arc-demo", "--codec", "bad:Mute", "--adaptation_method", "none", "--run_name", "run"])
-    with pytest.raises(UsageError, match=r"--codec bad:Mute does not fit: a Mute has no `read\(reply, query\)`"):
+    with pytest.raises(UsageError, match=r"--codec bad:Mute does not fit: an object of the type Mute has no `read\(reply, query\)`"):
         arc_attempt(config)
 
 
 def test_a_data_set_that_does_not_fit_is_exit_code_3(tmp_path: Path, capsys: Said) -> None:
     (tmp_path / "bad.py").write_text("rows = [1]\n")
     assert cli.main(["data", "bad:rows"]) == 3
-    assert "--dataset bad:rows does not fit: a list is list" in capsys.readouterr().err
+    assert "--dataset bad:rows does not fit: an object of the type list is no NamedDataset" in capsys.readouterr().err
 
 
 def test_files_of_settings_and_sweeps_take_such_names(tmp_path: Path) -> None:
