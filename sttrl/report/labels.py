@@ -87,9 +87,7 @@ def read_grades(run_folder: Path) -> Grades:
     return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in _stored(run_folder).items()})
 
 
-async def grade(
-    finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path, keep: bool = True
-) -> Grades:
+async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path, keep: bool = True) -> Grades:
     """Grade every distinct answer that has no verdict yet. ``keep``: whether the verdicts are kept in the run folder."""
     stored = _stored(run_folder)
     labelled = [question for question in finished if question.record.id in labels.by_id]
