@@ -61,7 +61,9 @@ def test_importing_sttrl_loads_nothing_else_and_the_surface_is_frozen() -> None:
     source = "import sys; before = set(sys.modules); import sttrl; print(sorted(m for m in set(sys.modules) - before if '.' not in m))"
     said = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
     assert set(json.loads(said.stdout.replace("'", '"'))) <= {"sttrl", "typing", "importlib", "warnings", "_typing", "collections"}
-    heavy = "import sys, sttrl; sttrl.load_run; print([m for m in ('torch', 'ray', 'vllm', 'verl', 'pandas', 'datasets') if m in sys.modules])"
+    heavy = (
+        "import sys, sttrl; sttrl.load_run; print([m for m in ('torch', 'ray', 'vllm', 'verl', 'pandas', 'datasets') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
     assert sttrl.__all__ == ["LoadedRun", "__version__", "load_run"] and set(sttrl.__all__) <= set(dir(sttrl))
     with pytest.raises(AttributeError, match="has no attribute 'load_runs'"):
@@ -201,7 +203,9 @@ async def test_a_notebook_with_an_event_loop_of_its_own_can_load_a_run(folder: P
 
 
 def test_what_is_no_run_is_one_line(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(JournalError, match=r"nowhere is not a run folder: it has no readable config\.json\. Give a folder under outputs/\."):
+    with pytest.raises(
+        JournalError, match=r"nowhere is not a run folder: it has no readable config\.json\. Give a folder under outputs/\."
+    ):
         sttrl.load_run(tmp_path / "nowhere")
     write_json(tmp_path / "trm" / CONFIG, {"kind": "trm"})
     with pytest.raises(JournalError, match="is a training of the recursive model"):

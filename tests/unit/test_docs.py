@@ -47,6 +47,7 @@ SUBCOMMANDS = {
     "pool": cli.PoolArguments,
     "shrink": cli.ShrinkArguments,
     "merge": cli.MergeArguments,
+    "export": cli.ExportArguments,
     "env": cli.EnvArguments,
 }
 TRM_COMMANDS: dict[str, tuple[type, set[str]]] = {
@@ -78,6 +79,7 @@ def test_the_index_leads_to_every_page() -> None:
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
     of_subcommands = {"out", "untie", "stage", "detail", "levels", "compare"}
+    of_subcommands |= {"to", "repo_id", "private", "token", "commit_message", "path_in_repo", "branch"}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
@@ -105,6 +107,7 @@ def test_command_line_names_the_subcommands_and_their_flags() -> None:
         "pool": {"runs"},
         "shrink": {"model"},
         "merge": {"source"},
+        "export": {"run"},
     }
     assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional.get(name, set()) for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
