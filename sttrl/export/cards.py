@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
@@ -13,36 +13,34 @@ from sttrl.export.published import WITHHELD, command_of, hub_model, model_name, 
 from sttrl.ledger.folder import ENVIRONMENT, REVISIONS
 from sttrl.library.loaded_run import LoadedRun
 from sttrl.report.tables import ROWS, facts, gain_remark, metric_cell, vote_remark
+from sttrl.run.states import ALL
 
 TAGS: Final = ("sttrl", "test-time-adaptation")
-SHOWN_NAMES: Final = 5
-"""How many adapters a card names at most."""
 
 
-def adapter_card(run: LoadedRun, name: str, places: Mapping[str, str]) -> str:
-    """README.md of a repository of adapters. ``name``: of the repository; ``places``: the folder there of each adapter, by its name."""
+def adapter_card(run: LoadedRun, repo_id: str, places: Mapping[str, str]) -> str:
+    """README.md of a repository of adapters. ``places``: the folder there of each adapter, by its name."""
     base = hub_model(run)
     head = {"library_name": "peft", **({"base_model": base} if base else {}), "tags": ["lora", *TAGS]}
-    alone = list(places) == ["all"]
     what = (
         "It is one adapter of a policy that was trained on all problems together."
-        if alone
-        else f"There are {len(places)}, each in a folder of its own and each for the one problem that its name says: "
-        f"{_few([f'`{place}`' for place in places.values()])}. On other problems they are not expected to help."
+        if list(places) == [ALL]
+        else f"There are {len(places)}, each in a folder of its own, such as `{next(iter(places.values()))}`. Each was made for the one "
+        "problem that its folder names. On other problems they are not expected to help."
     )
     return _page(
         head,
-        name,
+        repo_id,
         f"LoRA adapters in PEFT's layout for `{model_name(run)}`, made at test time and without labels by sttrl "
         f"(`{run.config['adaptation_method']}`) on {_dataset(run)}. {what}",
         *_measured(run),
         "## Use",
-        _usage(run, name, next(iter(places.values()))),
+        _usage(run, repo_id, next(iter(places.values()))),
         *_made(run),
     )
 
 
-def dataset_card(run: LoadedRun, name: str, files: Mapping[str, str]) -> str:
+def dataset_card(run: LoadedRun, repo_id: str, files: Mapping[str, str]) -> str:
     """README.md of a repository of predictions. ``files``: the Parquet file there of each table, by its name."""
     head = {
         "tags": ["predictions", *TAGS],
@@ -50,7 +48,7 @@ def dataset_card(run: LoadedRun, name: str, files: Mapping[str, str]) -> str:
     }
     return _page(
         head,
-        name,
+        repo_id,
         f"What `{model_name(run)}` answered to {_dataset(run)} before and after it adapted itself by sttrl "
         f"(`{run.config['adaptation_method']}`), at test time and without labels. `problems` has a row for each problem: answers, votes, "
         "scores, tokens, seconds. `samples` has a row for each response: text, answer, reward, log-probs.",
@@ -60,9 +58,9 @@ def dataset_card(run: LoadedRun, name: str, files: Mapping[str, str]) -> str:
     )
 
 
-def _page(head: Mapping[str, Any], name: str, *parts: str) -> str:
+def _page(head: Mapping[str, Any], repo_id: str, *parts: str) -> str:
     front = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True).strip()
-    return "\n\n".join([f"---\n{front}\n---", f"# {name}", *parts]) + "\n"
+    return "\n\n".join([f"---\n{front}\n---", f"# {repo_id.split('/')[1]}", *parts]) + "\n"
 
 
 def _measured(run: LoadedRun) -> list[str]:
@@ -77,10 +75,10 @@ def _measured(run: LoadedRun) -> list[str]:
     rows = [("", *(metric.replace("@k", f"@{k}") for metric in metrics)), ["---"] * (1 + len(metrics))]
     rows += [(label, *(metric_cell(summary, key, metric) for metric in metrics)) for label, key in shown]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return ["## Measured by its own run", table, "Numbers are of 1, with 95 % intervals clustered by problem.", *remarks, counts]
+    return ["## Measured by its own run", table, "In brackets: 95 % intervals, clustered by problem. Shares are of 1.", *remarks, counts]
 
 
-def _usage(run: LoadedRun, name: str, place: str) -> str:
+def _usage(run: LoadedRun, repo_id: str, place: str) -> str:
     """How PEFT loads an adapter. ``place``: its folder in the repository; empty for the repository itself."""
     base = hub_model(run) or f"path/to/{model_name(run).rpartition('/')[2]}"
     folder = f', subfolder="{place}"' if place else ""
@@ -88,7 +86,7 @@ def _usage(run: LoadedRun, name: str, place: str) -> str:
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "ORGANISATION/{name}"{folder})',
+        f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{repo_id}"{folder})',
     ]
     return "\n".join(["```python", *lines, "```"])
 
@@ -96,7 +94,7 @@ def _usage(run: LoadedRun, name: str, place: str) -> str:
 def _made(run: LoadedRun) -> list[str]:
     """The command, and what it ran with."""
     known = {name.replace("_", " "): run.config.get(name) for name in REVISIONS if run.config.get(name)}
-    rows = {**known, "sttrl, which wrote this": sttrl.__version__, **_environment(run)}
+    rows = {**known, "sttrl": sttrl.__version__, **_environment(run)}
     table = "\n".join(["| what | which |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     return ["## How it was made", f"```bash\n{command_of(run)}\n```", "A file or folder here is named without its path.", table]
 
@@ -113,7 +111,3 @@ def _environment(run: LoadedRun) -> dict[str, Any]:
 
 def _dataset(run: LoadedRun) -> str:
     return f"{len(run.problems)} problems of `{settings_of(run)['dataset']}`"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")

@@ -14,11 +14,10 @@ from sttrl.export.cards import adapter_card, dataset_card
 from sttrl.export.published import hub_model, model_name
 from sttrl.export.tables import write_parquet
 from sttrl.library.loaded_run import LoadedRun
+from sttrl.run.states import ALL
 
 CARD: Final = "README.md"
 ADAPTERS: Final = "adapters"
-SHARED: Final = "all"
-"""The folder of the adapter of a policy that was trained on all problems."""
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names of the files of an adapter."""
 
@@ -37,21 +36,20 @@ def push_run(run: LoadedRun, to: Destination) -> PushedRun:
     Raises what `sttrl.data.upload.upload` raises, and what writing Parquet files raises.
     """
     check_destination(to)
-    name = to.repo_id.split("/")[1]
     with tempfile.TemporaryDirectory() as folder:
         tables = {f"data/{file.name}": file for file in write_parquet(run, Path(folder))}
         prefix = f"{to.path_in_repo.strip('/')}/".lstrip("/")
-        card = dataset_card(run, name, {file.stem: f"{prefix}{place}" for place, file in tables.items()})
+        card = dataset_card(run, to.repo_id, {file.stem: f"{prefix}{place}" for place, file in tables.items()})
         predictions = upload({**tables, CARD: card}, to, f"Upload the predictions of {run.path.resolve().name}", "dataset")
-    return PushedRun(predictions=predictions, adapters=_push_adapters(run, name, to))
+    return PushedRun(predictions=predictions, adapters=_push_adapters(run, to))
 
 
-def _push_adapters(run: LoadedRun, name: str, to: Destination) -> Pushed | None:
+def _push_adapters(run: LoadedRun, to: Destination) -> Pushed | None:
     folders = [folder for folder in sorted((run.path / ADAPTERS).glob("[!.]*")) if (folder / SETTINGS).is_file()]
     if not folders:
         return None
     # PEFT finds an adapter that is alone without being told its folder.
-    alone = [folder.name for folder in folders] == [SHARED]
+    alone = [folder.name for folder in folders] == [ALL]
     places = {folder.name: "" if alone else f"{ADAPTERS}/{folder.name}" for folder in folders}
     files: dict[str, Path | str] = {}
     for folder in folders:
@@ -62,7 +60,7 @@ def _push_adapters(run: LoadedRun, name: str, to: Destination) -> Pushed | None:
             raise DataError(f"{folder} has no {WEIGHTS}.", "Restore it, or remove the folder.")
     prefix = to.path_in_repo.strip("/")
     shown = {adapter: f"{prefix}/{place}".strip("/") for adapter, place in places.items()}
-    files[CARD] = adapter_card(run, name, shown)
+    files[CARD] = adapter_card(run, to.repo_id, shown)
     return upload(files, to, f"Upload the adapters of {run.path.resolve().name}")
 
 

@@ -219,7 +219,7 @@ def test_the_cards_have_the_table_of_the_run(folder: Path, capsys: Said, online:
         for label, key in (("base", "base"), ("vote (same tokens)", "vote_same_tokens"), ("adapted", "adapted"), ("gain", "gain")):
             cells = [metric_cell(summary, key, metric) for metric in ("greedy", "mean@k", "maj@k", "pass@k")]
             assert f"| {label} | {' | '.join(cells)} |" in card
-        assert "| | greedy | mean@4 | maj@4 | pass@4 |".replace("| |", "|  |") in card and "python main.py --dataset sums.jsonl" in card
+        assert "|  | greedy | mean@4 | maj@4 | pass@4 |" in card and "python main.py --dataset sums.jsonl" in card
     head = yaml.safe_load(files["datasets/me/run/README.md"].decode().split("---")[1])
     assert [each["config_name"] for each in head["configs"]] == ["problems", "samples"]
     for each in head["configs"]:
@@ -233,7 +233,7 @@ def test_one_adapter_for_all_is_the_repository_s_own(tmp_path: Path, judge: Judg
     pushed(with_adapters(tmp_path / "run", ["all"]), capsys)
     files = online.repos["me/run"]["branches"]["main"]
     assert sorted(files) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    assert 'from_pretrained("me/base"), "ORGANISATION/run")' in files["README.md"].decode()
+    assert 'from_pretrained("me/base"), "me/run")' in files["README.md"].decode()
     assert yaml.safe_load(files["README.md"].decode().split("---")[1])["base_model"] == "me/base"
 
 
@@ -338,3 +338,14 @@ def test_the_page_explains_every_format_and_column(folder: Path) -> None:
     own = {name for name in own if name.rpartition("/")[2] not in metrics}
     parts = {"k", "majority_ratio", "margin", "tokens", "answer", "right"}
     assert not (own | set(SAMPLE_COLUMNS) | parts) - named
+
+
+def test_a_fine_tuning_has_a_log_of_losses(tmp_path: Path, capsys: Said) -> None:
+    from test_finetune import finetuning
+
+    report = arc_attempt(finetuning(tmp_path / "run"))
+    for name, path in zip(("base", "adapted"), exported(tmp_path / "run", capsys, "--to", "inspect"), strict=True):
+        log = checked(path)
+        assert score_of(log, "loss") == pytest.approx(report.summary[name]["loss"])
+        assert fmean(sample["scores"]["loss"]["value"] for sample in log["samples"]) == pytest.approx(report.summary[name]["loss"])
+    assert len(exported(tmp_path / "run", capsys, "--to", "csv")) == 2

@@ -229,3 +229,14 @@ def test_the_examples_of_the_page_run(folder: Path, monkeypatch: pytest.MonkeyPa
         exec(block, names)
     said = capsys.readouterr().out
     assert len(blocks) >= 3 and "How much is 0 and none?" in said and names["run"].status == "finished"
+
+
+def test_a_fine_tuning_has_its_steps_and_the_loss_of_held_out_tasks(tmp_path: Path) -> None:
+    from test_finetune import finetuning
+
+    report = arc_attempt(finetuning(tmp_path / "run"))
+    run = sttrl.load_run(tmp_path / "run")
+    assert [step.number for step in run.steps] == list(range(6)) and run.summary == report.summary
+    assert run.dataframe()["adapted/loss"].mean() == pytest.approx(run.summary["adapted"]["loss"])
+    assert all(problem.label is None and problem.right is None and problem.samples == () for problem in run)
+    assert run.dataframe("samples").empty
