@@ -349,3 +349,16 @@ def test_a_fine_tuning_has_a_log_of_losses(tmp_path: Path, capsys: Said) -> None
         assert score_of(log, "loss") == pytest.approx(report.summary[name]["loss"])
         assert fmean(sample["scores"]["loss"]["value"] for sample in log["samples"]) == pytest.approx(report.summary[name]["loss"])
     assert len(exported(tmp_path / "run", capsys, "--to", "csv")) == 2
+
+
+def test_a_run_that_has_finished_nothing_yet_has_empty_tables(folder: Path, capsys: Said, tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_text(lines[0])
+    assert [read_csv(path) for path in exported(folder, capsys, "--to", "csv")] == [[], []]
+    assert [parquet.read_table(path).num_rows for path in exported(folder, capsys, "--to", "parquet")] == [0, 0]
+    (path,) = exported(folder, capsys, "--to", "inspect")
+    log = checked(path)
+    assert log["samples"] == [] and log["results"]["scores"] == [] and log["status"] == "started"
+    assert sttrl.load_run(folder).dataframe().empty
