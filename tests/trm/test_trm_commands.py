@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_stand_in import hub
 from trm_data_sets import files
-from trm_hub import hub
 from trm_runs import SMALL, checkpoints, config, metrics, steps, surroundings, trained
 
 from sttrl.cli import main
