@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from sttrl.arc.submission import SUBMISSION
 from sttrl.engine.environment import choose_device
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import make_folder, write_text
@@ -44,7 +45,6 @@ WITHOUT_AVERAGE: Final = ("embeddings", "lora")
 """The modes that keep no average of the weights (Trelis)."""
 EMA_SPANS: Final = 10
 """An average of the weights is used if the adaptation is at least so many times as long as its memory, 1 / (1 - ema_rate) steps."""
-SUBMISSION: Final = "submission.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.trm.arch import TABLE
 from sttrl.trm.evaluation_files import SCORES
-from sttrl.trm.train_config import Adaptation, TrainConfig
+from sttrl.trm.train_config import ALL_CONFIG, METRICS, Adaptation, TrainConfig
 
-METRICS_FILE: Final = "metrics.jsonl"
 MEASURED: Final = re.compile(r"(ARC/|all[/.]|[A-Za-z0-9_]+/(exact_)?accuracy$)")
 """Metric names of an evaluation; those of ``train/`` are left out."""
-TABLE: Final = "puzzle_emb.weights"
 ARCH_SHOWN: Final = ("H_cycles", "L_cycles", "L_layers", "hidden_size", "num_heads", "puzzle_emb_len", "mlp_t")
 SHOWN: Final = ("global_batch_size", "epochs", "lr", "puzzle_emb_lr", "weight_decay", "puzzle_emb_weight_decay", "ema", "optimiser", "seed")
 ADAPTATIONS: Final[dict[Adaptation, str]] = {
@@ -72,7 +71,7 @@ def weights_of(file: Path) -> Weights | None:
 def measured(folder: Path, step: int | None = None) -> dict[str, float]:
     """The numbers of a run's last evaluation, or of that at ``step``: from metrics.jsonl, and the scores of its vote."""
     found: dict[str, float] = {}
-    for line in _lines(folder / METRICS_FILE):
+    for line in _lines(folder / METRICS):
         if step is None or line.get("step") in (None, step):
             found |= {name: value for name, value in _flat(line) if MEASURED.match(name) and not name.startswith("train/")}
     return found | _scores(folder, step)
@@ -94,7 +93,7 @@ def _what(config: TrainConfig | None, step: int | None, weights: Weights | None)
     size = "" if weights is None else f" {weights.trunk:,} numbers in the trunk." + _table(weights.table)
     at = "" if step is None else f" after {step:,} optimiser steps"
     if config is None:
-        yield f"How it was trained is not known: there was no all_config.yaml beside it.{size}"
+        yield f"How it was trained is not known: there was no {ALL_CONFIG} beside it.{size}"
         return
     base = f" Trained from `{Path(config.load_checkpoint).name}`." if config.load_checkpoint else ""
     data = ", ".join(f"`{Path(path).name}`" for path in config.data_paths)
@@ -122,7 +121,7 @@ def _settings(config: TrainConfig | None) -> Iterator[str]:
     rows += [f"| {name} | {getattr(config, name)} |" for name in SHOWN]
     yield "## Settings"
     yield "\n".join(["| key | value |", "|---|---|", *rows])
-    yield "All of them are in all_config.yaml."
+    yield f"All of them are in {ALL_CONFIG}."
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:

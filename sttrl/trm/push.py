@@ -10,17 +10,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.arc.submission import SUBMISSION
+from sttrl.data.hub import REPO
 from sttrl.errors import DataError, SttrlError, UsageError, error_text
 from sttrl.trm.config import read_config
+from sttrl.trm.data.format import IDENTIFIERS_FILE
+from sttrl.trm.evaluation_files import SCORES
 from sttrl.trm.model_card import model_card, weights_of
+from sttrl.trm.train_config import ALL_CONFIG
 
-ALL_CONFIG: Final = "all_config.yaml"
 CARD: Final = "README.md"
-BESIDE: Final = (ALL_CONFIG, "identifiers.json")
+BESIDE: Final = (ALL_CONFIG, IDENTIFIERS_FILE)
 """Files beside the weights that belong to them: the settings, and whose row of the puzzle table is whose."""
-VOTE_FILES: Final = ("submission.json", "scores.json")
+VOTE_FILES: Final = (SUBMISSION, SCORES)
 """Files of an evaluation of this step."""
-REPO: Final = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT: Final = re.compile(r"step_(\d+)(?!\d)(?!.*_all_preds)")
 """The files of a checkpoint; saved arrays of evaluations are none."""
 LOG_IN: Final = "Log in with `hf auth login`, set HF_TOKEN, or give --token."

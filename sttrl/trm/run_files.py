@@ -19,12 +19,11 @@ from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker
 from sttrl.trm.config import as_mapping, as_yaml
+from sttrl.trm.data.format import IDENTIFIERS_FILE
 from sttrl.trm.run_names import FREE, named, project_name
-from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.train_config import ALL_CONFIG, METRICS, TrainConfig
 from sttrl.trm.weights import write_tensors, write_weights
 
-METRICS: Final = "metrics.jsonl"
-ALL_CONFIG: Final = "all_config.yaml"
 TRM: Final = "trm"
 """The kind of such a run, in its config.json."""
 
@@ -114,7 +113,7 @@ class RunFiles:
     def names(self, identifiers: list[str]) -> None:
         """Keep the names of the rows of the puzzle table."""
         if self.writes:
-            write_text(self.folder / "identifiers.json", json.dumps(identifiers))
+            write_text(self.folder / IDENTIFIERS_FILE, json.dumps(identifiers))
 
 
 def check_same(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -18,6 +18,8 @@ from sttrl.trm.arch import ArchConfig, check_arch
 
 Adaptation = Literal["full", "embeddings", "embeddings_then_full", "lora", "embeddings_then_lora"]
 SavedOutput = Literal["inputs", "labels", "puzzle_identifiers", "preds", "logits", "q_halt_logits", "q_continue_logits"]
+ALL_CONFIG, METRICS = "all_config.yaml", "metrics.jsonl"
+"""Files of a run folder: its settings, and the numbers of each step and evaluation."""
 DECAY = Rule(lambda value: 0 <= value < 1, "Use a number from 0 to below 1.")
 PATHS = Rule(lambda value: len(value) > 0, "Name one folder of a data set or more.")
 RANKS = Rule(lambda value: len(value) > 0 and min(value) >= 1, "Use numbers of 1 or more.")

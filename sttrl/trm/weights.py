@@ -21,7 +21,8 @@ from torch import Tensor
 
 from sttrl.errors import DataError, UsageError, disk_fault, error_text
 from sttrl.ledger.files import make_folder, sync, unwritable
-from sttrl.trm.lora import FACTOR_A, FACTOR_B, TABLE, merge_state
+from sttrl.trm.arch import TABLE
+from sttrl.trm.lora import FACTOR_A, FACTOR_B, merge_state
 from sttrl.trm.recursion import TinyRecursiveModel
 
 ROOT = "model.inner."

@@ -18,7 +18,7 @@ Batch = dict[str, npt.NDArray[np.int32]]
 """``inputs`` (b, S), ``labels`` (b, S; ignored ones are -100), ``puzzle_identifiers`` (b,)."""
 
 IGNORED_LABEL = -100
-"""The label of a cell that is not scored."""
+"""The label of a cell without a loss, which is not scored either."""
 
 
 class Batches:
