@@ -34,13 +34,6 @@ from sttrl.trm.train import train
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
 Mode = Literal["full", "embeddings", "embeddings_then_full", "lora"]
-MODES: Final[dict[Mode, str]] = {
-    "full": "all weights",
-    "embeddings": "the puzzle embeddings only",
-    "embeddings_then_full": "the puzzle embeddings in the first quarter of the steps, then all weights",
-    "lora": "a LoRA on every linear layer, and the embeddings",
-}
-"""What is trained, in words."""
 WITHOUT_AVERAGE: Final = ("embeddings", "lora")
 """The modes that keep no average of the weights (Trelis)."""
 EMA_SPANS: Final = 10

@@ -21,7 +21,7 @@ from sttrl.trm.arch import ArchConfig, LossConfig
 from sttrl.trm.overrides import Override, read_overrides
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
-__all__ = ["CONFIGS", "EvaluatorConfig", "TrainConfig", "as_mapping", "as_yaml", "config_of", "fields", "read_config"]
+__all__ = ["CONFIGS", "EvaluatorConfig", "TrainConfig", "as_mapping", "as_yaml", "config_of", "fields", "flat", "read_config"]
 
 CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs" / "trm"
 """The published configurations, and below it the presets of ``arch``."""
@@ -66,6 +66,14 @@ def as_mapping(config: TrainConfig) -> dict[str, Any]:
     """All settings as plain values in the layout of the original's all_config.yaml; reading them back gives an equal configuration."""
     arch = dataclasses.replace(config.arch, puzzle_emb_ndim=config.arch.row_size)
     return {name: _plain(value) for name, value in dataclasses.asdict(dataclasses.replace(config, arch=arch)).items()}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings in the form of `as_mapping`, by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def as_yaml(config: TrainConfig) -> str:
@@ -134,8 +142,8 @@ def _of_preset(name: str | None, folder: Path | None) -> dict[str, Any]:
         known = sorted({path.stem for place in places for path in place.glob("*.yaml")})
         raise UsageError(f"arch={name}: there is no such architecture.", f"Known: {', '.join(known)}. Or give a YAML file.")
     content = read_mapping(file, f"arch={name}: {file}")
-    flat = _flat({"arch": content}, "", f"{file}: ")
-    return {key: _typed(key, value, f"{file}: {key.removeprefix('arch.')}: {value!r}") for key, value in flat}
+    settings = _flat({"arch": content}, "", f"{file}: ")
+    return {key: _typed(key, value, f"{file}: {key.removeprefix('arch.')}: {value!r}") for key, value in settings}
 
 
 def _flat(content: Mapping[str, Any], prefix: str, where: str) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,8 @@ from sttrl.errors import DataError
 from sttrl.ledger.files import json_line, write_json, write_text
 from sttrl.trm.votes import Ballot, SubmissionFile, known_solutions, rank_of
 
+ARC: Final = "ARC"
+"""The evaluator's name in the names of its files."""
 SCORES: Final = "scores.json"
 CANDIDATES: Final = "candidates.jsonl"
 KEPT_CANDIDATES: Final = 10

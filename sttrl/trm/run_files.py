@@ -18,7 +18,7 @@ from sttrl.ledger.files import json_line, whole_lines, write_bytes, write_json, 
 from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker
-from sttrl.trm.config import as_mapping, as_yaml
+from sttrl.trm.config import as_mapping, as_yaml, flat
 from sttrl.trm.data.format import IDENTIFIERS_FILE
 from sttrl.trm.run_names import FREE, named, project_name
 from sttrl.trm.train_config import ALL_CONFIG, METRICS, TrainConfig
@@ -129,11 +129,3 @@ def check_same(folder: Path, settings: Mapping[str, Any]) -> None:
     if differing:
         shown = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
         raise UsageError(f"{folder} was begun with other settings: {shown}.", "Use the same, or another run_name.")
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found

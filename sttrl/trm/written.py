@@ -13,12 +13,10 @@ import numpy as np
 from sttrl.ledger.files import write_text
 from sttrl.trm.augmentations import crop
 from sttrl.trm.evaluate import PLAIN, Evaluated, Shown
-from sttrl.trm.evaluation_files import write_evaluation
+from sttrl.trm.evaluation_files import ARC, write_evaluation
 from sttrl.trm.run_files import RunFiles
 
 PUZZLES = "puzzles.json"
-ARC = "ARC"
-"""The evaluator's name in the names of its files."""
 
 
 def write_results(

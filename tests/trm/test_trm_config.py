@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sttrl.errors import UsageError
-from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, read_config
+from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, flat, read_config
 from sttrl.trm.config_help import documentation, help_text
 from sttrl.trm.overrides import find_config, take_config
 from sttrl.trm.run_names import named, run_folder, run_name
@@ -24,10 +24,6 @@ def changed(*arguments: str) -> dict[str, Any]:
 
 
 def differing(config: TrainConfig) -> dict[str, Any]:
-    def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        parts = [flat(part, f"{prefix}{name}.") if isinstance(part, dict) else {f"{prefix}{name}": part} for name, part in value.items()]
-        return {name: part for some in parts for name, part in some.items()}
-
     default = flat(as_mapping(read_config(None)))
     return {name: value for name, value in flat(as_mapping(config)).items() if value != default[name]}
 
