@@ -88,7 +88,7 @@ class RunFiles:
             self.tracker.log(metrics, step)
 
     def settle(self) -> int:
-        """Hand the metrics so far to the system, and say how many lines they are."""
+        """Write the metrics that are still in a buffer to metrics.jsonl. Returns how many lines the file has then."""
         if self.metrics is not None:
             self.metrics.flush()
         return self.lines
@@ -98,12 +98,10 @@ class RunFiles:
         if self.journal is not None:
             self.journal.append(kind, **record)
 
-    def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> Path:
-        """Write a checkpoint under the original's name, ``step_N``, and return its path."""
-        path = self.folder / f"step_{step}"
+    def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Write a checkpoint under the original's name, ``step_N``."""
         if self.writes:
-            write_weights(path, state)
-        return path
+            write_weights(self.folder / f"step_{step}", state)
 
     def adapter(self, step: int, state: Mapping[str, torch.Tensor]) -> None:
         """Write what was trained beside a base that stays as it is: the LoRA, the embeddings of tokens, the puzzle table."""

@@ -159,5 +159,3 @@ def zero_gradients(learner: Learner) -> None:
     for optimiser in (learner.table, learner.trunk):
         if optimiser is not None:
             optimiser.zero_grad()
-    if learner.model.table is not None:
-        learner.model.table.clear()
