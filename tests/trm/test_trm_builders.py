@@ -163,11 +163,12 @@ def test_the_splits_of_the_subsets(tmp_path: Path) -> None:
     assert tests(train_only_subsets=("x",)) == (["y", "z"], 3 * (3 + 2 + 2))
 
 
-def test_the_data_do_not_depend_on_the_order_of_sets_when_a_test_subset_comes_first(tmp_path: Path) -> None:
-    save(tmp_path, "x", {"t": task(), "u": task()}, "known")
-    build(wish(tmp_path, "x"))
-    train, test = (arrays(tmp_path / "out", split) for split in ("train", "test"))
-    assert train.puzzle_identifiers.tolist() == test.puzzle_identifiers.tolist() == list(range(1, 7))
+def test_puzzles_of_the_train_split_have_the_first_rows_when_a_test_subset_is_named_first(tmp_path: Path) -> None:
+    save(tmp_path, "x", {"t": task(), "u": task(train=[])}, "known")
+    save(tmp_path, "y", {"v": task()}, "known")
+    build(wish(tmp_path, "x", "y", test_set_name="x"))
+    train, test = (arrays(tmp_path / "out", split).puzzle_identifiers.tolist() for split in ("train", "test"))
+    assert (train, sorted(test)) == ([1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9])
 
 
 def test_a_task_without_demonstrations_is_in_the_test_split_alone(tmp_path: Path) -> None:
