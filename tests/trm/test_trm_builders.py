@@ -265,7 +265,7 @@ def test_a_row_that_is_no_sudoku_is_named(row: str, message: str, tmp_path: Path
     assert message in error_of(sudoku(tmp_path / "s", row))
 
 
-def test_sudoku_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_sudoku_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     wanted = sudoku(tmp_path / "s", f"s,{'.' * 16},{SOLVED},hard")
     assert "row 1, field 'rating': it is 'hard'" in error_of(BuildSudoku(**{**vars(wanted), "min_difficulty": 3}))
     wanted = sudoku(tmp_path / "s")
