@@ -32,7 +32,8 @@ HYDRA_KEYS: Final = ("defaults", "hydra")
 MAPPING: Final = re.compile(r"([{,]\s*\w+):(?=\S)")
 """A key of a mapping in Hydra's form, which needs no space after the colon."""
 CLOSE: Final = 0.85
-"""How alike two names must be to be meant, where they begin alike anyway."""
+"""How similar (0 to 1) a setting must be to an unknown name with ``arch.`` before it, to be suggested for it. It is above difflib's 0.6,
+because the common ``arch.`` makes all of them similar."""
 NOTHING: Final = ("null", "none", "")
 """Texts that mean None, where a setting may be unset."""
 

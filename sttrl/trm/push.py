@@ -30,7 +30,7 @@ LOG_IN: Final = "Log in with `hf auth login`, set HF_TOKEN, or give --token."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class CheckpointFiles:
     """What is pushed: the run's folder, the step if the files name one, and the files by their names there."""
 
     folder: Path
@@ -78,7 +78,7 @@ def push(
     return Pushed(url=url, files=tuple(sorted(contents)))
 
 
-def find_checkpoint(source: Path) -> Checkpoint:
+def find_checkpoint(source: Path) -> CheckpointFiles:
     """The files of a run's newest checkpoint, or of the checkpoint to which a file belongs. Raises DataError where there is none."""
     if not source.exists():
         raise DataError(f"There is no {source}.", "Give a run folder, or a checkpoint such as RUN/step_1000.")
@@ -91,10 +91,10 @@ def find_checkpoint(source: Path) -> Checkpoint:
     beside = [folder / name for name in BESIDE]
     votes = [] if step is None else [path for name in VOTE_FILES for path in folder.glob(f"evaluator_*_step_{step}/{name}")]
     files = {path.relative_to(folder).as_posix(): path for path in (*weights, *beside, *votes) if path.is_file()}
-    return Checkpoint(folder=folder, step=step, files=files)
+    return CheckpointFiles(folder=folder, step=step, files=files)
 
 
-def card_of(checkpoint: Checkpoint, name: str) -> str:
+def card_of(checkpoint: CheckpointFiles, name: str) -> str:
     """The model card of a checkpoint. Raises UsageError for an all_config.yaml that cannot be read."""
     file = checkpoint.files.get(ALL_CONFIG)
     sizes = [weights for path in checkpoint.files.values() if (weights := weights_of(path)) is not None]

@@ -26,21 +26,20 @@ STATE = "state"
 """The folder of the state, in the run folder."""
 SHARED = "shared.safetensors"
 """Weights, averages and optimisers, which all processes have alike."""
-
-
 LATENTS = ("z_H", "z_L")
+"""The tensors of the batch in flight that have the number type of the forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
     """Where a training stands.
 
-    ``position``: in the data. ``finished``: the last step after which an evaluation and its checkpoint were written; -1: none was.
+    ``position``: in the data. ``finished``: the last step after which an evaluation and its checkpoint were written; None: there is none.
     ``lines``: how many lines of metrics.jsonl were written up to here; later lines are of steps that are taken again.
     """
 
     position: Position = Position()
-    finished: int = -1
+    finished: int | None = None
     lines: int = 0
 
 

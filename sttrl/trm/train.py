@@ -193,6 +193,7 @@ def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None,
     metadata = data.train.metadata
     learner = learner_of(model, config, config.total_steps(metadata.total_groups, metadata.mean_puzzle_examples))
     learner.task_of = torch.from_numpy(data.train.task_of_identifier()).to(ranks.device)
+    learner.blank_identifier_id = metadata.blank_identifier_id
     return learner
 
 

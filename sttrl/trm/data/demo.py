@@ -33,7 +33,7 @@ TRAIN_BOARDS = 200
 GIVENS = (4, 5, 6)
 """How many cells of a puzzle are given; 4 is the fewest with which a puzzle can have one solution."""
 _DISTINCT_PUZZLES = 10_000
-"""More than so many test puzzles are not asked for; the 88 boards have more."""
+"""The most puzzles or pairs that can be asked for. The 88 test boards have more different puzzles than this."""
 
 SIDE, COLOURS = 4, 4
 """Grids of rules: their side and their colours. Tokens are as in ARC data sets."""
