@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sttrl.config import RunConfig, field_names, to_plain, type_of
-from sttrl.data.upload import REPO
+from sttrl.data.hub import REPO
 from sttrl.ledger.folder import FREE
 from sttrl.library.loaded_run import LoadedRun
 from sttrl.library.tables import Row

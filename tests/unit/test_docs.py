@@ -18,13 +18,13 @@ from sttrl.config import RunConfig, field_names, fields_of
 from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
 from sttrl.trm import config_help, run_names
-from sttrl.trm.adapt import MODES
+from sttrl.trm.adapt import Mode
 from sttrl.trm.config import CONFIGS, TrainConfig, as_mapping, config_of, read_config
 from sttrl.trm.config import fields as trm_keys
+from sttrl.trm.config import flat as flat_settings
 from sttrl.trm.data.commands import BUILDERS
 from sttrl.trm.evaluate import PLAIN, PTRM, SHUFFLED
 from sttrl.trm.overrides import find_config, take_config
-from sttrl.trm.run_files import flat as flat_settings
 from sttrl.types import StopReason
 from sttrl.voting import VOTES
 
@@ -156,7 +156,7 @@ def test_the_page_of_the_recursive_model_names_what_there_is() -> None:
     rows = re.findall(r"^\| (\w[\w ]*) \| ", TRM_PAGE.split("An evaluation has one row, or several:")[1].split("**Is it")[0], re.MULTILINE)
     assert rows == ["row", PLAIN, PTRM, SHUFFLED]
     modes = (DOCS / "trm_adaptation.md").read_text().split("## Modes")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)`", modes, re.MULTILINE) == list(MODES)
+    assert re.findall(r"^\| `(\w+)`", modes, re.MULTILINE) == list(typing.get_args(Mode))
 
 
 def test_every_method_vote_and_stop_is_explained() -> None:
