@@ -21,6 +21,8 @@ from sttrl.cli.arguments import (
     ShrinkArguments,
     SweepArguments,
 )
+from sttrl.cli.export import ExportArguments as ExportArguments
+from sttrl.cli.export import export_command
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
@@ -41,8 +43,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
-grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
-env (versions and devices).
+grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
+hub), trm COMMAND (the tiny recursive model), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -380,6 +382,7 @@ COMMANDS = {
     "pool": pool_command,
     "shrink": shrink_command,
     "merge": merge_command,
+    "export": export_command,
     "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,
