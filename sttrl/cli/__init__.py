@@ -22,9 +22,12 @@ from sttrl.cli.arguments import (
     ShrinkArguments,
     SweepArguments,
 )
+from sttrl.cli.export import ExportArguments as ExportArguments
+from sttrl.cli.export import export_command
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
+from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
 from sttrl.config.packaged import CONFIGS, settings_file
 from sttrl.config.template import template_settings
@@ -42,8 +45,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
-grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
-env (versions and devices).
+grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
+hub), trm COMMAND (the tiny recursive model), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -296,6 +299,8 @@ def pool_command(arguments: Sequence[str]) -> None:
     chosen = parse(PoolArguments, arguments[1:], command="pool")
     if not chosen.runs:
         raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    if chosen.selection is not None:
+        SELECTION.check("selection", chosen.selection)
     show_pool(chosen.runs, chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir)
 
 
@@ -383,6 +388,7 @@ COMMANDS = {
     "pool": pool_command,
     "shrink": shrink_command,
     "merge": merge_command,
+    "export": export_command,
     "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import RunConfig, field_names, type_of
+from sttrl.config import CHOICES, RunConfig, field_names, type_of
 from sttrl.config.packaged import where_to_find
 from sttrl.errors import UsageError, error_text
 
@@ -44,9 +44,13 @@ def _typed(name: str, value: object, where: str) -> Any:
     parts = [part if isinstance(part, bool | dict | list) else str(part) for part in (value if isinstance(value, list) else [value])]
     try:
         adapter = TypeAdapter[Any](type_of(name))
-        return adapter.validate_python(parts if isinstance(value, list) or isinstance(default, tuple) else parts[0])
+        found = adapter.validate_python(parts if isinstance(value, list) or isinstance(default, tuple) else parts[0])
     except ValidationError as error:
         raise UsageError(problem, f"{error.errors()[0]['msg']}; see --help.") from error
+    choice = next((choice for choice in CHOICES if choice.setting == name), None)
+    if choice is not None and (remedy := choice.remedy(found)) is not None:
+        raise UsageError(problem, remedy)
+    return found
 
 
 def read_mapping(file: Path, where: str) -> dict[Any, Any]:
