@@ -14,6 +14,7 @@ import tyro
 
 from sttrl.cli import arguments as own
 from sttrl.cli import trm_arguments as trm
+from sttrl.cli.export import ExportArguments
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 
@@ -105,6 +106,7 @@ def commands() -> Mapping[str, type[Any]]:
         "shrink": own.ShrinkArguments,
         "merge": own.MergeArguments,
         "trm": _with_commands(None, recursive),
+        "export": ExportArguments,
         "env": own.EnvArguments,
         "sweep": _with_positional_file(),
     }
