@@ -17,7 +17,7 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.report import Grades, summarise
 from sttrl.report.kinds import QuestionReport
 from sttrl.report.labels import Labels
-from sttrl.report.loaded import LoadedRun
+from sttrl.report.read import RunContent
 from sttrl.report.texts import NO_TEXTS, Texts
 from sttrl.report.view.details import Pieces
 from sttrl.report.view.page import page_alone
@@ -37,17 +37,17 @@ class WithTexts(QuestionReport):
 def loaded(
     finished: Sequence[FinishedQuestion], grades: Grades, config: Mapping[str, Any] | None = None, folder: Path = Path("run"),
     texts: Texts = NO_TEXTS, seconds: Mapping[str, float] | None = None, **changes: Any,
-) -> LoadedRun:  # fmt: skip
+) -> RunContent:  # fmt: skip
     """A run of these questions."""
     journal = JournalContent(finished=tuple(finished), trained=0, ended=None, steps={}, evaluations={})
     content: dict[str, Any] = {
         "folder": folder, "config": {"dataset": "gone.jsonl", **(config or {})}, "kind": WithTexts(texts), "journal": journal,
-        "attempt_seconds": seconds or {}, "data": None, "labels": None, "remark": None, "grades": grades,
+        "attempt_seconds": seconds or {}, "data": None, "labels": None, "unread": None, "grades": grades,
     }  # fmt: skip
-    return LoadedRun(**{**content, **changes})
+    return RunContent(**{**content, **changes})
 
 
-def page_of(run: LoadedRun, name: str = "run", pieces: Pieces | None = None) -> str:
+def page_of(run: RunContent, name: str = "run", pieces: Pieces | None = None) -> str:
     """The page of one run."""
     return page_alone(name, [(name, run, summarise(run.finished, run.grades, run.seconds), pieces)])
 

@@ -87,11 +87,11 @@ def read_grades(run_folder: Path) -> Grades:
     return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in read_entries(run_folder).items()})
 
 
-async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path) -> Grades:
-    """Grade every distinct answer that has no verdict yet, and keep the verdicts in the run folder."""
+async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path, keep: bool = True) -> Grades:
+    """Grade every distinct answer that has no verdict yet. ``keep``: whether the verdicts are kept in the run folder."""
     stored = read_entries(run_folder)
     entries, grades = await graded(finished, labels, judge, stored)
-    if entries != stored:
+    if keep and entries != stored:
         content = {"schema": GRADES_SCHEMA, "questions": entries}
         write_text(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return grades

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sttrl.ledger.files import write_text
-from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.comparison import ComparedRun, compare_table, comparison
-from sttrl.report.kinds import KindReport
-from sttrl.report.labels import Grades, Labels, grade
-from sttrl.report.loaded import LoadedRun, load_run
+from sttrl.report.read import read_run
 from sttrl.report.summary import summarise
 from sttrl.report.tables import before_after_table
 from sttrl.report.view.details import FindPieces, no_pieces
@@ -46,21 +42,13 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None, fin
     ``data``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
     names. If labels cannot be read, the report has no accuracies and says why. ``find_pieces``: finds the texts of the model's tokens.
     """
-    run = graded_run(load_run(folder, data_dir, data))
+    run = read_run(folder, data_dir, data)
     handed_in = "" if run.data is None else run.kind.hand_in(folder, run.config, run.finished, run.data)
     summary = write_report(run, find_pieces(run.config))
     compared = ComparedRun(name=str(folder), summary=summary, config=run.config, finished=run.finished, grades=run.grades)
-    shown = str(run.config["dataset"]) if run.data is None else run.data
-    pictures = run.kind.drawn(run.finished, run.grades, shown, colours=sys.stdout.isatty())
+    pictures = run.kind.drawn(run.finished, run.grades, run.data_or_name, colours=sys.stdout.isatty())
     table = "\n".join([before_after_table(summary), *filter(None, [handed_in, run.remark])])
     return RunReport(table=table, pictures=pictures, run=compared)
-
-
-def graded_run(run: LoadedRun) -> LoadedRun:
-    """A run with the verdicts on its answers, which are kept in its folder. Without labels it stays as it is."""
-    if run.labels is None:
-        return run
-    return replace(run, grades=asyncio.run(_grade(run.kind, run.finished, run.labels, run.folder)))
 
 
 def report_runs(folders: Sequence[Path], data_dir: Path | None = None, find_pieces: FindPieces = no_pieces) -> str:
@@ -73,7 +61,7 @@ def write_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None,
     """Write the page of several runs, or of a sweep, as one file. Raises `JournalError` for a folder that holds neither."""
     sweep = read_sweep_view(folders[0]) if len(folders) == 1 and is_sweep(folders[0]) else None
     names = names_of(folders if sweep is None else runs_below(folders[0]))
-    runs = [(name, graded_run(load_run(folder, data_dir))) for folder, name in names.items()]
+    runs = [(name, read_run(folder, data_dir)) for folder, name in names.items()]
     shown = [(name, run, summarise(run.finished, run.grades, run.seconds), find_pieces(run.config)) for name, run in runs]
     compared = [
         ComparedRun(name=name, summary=summary, config=run.config, finished=run.finished, grades=run.grades)
@@ -81,8 +69,3 @@ def write_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None,
     ]
     title = ", ".join(names.values()) if sweep is None else sweep["name"]
     write_text(out, page_alone(title, shown, comparison(compared) if sweep is None and len(runs) > 1 else None, sweep))
-
-
-async def _grade(kind: KindReport, finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:
-    async with kind.judge() as judge:
-        return await grade(finished, labels, judge, folder)

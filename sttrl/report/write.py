@@ -7,13 +7,13 @@ from typing import Any
 
 from sttrl.ledger.files import write_text
 from sttrl.report.lines import metrics_lines, results_lines
-from sttrl.report.loaded import LoadedRun
+from sttrl.report.read import RunContent
 from sttrl.report.summary import summarise
 from sttrl.report.view.details import Pieces
 from sttrl.report.view.page import page_alone
 
 
-def write_report(run: LoadedRun, pieces: Pieces | None = None) -> dict[str, Any]:
+def write_report(run: RunContent, pieces: Pieces | None = None) -> dict[str, Any]:
     """Write the four files into the run's folder and return the summary. ``pieces``: the texts of the model's tokens, for the page.
 
     Raises `JournalError` if a file cannot be written; its old content stays.

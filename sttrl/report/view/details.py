@@ -15,7 +15,7 @@ from sttrl.ledger.files import whole_lines
 from sttrl.ledger.records import BallotsRecord, ElectionRecord, FinishedQuestion, StepRecord
 from sttrl.ledger.rollouts import rollouts_file
 from sttrl.questions.records import PollRecord
-from sttrl.report.loaded import LoadedRun
+from sttrl.report.read import RunContent
 from sttrl.report.texts import verdict_of
 
 Pieces = Callable[[Sequence[int], str], list[str] | None]
@@ -36,7 +36,7 @@ def no_pieces(config: Mapping[str, Any]) -> None:
     """A `FindPieces` for where no tokenizer may be looked for."""
 
 
-def question_view(run: LoadedRun, problem_id: str, pieces: Pieces | None) -> dict[str, Any]:
+def question_view(run: RunContent, problem_id: str, pieces: Pieces | None) -> dict[str, Any]:
     """What a page shows of an opened question. Raises `KeyError` for a problem that the run has not begun."""
     question = next((each for each in run.finished if each.record.id == problem_id), None)
     steps = run.running[problem_id] if question is None else question.steps

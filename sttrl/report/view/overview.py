@@ -13,8 +13,8 @@ from sttrl.ledger.records import FinishedQuestion, StepRecord
 from sttrl.questions.records import POLL_NAMES
 from sttrl.report.html import short
 from sttrl.report.layout import number_or_nothing
-from sttrl.report.loaded import LoadedRun
 from sttrl.report.metrics import QuestionScore, score_questions
+from sttrl.report.read import RunContent
 from sttrl.report.tables import ROWS, evaluated, facts, gain_remark, metric_cell, thinned, time_columns, vote_remark
 from sttrl.report.texts import verdict_of
 
@@ -24,7 +24,7 @@ RUNNING: Final = "running"
 """The status of a question that is not finished."""
 
 
-def run_view(name: str, run: LoadedRun, summary: Mapping[str, Any]) -> dict[str, Any]:
+def run_view(name: str, run: RunContent, summary: Mapping[str, Any]) -> dict[str, Any]:
     """What a page shows of a run before a question is opened. ``name``: of the run. ``summary``: as in summary.json."""
     k, metrics = (summary["base"] or {}).get("k", "k"), summary["metrics"] or {"all": [], "headline": "", "unbounded": []}
     shown = run.shown
@@ -46,7 +46,7 @@ def run_view(name: str, run: LoadedRun, summary: Mapping[str, Any]) -> dict[str,
     }
 
 
-def question_rows(run: LoadedRun) -> list[dict[str, Any]]:
+def question_rows(run: RunContent) -> list[dict[str, Any]]:
     """A row for each question: the finished ones in the order of the data set, then those that are under way."""
     shown, scores = run.shown, score_questions(run.finished, run.grades)
     rows = [

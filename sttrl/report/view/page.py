@@ -18,7 +18,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from sttrl.report.html import json_in_html, templates, visible_json
-from sttrl.report.loaded import LoadedRun
+from sttrl.report.read import RunContent
 from sttrl.report.view.details import Pieces, question_view
 from sttrl.report.view.overview import key_of, run_view
 
@@ -38,7 +38,7 @@ def served_page(title: str) -> str:
 
 def page_alone(
     title: str,
-    runs: Sequence[tuple[str, LoadedRun, Mapping[str, Any], Pieces | None]],
+    runs: Sequence[tuple[str, RunContent, Mapping[str, Any], Pieces | None]],
     comparison: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Any] | None = None,
 ) -> str:
@@ -80,7 +80,7 @@ def as_text(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
 
 
-def _blocks(run: LoadedRun, pieces: Pieces | None) -> Iterator[tuple[str, str]]:
+def _blocks(run: RunContent, pieces: Pieces | None) -> Iterator[tuple[str, str]]:
     for problem_id in [*(question.record.id for question in run.finished), *run.running]:
         yield problem_id, packed(question_view(run, problem_id, pieces))
 

@@ -13,7 +13,7 @@ from sttrl.ledger.journal import JOURNAL
 from sttrl.report.comparison import ComparedRun
 from sttrl.report.kinds import KindReport
 from sttrl.report.labels import GRADES_FILE, NO_GRADES, Equality, Grades, graded, graded_before, read_entries
-from sttrl.report.loaded import LoadedRun, load_run
+from sttrl.report.read import RunContent, load_run
 from sttrl.report.summary import summarise
 from sttrl.report.view.details import FindPieces, Pieces
 from sttrl.report.view.overview import key_of
@@ -27,7 +27,7 @@ class State:
     """A run as it was at one moment."""
 
     version: str
-    run: LoadedRun
+    run: RunContent
     summary: Mapping[str, Any]
     pieces: Pieces | None
 
@@ -88,11 +88,11 @@ class WatchedRun:
             self._grading.cancel()
             await asyncio.gather(self._grading, return_exceptions=True)
 
-    def _grade_meanwhile(self, run: LoadedRun, judge: AskJudge) -> None:
+    def _grade_meanwhile(self, run: RunContent, judge: AskJudge) -> None:
         if self._grading is None or self._grading.done():
             self._grading = asyncio.create_task(self._grade(run, judge))
 
-    async def _grade(self, run: LoadedRun, judge: AskJudge) -> None:
+    async def _grade(self, run: RunContent, judge: AskJudge) -> None:
         """Grade what has no verdict. What the judge could not say in time stays without one, and is not asked again."""
         assert run.labels is not None, "only answers with labels are graded"
         stored = {**await asyncio.to_thread(read_entries, self.folder), **self._entries}
