@@ -63,7 +63,9 @@ const cut = (text) => (text.length > LABEL ? `${text.slice(0, LABEL)}…` : text
 const singles = (row) => (row.by_seed.length > 1 ? row.by_seed.filter((seed) => seed.gain_mean !== null) : []);
 const ends = (rows) => {
   const all = rows.flatMap((row) => [row.gain_low, row.gain_high, ...singles(row).map((seed) => seed.gain_mean)]);
-  return [Math.min(0, ...all), Math.max(0, ...all)];
+  const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
+  const room = 0.05 * (high - low);
+  return [low - room, high + room];
 };
 
 function gainRows(rows) {
