@@ -92,7 +92,10 @@ class ChosenTasks:
     def tasks(self) -> tuple[Task, ...]:
         """The chosen tasks."""
         ids = frozenset(self.config.data.ids)
-        chosen = [task for task in self.arc.tasks if not ids or task.id in ids]
+        chosen = [task for task in part_of(self.arc.tasks, self.config.arc.part) if not ids or task.id in ids]
+        if not chosen:
+            part = " ".join(map(str, self.config.arc.part or ()))
+            raise UsageError(f"--part {part} has no task.", "Ask for fewer parts, or other --ids.")
         return tuple(chosen[: self.config.data.limit])
 
     @property
@@ -194,6 +197,16 @@ class ChosenTasks:
             Turn(puzzle=(puzzle := held_out[step % len(held_out)]), view=drawn_view(len(puzzle.demos), step, seed, wish), test=None)
             for step in range(steps)
         )
+
+
+def part_of(tasks: Sequence[Task], part: tuple[int, int] | None) -> tuple[Task, ...]:
+    """The tasks of a part, (its number from 1, number of parts), in their order; None: all. Every n-th task in an order that depends on
+    the ids alone, so that the parts of several runs make up the whole."""
+    if part is None:
+        return tuple(tasks)
+    shuffled = sorted(tasks, key=lambda task: seed_of(0, task.id, "part", 0, 0))
+    mine = {task.id for task in shuffled[part[0] - 1 :: part[1]]}
+    return tuple(task for task in tasks if task.id in mine)
 
 
 def test_turns(task: Task) -> tuple[Turn, ...]:
