@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 from sttrl.arc.codecs.base import Codec, SmallCodec
@@ -16,6 +17,7 @@ from sttrl.arc.codecs.tokens import GridTokenizer
 from sttrl.arc.files import first_of
 from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
 from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, ViewChoice, drawn_view, views_of
+from sttrl.arc.reuse import Known, known_of
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task, fingerprint
 from sttrl.arc.views.key import View
@@ -45,6 +47,7 @@ class ChosenTasks:
     reply_tokens: int = field(init=False, default=1)
     built: int = field(init=False, default=0)
     train_tasks: tuple[Task, ...] = field(init=False, default=())
+    known: Known = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
@@ -124,6 +127,8 @@ class ChosenTasks:
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
         check_guesses(self.config.arc.search_guess, tokenizer)
+        model = Path(tokenizer.name_or_path) if tokenizer.name_or_path else None
+        self.known = known_of(self.config, self.arc.tasks, self.arc.fingerprint, model)
         scribe, self.reply_tokens, end = self.scribe(tokenizer, context)
         limit = scribe.limit
         indexed = {task.id: index for index, task in enumerate(self.arc.tasks)}
@@ -165,6 +170,7 @@ class ChosenTasks:
             reply_tokens=self.reply_tokens,
             end_T=frozenset(stop_token_ids),
             train_tasks=self.train_tasks,
+            known=self.known,
         )
         return opened_arc(self.config, setting, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, POSITIVE_FRACTION, Group, Rule, at_least
@@ -84,6 +85,9 @@ class ArcSettings(Group):
     retry_unsure: Annotated[float | None, POSITIVE_FRACTION] = None
     """Do this share of the tasks again with another seed, those of whose first attempts the run is least sure, and select from the
     candidates of both (derived)."""
+    reuse: Path | None = None
+    """Take what another run of the same policy has searched and scored from its journal. Its adapted policies are those of this run with
+    --adaptation_method stored --adapters of that run."""
     part: Annotated[tuple[int, int] | None, PART] = None
     """Do only this part of the tasks, such as 1 2: the first of two. Each part is a run, and `pool` makes one submission of them."""
     time_limit: Annotated[float | None, ABOVE_ZERO] = None

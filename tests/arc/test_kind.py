@@ -10,13 +10,13 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from arc_files import save
 
-from sttrl.arc.candidates import Candidate, Find
+from sttrl.arc.candidates import Candidate, Find, promising
 from sttrl.arc.codecs.cells import Cells
 from sttrl.arc.codecs.loss import RULES
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.vocabulary import small_vocabulary
 from sttrl.arc.grids import Grid
-from sttrl.arc.kind import Arc, Setting, candidate_records, promising
+from sttrl.arc.kind import Arc, Setting, candidate_records
 from sttrl.arc.problem import TaskProblem
 from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.search import SEARCHES, Found, Reply
