@@ -108,7 +108,7 @@ class Arc:
         """
         self.time.begin(problem.id, stage)
         view_V = views_of(self.views, problem.task, "views")
-        late = partial(self.time.out_of_time, problem.id, BASE if stage == "base" else 1.0)
+        late = self.time.search_ends(problem.id, BASE if stage == "base" else 1.0)
         known_K = [self.setting.known.get((stage, problem.id, k), NOTHING) for k in range(len(problem.task.tests))]
         found_KV = await self._searched(problem, view_V, policy, late, known_K)
         read_K = [self._read(problem, k, view_V, found_V, known_K[k]) for k, found_V in enumerate(found_KV)]

@@ -94,6 +94,8 @@ class ArcSettings(Group):
     """Seconds for the whole run, shared out among the tasks that are left. Tasks for which no time is left are not begun."""
     task_time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for one task."""
+    search_time_limit: Annotated[float | None, ABOVE_ZERO] = None
+    """Seconds for one search, of all views of a task by one policy; what it has found by then is kept (NVARC: 540)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

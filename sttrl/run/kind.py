@@ -192,6 +192,6 @@ def check_kind(config: RunConfig) -> str:
             for setting, value in group.not_default().items():
                 raise UsageError(
                     f"--{setting} {value} does nothing with {data_set}.",
-                    f"It belongs to {' and '.join(sorted(KINDS[kind].words for kind in group.kinds))}: leave it out.",
+                    f"It belongs to {' and '.join(sorted({KINDS[kind].words for kind in group.kinds}))}: leave it out.",
                 )
     return name

@@ -375,6 +375,7 @@ LEARNER_SHAPES = {
     "rank stabilised": AdapterShape(rank=8, alpha=16, rank_stabilised=True),
     "tied embeddings": AdapterShape(rank=8, alpha=16, trainable_modules=("embed_tokens",)),
     "embeddings and head": AdapterShape(rank=8, alpha=16, trainable_modules=("embed_tokens", "lm_head")),
+    "LoRA on both ends": AdapterShape(rank=8, alpha=16, targets=("embed_tokens", "lm_head", "v_proj")),
     "full weights": None,
 }
 
@@ -384,7 +385,7 @@ LEARNER_SHAPES = {
 def test_a_merged_model_scores_as_the_learner_did(
     shape: str, local_learner: Callable[..., Any], models: dict[str, Path], tmp_path: Path
 ) -> None:
-    model, data = models["untied" if shape == "embeddings and head" else "tied"], batch()
+    model, data = models["untied" if shape in ("embeddings and head", "LoRA on both ends") else "tied"], batch()
     learner = local_learner(model_folder=str(model), adapter=LEARNER_SHAPES[shape])
     with forked(learner, lr=0.01) as name:
         for _ in range(3):
