@@ -60,9 +60,8 @@ class UpdateSettings(Group):
                     f"--{name} {value} with --lora_rank 0: there is no adapter.", f"Leave out --{name}, or use --lora_rank 16."
                 )
         if both := sorted(set(self.lora_targets) & set(self.lora_trainable_modules)):
-            raise UsageError(
-                f"--lora_targets {both[0]} and --lora_trainable_modules {both[0]}: one of them is enough.", "Leave one of them out."
-            )
+            too = f"it is among --lora_trainable_modules {self.lora_trainable_modules} too"
+            raise UsageError(f"--lora_targets {both[0]}: {too}.", "Leave one of them out.")
         ends = {*self.lora_trainable_modules, *(set(self.lora_targets) & set(get_args(TrainableModule)))}
         if self.embedding_lr is not None and not ends:
             raise UsageError(
