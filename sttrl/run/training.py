@@ -76,8 +76,8 @@ class Training:
         stepped: Callable[[], object],
         evaluate: Callable[[int], Awaitable[object]],
     ) -> Failure | None:
-        """Do the steps of the plan that are left. An error ends the training for good and is returned as a failure, unless it ends the run. A training
-        that is out of time goes on in the next attempt, unless a problem was answered after it.
+        """Do the steps of the plan that are left. An error ends the training for good and is returned as a failure, unless it ends the
+        run. A training that is out of time goes on in the next attempt, unless a problem was answered after it.
 
         ``stepped`` is called after every step; ``evaluate`` evaluates the policy on all problems, between two steps.
         """
