@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, Group, Rule, at_least
 from sttrl.errors import UsageError
@@ -16,6 +16,8 @@ WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a fraction of the steps: at 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings(Group):
     """Optimiser, adapter, and the gate of every update."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"stored"})
 
     lr: Annotated[float | None, NOT_NEGATIVE] = None
     """Learning rate; unset: sttrl and ttrl 1e-3 with LoRA (derived) and 5e-7 with full weights (TTRL); ttft 1e-4, 5e-5 with
