@@ -19,7 +19,6 @@ from sttrl.arc.submission import read_submission
 from sttrl.config import RunConfig
 from sttrl.errors import StepError
 from sttrl.ledger.journal import read_lines
-from sttrl.types import DeltaSpec
 
 ALL = ("5582e5ca", "6150a2bd", "66e6c45b", "d037b0a7", "d631b094", "e9afcf9a")
 MISSING = [[0]]
@@ -236,16 +235,6 @@ def test_rewards_of_held_out_demonstrations_teach_the_rule(tmp_path: Path) -> No
     one, two = results_of(tmp_path / "run")
     assert one["polls"]["adapted"]["attempts"][0][0] == "65/43" and one["polls"]["base"]["attempts"][0][0] != "65/43"
     assert [attempts[0] for attempts in two["polls"]["adapted"]["attempts"]] == ["2288/2288", "99/99"]
-
-
-def test_the_schedule_of_one_adapter_is_over_the_rows_that_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deltas, fork = list[DeltaSpec](), ArcStandIn.fork
-    monkeypatch.setattr(ArcStandIn, "fork", lambda self, name, delta: deltas.append(delta) or fork(self, name, delta))
-    config = arc_config(tmp_path / "run", scope="dataset", train_form="marc", ttt_rows=5000, ttt_batch=50, ids=ALL[:2])
-    arc_attempt(config)
-    steps = {line["step"] for line in read_lines(tmp_path / "run") if line["kind"] == "step"}
-    planned = [delta.total_steps for delta in deltas if delta.kind == "lora"]
-    assert planned == [len(steps)] and 0 < len(steps) < 2 * 5000 / 50, "marc's set has fewer rows"
 
 
 def test_one_adapter_of_all_tasks_is_saved_once(tmp_path: Path) -> None:
