@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
@@ -18,16 +17,17 @@ from sttrl.cli.arguments import (
     EnvArguments,
     MergeArguments,
     PoolArguments,
-    ReportArguments,
     ScoreArguments,
     ShrinkArguments,
     SweepArguments,
-    ViewArguments,
 )
 from sttrl.cli.export import ExportArguments as ExportArguments
 from sttrl.cli.export import export_command
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
+from sttrl.cli.view import ReportArguments as ReportArguments
+from sttrl.cli.view import ViewArguments as ViewArguments
+from sttrl.cli.view import report_command, view_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
@@ -196,49 +196,6 @@ def flag_names(arguments: Sequence[str]) -> list[str]:
     """The names of the settings that flags set, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
     names = [flag[2:].split("=")[0].replace("-", "_") for flag in arguments if flag.startswith("--")]
     return [name if name in field_names() else name.removeprefix("no_") for name in names]
-
-
-def report_command(arguments: Sequence[str]) -> None:
-    """``report RUN...``"""
-    chosen = parse(ReportArguments, arguments[1:], command="report")
-    if not chosen.runs:
-        raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
-    from sttrl.engine.pieces import pieces_of
-    from sttrl.report.recursion import is_training, report_training
-    from sttrl.report.runs import report_runs
-
-    if all(map(is_training, chosen.runs)):
-        print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
-    else:
-        print(report_runs(chosen.runs, chosen.data_dir, pieces_of))
-
-
-def view_command(arguments: Sequence[str]) -> None:
-    """``view RUN...``: a server of a page for this machine, until it is interrupted; with ``--out`` a file instead."""
-    chosen = parse(ViewArguments, arguments[1:], command="view")
-    if not chosen.runs:
-        raise UsageError("view needs a run folder.", "Give one or more folders under outputs/, or the folder of a sweep.")
-    from sttrl.engine.pieces import pieces_of
-    from sttrl.report.recursion import is_training
-    from sttrl.report.view.sweeps import check_folders
-
-    if trained := [folder for folder in chosen.runs if is_training(folder)]:
-        raise UsageError(f"{trained[0]} is a training of a recursive model.", "`report` writes its page, report.html.")
-    check_folders(chosen.runs)
-    if chosen.out is not None:
-        from sttrl.report.runs import write_page
-
-        write_page(chosen.runs, chosen.out, chosen.data_dir, pieces_of)
-        print(chosen.out)
-        return
-    from sttrl.report.view.server import HOST, RunServer, bound, serve
-
-    server = RunServer(chosen.runs, chosen.data_dir, pieces_of)
-    server.check()
-    with bound(chosen.port) as listening:
-        print(f"http://{HOST}:{listening.getsockname()[1]}/ shows {server.title}; Ctrl-C ends it", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            serve(server, listening)
 
 
 def data_command(arguments: Sequence[str]) -> None:

@@ -12,30 +12,6 @@ from sttrl.config.arc import SELECTION, SelectionName
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportArguments:
-    """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
-    data_dir: Path | None = None
-    """Where named data sets are looked for first (for the labels)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewArguments:
-    """Show runs on a page for a browser on this machine: questions, votes, every sample, side by side, while a run goes on too."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders, finished or not, or the folder of one sweep."""
-    port: int = 8765
-    """The port of 127.0.0.1 on which the page is; 0: a free one."""
-    out: Path | None = None
-    """Write the page into this file instead, with all that it shows, and end."""
-    data_dir: Path | None = None
-    """Where named data sets are looked for first (for questions and labels)."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataArguments:
     """Show and check a data set: where it is, its columns, how many rows and labels, what looks wrong."""
 

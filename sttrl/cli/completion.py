@@ -15,6 +15,7 @@ import tyro
 from sttrl.cli import arguments as own
 from sttrl.cli import trm_arguments as trm
 from sttrl.cli.export import ExportArguments
+from sttrl.cli.view import ReportArguments, ViewArguments
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 
@@ -99,7 +100,8 @@ def commands() -> Mapping[str, type[Any]]:
     }
     return {
         "finetune": RunConfig,
-        "report": own.ReportArguments,
+        "report": ReportArguments,
+        "view": ViewArguments,
         "data": own.DataArguments,
         "score": own.ScoreArguments,
         "pool": own.PoolArguments,
