@@ -21,7 +21,8 @@ from sttrl.cli.arguments import (
     ShrinkArguments,
     SweepArguments,
 )
-from sttrl.cli.parsing import parse
+from sttrl.cli.parsing import config_file, parse
+from sttrl.cli.serve import serve_command
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.help_view import short_view
@@ -41,7 +42,7 @@ Subcommands: report RUN... (tables again from the journal, runs side by side), s
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
-env (versions and devices).
+serve --model M (an endpoint with OpenAI's API that adapts to each request), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -141,16 +142,6 @@ def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
 def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
     """The settings of a file, with the flags in place of its values. Raises `UsageError`."""
     return RunConfig(**vars(parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**settings))))
-
-
-def config_file(arguments: Sequence[str]) -> Path | None:
-    """The file that ``--config`` names. It is needed before the other flags are parsed."""
-    for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
-        if flag == "--config" and value is not None:
-            return Path(value)
-        if flag.startswith("--config="):
-            return Path(flag.removeprefix("--config="))
-    return None
 
 
 def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
@@ -380,4 +371,5 @@ COMMANDS = {
     "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,
+    "serve": serve_command,
 }
