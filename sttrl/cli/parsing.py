@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from sttrl.config.packaged import settings_file
 from sttrl.errors import UsageError
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
@@ -58,7 +59,7 @@ def config_file(arguments: Sequence[str]) -> Path | None:
     """The file that ``--config`` names. It is needed before the other flags are parsed."""
     for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
         if flag == "--config" and value is not None:
-            return Path(value)
+            return settings_file(value)
         if flag.startswith("--config="):
-            return Path(flag.removeprefix("--config="))
+            return settings_file(flag.removeprefix("--config="))
     return None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from sttrl.data.hub import REPO
 from sttrl.errors import DataError, SttrlError, UsageError, error_text
 
-REPO: Final = re.compile(r"[\w.-]+/[\w.-]+")
 LOG_IN: Final = "Log in with `hf auth login`, set HF_TOKEN, or give --token."
 
 RepoType = Literal["model", "dataset"]

@@ -88,7 +88,9 @@ def load_run(path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | No
     """
     folder = Path(path)
     if is_training(folder):
-        raise JournalError(f"{folder} is a training of the recursive model.", "Give a run of questions or of ARC tasks.")
+        raise JournalError(
+            f"{folder} is a training of the recursive model.", "Give a run of questions or of ARC tasks; `trm push` uploads a checkpoint."
+        )
     content = read_run(folder, None if data_dir is None else Path(data_dir), keep_grades=False)
     last = {"kind": ""}
     for last in read_lines(folder):  # noqa: B007 - the last line is wanted
@@ -114,8 +116,8 @@ def load_run(path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | No
 
 def _is_withheld(content: RunContent) -> bool:
     """Whether questions and labels must not be shown. The name in the settings counts as well as the data set that was found."""
-    known = [content.data] if isinstance(content.data, Table) else []
-    return not all(map(is_printable, [*known, str(content.config["dataset"])]))
+    found = content.data
+    return not (is_printable(str(content.config["dataset"])) and (not isinstance(found, Table) or is_printable(found)))
 
 
 def _problem(content: RunContent, question: FinishedQuestion, score: QuestionScore, asked: str | None, label: str | None) -> Problem:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
 from sttrl.config.template import template_settings
+from sttrl.config.yaml_settings import typed
 from sttrl.data import BuiltProblems
 from sttrl.data.layouts import question_of
 from sttrl.data.registry import custom_dataset
@@ -283,7 +284,7 @@ class AsyncSession:
                 raise UsageError(f"{name} is no setting of a session.", "Leave it out.")
             if name not in field_names():
                 raise UsageError(f"There is no setting {name}.", "docs/command_line.md lists the settings.")
-        return named
+        return typed({name: value for name, value in named.items() if not isinstance(value, RunConfig)}, "a session")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from sttrl.config import RunConfig
+from sttrl.config.extensions import run_by
+from sttrl.config.method import METHOD
 from sttrl.engine.base import Policy
 from sttrl.ledger.journal import Journal, JournalContent
 from sttrl.ledger.records import EndRecord
@@ -84,7 +86,9 @@ class Training:
         if (stop := self.answered) is not None:
             self.stop = stop
             return None
-        plan, every, first = self.method.plan(problems), self.config.evaluate_every, self.before.trained
+        with run_by(METHOD, self.config.method.adaptation_method, "plan its steps"):
+            plan = self.method.plan(problems)
+        every, first = self.config.evaluate_every, self.before.trained
         kept, started = first, time.monotonic()
         for index in range(first, len(plan)):
             if self.out_of_time():

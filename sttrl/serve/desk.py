@@ -199,7 +199,7 @@ class Desk:
             progress.limit = "deadline_s"
         finished = self._finished(ask)
         if finished is not None:
-            error = finished.error
+            error = finished.record.error
             if not progress.steps:
                 self._recall(progress, finished, ask)
         if not progress.rollouts:
@@ -249,10 +249,12 @@ class Desk:
             reason = f"{progress.limit} allowed no more"
         elif record is not None and record.stop == "unparsable":
             reason = NO_ANSWER
+        learned = record is not None and record.answer_source == "adapted" and record.tokens_trained
+        answered_by = "adapted" if learned else "vote" if record is None and progress.best else "base"
         about = {
             "method": order.settings["adaptation_method"],
             "answer": record.answer if record is not None else progress.elected.answer if progress.elected else progress.base_answer,
-            "answered_by": record.answer_source if record is not None else "vote" if progress.best else "base",
+            "answered_by": answered_by,
             "base": {"text": progress.base.text, "answer": progress.base_answer} if progress.base is not None else None,
             "vote": _shown(progress.first) if progress.first is not None else None,
             "steps": progress.steps,

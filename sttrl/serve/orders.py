@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from sttrl.serve.bodies import Adapting, ChatBody, Effort, Message, ResponseBody
 from sttrl.serve.settings import EFFORT, EFFORTS, ServerSettings
 from sttrl.types import Sampling
+from sttrl.voting import VOTES
 
 METHODS: Final = ("sttrl", "ttrl", "ttft", "slot", "memo")
 """The methods that adapt to one question."""
@@ -174,6 +175,9 @@ def _settings(method: str, adapting: Adapting, effort: Effort | None, house: Hou
     """The settings of the run that adapts."""
     preset = EFFORTS[EFFORT if effort in (None, "none") else str(effort)]
     own = {name: value for name, value in adapting if name in adapting.model_fields_set and value is not None}
+    if own.get("voting_function", "majority") not in VOTES:  # a client must not name code of its own
+        shown = ", ".join(sorted(VOTES))
+        raise RefusedError(f"sttrl.voting_function {own['voting_function']!r} is none of {shown}.", param="sttrl.voting_function")
     for name in ("method", "budget_tokens", "deadline_s", "keep_adapter", "seed"):
         own.pop(name, None)
     chosen: dict[str, Any] = {**preset, **own}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 
@@ -44,6 +45,9 @@ async def _serve(config: RunConfig, server: ServerSettings, keys: tuple[str, ...
         if server.host not in LOOPBACK and not keys:
             _say(f"anyone who reaches {server.host} can use this server: give --api_key")
         _say(f"serving {config.engine.model} on http://{host}:{port}/v1 with {endpoint.desk.seats} seats")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn ends its requests, then raises the signal again for whoever handled it before.
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
         try:
             await web.serve(sockets=[listener])
         finally:

@@ -34,7 +34,8 @@ def run(tmp_path: Path) -> Path:
         (vote / "scores.json").write_text(json.dumps({"step": step, "metrics": {"ARC/pass@2": step / 100}, "rules": rules}))
     (folder / "all_config.yaml").write_text(as_yaml(read_config(None, ["arch.L_cycles=4", "load_checkpoint=/home/me/step_723914"])))
     (folder / "identifiers.json").write_text('["<blank>", "a"]')
-    lines = [{"step": 9, "all": {"accuracy": 0.1}}, {"step": 10, "all": {"accuracy": 0.9}, "train/lm_loss": 3.0}]
+    first, second = {"step": 9, "all.accuracy": 0.1}, {"step": 10, "all.accuracy": 0.9, "all1.exact_accuracy": 0.5}
+    lines = [{"step": 0, "num_params": 7}, first, {"step": 10, "train/lm_loss": 3.0}, second]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 1')
     for name in ("journal.jsonl", "state.safetensors", "step_10_all_preds.0", "step_10_all_preds.0.safetensors"):
         (folder / name).write_text("x")
@@ -57,7 +58,8 @@ def test_the_card_has_the_numbers_of_the_run(online: StandIn, run: Path) -> None
     push(run, Destination(repo_id="me/trm", token="hf_right"))
     card = online.repos["me/trm"]["branches"]["main"]["README.md"].decode()
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "sttrl"
-    assert "| ARC/pass@2 | 0.1 |" in card and "| all/accuracy | 0.9 |" in card and "| score/kaggle | 0.1 |" in card
+    assert "| ARC/pass@2 | 0.1 |" in card and "| all.accuracy | 0.9 |" in card and "| score/kaggle | 0.1 |" in card
+    assert "| all1.exact_accuracy | 0.5 |" in card and "num_params" not in card
     assert "train/lm_loss" not in card and "12 numbers in the trunk" in card and "5 rows of 8" in card
     assert "after 10 optimiser steps" in card and "Trained from `step_723914`" in card and "/home/me" not in card
     assert "| arch.L_cycles | 4 |" in card
@@ -72,7 +74,7 @@ def test_an_older_checkpoint_has_its_own_numbers(online: StandIn, run: Path) -> 
     repo = online.repos["me/trm"]
     assert repo["visibility"] == "public" and repo["messages"] == ["The old one"] and repo["branches"]["main"] == {}
     card = repo["branches"]["b"]["old/README.md"].decode()
-    assert "| ARC/pass@2 | 0.09 |" in card and "| all/accuracy | 0.1 |" in card
+    assert "| ARC/pass@2 | 0.09 |" in card and "| all.accuracy | 0.1 |" in card
 
 
 def test_pushing_again_goes_to_the_same_repository(online: StandIn, run: Path) -> None:
