@@ -68,7 +68,7 @@ def script_for(shell: str) -> str:
 def _tidied(spec: Any, top: bool = True) -> Any:
     """The table of flags in tyro's script, with each description on one line: a shell takes further lines for completions.
 
-    A setting that takes a name of ours or code of one's own offers our names. The flags that tyro does not parse are added to the program's own.
+    A setting that takes a name of ours or code of one's own offers our names. The flags that tyro does not parse are added.
     """
     named = {f"--{choice.setting}": list(choice.ours) for choice in CHOICES if not choice.open}
     for option in spec["options"]:

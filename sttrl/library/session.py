@@ -284,7 +284,7 @@ class AsyncSession:
                 raise UsageError(f"{name} is no setting of a session.", "Leave it out.")
             if name not in field_names():
                 raise UsageError(f"There is no setting {name}.", "docs/command_line.md lists the settings.")
-        return typed({name: value for name, value in named.items() if not isinstance(value, RunConfig)}, "a session")
+        return typed({name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}, "a session")
 
 
 @dataclass(frozen=True)

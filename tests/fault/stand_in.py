@@ -273,7 +273,8 @@ def attempt(
         left = [problem for problem in problems if problem.id not in finished]
         number = attempts(folder)[0] + 1
         runner = Runner(
-            config, kind=partial(Questions, config, judge), seats=Seats([engine] if isinstance(engine, StandIn) else engine, config.in_flight), journal=journal,
+            config, kind=partial(Questions, config, judge), journal=journal,
+            seats=Seats([engine] if isinstance(engine, StandIn) else engine, config.in_flight),
             folder=folder, attempt=number,
             progress=[].append if said is None else said.append, track=lambda record: None,
         )  # fmt: skip
