@@ -77,6 +77,12 @@ def candidates_of(finds: Sequence[Find]) -> tuple[Candidate, ...]:
     return tuple(Candidate(grid=grid, find_F=tuple(found)) for grid, found in of_grid.items())
 
 
+def promising(candidates: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:
+    """The candidates found under most views, then the likeliest, at most ``most``; in the order in which they were found first."""
+    best = sorted(candidates, key=lambda candidate: (-len(candidate.find_F), min(candidate.search_nll)))[:most]
+    return tuple(candidate for candidate in candidates if candidate in best)
+
+
 def with_experts(candidates: Sequence[Candidate], nll_C: Sequence[dict[str, float]]) -> tuple[Candidate, ...]:
     """The candidates with their NLLs under the views of the product of experts, in the same order."""
     return tuple(replace(candidate, expert_nll=nll) for candidate, nll in zip(candidates, nll_C, strict=True))

@@ -24,8 +24,6 @@ class FlatPairs:
     """Tasks made of a file. One: its id is the file's; several: ``{id}-0``, ``{id}-1`` and so on."""
     seed: int | None = None
     """Seed of the order. With it, a file whose pairs are used up is put into a new order; within a task no pair comes twice."""
-    replacement: bool = False
-    """Draw every pair from all pairs, as the SNU course's scorer does: the test pair may then be a demonstration too. Needs ``seed``."""
     drop_easiest: float = 0.0
     """Share of the pairs that is left out first: those with the lowest ``pso_difficulties`` in re-arc's metadata.json."""
 
@@ -35,8 +33,6 @@ class FlatPairs:
             raise ValueError("sizes: give at least one number, none below 0")
         if self.tasks_per_file < 1:
             raise ValueError("tasks_per_file: give 1 or more")
-        if self.replacement and self.seed is None:
-            raise ValueError("replacement: it needs a seed")
         if not 0 <= self.drop_easiest < 1:
             raise ValueError("drop_easiest: give a share from 0 to below 1")
 
@@ -55,7 +51,7 @@ def draw_tasks(rule: FlatPairs, file_id: str, pairs: int, difficulties: Sequence
     places = _hard_enough(rule, pairs, difficulties)
     lengths = [rule.sizes[number % len(rule.sizes)] + 1 for number in range(rule.tasks_per_file)]
     needed = max(lengths) if rule.seed is not None else sum(lengths)
-    if len(places) < (1 if rule.replacement else needed):
+    if len(places) < needed:
         raise ValueError(f"{len(places)} pairs to use, and {needed} are needed")
     chosen = _chosen(rule, file_id, places, lengths)
     ids = [file_id] if rule.tasks_per_file == 1 else [f"{file_id}-{number}" for number in range(rule.tasks_per_file)]
@@ -82,9 +78,6 @@ def _chosen(rule: FlatPairs, file_id: str, places: list[int], lengths: Sequence[
     generator = np.random.default_rng(seed_of(rule.seed, file_id, "flat pairs", 0, 0))
     order: list[int] = []
     for length in lengths:
-        if rule.replacement:
-            yield tuple(int(place) for place in generator.choice(places, size=length))
-            continue
         if len(order) < length:
             order = [int(place) for place in generator.permutation(places)]
         taken, order = order[:length], order[length:]

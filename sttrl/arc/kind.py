@@ -6,18 +6,18 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidates_of, read_replies, with_experts
+from sttrl.arc.candidates import GUESSES, Candidate, Find, ViewReplies, candidates_of, promising, read_replies, with_experts
 from sttrl.arc.codecs.base import Unreadable
 from sttrl.arc.experts import Expert, score_experts
 from sttrl.arc.grids import Grid
 from sttrl.arc.problem import TaskProblem, ViewChoice, views_of
 from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
+from sttrl.arc.reuse import NOTHING, Known, Reused
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
 from sttrl.arc.selected import Selected
@@ -55,7 +55,7 @@ class Setting:
 
     ``tasks``: all tasks of the data set. ``chosen``: how many of them the run does. ``reply_tokens``: the most tokens of a reply.
     ``end_T``: the tokens at which the engine ends a response. ``train_tasks``: the tasks of ``--train_dataset``; empty: each task trains on
-    its own demonstrations.
+    its own demonstrations. ``known``: what another run has searched and scored.
     """
 
     tasks: tuple[Task, ...]
@@ -63,6 +63,7 @@ class Setting:
     reply_tokens: int
     end_T: frozenset[int]
     train_tasks: tuple[Task, ...] = ()
+    known: Known = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +108,12 @@ class Arc:
         """
         self.time.begin(problem.id, stage)
         view_V = views_of(self.views, problem.task, "views")
-        late = partial(self.time.out_of_time, problem.id, BASE if stage == "base" else 1.0)
-        found_KV = await self._searched(problem, view_V, policy, late)
-        read_K = [self._read(problem, k, view_V, found_V) for k, found_V in enumerate(found_KV)]
+        late = self.time.search_ends(problem.id, BASE if stage == "base" else 1.0)
+        known_K = [self.setting.known.get((stage, problem.id, k), NOTHING) for k in range(len(problem.task.tests))]
+        found_KV = await self._searched(problem, view_V, policy, late, known_K)
+        read_K = [self._read(problem, k, view_V, found_V, known_K[k]) for k, found_V in enumerate(found_KV)]
         candidate_K = [candidates_of(finds) for finds, _ in read_K]
-        scored_K, tokens = await self._scored(problem, candidate_K, policy)
+        scored_K, tokens = await self._scored(problem, candidate_K, policy, known_K)
         return Evaluation(
             version=policy.version,
             view_V=view_V,
@@ -213,32 +215,40 @@ class Arc:
             yield {"poll": name, "test": k, "view": view.key, **rollout_line(rollout, None, None)}
 
     async def _searched(
-        self, problem: TaskProblem, view_V: Sequence[View], policy: Policy, late: Callable[[], bool]
+        self, problem: TaskProblem, view_V: Sequence[View], policy: Policy, late: Callable[[], bool], known_K: Sequence[Reused]
     ) -> tuple[tuple[Found, ...], ...]:
-        """What the search finds for each test input and view.
+        """What the search finds for each test input and view; nothing for a view of which all is known.
 
         With guesses the first view is searched before the others, and the best grid that it found is their guess.
         """
-        asked_KV = self._asks(problem, view_V)
+        asked_KV = [
+            [None if view.key in known.find_of else ask for view, ask in zip(view_V, ask_V, strict=True)]
+            for known, ask_V in zip(known_K, self._asks(problem, view_V), strict=True)
+        ]
         if self.config.arc.search_guess == "no":
             return await self._found(policy, asked_KV, late)
         first_K = await self._found(policy, [ask_V[:1] for ask_V in asked_KV], late)
-        guided_K = [self._guided(problem, k, view_V, ask_V, first_K[k])[1:] for k, ask_V in enumerate(asked_KV)]
+        guided_K = [self._guided(problem, k, view_V, ask_V, first_K[k], known_K[k])[1:] for k, ask_V in enumerate(asked_KV)]
         return tuple((*first, *rest) for first, rest in zip(first_K, await self._found(policy, guided_K, late), strict=True))
 
-    async def _found(self, policy: Policy, asked_KV: Sequence[Sequence[Ask]], late: Callable[[], bool]) -> tuple[tuple[Found, ...], ...]:
-        """What the search finds for each ask, all in one batch."""
-        search, asks = SEARCHES[self.config.arc.search], [ask for ask_V in asked_KV for ask in ask_V]
-        found = iter(await search(policy, asks, self._search_config(), out_of_time=late))
-        return tuple(tuple(islice(found, len(ask_V))) for ask_V in asked_KV)
+    async def _found(
+        self, policy: Policy, asked_KV: Sequence[Sequence[Ask | None]], late: Callable[[], bool]
+    ) -> tuple[tuple[Found, ...], ...]:
+        """What the search finds for each ask, all in one batch; nothing where nothing is asked."""
+        search, asks = SEARCHES[self.config.arc.search], [ask for ask_V in asked_KV for ask in ask_V if ask is not None]
+        found = iter(await search(policy, asks, self._search_config(), out_of_time=late) if asks else ())
+        return tuple(tuple(Found(reply_G=(), requests=0, tokens=0) if ask is None else next(found) for ask in ask_V) for ask_V in asked_KV)
 
-    def _guided(self, problem: TaskProblem, k: int, view_V: Sequence[View], ask_V: Sequence[Ask], found_V: Sequence[Found]) -> list[Ask]:
+    def _guided(
+        self, problem: TaskProblem, k: int, view_V: Sequence[View], ask_V: Sequence[Ask | None], found_V: Sequence[Found], known: Reused
+    ) -> list[Ask | None]:
         """What is asked for a test input under each view, with the best grid of the views that were searched as a guess."""
-        best = GUESSES[self.config.arc.search_guess](self._read(problem, k, view_V[: len(found_V)], found_V)[0])
+        best = GUESSES[self.config.arc.search_guess](self._read(problem, k, view_V[: len(found_V)], found_V, known)[0])
         if best is None:
             return list(ask_V)
         query, scribe = problem.task.tests[k], problem.scribe
-        return [replace(ask, guess_G=(scribe.reply(view.apply(query), view.apply(best)),)) for ask, view in zip(ask_V, view_V, strict=True)]
+        guesses = [scribe.reply(view.apply(query), view.apply(best)) for view in view_V]
+        return [ask and replace(ask, guess_G=(guess,)) for ask, guess in zip(ask_V, guesses, strict=True)]
 
     def _asks(self, problem: TaskProblem, view_V: Sequence[View]) -> list[list[Ask]]:
         """What is asked for each test input and view."""
@@ -265,11 +275,12 @@ class Arc:
         )
 
     def _read(
-        self, problem: TaskProblem, k: int, view_V: Sequence[View], found_V: Sequence[Found]
+        self, problem: TaskProblem, k: int, view_V: Sequence[View], found_V: Sequence[Found], known: Reused = NOTHING
     ) -> tuple[list[Find], tuple[Unreadable, ...]]:
         """The grids that were found for a test input, in the space of the task, and the replies that are no grid."""
         finds, bad = list[Find](), list[Unreadable]()
         for view, found in zip(view_V, found_V, strict=True):
+            finds += known.find_of.get(view.key, ())
             query, codec = view.apply(problem.task.tests[k]), problem.scribe.codec
             texts = tuple((problem.scribe.text(reply.token_T), reply.nll) for reply in found.reply_G if reply.ended)
             group = None if view.vote_group == IDENTITY else view.vote_group
@@ -280,12 +291,15 @@ class Arc:
         return finds, tuple(bad)
 
     async def _scored(
-        self, problem: TaskProblem, candidate_K: Sequence[Sequence[Candidate]], policy: Policy
+        self, problem: TaskProblem, candidate_K: Sequence[Sequence[Candidate]], policy: Policy, known_K: Sequence[Reused]
     ) -> tuple[list[tuple[Candidate, ...]], int]:
         """The most promising candidates of each test input, scored under every view of the product of experts, and the tokens scored."""
         kept_K = [promising(candidates, self.config.arc.most_candidates) for candidates in candidate_K]
         view_V = views_of(self.views, problem.task, "experts")
-        experts_K = [[self._expert(problem, k, view, kept) for view in view_V] if kept else [] for k, kept in enumerate(kept_K)]
+        experts_K = [
+            [self._expert(problem, k, view, kept, known) for view in view_V] if kept else []
+            for k, (kept, known) in enumerate(zip(kept_K, known_K, strict=True))
+        ]
         every = [expert for experts in experts_K for expert in experts]
         if not every:
             return [tuple(kept) for kept in kept_K], 0
@@ -295,14 +309,18 @@ class Arc:
             policy, [spread(expert, k, width, len(kept_K)) for k, experts in enumerate(experts_K) for expert in experts]
         )
         tokens = sum(len(reply) for expert in every for reply in expert.reply_C if reply is not None)
-        scored_K = [with_experts(kept, nll_C[k * width : k * width + len(kept)]) if kept else () for k, kept in enumerate(kept_K)]
+        scored_K = list[tuple[Candidate, ...]]()
+        keys = [view.key for view in view_V]
+        for k, (kept, known) in enumerate(zip(kept_K, known_K, strict=True)):
+            own_C = nll_C[k * width : k * width + len(kept)]
+            scored_K.append(with_experts(kept, [known.with_known(c, nll, keys) for c, nll in zip(kept, own_C, strict=True)]))
         return scored_K, tokens
 
-    def _expert(self, problem: TaskProblem, k: int, view: View, candidates: Sequence[Candidate]) -> Expert:
+    def _expert(self, problem: TaskProblem, k: int, view: View, candidates: Sequence[Candidate], known: Reused) -> Expert:
         query = view.apply(problem.task.tests[k])
         encoded = problem.scribe.encoded(view.on(Puzzle(demos=problem.task.demos, query=problem.task.tests[k])))
         assert encoded is not None, "a task that is too long is left out when the problems are built"
-        replies = tuple(problem.scribe.reply(query, view.apply(candidate.grid)) for candidate in candidates)
+        replies = tuple(None if known.known(c, view.key) else problem.scribe.reply(query, view.apply(c.grid)) for c in candidates)
         return Expert(view=view.key, prompt_T=encoded.token_T, reply_C=replies)
 
     def _grid(self, problem: TaskProblem, token_T: Sequence[int], query: Grid | None, ended: bool) -> Grid | Unreadable:
@@ -321,12 +339,6 @@ class Arc:
                     finish="stop" if reply.ended else "length",
                     text=problem.scribe.text(reply.token_T),
                 )
-
-
-def promising(candidates: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:
-    """The candidates found under most views, then the likeliest, at most ``most``; in the order in which they were found first."""
-    best = sorted(candidates, key=lambda candidate: (-len(candidate.find_F), min(candidate.search_nll)))[:most]
-    return tuple(candidate for candidate in candidates if candidate in best)
 
 
 def spread(expert: Expert, k: int, width: int, tests: int) -> Expert:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sttrl.arc.candidates import Find, candidates_of, with_experts
+from sttrl.arc.candidates import Find, candidates_of, promising, with_experts
 from sttrl.arc.grids import Grid
-from sttrl.arc.kind import promising
 from sttrl.arc.pool import Place, Searched, Source
 from sttrl.arc.problem import ViewChoice, views_of
 from sttrl.arc.records import TestRecord, grid_of, record_from_json

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 from sttrl.arc.codecs.base import Codec, SmallCodec
@@ -16,6 +17,7 @@ from sttrl.arc.codecs.tokens import GridTokenizer
 from sttrl.arc.files import first_of
 from sttrl.arc.kind import Arc, Clock, Setting, opened_arc
 from sttrl.arc.problem import PURPOSES, Scribe, TaskProblem, Turn, ViewChoice, drawn_view, views_of
+from sttrl.arc.reuse import Known, known_of
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.tasks import Pair, Puzzle, Task, fingerprint
 from sttrl.arc.views.key import View
@@ -45,6 +47,7 @@ class ChosenTasks:
     reply_tokens: int = field(init=False, default=1)
     built: int = field(init=False, default=0)
     train_tasks: tuple[Task, ...] = field(init=False, default=())
+    known: Known = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the data set. Raises `DataError`, and `UsageError` for an id that is not there."""
@@ -92,7 +95,10 @@ class ChosenTasks:
     def tasks(self) -> tuple[Task, ...]:
         """The chosen tasks."""
         ids = frozenset(self.config.data.ids)
-        chosen = [task for task in self.arc.tasks if not ids or task.id in ids]
+        chosen = [task for task in part_of(self.arc.tasks, self.config.arc.part) if not ids or task.id in ids]
+        if not chosen:
+            part = " ".join(map(str, self.config.arc.part or ()))
+            raise UsageError(f"--part {part} has no task.", "Ask for fewer parts, or other --ids.")
         return tuple(chosen[: self.config.data.limit])
 
     @property
@@ -121,6 +127,8 @@ class ChosenTasks:
     def build(self, tokenizer: Any, context: int | None) -> BuiltProblems:
         """The problems, and the tasks that were left out because not even one demonstration fits. Raises `DataError` and `UsageError`."""
         check_guesses(self.config.arc.search_guess, tokenizer)
+        model = Path(tokenizer.name_or_path) if tokenizer.name_or_path else None
+        self.known = known_of(self.config, self.arc.tasks, self.arc.fingerprint, model)
         scribe, self.reply_tokens, end = self.scribe(tokenizer, context)
         limit = scribe.limit
         indexed = {task.id: index for index, task in enumerate(self.arc.tasks)}
@@ -162,6 +170,7 @@ class ChosenTasks:
             reply_tokens=self.reply_tokens,
             end_T=frozenset(stop_token_ids),
             train_tasks=self.train_tasks,
+            known=self.known,
         )
         return opened_arc(self.config, setting, now)
 
@@ -194,6 +203,16 @@ class ChosenTasks:
             Turn(puzzle=(puzzle := held_out[step % len(held_out)]), view=drawn_view(len(puzzle.demos), step, seed, wish), test=None)
             for step in range(steps)
         )
+
+
+def part_of(tasks: Sequence[Task], part: tuple[int, int] | None) -> tuple[Task, ...]:
+    """The tasks of a part, (its number from 1, number of parts), in their order; None: all. Every n-th task in an order that depends on
+    the ids alone, so that the parts of several runs make up the whole."""
+    if part is None:
+        return tuple(tasks)
+    shuffled = sorted(tasks, key=lambda task: seed_of(0, task.id, "part", 0, 0))
+    mine = {task.id for task in shuffled[part[0] - 1 :: part[1]]}
+    return tuple(task for task in tasks if task.id in mine)
 
 
 def test_turns(task: Task) -> tuple[Turn, ...]:

@@ -18,6 +18,7 @@ class TimeLeft:
         self.tasks, self.at_once, self.now = tasks, config.in_flight * config.run.lanes, now
         self.together = config.trains_together
         self.run_seconds, self.task_seconds = config.arc.time_limit, config.arc.task_time_limit
+        self.search_seconds = config.arc.search_time_limit
         self.start = now()
         self.spans: dict[str, tuple[float, float]] = {}
         self.done: set[str] = set()
@@ -39,6 +40,11 @@ class TimeLeft:
             return self.run_seconds is not None and self.now() >= self.start + fraction * self.run_seconds
         begun, seconds = self.spans[task]
         return self.now() >= begun + fraction * seconds
+
+    def search_ends(self, task: str, fraction: float) -> Callable[[], bool]:
+        """Whether a search that begins now has to end: by its own limit, or because the task has used this fraction of its seconds."""
+        end = float("inf") if self.search_seconds is None else self.now() + self.search_seconds
+        return lambda: self.now() >= end or self.out_of_time(task, fraction)
 
     def finished(self, task: str) -> None:
         """A task is finished, in this attempt or in an earlier one."""

@@ -98,10 +98,11 @@ def run(config: RunConfig) -> None:
     """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
     from sttrl.ledger.folder import run_folder
+    from sttrl.report.kinds import POOLS
     from sttrl.report.runs import report_run
     from sttrl.run.attempt import carry_out
     from sttrl.run.plan import make_plan
-    from sttrl.run.retry import pooled_folder, retry_of, selection_of_both
+    from sttrl.run.retry import pooled_folder, retry_of, share_of
     from sttrl.run.screen import Screen
     from sttrl.run.workshop import Workshop
 
@@ -111,16 +112,17 @@ def run(config: RunConfig) -> None:
             carry_out(plan, workshop, screen, started)
             again = retry_of(config, plan.done + len(plan.problems), time.perf_counter() - started)
             if again is not None:
-                screen.say(f"{len(again.data.ids)} tasks are done again, of which the run is least sure: {', '.join(again.data.ids[:5])}")
+                named = ", ".join(again.data.ids[:5])
+                screen.say(f"{len(again.data.ids)} {plan.chosen.unit} are done again, of which the run is least sure: {named}")
                 carry_out(make_plan(again, screen.say), workshop, screen)
-            elif config.arc.retry_unsure is not None:
-                screen.say("no task is done again: tasks or no time are left")
+            elif share_of(config) is not None:
+                screen.say(f"nothing is done again: {plan.chosen.unit} or no time are left")
     try:
         finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
     finally:
         if again is not None:
             print()
-            show_pool((plan.folder, run_folder(again)), pooled_folder(config), selection=selection_of_both(config), stage="adapted")
+            print(POOLS[plan.chosen.kind]((plan.folder, run_folder(again)), pooled_folder(config), config))
 
 
 def finish(report: RunReport, folder: Path) -> None:

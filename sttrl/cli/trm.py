@@ -16,7 +16,7 @@ USAGE = """usage: {program} trm [-h] COMMAND ...
 
 The tiny recursive model (arXiv 2510.04871): its data sets, training, adaptation to new puzzles, evaluation.
 
-  build arc|sudoku|maze|demo    make a data set
+  build arc|sudoku|maze|demo    make a data set; sudoku-tasks: Sudokus as ARC tasks, for a language model
   train [--config FILE]         train; every setting is a flag, or KEY=VALUE as in the original
   adapt CHECKPOINT DATA         adapt a checkpoint to the puzzles of a data set or to ARC tasks, and say what it gained
   evaluate CHECKPOINT DATA      evaluate a checkpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from sttrl.config.extensions import Choice
@@ -27,6 +28,7 @@ PAIRS = Rule(lambda value: bool(value) and min(value) >= 2, "Use numbers of 2 or
 FINETUNE = ("adaptation_method", ("finetune",))
 HELD_OUT = ("reward", ("demonstrations", "demonstrations_random"))
 REWARD_PARTS = ("format", "shape", "cells", "exact")
+PART = Rule(lambda value: 1 <= value[0] <= value[1], "Give its number and how many there are, such as 1 2.")
 PROBABILITY = Rule(lambda value: 0 < value < 1, "Use a number between 0 and 1.")
 
 
@@ -87,10 +89,17 @@ class ArcSettings(Group):
     retry_unsure: Annotated[float | None, POSITIVE_FRACTION] = None
     """Do this share of the tasks again with another seed, those of whose first attempts the run is least sure, and select from the
     candidates of both (derived)."""
+    reuse: Path | None = None
+    """Take what another run of the same policy has searched and scored from its journal. Its adapted policies are those of this run with
+    --adaptation_method stored --adapters of that run."""
+    part: Annotated[tuple[int, int] | None, PART] = None
+    """Do only this part of the tasks, such as 1 2: the first of two. Each part is a run, and `pool` makes one submission of them."""
     time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for the whole run, shared out among the tasks that are left. Tasks for which no time is left are not begun."""
     task_time_limit: Annotated[float | None, ABOVE_ZERO] = None
     """Seconds for one task."""
+    search_time_limit: Annotated[float | None, ABOVE_ZERO] = None
+    """Seconds for one search, of all views of a task by one policy; what it has found by then is kept (NVARC: 540)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

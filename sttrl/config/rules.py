@@ -42,11 +42,13 @@ ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "Use a finite number above
 class Group:
     """Settings that belong together.
 
-    ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem that read them; None: all. ``needs``: the
-    settings that are read only where another setting of the run has one of certain values, with its name and these values.
+    ``without``: the methods that do not read them. ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem
+    that read them; None: all. ``needs``: the settings that are read only where another setting of the run has one of certain values, with
+    its name and these values.
     """
 
     methods: ClassVar[frozenset[str] | None] = None
+    without: ClassVar[frozenset[str]] = frozenset()
     votes: ClassVar[frozenset[str] | None] = None
     kinds: ClassVar[frozenset[str] | None] = None
     needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}

@@ -224,7 +224,8 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether the method and the vote of a run with these flat settings read the setting ``name``. Methods of others may read any."""
     group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
     method = settings.get("adaptation_method")
-    of_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
+    fits_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
+    of_method = fits_method and method not in group.without
     other, values = group.needs.get(name, ("", ("",)))
     fits = not other or settings.get(other) in values
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
@@ -248,6 +249,8 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
 def _check_samples(config: RunConfig) -> None:
     """Every optimiser step needs a sample on every rank."""
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
+    if config.method.adaptation_method in config.sampling.without:
+        return
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:
@@ -303,6 +306,8 @@ def _check_used(config: RunConfig) -> None:
                     f"--{name} {value} does nothing with --adaptation_method {method}.",
                     f"It belongs to {', '.join(sorted(group.methods))}: leave it out, or choose one of them.",
                 )
+            if method in group.without:
+                raise UsageError(f"--{name} {value} does nothing with --adaptation_method {method}.", "Leave it out.")
             if group.votes is not None and vote not in group.votes:
                 raise UsageError(
                     f"--{name} {value} does nothing with --voting_function {vote}.",

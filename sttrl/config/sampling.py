@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from sttrl.config.rules import POSITIVE_FRACTION, Group, Rule, at_least
 
@@ -13,6 +13,8 @@ VARIED = Rule(lambda value: 0 < value < float("inf"), "Votes need samples that d
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings(Group):
     """The samples that a policy adapts on, and the longest response."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"finetune"})
 
     n_votes: Annotated[int, at_least(1)] = 64
     """Samples that vote in each step (TTRL: 64)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, Group, Rule, at_least
 from sttrl.errors import UsageError
@@ -16,6 +16,8 @@ WARMUP = Rule(lambda value: 0 <= value <= 1, "It is a fraction of the steps: at 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings(Group):
     """Optimiser, adapter, and the gate of every update."""
+
+    without: ClassVar[frozenset[str]] = frozenset({"stored"})
 
     lr: Annotated[float | None, NOT_NEGATIVE] = None
     """Learning rate; unset: sttrl and ttrl 1e-3 with LoRA (derived) and 5e-7 with full weights (TTRL); ttft 1e-4, 5e-5 with
@@ -43,11 +45,12 @@ class UpdateSettings(Group):
     lora_rank_stabilised: bool = False
     """Scale LoRA by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732)."""
     lora_targets: tuple[str, ...] = ()
-    """Names of the linear layers that LoRA changes, such as q_proj v_proj; unset: all of them but the head."""
+    """Names of the layers that LoRA changes, such as q_proj v_proj; unset: all linear ones but the head. embed_tokens and lm_head are
+    allowed too, unless the model ties them."""
     lora_trainable_modules: tuple[TrainableModule, ...] = ()
     """Train these whole beside LoRA: embed_tokens, lm_head. Where the model ties the two, embed_tokens trains both."""
     embedding_lr: Annotated[float | None, NOT_NEGATIVE] = None
-    """Learning rate of --lora_trainable_modules; unset: as --lr."""
+    """Learning rate of embed_tokens and lm_head, whether trained whole or by LoRA; unset: as --lr."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +61,11 @@ class UpdateSettings(Group):
                 raise UsageError(
                     f"--{name} {value} with --lora_rank 0: there is no adapter.", f"Leave out --{name}, or use --lora_rank 16."
                 )
-        if self.embedding_lr is not None and not self.lora_trainable_modules:
+        if both := sorted(set(self.lora_targets) & set(self.lora_trainable_modules)):
+            too = f"it is among --lora_trainable_modules {self.lora_trainable_modules} too"
+            raise UsageError(f"--lora_targets {both[0]}: {too}.", "Leave one of them out.")
+        ends = {*self.lora_trainable_modules, *(set(self.lora_targets) & set(get_args(TrainableModule)))}
+        if self.embedding_lr is not None and not ends:
             raise UsageError(
                 f"--embedding_lr {self.embedding_lr} does nothing: no embeddings are trained apart from the rest.",
                 "Leave it out, or add --lora_trainable_modules embed_tokens.",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from sttrl.types import DeltaSpec, Measure, Objective, Request, Rollout, TokenStats, TrainableModule, TrainGroup, UpdateStats
 
@@ -83,8 +83,9 @@ OptimizerName = Literal["adamw", "adamw_8bit"]
 class AdapterShape:
     """The LoRA adapter that every fork gets (arXiv 2106.09685).
 
-    Its scale is alpha / rank, or alpha / sqrt(rank) where ``rank_stabilised`` (arXiv 2312.03732). ``targets``: names of the linear layers
-    that it changes; none: all but the head. ``trainable_modules`` are trained whole beside it. ``base``: how the learner holds the rest.
+    Its scale is alpha / rank, or alpha / sqrt(rank) where ``rank_stabilised`` (arXiv 2312.03732). ``targets``: names of the layers that
+    it changes, embeddings and head among them; none: all linear ones but the head. ``trainable_modules`` are trained whole beside it.
+    ``base``: how the learner holds the rest.
     """
 
     rank: int
@@ -93,6 +94,11 @@ class AdapterShape:
     targets: tuple[str, ...] = ()
     trainable_modules: tuple[TrainableModule, ...] = ()
     base: BaseDtype = "same"
+
+    @property
+    def ends(self) -> tuple[TrainableModule, ...]:
+        """Which of embeddings and head change, by LoRA or whole."""
+        return tuple(name for name in get_args(TrainableModule) if name in self.targets or name in self.trainable_modules)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +139,7 @@ class EngineSettings:
 
         vLLM's adapters are slow on CPU, and cannot change embeddings or the head.
         """
-        return self.device == "cuda" and self.adapter is not None and not self.adapter.trainable_modules
+        return self.device == "cuda" and self.adapter is not None and not self.adapter.ends
 
     def is_like(self, other: EngineSettings) -> bool:
         """Whether one engine could serve both: they differ only in capacities."""

@@ -47,7 +47,7 @@ def policy_weights(base: Path, delta: Path | None) -> Iterator[tuple[str, torch.
         yield from stored(delta)
     else:
         adapter, whole = _adapter(delta)
-        body = next(iter(adapter), "").partition(".")[0]
+        body = next((name for name in adapter if name != HEAD), "").partition(".")[0]
         for name, weight in stored(base):
             # A checkpoint of the body alone, as GPT-2's on the hub, does not name it.
             key = name if name in adapter or name in whole else f"{body}.{name}"

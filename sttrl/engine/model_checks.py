@@ -113,14 +113,19 @@ def check_fit(settings: EngineSettings, prompts: Sequence[Sequence[int]]) -> Non
 
 def check_adapter(folder: Path, shape: AdapterShape, text: Any) -> None:
     """Raises `UsageError` where the model has no such modules, or ties the head that is to be trained to its embeddings."""
-    modules = module_names(folder)
-    layers = modules - set(get_args(TrainableModule))
+    modules, tied = module_names(folder), bool(getattr(text, "tie_word_embeddings", False))
     for name in shape.targets:
-        if name in get_args(TrainableModule):
-            raise UsageError(f"--lora_targets {name}: it is no layer of the model's body.", f"Use --lora_trainable_modules {name}.")
-        if name not in layers:
-            raise UsageError(f"--lora_targets {name}: {folder} has no such layer.", f"It has {', '.join(sorted(layers))}.")
-    if "lm_head" in shape.trainable_modules and getattr(text, "tie_word_embeddings", False):
+        if tied and name in get_args(TrainableModule):
+            raise UsageError(
+                f"--lora_targets {name}: {folder} ties its head to the embeddings, and a change of one of them fits no shared matrix.",
+                "Use --lora_trainable_modules embed_tokens, or give the model a head of its own with `shrink --untie`.",
+            )
+        if name not in modules:
+            raise UsageError(
+                f"--lora_targets {name}: {folder} has no such layer.",
+                f"It has {', '.join(sorted(modules - set(get_args(TrainableModule) if tied else ())))}.",
+            )
+    if "lm_head" in shape.trainable_modules and tied:
         raise UsageError(
             f"--lora_trainable_modules lm_head: {folder} ties its head to the embeddings.",
             "Use --lora_trainable_modules embed_tokens, which trains both as one.",

@@ -31,7 +31,7 @@ class DatasetMethod(Protocol):
     def __init__(self, tools: Tools) -> None: ...
 
     def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
-        """What the single fork may change, in a run over ``questions`` questions."""
+        """What the single fork may change, in a run over ``questions`` questions. ``plan`` has been called before."""
         ...
 
     def plan(self, problems: Sequence[Problem]) -> Sequence[Sequence[Problem]]:

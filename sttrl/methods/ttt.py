@@ -58,9 +58,8 @@ class TttOfAll:
         self.planned: list[list[tuple[Problem, int]]] = []
 
     def delta(self, problem: Problem | None, questions: int = 1) -> DeltaSpec:
-        """A LoRA adapter or full weights, with a schedule over the whole training."""
-        batches = -(-questions * self.config.ttt.ttt_rows // self.config.ttt.ttt_batch)
-        return self.tools.weights(None, min(self.config.method_steps, batches * self.config.ttt.ttt_epochs))
+        """A LoRA adapter or full weights, with a schedule over the planned steps."""
+        return self.tools.weights(None, len(self.planned))
 
     def plan(self, problems: Sequence[Problem]) -> list[list[Problem]]:
         """The problem of each row of each step; a problem with several rows in a step appears several times."""

@@ -5,11 +5,12 @@ To add a kind, write a class like `QuestionReport` and add a line to `KIND_REPOR
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from sttrl.config import RunConfig
 from sttrl.data import Table, read_table
 from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.folder import KIND, source_of
@@ -17,6 +18,7 @@ from sttrl.ledger.records import FinishedQuestion
 from sttrl.questions.answers import Judge
 from sttrl.questions.records import poll_from_json
 from sttrl.report.labels import Equality, Grades, Labels, labels_in
+from sttrl.report.pool import pool_both
 from sttrl.report.rows import RowsReport
 from sttrl.report.tasks import TaskReport
 from sttrl.report.texts import read_texts
@@ -116,6 +118,11 @@ class QuestionReport:
 
 KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport(), "arc": TaskReport(), "arc-rows": RowsReport()}
 """The reports of the kinds of problems, by the name of the kind."""
+
+
+POOLS: Final[dict[str, Callable[[Sequence[Path], Path, RunConfig], str]]] = {"arc": pool_both}
+"""How answers are chosen from a run and its retry together: from their folders, the folder to write and the settings of the first to the
+text to print. The kinds whose problems are done again have a line here."""
 
 
 def report_of(config: Mapping[str, Any]) -> KindReport:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from sttrl.arc.labels import read_labels
 from sttrl.arc.pool import UNEQUAL, Source, possible_selections, unequally_scored
-from sttrl.arc.pool_files import Pooled
+from sttrl.arc.pool_files import Pooled, write_pool
 from sttrl.arc.scores import Ratio, Solutions, first_attempts, kaggle, score, score_candidates
 from sttrl.arc.sources import ArcData, ArcSpec
 from sttrl.arc.submission import build_submission
+from sttrl.arc.unsure import selection_of_both
+from sttrl.config import RunConfig
 from sttrl.errors import DataError
 from sttrl.report.layout import aligned, broken, decimal, page
 
@@ -19,6 +22,11 @@ SELECTIONS_REMARK: Final = (
     "What each selection scores on the pool; a task counts 1, each of its outputs an equal part. "
     "The best of these was not known before the solutions were."
 )
+
+
+def pool_both(runs: Sequence[Path], out: Path, config: RunConfig) -> str:
+    """Select from the candidates of a run and of its retry, write the submission, and return the table."""
+    return pool_text(write_pool(runs, out=out, selection=selection_of_both(config), stage="adapted"))
 
 
 def pool_text(pooled: Pooled) -> str:

@@ -10,9 +10,11 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from sttrl.arc.codecs.registry import check_codec
 from sttrl.arc.datasets import is_arc
+from sttrl.arc.records import record_from_json
 from sttrl.arc.rows import ChosenRows
 from sttrl.arc.selections import needs_experts
 from sttrl.arc.source import ChosenTasks
+from sttrl.arc.unsure import confidence, second_run, share_of
 from sttrl.config import CHOICES, RunConfig
 from sttrl.config.extensions import installed
 from sttrl.data import BuiltProblems, SourceSpec, Table
@@ -145,10 +147,25 @@ class Chosen(Protocol):
 
 
 @dataclass(frozen=True)
+class Again:
+    """How the least sure problems of a run are done again.
+
+    ``share``: how many of them, as a share; None: none. ``confidence``: how sure the run is of a finished problem, whose evaluations are
+    read by ``read``. ``second``: the settings of the second run, after a first one of so many seconds; None if no time is left.
+    `sttrl.report.kinds.POOLS` has how the answers of both runs are chosen from together.
+    """
+
+    share: Callable[[RunConfig], float | None]
+    confidence: Callable[[QuestionRecord], float]
+    read: Callable[[dict[str, Any]], Evaluated]
+    second: Callable[[RunConfig, float], RunConfig | None]
+
+
+@dataclass(frozen=True)
 class KindEntry:
     """A kind of problem in the table `KINDS`. ``words``: what its problems are called. ``unfit``: the methods that cannot adapt to it.
     ``needs_learner``: evaluating needs the learner. ``samples``: evaluating or adapting needs the sampler. ``demonstrates``: its problems
-    have demonstrations."""
+    have demonstrations. ``again``: how its least sure problems are done again; None: they cannot be."""
 
     words: str
     choose: Callable[[RunConfig, Callable[[SourceSpec], Table]], Chosen]
@@ -156,6 +173,7 @@ class KindEntry:
     needs_learner: Callable[[RunConfig], bool] = lambda config: False
     demonstrates: bool = False
     samples: bool = True
+    again: Again | None = None
 
 
 KINDS: dict[str, KindEntry] = {
@@ -166,6 +184,7 @@ KINDS: dict[str, KindEntry] = {
         frozenset({"slot"}),
         needs_learner=lambda config: config.arc.score_views > 0,
         demonstrates=True,
+        again=Again(share=share_of, confidence=confidence, read=record_from_json, second=second_run),
     ),
     "arc-rows": KindEntry("ARC tasks", lambda config, read: ChosenRows(config), frozenset(), lambda config: True, samples=False),
 }
@@ -213,6 +232,6 @@ def check_kind(config: RunConfig) -> str:
             for setting, value in group.not_default().items():
                 raise UsageError(
                     f"--{setting} {value} does nothing with {data_set}.",
-                    f"It belongs to {' and '.join(sorted(KINDS[kind].words for kind in group.kinds))}: leave it out.",
+                    f"It belongs to {' and '.join(sorted({KINDS[kind].words for kind in group.kinds}))}: leave it out.",
                 )
     return name

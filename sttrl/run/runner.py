@@ -296,13 +296,13 @@ class Runner:
 
     async def _train(self, works: Sequence[Work], scope: OpenScope, training: Training) -> Failure | None:
         """Train the scope's policy on all problems. Returns the failure, if the training failed."""
+        training.make_plan([work.problem for work in works])
         policy, watch = await scope.policy(), Stopwatch()
 
         async def evaluate(step: int) -> None:
             await self.each(works, lambda work: self._evaluate_in_between(work, policy, step))
 
-        problems = [work.problem for work in works]
-        failure = await training.run(problems, TimedPolicy(policy, watch), lambda: self._journal_steps(watch), evaluate)
+        failure = await training.run(TimedPolicy(policy, watch), lambda: self._journal_steps(watch), evaluate)
         self.observed.clear()  # of a step that failed
         for work in works:
             work.stop = training.stop

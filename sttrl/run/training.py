@@ -48,6 +48,7 @@ class Training:
         self.states, self.boundary, self.before, self.progress = states, boundary, before, progress
         self.out_of_time = out_of_time
         self.stop: StopReason = "steps"
+        self.plan: Sequence[Sequence[Problem]] = ()
 
     @property
     def has_begun(self) -> bool:
@@ -67,15 +68,19 @@ class Training:
             if evaluation.step == 0:
                 work.evaluated_before("base", evaluation.poll)
 
+    def make_plan(self, problems: Sequence[Problem]) -> None:
+        """Plan the steps. This comes before the fork is made, whose schedule is over the planned steps."""
+        with run_by(METHOD, self.config.method.adaptation_method, "plan its steps"):
+            self.plan = self.method.plan(problems)
+
     async def run(
         self,
-        problems: Sequence[Problem],
         policy: Policy,
         stepped: Callable[[], object],
         evaluate: Callable[[int], Awaitable[object]],
     ) -> Failure | None:
-        """Do the steps that are left. An error ends the training for good and is returned as a failure, unless it ends the run. A training
-        that is out of time goes on in the next attempt, unless a problem was answered after it.
+        """Do the steps of the plan that are left. An error ends the training for good and is returned as a failure, unless it ends the
+        run. A training that is out of time goes on in the next attempt, unless a problem was answered after it.
 
         ``stepped`` is called after every step; ``evaluate`` evaluates the policy on all problems, between two steps.
         """
@@ -86,9 +91,7 @@ class Training:
         if (stop := self.answered) is not None:
             self.stop = stop
             return None
-        with run_by(METHOD, self.config.method.adaptation_method, "plan its steps"):
-            plan = self.method.plan(problems)
-        every, first = self.config.evaluate_every, self.before.trained
+        plan, every, first = self.plan, self.config.evaluate_every, self.before.trained
         kept, started = first, time.monotonic()
         for index in range(first, len(plan)):
             if self.out_of_time():

@@ -115,7 +115,7 @@ def start_line(settings: EngineSettings) -> str:
     learner = "; the learner loads beside it" if settings.trains and settings.samples else ""
     lanes = f"{settings.lanes} lanes of " if settings.lanes > 1 else ""
     merged = settings.adapter if settings.device == "cuda" and not settings.samples_adapters else None
-    trained = " and ".join(merged.trainable_modules) if merged else ""
+    trained = " and ".join(merged.ends) if merged else ""
     served = f"; the sampler holds one policy at a time, its weights merged: vLLM serves no adapter that trains {trained}" if merged else ""
     parts = "Ray and vLLM" if settings.samples else "Ray and the learner"
     return f"starting {lanes}{parts} with {Path(settings.model_folder).name} in {settings.dtype} on {settings.device}{learner}{served}"

@@ -9,7 +9,8 @@ skip: [{voting_function: energy, seed: 1}]                # a combination that h
 baseline: energy-seed0                                    # a run to which all others are compared, question by question
 ```
 
-Settings of ``axes`` and ``runs`` override ``base``. null stands for a setting's default.
+Settings of ``axes`` and ``runs`` override ``base``. null stands for a setting's default. A setting of ``base`` that does nothing for one
+run, such as the rank of LoRA where stored adapters are taken, is left out of that run; its config.json has the default then.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sttrl.config import RunConfig, field_names
+from sttrl.config import RunConfig, field_names, has_effect
 from sttrl.config.yaml_settings import known_settings, nearest, read_mapping, typed
 from sttrl.errors import UsageError
 
@@ -68,9 +69,11 @@ def read_sweep(file: Path) -> Sweep:
     _check_rows(rows, axes, where)
     chosen = _kept(list(_combinations(rows, axes)), base, _rows(content.get("skip"), f"{where}: skip"), where)
     _check_different(chosen, base, where)
+    settings = [{**_read_by(base, values), **values} for values in chosen]
+    _check_read(base, settings, where)
     runs = tuple(
-        SweepRun(name=name, values=values, settings={key: value for key, value in {**base, **values}.items() if value is not None})
-        for name, values in zip(_names(chosen), chosen, strict=True)
+        SweepRun(name=name, values=values, settings={key: value for key, value in every.items() if value is not None})
+        for name, values, every in zip(_names(chosen), chosen, settings, strict=True)
     )
     baseline = _baseline(content.get("baseline"), [run.name for run in runs], where)
     return Sweep(name=_sweep_name(content.get("name"), file, where), axes=axes, runs=runs, baseline=baseline)
@@ -147,6 +150,19 @@ def _kept(combinations: list[Values], base: Values, skip: list[Values], where: s
     if not any(kept):
         raise UsageError(f"{where}: skip leaves no run.", "Leave out fewer.")
     return [values for values, keep in zip(combinations, kept, strict=True) if keep]
+
+
+def _read_by(base: Values, values: Values) -> Values:
+    """The settings of ``base`` that a run with these values reads."""
+    every = _resolved(base, values)
+    return {name: value for name, value in base.items() if has_effect(name, every)}
+
+
+def _check_read(base: Values, settings: Sequence[Values], where: str) -> None:
+    """Raises `UsageError` for a setting of ``base`` that no run reads."""
+    for name in base:
+        if not any(name in every for every in settings):
+            raise UsageError(f"{where}: base: {name} does nothing for any of the runs.", "Leave it out.")
 
 
 def _check_different(combinations: list[Values], base: Values, where: str) -> None:

@@ -121,14 +121,7 @@ def test_a_task_of_flat_pairs_never_has_a_pair_twice(count: int, sizes: list[int
         assert not {*draw.demos, draw.test} & set(easiest)
 
 
-def test_pairs_drawn_with_replacement() -> None:
-    rule = FlatPairs(sizes=(3,), tasks_per_file=50, seed=0, replacement=True)
-    assert any(len({*draw.demos, draw.test}) < 4 for draw in draw_tasks(rule, "a", 5))
-
-
-@pytest.mark.parametrize(
-    "settings", [{"sizes": ()}, {"sizes": (-1,)}, {"tasks_per_file": 0}, {"replacement": True}, {"drop_easiest": 1.0}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"sizes": ()}, {"sizes": (-1,)}, {"tasks_per_file": 0}, {"drop_easiest": 1.0}], ids=str)
 def test_rules_without_a_meaning(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         FlatPairs(**settings)

@@ -10,13 +10,13 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from arc_files import save
 
-from sttrl.arc.candidates import Candidate, Find
+from sttrl.arc.candidates import Candidate, Find, promising
 from sttrl.arc.codecs.cells import Cells
 from sttrl.arc.codecs.loss import RULES
 from sttrl.arc.codecs.registry import CODECS, codec_for
 from sttrl.arc.codecs.vocabulary import small_vocabulary
 from sttrl.arc.grids import Grid
-from sttrl.arc.kind import Arc, Setting, candidate_records, promising
+from sttrl.arc.kind import Arc, Setting, candidate_records
 from sttrl.arc.problem import TaskProblem
 from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_text, record_from_json
 from sttrl.arc.search import SEARCHES, Found, Reply
@@ -375,3 +375,17 @@ def test_a_method_is_refused_only_by_a_kind_that_names_it(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     for dataset, kind in (("arc-demo", "arc"), ("arithmetic-demo", "questions")):
         assert check_kind(RunConfig.of(dataset=dataset, adaptation_method="fits_every_kind:Mine")) == kind
+
+
+def test_parts_make_up_the_whole_and_do_not_depend_on_the_seed(tmp_path: Path) -> None:
+    tasks = {f"task{n}": {"train": PAIRS, "test": [{"input": [[n]]}]} for n in range(10)}
+    whole = ChosenTasks(config_of(tmp_path, tasks)).ids
+    parts = [ChosenTasks(config_of(tmp_path, tasks, part=(number, 3), seed=number)).ids for number in (1, 2, 3)]
+    assert sorted(map(len, parts)) == [3, 3, 4] and sorted(sum(parts, ())) == sorted(whole)
+    assert all(list(part) == sorted(part) for part in parts), "in the order of the data set"
+    assert parts[0] != whole[:4], "not the first ones"
+    assert ChosenTasks(config_of(tmp_path, tasks, part=(2, 3), limit=1)).ids == parts[1][:1]
+    with pytest.raises(UsageError, match="--part 11 12 has no task"):
+        ChosenTasks(config_of(tmp_path, tasks, part=(11, 12))).ids  # noqa: B018
+    with pytest.raises(UsageError, match=r"--part is \(3, 2\)"):
+        config_of(tmp_path, part=(3, 2))

@@ -26,6 +26,8 @@ from sttrl.arc.views.draws import SeededDice
 from sttrl.arc.views.key import View
 from sttrl.config.arc import ArcTrainingSettings
 from sttrl.errors import UsageError
+from sttrl.ledger.journal import read_lines
+from sttrl.types import DeltaSpec
 
 MARC = ArcTrainingSettings(train_form="marc")
 
@@ -155,3 +157,13 @@ def test_colours_are_no_choice_of_marcs_rows(tmp_path: Path) -> None:
         small(tmp_path / "run", tmp_path, train_colours="any")
     with pytest.raises(UsageError, match="--views 2 does nothing"):
         small(tmp_path / "run", tmp_path, view_form="marc", views=2)
+
+
+def test_the_schedule_of_one_adapter_is_over_the_rows_that_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deltas, fork = list[DeltaSpec](), ArcStandIn.fork
+    monkeypatch.setattr(ArcStandIn, "fork", lambda self, name, delta: deltas.append(delta) or fork(self, name, delta))
+    config = arc_config(tmp_path / "run", scope="dataset", train_form="marc", ttt_rows=5000, ttt_batch=50, ids=("5582e5ca", "6150a2bd"))
+    arc_attempt(config)
+    steps = {line["step"] for line in read_lines(tmp_path / "run") if line["kind"] == "step"}
+    planned = [delta.total_steps for delta in deltas if delta.kind == "lora"]
+    assert planned == [len(steps)] and 0 < len(steps) < 2 * 5000 / 50, "marc's set has fewer rows"

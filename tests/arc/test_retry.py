@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from test_kind import ONE, TWO, recorded, with_candidates
 
+from sttrl.arc.unsure import confidence, selection_of_both
 from sttrl.config import RunConfig
 from sttrl.errors import UsageError
 from sttrl.ledger.journal import Journal
 from sttrl.ledger.records import QuestionRecord
-from sttrl.run.retry import confidence, pooled_folder, retry_of, selection_of_both, unsure
+from sttrl.report.kinds import KIND_REPORTS, POOLS
+from sttrl.run.kind import KINDS
+from sttrl.run.retry import pooled_folder, retry_of, unsure
 
 
 def task(name: str, *found: int, **changes: Any) -> QuestionRecord:
@@ -37,9 +40,9 @@ def test_the_least_sure_test_input_decides() -> None:
 
 def test_a_share_of_the_tasks_is_chosen_and_at_least_one() -> None:
     tasks = [task("d", 2), task("c", 4), task("b", 1), task("a", 2)]
-    assert unsure(tasks, 0.1) == ("b",)
-    assert unsure(tasks, 0.5) == ("b", "a"), "of equally sure tasks the first by id, and all in the order of the data set"
-    assert unsure(tasks, 1.0) == ("d", "c", "b", "a")
+    assert unsure(tasks, 0.1, confidence) == ("b",)
+    assert unsure(tasks, 0.5, confidence) == ("b", "a"), "of equally sure tasks the first by id, and all in the order of the data set"
+    assert unsure(tasks, 1.0, confidence) == ("d", "c", "b", "a")
 
 
 def test_the_retry_has_another_seed_and_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -73,3 +76,7 @@ def test_the_selection_of_both_is_the_runs_own_and_fair() -> None:
 def test_a_share_above_one_is_refused() -> None:
     with pytest.raises(UsageError, match="--retry_unsure is 1.5"):
         RunConfig.of(dataset="arc-demo", retry_unsure=1.5)
+
+
+def test_every_kind_that_does_problems_again_can_choose_from_both_runs() -> None:
+    assert {name for name, kind in KINDS.items() if kind.again is not None} == set(POOLS) <= set(KIND_REPORTS)

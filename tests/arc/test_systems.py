@@ -20,6 +20,7 @@ from sttrl import cli
 from sttrl.arc.submission import read_submission
 from sttrl.config import RunConfig, to_plain
 from sttrl.run.kind import check_kind
+from sttrl.trm.data.commands import BUILDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs" / "arc").glob("*.yaml"))
@@ -32,17 +33,19 @@ SCALES = {
     "nvarc": (256, 32, True), "kaggle_2026": (256, 32, True), "architects_2024_llama_rearc_finetune": (256, 24, True),
     "architects_2024_nemo_full_finetune": (256, 24, True), "product_of_experts_finetune": (256, 24, True), "nvarc_finetune": (0, 32, False),
     "snu_base_finetune": (512, 24, True), "snu_base_finetune_final": (512, 24, True), "snu_train_grpo": (512, 24, True),
-    "arc_rl": (16, 16, True),
+    "arc_rl": (16, 16, True), "architects_2024_kaggle": (64, 16, True), "product_of_experts_sudoku_finetune": (256, 24, True),
+    "product_of_experts_sudoku": (16, 32, False),
 }  # fmt: skip
 """Rank, alpha and whether the scale is rank-stabilised, as published; written down here once more."""
 SEARCHES = {
     "marc": ("greedy", 0.1, 0, "marc"), "marc_barc": ("greedy", 0.1, 0, "marc"), "architects_2024": ("threshold", 0.1, 8, "mul_all_prob"),
     "product_of_experts": ("threshold", 0.09, 16, "mul_aug_prob"), "nvarc": ("threshold", 0.2, 8, "kgmon"),
-    "kaggle_2026": ("threshold", 0.2, 8, "kgmon"),
+    "kaggle_2026": ("threshold", 0.2, 8, "kgmon"), "architects_2024_kaggle": ("threshold", 0.17, 8, "full_probmul_3"),
 }  # fmt: skip
 TRAININGS = {
     "marc": (250, 2, 2, 5e-5, 0.1), "marc_barc": (250, 2, 2, 5e-5, 0.1), "architects_2024": (48, 4, 1, 1e-4, 0.25),
     "product_of_experts": (64, 1, 1, 1e-4, 0.5), "nvarc": (128, 1, 1, 5e-5, 0.1), "kaggle_2026": (128, 1, 1, 5e-5, 0.1),
+    "architects_2024_kaggle": (32, 4, 1, 1e-4, 0.25),
 }  # fmt: skip
 """Rows, rows of a step, epochs, rate and warm-up of ttt."""
 
@@ -70,7 +73,7 @@ def test_a_configuration_holds_what_it_says_and_names_its_source(file: Path) -> 
     chosen = config.update
     assert (chosen.lora_rank, chosen.lora_alpha, chosen.lora_rank_stabilised) == SCALES[file.stem]
     comment = "".join(line for line in file.read_text().splitlines() if line.startswith("#"))
-    quantised = file.stem.startswith(("architects", "product", "snu", "arc_rl"))
+    quantised = file.stem.startswith(("architects", "product", "snu", "arc_rl")) and config.method.adaptation_method != "none"
     assert config.engine.base_dtype == ("nf4" if quantised else "same")
     assert config.update.optimizer == ("adamw_8bit" if quantised and file.stem != "arc_rl" else "adamw")
     assert next(source for system, source in SOURCES.items() if file.stem.startswith(system)) in comment
@@ -83,15 +86,23 @@ def test_a_system_has_the_published_numbers(name: str) -> None:
     ttt, rate = config.ttt, config.optimiser["warmup_ratio"]
     assert (ttt.ttt_rows, ttt.ttt_batch, ttt.ttt_epochs, config.learning_rate, rate) == TRAININGS[name]
     assert config.arc.view_form == "marc" if name.startswith("marc") else config.arc.views == 16
-    assert config.ttt.scope == ("dataset" if name == "architects_2024" else "problem")
+    assert config.ttt.scope == ("dataset" if name.startswith("architects_2024") else "problem")
 
 
 def test_the_machine_of_a_contest_leaves_a_margin() -> None:
     config = config_of("kaggle_2026")
     assert (config.run.lanes, config.arc.time_limit, config.arc.task_time_limit) == (4, 12 * 3600 - 1200, 1200)
+    assert config.arc.search_time_limit == 540
     assert config.run.save_adapters
     nvarc, contest = (to_plain(config_of(name)) for name in ("nvarc", "kaggle_2026"))
-    assert {name for name in nvarc if nvarc[name] != contest[name]} == {"lanes", "time_limit", "task_time_limit", "on_bad_row", "config"}
+    assert {name for name in nvarc if nvarc[name] != contest[name]} == {
+        "lanes",
+        "time_limit",
+        "task_time_limit",
+        "search_time_limit",
+        "on_bad_row",
+        "config",
+    }
 
 
 def test_rewards_of_arc_rl_are_its_own_raised_by_a_constant() -> None:
@@ -109,7 +120,8 @@ def test_rewards_of_arc_rl_are_its_own_raised_by_a_constant() -> None:
 def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that adds its arguments as a line to the file in SAID."""
     file = tmp_path_factory.mktemp("stub") / "python"
-    file.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\037" "$word"; done >> "$SAID"; echo >> "$SAID"\n')
+    # One write a command, because commands may run at the same time.
+    file.write_text('#!/bin/sh\nline=$(printf \'%s\\037\' "$@")\nprintf \'%s\\n\' "$line" >> "$SAID"\n')
     file.chmod(0o755)
     return file
 
@@ -125,12 +137,16 @@ def test_the_commands_of_a_script_parse(script: Path, stub: Path, tmp_path: Path
     said = [line.rstrip("\037").split("\037") for line in (tmp_path / "said").read_text().splitlines()]
     runs = [parsed(words) for words in said]
     mine = [run for run in runs if isinstance(run, RunConfig)]
-    assert len(mine) == 1 and mine[0].data.limit == 2, "flags are passed on to the run"
+    parts = [run.arc.part for run in mine]
+    assert mine and (set(parts) == {None} or sorted(part for part in parts if part) == [(1, 2), (2, 2)])
+    assert all(run.data.limit == 2 for run in mine), "flags are passed on to the run"
     assert {words[0] for words in said} == {"main.py"}
 
 
 def parsed(words: list[str]) -> Any:
     """The arguments of a command, parsed."""
+    if words[1:3] == ["trm", "build"]:
+        return cli.parse(BUILDERS[words[3]], words[4:])
     if words[1] in SUBCOMMANDS:
         return cli.parse(SUBCOMMANDS[words[1]], words[2:])
     arguments = ["--adaptation_method", *words[1:]] if words[1] == "finetune" else words[1:]
@@ -160,6 +176,7 @@ def test_the_readme_of_the_examples_names_every_system() -> None:
 
 
 SMALL: dict[str, dict[str, Any]] = {
+    "none": {"views": 2, "score_views": 2},
     "ttt": {"ttt_rows": 4, "ttt_batch": 2, "lanes": 1},
     "finetune": {"pairs_per_task": (3,), "ttt_batch": 5, "ttt_epochs": 1, "eval_every": 0},
     "sttrl": {"steps": 3, "n_votes": 8, "n_train": 8, "views": 2, "score_views": 2},
@@ -173,7 +190,7 @@ def reduced(name: str, folder: Path) -> RunConfig:
     method = config.method.adaptation_method
     changes = {**SMALL[method], "dataset": str(two_tests(folder / "data")), "codec": "cells_16", "output_dir": folder, "run_name": "run"}
     if method == "ttt":
-        changes |= {"score_views": min(config.arc.score_views, 2)} | ({} if config.arc.view_form == "marc" else {"views": 2})
+        changes |= {"score_views": min(config.arc.score_views, 2), "part": None} | ({} if config.arc.view_form == "marc" else {"views": 2})
     if method == "finetune":
         changes["train_dataset"] = (f"{generated(folder / 're_arc')}*3",)
     return config.changed(**changes)
@@ -185,13 +202,30 @@ def test_a_system_runs_two_small_tasks(name: str, tmp_path: Path) -> None:
     report = arc_attempt(config, engine)
     folder = tmp_path / "run"
     assert [result["status"] for result in results_of(folder)] == ["done", "done"]
-    assert list((folder / "adapters").glob("*/delta.json"))
+    stage = "base" if config.method.adaptation_method == "none" else "adapted"
+    assert bool(list((folder / "adapters").glob("*/delta.json"))) == (stage == "adapted")
     if config.method.adaptation_method == "finetune":
         assert not engine.requests and json.loads((folder / "summary.json").read_text())["adapted"]["loss"] > 0
         return
     assert {name: len(tests) for name, tests in read_submission(folder / "submission.json").items()} == {"one": 1, "two": 2}
     assert "kaggle" in report.table
-    assert any(result["polls"]["adapted"]["attempts"] != [[]] for result in results_of(folder))
+    assert any(result["polls"][stage]["attempts"] != [[]] for result in results_of(folder))
+
+
+def test_the_halves_of_kaggle_make_one_submission(tmp_path: Path) -> None:
+    config, engines = reduced("architects_2024_kaggle", tmp_path), (ArcStandIn(), ArcStandIn())
+    halves = [config.changed(part=(number, 2), run_name=f"half_{number}") for number in (1, 2)]
+    for half, engine in zip(halves, engines, strict=True):
+        arc_attempt(half, engine)
+    done = [[result["id"] for result in results_of(tmp_path / f"half_{number}")] for number in (1, 2)]
+    assert [len(names) for names in done] == [1, 1] and sorted(sum(done, [])) == ["one", "two"]
+    assert all((tmp_path / f"half_{number}" / "adapters" / "all" / "delta.json").exists() for number in (1, 2)), "an adapter each"
+    runs = [str(tmp_path / f"half_{number}") for number in (1, 2)]
+    assert cli.main(["pool", *runs, "--selection", "full_probmul_3", "--out", str(tmp_path / "both")]) == 0
+    both = read_submission(tmp_path / "both" / "submission.json")
+    for run, [name] in zip(runs, done, strict=True):
+        assert both[name] == read_submission(Path(run) / "submission.json")[name]
+        assert both[name][0][0] != ((0,),)
 
 
 def program(*words: object) -> str:

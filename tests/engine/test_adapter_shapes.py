@@ -29,8 +29,10 @@ SHAPES = {
     "tied embeddings": replace(PLAIN, trainable_modules=("embed_tokens",)),
     "embeddings and head": replace(PLAIN, rank_stabilised=True, trainable_modules=("embed_tokens", "lm_head")),
     "head": replace(PLAIN, targets=("down_proj",), trainable_modules=("lm_head",)),
+    "LoRA on both ends": replace(PLAIN, rank_stabilised=True, targets=("embed_tokens", "lm_head", "q_proj")),
+    "LoRA on the head": replace(PLAIN, targets=("lm_head", "q_proj"), trainable_modules=("embed_tokens",)),
 }
-UNTIED = ("embeddings and head", "head")
+UNTIED = ("embeddings and head", "head", "LoRA on both ends", "LoRA on the head")
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +125,37 @@ def test_embeddings_have_a_rate_of_their_own(local_learner: Callable[..., Any], 
     assert all(w.any() for w in b_of["still"]) and not any(w.any() for w in b_of["moving"])
 
 
+def test_lora_on_embeddings_and_head_has_their_rate_and_depends_on_its_seed_alone(
+    local_learner: Callable[..., Any], untied: Path, tmp_path: Path
+) -> None:
+    learner, data = local_learner(model_folder=str(untied), adapter=SHAPES["LoRA on both ends"]), batch()
+    weights = []
+    for name, seed, lr in (
+        ("a", 1, {"main": 0.0, "embedding": 0.02}), ("b", 1, {"main": 0.0, "embedding": 0.02}), ("c", 2, {"main": 0.01, "embedding": 0.0})
+    ):  # fmt: skip
+        learner.open_fork(name, DeltaSpec(kind="lora", lr=lr, seed=seed))
+        stats = learner.update(name, [data.group], OPEN)
+        assert (stats.lr, stats.embedding_lr) == (lr["main"], lr["embedding"])
+        learner.export(name, str(tmp_path / name), "float32")
+        weights.append(load_file(tmp_path / name / "adapter_model.safetensors"))
+        learner.close_fork(name)
+    first, again, other = weights
+    assert same(first, again)
+    ends = [n for n in first if "embed_tokens" in n or "lm_head" in n]
+    assert sorted(n.rpartition("model.")[2] for n in ends) == [
+        "embed_tokens.lora_embedding_A", "embed_tokens.lora_embedding_B", "lm_head.lora_A.weight", "lm_head.lora_B.weight"
+    ]  # fmt: skip
+    moved = {n: bool(w.any()) for n, w in first.items() if n.endswith(("lora_B.weight", "embedding_A"))}
+    assert all(moved[n] == (n in ends) for n in moved), "of B, and of A of the embeddings, only those with a rate are not zero any more"
+    assert all(bool(other[n].any()) != moved[n] for n in moved)
+
+
 def test_vllm_is_given_merged_weights_where_it_serves_no_adapter() -> None:
     def on_gpu(shape: AdapterShape | None) -> Any:
         return settings_for(Path("model"), device="cuda", adapter=shape)
 
     assert on_gpu(PLAIN).samples_adapters and on_gpu(SHAPES["rank stabilised"]).samples_adapters
+    assert not on_gpu(SHAPES["LoRA on both ends"]).samples_adapters
     assert not on_gpu(SHAPES["tied embeddings"]).samples_adapters and not on_gpu(None).samples_adapters
     assert not settings_for(Path("model")).samples_adapters
 

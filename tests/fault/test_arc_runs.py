@@ -320,6 +320,19 @@ def test_a_search_that_is_out_of_time_says_so(tmp_path: Path, monkeypatch: pytes
     assert question["polls"]["base"]["tests"][0]["cut"]["time"] > 0
 
 
+def test_every_search_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, sample=30.0)
+    whole = arc_config(tmp_path / "whole", ids=(HALF_TURN,), ttt_rows=1, min_prob=0.02)
+    arc_attempt(whole, now=clock)
+    arc_attempt(whole.changed(run_name="run", search_time_limit=20.0), now=clock)
+    polls = {name: results_of(tmp_path / name)[0]["polls"] for name in ("whole", "run")}
+    (question,) = (record for record in read_lines(tmp_path / "run") if record["kind"] == "question")
+    for stage in ("base", "adapted"):
+        assert question["polls"][stage]["tests"][0]["cut"]["time"] > 0, "the first batch took more than 20 s"
+        assert polls["run"][stage]["candidates"][0] < polls["whole"][stage]["candidates"][0]
+        assert polls["run"][stage]["attempts"] != [[]], "what was found is kept"
+
+
 def test_a_training_of_all_tasks_ends_in_time_and_every_task_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, said = tmp_path / "run", list[str]()
     clock = Clock(monkeypatch, update=10.0)

@@ -100,6 +100,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no training set": ({"train_dataset": ()}, "finetune needs a training set"),
     "one pair": ({"pairs_per_task": (1,)}, "--pairs_per_task is .*Use numbers of 2 or more"),
     "rows of ttt": ({"ttt_rows": 3}, "--ttt_rows 3 does nothing with --adaptation_method finetune"),
+    "votes": ({"n_votes": 32}, "--n_votes 32 does nothing with --adaptation_method finetune"),
+    "temperature": ({"temp": 0.5}, "--temp 0.5 does nothing with --adaptation_method finetune"),
     "views": ({"views": 3}, "--views 3 does nothing"),
 }
 

@@ -71,6 +71,9 @@ def test_the_shape_of_the_adapters_is_read_from_their_files(tmp_path: Path) -> N
 def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--adaptation_method stored needs adapters"):
         RunConfig.of(adaptation_method="stored")
+    for flags in ({"lr": 0.1}, {"lora_rank": 4}, {"lora_targets": ("q_proj",)}, {"optimizer": "adamw_8bit"}):
+        with pytest.raises(UsageError, match=f"--{next(iter(flags))} .* does nothing with --adaptation_method stored"):
+            RunConfig.of(adaptation_method="stored", adapters=tmp_path, dataset="arc-demo", **flags)
     with pytest.raises(UsageError, match="--adapters .* does nothing with --adaptation_method ttt"):
         RunConfig.of(adapters=tmp_path, adaptation_method="ttt", dataset="arc-demo")
     with pytest.raises(UsageError, match="holds no adapters"):

@@ -37,6 +37,7 @@ BAD: dict[str, dict[str, Any]] = {
     "lora_alpha": {"lora_alpha": 0},
     "lora_rank_stabilised": {"lora_rank": 0, "lora_rank_stabilised": True},
     "lora_targets": {"lora_rank": 0, "lora_targets": ("q_proj",)},
+    "lora_targets ": {"lora_targets": ("q_proj", "lm_head"), "lora_trainable_modules": ("lm_head",)},
     "lora_trainable_modules": {"lora_rank": 0, "lora_trainable_modules": ("lm_head",)},
     "embedding_lr": {"embedding_lr": 0.1},
     "embedding_lr ": {"lora_trainable_modules": ("embed_tokens",), "embedding_lr": -0.1},
@@ -245,7 +246,7 @@ OTHER: dict[str, Any] = {
 SAME: dict[str, Any] = {
     "output_dir": Path("elsewhere"), "data_dir": Path("/data"), "parallel_problems": 4, "track": ("wandb",), "config": Path("a.yaml"),
     "kv_cache_mib": 512, "gpu_memory_utilization": 0.5, "lanes": 2, "gpus_per_lane": 2,
-    "time_limit": 3600.0, "task_time_limit": 60.0, "retry_unsure": 0.5,
+    "time_limit": 3600.0, "task_time_limit": 60.0, "search_time_limit": 60.0, "retry_unsure": 0.5,
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def trm_section(command: str) -> str:
 
 
 def test_command_line_has_every_command_of_trm() -> None:
-    assert set(re.findall(r"^### `trm ([\w ]+)`$", TRM_PART, re.MULTILINE)) == {*TRM_COMMANDS, "train"}
+    assert set(re.findall(r"^### `trm ([\w -]+)`$", TRM_PART, re.MULTILINE)) == {*TRM_COMMANDS, "train"}
     named = set(re.findall(r"^\| `trm (\w+)", TRM_PART, re.MULTILINE))
     assert named == set(cli.trm.COMMANDS)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttrl.cli import configs_of
-from sttrl.config import RunConfig
+from sttrl.config import RunConfig, UpdateSettings
 from sttrl.errors import UsageError
 from sttrl.ledger.folder import run_folder
 from sttrl.sweep.axes import SAFE_NAME, Sweep, read_sweep
@@ -246,3 +246,18 @@ def test_adapters_may_be_those_of_another_run_of_the_sweep(tmp_path: Path) -> No
     configs = configs_of(read_sweep(file), ["--output_dir", str(tmp_path / "out")])
     assert configs[2].stored.adapters == tmp_path / "out" / "own" / "ttt-ttt_rows2" == run_folder(configs[1])
     assert configs[3].stored.adapters == Path("elsewhere")
+
+
+def test_what_base_says_in_vain_for_a_run_is_left_out_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    text = "base: {dataset: arc-demo, lr: 0.001, lora_rank: 4, min_prob: 0.2}\nruns: [{adaptation_method: ttt}, "
+    file.write_text(text + "{adaptation_method: stored, adapters: ttt, search: greedy}]\n")
+    trained, stored = configs_of(read_sweep(file), [])
+    assert (trained.update.lr, trained.update.lora_rank, trained.arc.min_prob) == (0.001, 4, 0.2)
+    assert stored.update == UpdateSettings() and stored.arc.min_prob == RunConfig().arc.min_prob
+    file.write_text(text + "{adaptation_method: stored, adapters: ttt, lr: 0.1}]\n")
+    with pytest.raises(UsageError, match="run .*: --lr 0.1 does nothing with --adaptation_method stored"):
+        configs_of(read_sweep(file), [])
+    file.write_text("base: {dataset: arc-demo, lr: 0.1}\nruns: [{adaptation_method: stored, adapters: a}]\n")
+    with pytest.raises(UsageError, match="base: lr does nothing for any of the runs"):
+        read_sweep(file)

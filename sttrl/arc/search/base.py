@@ -86,7 +86,8 @@ class ThresholdConfig:
     """Settings of the threshold search.
 
     ``min_prob``: replies with a probability strictly above it are wanted; 0.1 is ARChitects' (2024). ``min_prob_greedy``: the same for
-    the one reply whose every token is the likeliest one (Kaggle 2024); None: no exception.
+    the one reply whose every token is the likeliest one (Kaggle 2024); None: no exception. No flag sets it: recorded results of Kaggle's
+    search are checked with it.
     """
 
     min_prob: float = 0.1

@@ -1,6 +1,7 @@
 """Operations on sets of keys and tasks: listing, grouping, splitting, sorting, and tasks drawn from generated examples (re-arc).
 
-Source: ARChitects, "The LLM ARChitect" (2024) and arXiv:2505.07859 (Product of Experts).
+Source: ARChitects, "The LLM ARChitect" (2024) and arXiv:2505.07859 (Product of Experts). No run calls these functions: the recorded lists
+and data sets of the originals are checked through them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ class SeededDice:
 
 
 class LegacyDice:
-    """Draws of numpy's legacy stream under a seed, which ARChitects and NVARC use: their keys come out the same."""
+    """Draws of numpy's legacy stream under a seed, which ARChitects and NVARC use: their keys come out the same.
+
+    No run uses it: recorded keys of the originals are checked with it.
+    """
 
     def __init__(self, seed: int) -> None:
         self.state = np.random.RandomState(seed)
@@ -78,7 +81,10 @@ def order(dice: Dice, demos: int) -> View:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What ARChitects' and NVARC's ``augment`` adds to keys. ``repeats``: how often each key is drawn for."""
+    """What ARChitects' and NVARC's ``augment`` adds to keys. ``repeats``: how often each key is drawn for.
+
+    No run calls `augment`: recorded keys of the originals are checked with it.
+    """
 
     transpose: Wish = "no"
     turn: Wish = "no"

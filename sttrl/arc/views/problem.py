@@ -1,4 +1,7 @@
-"""Keys of problems: a task, one of its test inputs, and a view, as in ``27a28665_2.tp.rt.ex1-0``."""
+"""Keys of problems: a task, one of its test inputs, and a view, as in ``27a28665_2.tp.rt.ex1-0``.
+
+A run has views and no such keys: recorded keys of the originals are read and checked by this.
+"""
 
 from __future__ import annotations
 

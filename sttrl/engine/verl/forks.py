@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sttrl.types import DeltaSpec, ParameterGroup
 
-LORA_A, LORA_B = ".lora_A.", ".lora_B."
+LORA_B = ".lora_B."
+DRAWN, ZERO = (".lora_A.", ".lora_embedding_B."), (LORA_B, ".lora_embedding_A.")
+"""LoRA's factors that begin as random numbers, and those that begin as zero. PEFT begins with the other one at an embedding."""
 STEP = "step"
 """What AdamW counts; torch's keeps a tensor, bitsandbytes' a number."""
 
@@ -57,7 +59,7 @@ class Forks:
         self.places = [(name, module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in self.names]
         self.states: dict[str, ForkState] = {}
         self.loaded: str | None = None
-        self.base = {name: local(p).clone() for name, p in self._trainable() if not (LORA_A in name or LORA_B in name)}
+        self.base = {name: local(p).clone() for name, p in self._trainable() if not is_one_of(name, DRAWN + ZERO)}
 
     def open(self, name: str, spec: DeltaSpec) -> None:
         """A new fork, equal to the base."""
@@ -104,10 +106,10 @@ class Forks:
         self.states[name] = before
 
     def load_base(self) -> None:
-        """Put the base into the model: LoRA's B matrices zero, everything else the base's own bits."""
+        """Put the base into the model: a factor of every product of LoRA zero, everything else the base's own bits."""
         self._store()
         for name, parameter in self._trainable():
-            if LORA_B in name:
+            if is_one_of(name, ZERO):
                 local(parameter).zero_()
             elif name in self.base:
                 local(parameter).copy_(self.base[name])
@@ -189,17 +191,24 @@ class Forks:
         self.loaded = None
 
     def _seeded(self, seed: int) -> dict[str, torch.Tensor]:
-        """LoRA's matrices as PEFT begins with them: A uniform as ``kaiming_uniform_(a=sqrt(5))``, from a seed, B zero."""
+        """LoRA's matrices as PEFT begins with them: A uniform as ``kaiming_uniform_(a=sqrt(5))``, from a seed, B zero; at an embedding A
+        zero, B normal."""
         generator = torch.Generator().manual_seed(seed)
         weights = {}
         for name, parameter in self._trainable():
-            if LORA_A in name:
-                bound = 1 / math.sqrt(parameter.shape[1])
-                whole = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+            if is_one_of(name, DRAWN):
+                bound, whole = 1 / math.sqrt(parameter.shape[1]), torch.empty(parameter.shape)
+                of_linear = DRAWN[0] in name
+                whole = whole.uniform_(-bound, bound, generator=generator) if of_linear else whole.normal_(generator=generator)
                 weights[name] = _shard(whole, parameter)
-            elif LORA_B in name:
+            elif is_one_of(name, ZERO):
                 weights[name] = torch.zeros_like(local(parameter))
         return weights
+
+
+def is_one_of(name: str, parts: Sequence[str]) -> bool:
+    """Whether a parameter's name has one of some parts."""
+    return any(part in name for part in parts)
 
 
 @torch.no_grad()

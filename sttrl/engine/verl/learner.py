@@ -18,7 +18,7 @@ from verl.utils import tensordict_utils as tu
 from sttrl.engine.base import EngineSettings
 from sttrl.engine.learned import check_alike, check_names, find_learned
 from sttrl.engine.merge import ADAPTER_WEIGHTS
-from sttrl.engine.verl.forks import LORA_B
+from sttrl.engine.verl.forks import ZERO, is_one_of
 from sttrl.engine.verl.rows import Total, mini_batches, total_of
 from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
 from sttrl.engine.verl.vectors import Vectors
@@ -119,7 +119,7 @@ class Learner(ForkTrainer):
             raise StepError(f"{learned.file}: the model has no {unknown[0]} to load.", "Give adapters of this model.")
         if learned.settings is None and (missing := sorted(names.keys() - tensors.keys())):
             raise StepError(f"{learned.file}: {missing[0]} is missing.", "Give complete weights.")
-        if learned.settings is not None and not any(LORA_B in names.get(key, "") for key in tensors):
+        if learned.settings is not None and not any(is_one_of(names.get(key, ""), ZERO) for key in tensors):
             raise StepError(f"{learned.file}: it holds nothing of this adapter.", "Give a complete adapter.")
         try:
             self.forks.put(name, {names[key]: tensor for key, tensor in tensors.items() if key in names})
@@ -237,4 +237,5 @@ def tied_names(module: torch.nn.Module) -> dict[str, str]:
 
 def _checkpoint_name(parameter_name: str) -> str:
     """A parameter's name in PEFT's files: without the adapter's name, and without its wrapper where it is trained whole."""
-    return parameter_name.replace(".modules_to_save.default.", ".").replace(".default.weight", ".weight")
+    plain = parameter_name.replace(".modules_to_save.default.", ".").replace(".default.weight", ".weight")
+    return plain.removesuffix(".default")  # the factors of an embedding

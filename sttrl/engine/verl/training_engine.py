@@ -53,7 +53,7 @@ class PromptOnce(FSDPEngineWithLMHead):
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
         """Shard what is trained. A lone rank keeps the frozen base unsharded: to gather it would copy it twice in every pass. In float32,
         where nothing is cast either, it shards nothing: for a row of 82 tokens FSDP2 alone took an eighth of a step."""
-        with one_unit(module) if self.model_config.lora.get("trainable_modules") else nullcontext():
+        with one_unit(module) if self.model_config.lora and AdapterShape(**self.model_config.lora).ends else nullcontext():
             return self._sharded(module)
 
     def _sharded(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -79,7 +79,8 @@ class PromptOnce(FSDPEngineWithLMHead):
 
     def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """verl's, with a named group for each `ParameterGroup` that the model has."""
-        trained = tuple(f".{name}.modules_to_save." for name in self.model_config.lora.get("trainable_modules", ()))
+        ends = AdapterShape(**self.model_config.lora).ends if self.model_config.lora else ()
+        trained = tuple(f".{name}.{part}" for name in ends for part in ("modules_to_save.", "lora_"))
         groups: dict[ParameterGroup, list[torch.nn.Parameter]] = {"main": [], "embedding": []}
         for name, parameter in module.named_parameters():
             groups["embedding" if any(part in name for part in trained) else "main"].append(parameter)

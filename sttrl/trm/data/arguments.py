@@ -56,6 +56,26 @@ class BuildSudoku:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSudokuTasks:
+    """Sudokus as ARC tasks for a language model: challenges and solutions as Kaggle's files, and pairs to train on."""
+
+    source_repo: str = "sapientinc/sudoku-extreme"
+    """Data set on the hub, or a folder with train.csv and test.csv."""
+    output_dir: Path = Path("data/sudoku-tasks")
+    """Folder of the tasks: --dataset of a run. Its folder train is a --train_dataset of finetune. Older ones there are replaced."""
+    tasks: int = 100
+    """Tasks: so many puzzles of the test split, drawn at random."""
+    demos: int = 1
+    """Solved puzzles of the train split that a task shows (Product of Experts: 1)."""
+    subsample_size: int = 10000
+    """So many puzzles of the train split, drawn at random, for demonstrations and training pairs."""
+    min_difficulty: int | None = None
+    """Only puzzles rated at least so hard. Default: all."""
+    seed: int = 0
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildMaze:
     """Maze-Hard: train.csv and test.csv with the columns source, question, answer, rating."""
 
@@ -96,4 +116,4 @@ class BuildDemo:
     """Seed of the puzzles and pairs."""
 
 
-Build = BuildArc | BuildSudoku | BuildMaze | BuildDemo
+Build = BuildArc | BuildSudoku | BuildSudokuTasks | BuildMaze | BuildDemo

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sttrl.trm.data.arc import ArcBuilt, build_arc
-from sttrl.trm.data.arguments import Build, BuildArc, BuildDemo, BuildMaze, BuildSudoku
+from sttrl.trm.data.arguments import Build, BuildArc, BuildDemo, BuildMaze, BuildSudoku, BuildSudokuTasks
 from sttrl.trm.data.demo import build_demo
 from sttrl.trm.data.format import Metadata, read_split
 from sttrl.trm.data.maze import build_maze
 from sttrl.trm.data.rooms import size_text
 from sttrl.trm.data.sudoku import build_sudoku
+from sttrl.trm.data.sudoku_tasks import build_sudoku_tasks
 
-BUILDERS: Mapping[str, type[Build]] = {"arc": BuildArc, "sudoku": BuildSudoku, "maze": BuildMaze, "demo": BuildDemo}
+BUILDERS: Mapping[str, type[Build]] = {
+    "arc": BuildArc, "sudoku": BuildSudoku, "sudoku-tasks": BuildSudokuTasks, "maze": BuildMaze, "demo": BuildDemo,
+}  # fmt: skip
 """What `trm build` can build, and the flags of each."""
 
 _TABLE_WIDTH = 512
@@ -30,6 +33,8 @@ def build(wish: Build) -> str:
         return "\n".join(
             line for folder in folders for line in _described(folder, {split: read_split(folder, split)[0] for split in ("train", "test")})
         )
+    if isinstance(wish, BuildSudokuTasks):
+        return build_sudoku_tasks(wish)
     splits = build_sudoku(wish) if isinstance(wish, BuildSudoku) else build_maze(wish)
     return "\n".join(_described(wish.output_dir, splits))
 

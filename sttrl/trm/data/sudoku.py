@@ -40,7 +40,7 @@ def build_sudoku(wish: BuildSudoku) -> dict[str, Metadata]:
         memory_bytes=sum(24 * variants[split] * len(each.questions) for split, each in boards.items()),
         remedy=f"Use a smaller --num-aug ({wish.num_aug} now), --subsample-size, or another --output-dir.",
     )
-    digits = {split: _digits(each) for split, each in boards.items()}
+    digits = {split: digits_of(each) for split, each in boards.items()}
     cells = boards["train"].questions.shape[1]
     with new_dataset(wish.output_dir) as temporary:
         written = {
@@ -66,7 +66,7 @@ def _check(wish: BuildSudoku) -> None:
     check_replaceable(wish.output_dir)
 
 
-def _digits(boards: Boards) -> tuple[Array, Array]:
+def digits_of(boards: Boards) -> tuple[Array, Array]:
     """Puzzles and solutions as digits, 0 for empty. Raises DataRowError for the first board that is none."""
     questions = np.where(np.isin(boards.questions, list(EMPTY)), ord("0"), boards.questions) - ord("0")
     answers = boards.answers - ord("0")
