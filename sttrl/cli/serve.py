@@ -24,10 +24,15 @@ class ServeArguments:
 
 def serve_command(arguments: Sequence[str]) -> None:
     """``serve --model M [settings]``"""
-    given = list(arguments[1:])
-    file = config_file(given)
-    settings = {"parallel_problems": IN_FLIGHT, **({} if file is None else read_yaml(file))}
-    chosen = parse(ServeArguments, given, command="serve", default=ServeArguments(run=FileSettings.of(**settings)))
+    config, server = parse_serve(arguments[1:])
     from sttrl.serve.server import serve
 
-    serve(RunConfig(**vars(chosen.run)), chosen.server)
+    serve(config, server)
+
+
+def parse_serve(arguments: Sequence[str]) -> tuple[RunConfig, ServerSettings]:
+    """The settings that hold for every request, and those of the endpoint. Raises `UsageError`."""
+    file = config_file(arguments)
+    settings = {"parallel_problems": IN_FLIGHT, **({} if file is None else read_yaml(file))}
+    chosen = parse(ServeArguments, arguments, command="serve", default=ServeArguments(run=FileSettings.of(**settings)))
+    return RunConfig(**vars(chosen.run)), chosen.server

@@ -64,7 +64,8 @@ def session_settings(config: RunConfig) -> dict[str, object]:
     for name in chosen:
         if name in OWN or name in ("adaptation_method", "steps"):
             raise UsageError(f"--{name} does nothing with serve.", "Each request says how it is adapted.")
-    return {**chosen, "parallel_problems": config.run.parallel_problems}
+    asked_as_they_are = {"instruction": config.questions.instruction or ""}
+    return {**chosen, **asked_as_they_are, "parallel_problems": config.run.parallel_problems}
 
 
 def _listening(server: ServerSettings) -> socket.socket:

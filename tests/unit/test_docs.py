@@ -14,10 +14,12 @@ import pytest
 
 from sttrl import cli
 from sttrl.cli import completion, trm_arguments
+from sttrl.cli.serve import parse_serve
 from sttrl.config import RunConfig, field_names, fields_of
 from sttrl.config.packaged import settings_file
 from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
+from sttrl.serve.settings import ServerSettings
 from sttrl.trm import config_help, run_names
 from sttrl.trm.adapt import Mode
 from sttrl.trm.config import CONFIGS, TrainConfig, as_mapping, config_of, read_config
@@ -49,6 +51,7 @@ SUBCOMMANDS = {
     "shrink": cli.ShrinkArguments,
     "merge": cli.MergeArguments,
     "export": cli.ExportArguments,
+    "serve": ServerSettings,
     "env": cli.EnvArguments,
 }
 TRM_COMMANDS: dict[str, tuple[type, set[str]]] = {
@@ -204,6 +207,8 @@ def test_every_command_parses(page: str, command: str, monkeypatch: pytest.Monke
         assert cli.configs_of(cli.read_sweep(settings_file(arguments[1])), arguments[2:])
     elif arguments and arguments[0] == "trm":
         parse_trm(arguments[1:])
+    elif arguments and arguments[0] == "serve":
+        parse_serve(arguments[1:])
     elif arguments and arguments[0] in SUBCOMMANDS:
         cli.parse(SUBCOMMANDS[arguments[0]], arguments[1:])
     else:
