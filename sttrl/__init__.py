@@ -9,17 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sttrl.library.answers import Answer, TaskAnswer
     from sttrl.library.loaded_run import LoadedRun, load_run
+    from sttrl.library.session import AsyncSession
+    from sttrl.library.sync_session import Session
 
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Answer": "sttrl.library.answers",
+    "AsyncSession": "sttrl.library.session",
     "LoadedRun": "sttrl.library.loaded_run",
+    "Session": "sttrl.library.sync_session",
+    "TaskAnswer": "sttrl.library.answers",
     "load_run": "sttrl.library.loaded_run",
 }
 """The module of each public name."""
 
-__all__ = ["LoadedRun", "__version__", "load_run"]
+__all__ = ["Answer", "AsyncSession", "LoadedRun", "Session", "TaskAnswer", "__version__", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

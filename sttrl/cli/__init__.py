@@ -23,7 +23,8 @@ from sttrl.cli.arguments import (
 )
 from sttrl.cli.export import ExportArguments as ExportArguments
 from sttrl.cli.export import export_command
-from sttrl.cli.parsing import parse
+from sttrl.cli.parsing import config_file, parse
+from sttrl.cli.serve import serve_command
 from sttrl.cli.trm import trm_command
 from sttrl.cli.view import ReportArguments as ReportArguments
 from sttrl.cli.view import ViewArguments as ViewArguments
@@ -49,7 +50,7 @@ while a run goes on too), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
-hub), trm COMMAND (the tiny recursive model), env (versions and devices).
+hub), serve (an endpoint with OpenAI's API that adapts to each request), trm COMMAND (the tiny recursive model), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -154,16 +155,6 @@ def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
 def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
     """The settings of a file, with the flags in place of its values. Raises `UsageError`."""
     return RunConfig(**vars(parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**settings))))
-
-
-def config_file(arguments: Sequence[str]) -> Path | None:
-    """The file that ``--config`` names. It is needed before the other flags are parsed."""
-    for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
-        if flag == "--config" and value is not None:
-            return settings_file(value)
-        if flag.startswith("--config="):
-            return settings_file(flag.removeprefix("--config="))
-    return None
 
 
 def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
@@ -386,4 +377,5 @@ COMMANDS = {
     "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,
+    "serve": serve_command,
 }

@@ -15,8 +15,9 @@ import tyro
 from sttrl.cli import arguments as own
 from sttrl.cli import trm_arguments as trm
 from sttrl.cli.export import ExportArguments
+from sttrl.cli.serve import ServeArguments
 from sttrl.cli.view import ReportArguments, ViewArguments
-from sttrl.config import RunConfig
+from sttrl.config import CHOICES, RunConfig
 from sttrl.errors import UsageError
 
 SHELLS: Final = ("bash", "zsh")
@@ -68,10 +69,13 @@ def script_for(shell: str) -> str:
 def _tidied(spec: Any, top: bool = True) -> Any:
     """The table of flags in tyro's script, with each description on one line: a shell takes further lines for completions.
 
-    The flags that tyro does not parse are added to the program's own.
+    A setting that takes a name of ours or code of one's own offers our names. The flags that tyro does not parse are added.
     """
+    named = {f"--{choice.setting}": list(choice.ours) for choice in CHOICES if not choice.open}
     for option in spec["options"]:
         option["description"] = " ".join(option["description"].split())
+        if (names := named.get(option["flags"][0])) and option["type"] == "path":
+            option |= {"type": "choice", "choices": names}
     if top:
         spec["options"] += [{"flags": [flag], "description": said, "type": "flag"} for flag, said in NOT_PARSED.items()]
     for below in spec["subcommands"].values():
@@ -109,6 +113,7 @@ def commands() -> Mapping[str, type[Any]]:
         "merge": own.MergeArguments,
         "trm": _with_commands(None, recursive),
         "export": ExportArguments,
+        "serve": ServeArguments,
         "env": own.EnvArguments,
         "sweep": _with_positional_file(),
     }

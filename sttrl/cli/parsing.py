@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from sttrl.config.packaged import settings_file
 from sttrl.errors import UsageError
 
 BELOW_THE_ERROR = ("Perhaps you meant:", "Got errors:", "Argument helptext:", "For full helptext,")
@@ -52,3 +53,13 @@ def complaint(box: str) -> UsageError:
     meant = rows[start : start + 1] == [BELOW_THE_ERROR[0]]
     hint = f"Did you mean {' or '.join(flags)}? " if flags and meant else f"Write {flags[0]}. " if flags else ""
     return UsageError(f"{' '.join(rows[:start]).rstrip('.')}.", f"{hint}See --help.")
+
+
+def config_file(arguments: Sequence[str]) -> Path | None:
+    """The file that ``--config`` names. It is needed before the other flags are parsed."""
+    for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
+        if flag == "--config" and value is not None:
+            return settings_file(value)
+        if flag.startswith("--config="):
+            return settings_file(flag.removeprefix("--config="))
+    return None

@@ -26,6 +26,8 @@ class QuestionSettings(Group):
     """How answers are read, for data sets without a name: a mathematical object, a number, or a choice letter."""
     prompt_format: str | None = None
     """A template holding {question}, for models without a chat template."""
+    instruction: str | None = None
+    """The sentence that follows every question; '' adds none. Unset: the data set's own, TTRL's for a file."""
     system_prompt: str | None = None
     """System message of every prompt; it replaces the row's own, and '' removes the row's own."""
     chat_template_kwargs: str | None = None

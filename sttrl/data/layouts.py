@@ -6,10 +6,11 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from string import ascii_uppercase
 
 from sttrl.data.cells import number_text, type_name
-from sttrl.data.table import Columns, Options
+from sttrl.data.table import Columns, Options, Turn
 
 _LETTERED = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]\s*(\S.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z]|\d{1,2}")
@@ -33,17 +34,27 @@ def flattened(row: Mapping[str, object]) -> Mapping[str, object]:
     return {**row, **question, "question": question["stem"]} if isinstance(question, Mapping) and "stem" in question else row
 
 
-def question_of(row: Mapping[str, object], columns: Columns) -> tuple[str, str | None]:
-    """The question without its options, and its system message or None. Raises `LayoutError` if there is no question."""
+@dataclass(frozen=True)
+class Asked:
+    """What a row asks: the ``text`` without its options, a ``system`` message or None, and the ``earlier`` turns of a conversation."""
+
+    text: str
+    system: str | None = None
+    earlier: tuple[Turn, ...] = ()
+
+
+def question_of(row: Mapping[str, object], columns: Columns) -> Asked:
+    """The question of a row. Raises `LayoutError` if there is none."""
     parts = [(name, _part(name, row.get(name))) for name in columns.question if not _is_blank(row.get(name))]
     if not parts or columns.needed not in (None, *dict(parts)):
         field = columns.needed or columns.question[0]
         raise LayoutError(field, "is missing" if row.get(field) is None else "is empty")
     if len(parts) == 1:
         return parts[0][1]
-    whole = next((text for name, (text, _) in parts if name == columns.needed), "")
-    texts = [text.strip() for name, (text, _) in parts if name == columns.needed or text.strip() not in whole]
-    return "\n".join(texts), next((system for _, (_, system) in parts if system is not None), None)
+    whole = next((part.text for name, part in parts if name == columns.needed), "")
+    texts = [part.text.strip() for name, part in parts if name == columns.needed or part.text.strip() not in whole]
+    system = next((part.system for _, part in parts if part.system is not None), None)
+    return Asked("\n".join(texts), system, tuple(turn for _, part in parts for turn in part.earlier))
 
 
 def options_of(row: Mapping[str, object], columns: Sequence[str]) -> tuple[Options | None, str]:
@@ -92,16 +103,21 @@ def _is_blank(cell: object) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
-def _part(name: str, cell: object) -> tuple[str, str | None]:
-    """The text of a cell, and a system message or None. The cell is text, or a list of one user message, perhaps after a system message."""
+def _part(name: str, cell: object) -> Asked:
+    """What a cell asks: it is text, or a list of messages of which the last is the user's. Only the first may be a system message."""
     if isinstance(cell, str):
-        return cell, None
+        return Asked(cell)
     messages = cell if isinstance(cell, list) and all(isinstance(message, Mapping) for message in cell) else []
-    contents = [message.get("content") for message in messages]
-    roles = [message.get("role") for message in messages]
-    if roles in (["user"], ["system", "user"]) and all(isinstance(content, str) for content in contents):
-        return contents[-1], contents[0] if len(contents) == 2 and contents[0].strip() else None
-    raise LayoutError(name, f"is {type_name(cell)}, not text or one user message (a system message may go before it)")
+    turns = [(message.get("role"), message.get("content")) for message in messages]
+    if not all(isinstance(content, str) for _, content in turns):
+        turns = []
+    system = turns.pop(0)[1] if turns and turns[0][0] == "system" else ""
+    roles = [role for role, _ in turns]
+    if not roles or roles != [("user", "assistant")[place % 2] for place in range(len(roles))] or roles[-1] != "user":
+        raise LayoutError(
+            name, f"is {type_name(cell)}, not text or messages of user and assistant in turn (a system message may go before them)"
+        )
+    return Asked(turns[-1][1], system if system.strip() else None, tuple(turns[:-1]))
 
 
 def _unquoted(cell: object) -> object:

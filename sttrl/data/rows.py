@@ -74,17 +74,18 @@ def _parse_row(raw: RawRow, columns: Columns, *, file: str, name: str, index: in
     if not isinstance(value, Mapping):
         raise _bad(file, raw, "row", f"is {type_name(value)}, not an object")
     try:
-        asked, system = question_of(value, columns)
+        asked = question_of(value, columns)
         options, lines = options_of(value, columns.options)
     except LayoutError as error:
         raise _bad(file, raw, error.field, error.problem) from error
-    text = with_options(asked, lines, options)
-    problem = text_problem(text) or (text_problem(system) if system else None)
+    text = with_options(asked.text, lines, options)
+    others = (asked.system, *(content for _, content in asked.earlier))
+    problem = text_problem(text) or next((found for other in others if other and (found := text_problem(other))), None)
     if problem is not None:
         raise _bad(file, raw, columns.needed or columns.question[0], problem)
     row_id = _row_id(raw, value, columns, file=file, name=name, seen=seen)
     answer = None if columns.answer is None else value.get(columns.answer)
-    return Row(id=row_id, index=index, row=raw.row, text=text, answer=answer, options=options, system=system)
+    return Row(id=row_id, index=index, row=raw.row, text=text, answer=answer, options=options, system=asked.system, earlier=asked.earlier)
 
 
 def _row_id(raw: RawRow, value: Mapping[str, object], columns: Columns, *, file: str, name: str, seen: Set[str]) -> str:

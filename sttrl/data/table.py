@@ -11,6 +11,8 @@ from sttrl.data.registry import NamedDataset
 from sttrl.errors import DataRowError, UsageError
 from sttrl.types import AnswerKind, Problem
 
+Turn = tuple[Literal["user", "assistant"], str]
+"""An earlier message of a conversation: who wrote it, and its text."""
 OnBadRow = Literal["stop", "skip"]
 """What a bad row does: ``stop`` raises it, ``skip`` leaves it out and reports it."""
 
@@ -47,7 +49,8 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A valid row. ``row``: its 1-based number in the file. ``text``: the whole question, including its options. ``system``: its own
-    system message. ``answer``: the cell as it was read. The repr contains none of these texts."""
+    system message. ``earlier``: the conversation before the question. ``answer``: the cell as it was read. The repr contains none of
+    these texts."""
 
     id: str
     index: int
@@ -56,6 +59,7 @@ class Row:
     answer: object = field(repr=False)
     options: Options | None = field(default=None, repr=False)
     system: str | None = field(default=None, repr=False)
+    earlier: tuple[Turn, ...] = field(default=(), repr=False)
 
     @property
     def option_count(self) -> int | None:
@@ -77,6 +81,8 @@ class Question:
     """How many options a choice question has, lettered from A; None: not known."""
     system: str | None = None
     """The row's own system message, if it has one."""
+    earlier: tuple[Turn, ...] = ()
+    """The conversation before the question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +144,16 @@ def questions(table: Table, ids: Iterable[str] | None = None, limit: int | None 
 
 
 def _question(row: Row, kind: AnswerKind) -> Question:
-    return Question(id=row.id, index=row.index, text=row.text, kind=kind, row=row.row, option_count=row.option_count, system=row.system)
+    return Question(
+        id=row.id,
+        index=row.index,
+        text=row.text,
+        kind=kind,
+        row=row.row,
+        option_count=row.option_count,
+        system=row.system,
+        earlier=row.earlier,
+    )
 
 
 def _chosen(table: Table, ids: tuple[str, ...]) -> tuple[Row, ...]:

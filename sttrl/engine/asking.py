@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from sttrl.engine.failures import one_line, short_of_memory
@@ -22,8 +24,13 @@ class Actor(Generic[A]):
         self.handle, self.who = handle, who
 
     async def call(self, method: Callable[Concatenate[A, P], Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T:
-        """What an async method of the actor returns. Raises what `answer` raises."""
-        found: T = await answer(getattr(self.handle, method.__name__).remote(*arguments, **named), self.who)
+        """What an async method of the actor returns. Raises what `answer` raises. If the caller is cancelled, so is the method."""
+        request = getattr(self.handle, method.__name__).remote(*arguments, **named)
+        try:
+            found: T = await answer(request, self.who)
+        except asyncio.CancelledError:
+            ray.cancel(request)
+            raise
         return found
 
     async def ask(self, method: Callable[Concatenate[A, P], T], *arguments: P.args, **named: P.kwargs) -> T:

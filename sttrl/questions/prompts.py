@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sttrl.data.table import OnBadRow, Question, SkippedRow
+from sttrl.data.table import OnBadRow, Question, SkippedRow, Turn
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError, error_text
 from sttrl.types import AnswerKind, Problem
@@ -68,7 +68,8 @@ def build_problem(
     ``template_settings``: further arguments of the chat template. ``views``: how many other wordings to make as well.
     Raises UsageError if no prompt can be made, DataRowError if it has more than ``max_prompt_tokens``.
     """
-    writer = _Writer(tokenizer, prompt_format, (question.system if system is None else system) or None, template_settings or {})
+    system = (question.system if system is None else system) or None
+    writer = _Writer(tokenizer, prompt_format, system, question.earlier, template_settings or {})
     writer.check(question.id)
     prompt_T = writer.token_ids(writer.with_instruction(question.text, instruction))
     if len(prompt_T) > max_prompt_tokens:
@@ -129,11 +130,12 @@ def build_problems(
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes a question into the chat template with its system message, or into the user's prompt format."""
+    """Writes a question into the chat template with its system message and earlier turns, or into the user's prompt format."""
 
     tokenizer: Tokenizer
     prompt_format: str | None
     system: str | None
+    earlier: tuple[Turn, ...]
     settings: Mapping[str, object]
 
     def check(self, question_id: str) -> None:
@@ -153,37 +155,43 @@ class _Writer:
                 f"Question {question_id!r} has a system message, and --prompt_format has no place for one.",
                 "Write it into --prompt_format, and give --system_prompt '' to leave out the rows' own.",
             )
+        elif self.earlier:
+            raise UsageError(
+                f"Question {question_id!r} has earlier turns of a conversation, and --prompt_format has no place for them.",
+                "Leave --prompt_format out.",
+            )
 
     def with_instruction(self, text: str, instruction: str | None) -> str:
         """The question and, below it, the instruction, unless the prompt contains it already."""
-        return text if not instruction or instruction in self.prompt(text, self.system) else f"{text}\n{instruction}"
+        return text if not instruction or instruction in self.prompt(self.texts(text)) else f"{text}\n{instruction}"
+
+    def texts(self, text: str) -> tuple[str, ...]:
+        """The question, the system message or "", and the earlier turns."""
+        return (text, self.system or "", *(content for _, content in self.earlier))
 
     def token_ids(self, text: str, answer: str | None = None) -> tuple[int, ...]:
-        """Token ids of a prompt. Special tokens that are written in the question or the system message are plain text."""
-        texts = [text, self.system or ""]
+        """Token ids of a prompt. Special tokens that are written in the question or in other messages are plain text."""
+        texts = self.texts(text)
         if specials_in(texts, self.tokenizer):
-            return encode_as_text(
-                texts,
-                lambda marked: self.prompt(marked[0], marked[1] if self.system else None, answer),
-                self.tokenizer,
-                begins=self.prompt_format is not None,
-            )
+            return encode_as_text(texts, lambda marked: self.prompt(marked, answer), self.tokenizer, begins=self.prompt_format is not None)
         if self.prompt_format is not None:
-            return tuple(self.tokenizer.encode(self.prompt(text, None, answer)))
-        return tuple(self.chat(text, self.system, answer, return_dict=True)["input_ids"])
+            return tuple(self.tokenizer.encode(self.prompt(texts, answer)))
+        return tuple(self.chat(texts, answer, return_dict=True)["input_ids"])
 
-    def prompt(self, text: str, system: str | None, answer: str | None = None) -> str:
-        """The prompt as text. ``answer``: the beginning of the model's turn."""
+    def prompt(self, texts: Sequence[str], answer: str | None = None) -> str:
+        """The prompt as text, with ``texts`` as `texts` orders them. ``answer``: the beginning of the model's turn."""
         if self.prompt_format is not None:
-            return self.prompt_format.replace(PLACEHOLDER, text) + (f" {answer}" if answer is not None else "")
-        return str(self.chat(text, system, answer, tokenize=False))
+            return self.prompt_format.replace(PLACEHOLDER, texts[0]) + (f" {answer}" if answer is not None else "")
+        return str(self.chat(texts, answer, tokenize=False))
 
-    def chat(self, text: str, system: str | None, answer: str | None, **options: Any) -> Any:
+    def chat(self, texts: Sequence[str], answer: str | None, **options: Any) -> Any:
         """The conversation up to the model's turn; with ``answer`` its beginning is included."""
         from jinja2 import TemplateError
 
-        messages = [{"role": "user", "content": text}]
-        if system is not None:
+        text, system, *earlier = texts
+        messages = [{"role": role, "content": content} for (role, _), content in zip(self.earlier, earlier, strict=True)]
+        messages.append({"role": "user", "content": text})
+        if system:
             messages.insert(0, {"role": "system", "content": system})
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})

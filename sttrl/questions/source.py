@@ -63,7 +63,7 @@ class ChosenQuestions:
         problems, skipped = build_problems(
             self.chosen,
             tokenizer,
-            instruction=dataset.instruction,
+            instruction=dataset.instruction if asked.instruction is None else asked.instruction,
             prompt_format=asked.prompt_format,
             system=asked.system_prompt,
             template_settings=template_settings(asked.chat_template_kwargs),

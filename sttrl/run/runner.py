@@ -94,17 +94,19 @@ class Runner:
         config: RunConfig,
         *,
         kind: MakeKind,
-        engines: Sequence[Engine],
+        seats: Seats,
         journal: Journal,
         folder: Path,
         attempt: int,
         progress: Progress,
         track: Track,
         show: Callable[[State], None] = lambda state: None,
+        forks: str = "",
     ) -> None:
+        """``seats``: on the lanes of the engine; other runners may use them too. ``forks``: begins the names of this runner's forks."""
         self.config, self.journal, self.folder, self.attempt = config, journal, folder, attempt
         self.progress, self.track, self.show = progress, track, show
-        self.seats, self.states, self.boundary = Seats(engines, config.in_flight), States(folder), Boundary(folder, attempt)
+        self.seats, self.forks, self.states, self.boundary = seats, forks, States(folder), Boundary(folder, attempt)
         self.work: dict[str, Work] = {}
         self.observed: list[tuple[Work, Step]] = []
         seeds = seed_source(config.run.seed)
@@ -141,12 +143,14 @@ class Runner:
 
     def scopes(self, problems: Sequence[Problem]) -> list[Scope]:
         """The problems, grouped by the fork that they use."""
-        method = self.method
+        method, name = self.method, self.forks
         if isinstance(method, DatasetMethod):
-            return [Scope("dataset", partial(method.delta, None, self.total), (tuple(problems),), lasts=True)]
+            return [Scope(f"{name}dataset", partial(method.delta, None, self.total), (tuple(problems),), lasts=True)]
         if self.config.method.continuous and self.config.method.adaptation_method != "none":
-            return [Scope("continuous", partial(method.delta, None, self.total), tuple((problem,) for problem in problems), lasts=True)]
-        return [Scope(f"q{problem.index}", partial(method.delta, problem), ((problem,),), lasts=False) for problem in problems]
+            return [
+                Scope(f"{name}continuous", partial(method.delta, None, self.total), tuple((problem,) for problem in problems), lasts=True)
+            ]
+        return [Scope(f"{name}q{problem.index}", partial(method.delta, problem), ((problem,),), lasts=False) for problem in problems]
 
     async def each(self, things: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
         """Call ``work`` for each thing, at most as many at once as there are seats. The first error cancels the others."""

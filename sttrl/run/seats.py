@@ -32,10 +32,31 @@ class Seats:
         """
         async with self.changed:
             await self.changed.wait_for(lambda: not self.taken or min(self.taken.values()) < self.each)
-            if not self.taken:
-                raise EngineError("No lane is left.", "Run the same command again: finished questions are kept.")
-            lane = min(self.taken, key=lambda lane: self.taken[lane])
+            lane = self._idlest()
             self.taken[lane] += 1
+        try:
+            async with self._on(lane) as engine:
+                yield engine
+        finally:
+            async with self.changed:
+                if lane in self.taken:
+                    self.taken[lane] -= 1
+                self.changed.notify_all()
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Engine]:
+        """The live lane with the fewest questions, for sampling that takes no seat. Raises what `take` raises."""
+        async with self._on(self._idlest()) as engine:
+            yield engine
+
+    def _idlest(self) -> int:
+        if not self.taken:
+            raise EngineError("No lane is left.", "Run the same command again: finished questions are kept.")
+        return min(self.taken, key=lambda lane: self.taken[lane])
+
+    @asynccontextmanager
+    async def _on(self, lane: int) -> AsyncIterator[Engine]:
+        """A lane, which is closed if it dies."""
         try:
             yield self.engines[lane]
         except EngineError as error:
@@ -45,11 +66,6 @@ class Seats:
             if not self.taken:
                 raise
             raise LaneLostError(f"Lane {lane + 1} of {len(self.engines)} is lost: {error.message}") from error
-        finally:
-            async with self.changed:
-                if lane in self.taken:
-                    self.taken[lane] -= 1
-                self.changed.notify_all()
 
     def check(self, lane: Engine) -> None:
         """Raises `EngineError` if the lane is lost, so that it is not used again."""

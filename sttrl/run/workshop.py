@@ -11,6 +11,7 @@ from typing import Any
 
 from sttrl.engine.base import EngineSettings
 from sttrl.run.plan import EngineParts
+from sttrl.run.seats import Seats
 
 
 class Workshop:
@@ -43,11 +44,16 @@ class Workshop:
                 raise KeyboardInterrupt from None
             raise
 
+    async def seats(self, parts: EngineParts, each: int, logs: Path) -> Seats:
+        """See `sttrl.run.attempt.Lanes`."""
+        return Seats(await self.ready(parts, logs), each)
+
+    async def failed(self) -> None:
+        """See `sttrl.run.attempt.Lanes`."""
+        await self.close()
+
     async def ready(self, parts: EngineParts, log_folder: Path) -> list[Any]:
         """Lanes for ``parts``: the running ones if they suffice, else new ones that suffice for all similar planned runs."""
-        # Imported late: it imports Ray, which a finished or impossible run does not need.
-        from sttrl.engine.lanes import RayEngine
-
         if self.lanes and self.lanes[0].settings.covers(parts.settings):
             for lane in self.lanes:
                 lane.log_to(log_folder)
@@ -55,8 +61,7 @@ class Workshop:
             await self.close()
             alike = [need for need in self.needs if need.is_like(parts.settings)]
             settings = functools.reduce(EngineSettings.together, alike, parts.settings)
-            self.say(start_line(settings))
-            self.lanes = [RayEngine(settings, parts.tokenizer, log_folder, self.say) for _ in range(settings.lanes)]
+            self.lanes = lanes_of(settings, parts.tokenizer, log_folder, self.say)
             await all_started(lane.start() for lane in self.lanes)
         self._heed_sigterm()
         return self.lanes
@@ -76,8 +81,33 @@ class Workshop:
     async def close(self) -> None:
         """End the engine's processes."""
         lanes, self.lanes = self.lanes, []
-        for lane in lanes:
-            await lane.close()
+        await end(lanes)
+
+
+def lanes_of(settings: EngineSettings, tokenizer: Any, logs: Path, say: Callable[[str], None]) -> list[Any]:
+    """The lanes of an engine, not started. ``say`` gets a line that says what is being started."""
+    # Imported late: it imports Ray, which a finished or impossible run does not need.
+    from sttrl.engine.lanes import RayEngine
+
+    say(start_line(settings))
+    return [RayEngine(settings, tokenizer, logs, say) for _ in range(settings.lanes)]
+
+
+async def started(settings: EngineSettings, tokenizer: Any, logs: Path, say: Callable[[str], None]) -> list[Any]:
+    """The started lanes of an engine. If one does not start, all are closed. Raises `EngineError`."""
+    lanes = lanes_of(settings, tokenizer, logs, say)
+    try:
+        await all_started(lane.start() for lane in lanes)
+    except BaseException:
+        await end(lanes)
+        raise
+    return lanes
+
+
+async def end(lanes: Sequence[Any]) -> None:
+    """End the processes of lanes."""
+    for lane in lanes:
+        await lane.close()
 
 
 def start_line(settings: EngineSettings) -> str:

@@ -28,6 +28,7 @@ from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Questions
 from sttrl.run.plan import make_plan
 from sttrl.run.runner import Runner
+from sttrl.run.seats import Seats
 
 LIMIT = 6
 
@@ -151,7 +152,7 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
                     runner = Runner(
                         config,
                         kind=partial(Questions, config, judge),
-                        engines=lanes,
+                        seats=Seats(lanes, config.in_flight),
                         journal=journal,
                         folder=folder,
                         attempt=1,

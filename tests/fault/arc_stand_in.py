@@ -30,6 +30,7 @@ from sttrl.ledger.journal import Journal, read_finished
 from sttrl.report.runs import RunReport, report_run
 from sttrl.run.kind import KINDS, Chosen, kind_name
 from sttrl.run.runner import Runner
+from sttrl.run.seats import Seats
 from sttrl.types import (
     DeltaSpec,
     FinishReason,
@@ -248,7 +249,7 @@ async def _do(config: RunConfig, chosen: Chosen, engine: ArcStandIn, journal: Jo
     left = [problem for problem in chosen.build(TOKENIZER, 4096).problems if problem.id not in finished]
     async with chosen.opened((END_TOKEN,), **kind) as make:
         runner = Runner(
-            config, kind=make, engines=[engine], journal=journal, folder=folder, attempt=attempts(folder)[0] + 1,
+            config, kind=make, seats=Seats([engine], config.in_flight), journal=journal, folder=folder, attempt=attempts(folder)[0] + 1,
             progress=said.append, track=lambda record: None,
         )  # fmt: skip
         await runner.run(left, len(finished))

@@ -29,6 +29,7 @@ from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.report import results_lines
 from sttrl.run.runner import Runner
+from sttrl.run.seats import Seats
 from sttrl.types import (
     AnswerKind,
     Ballots,
@@ -272,7 +273,8 @@ def attempt(
         left = [problem for problem in problems if problem.id not in finished]
         number = attempts(folder)[0] + 1
         runner = Runner(
-            config, kind=partial(Questions, config, judge), engines=[engine] if isinstance(engine, StandIn) else engine, journal=journal,
+            config, kind=partial(Questions, config, judge), journal=journal,
+            seats=Seats([engine] if isinstance(engine, StandIn) else engine, config.in_flight),
             folder=folder, attempt=number,
             progress=[].append if said is None else said.append, track=lambda record: None,
         )  # fmt: skip

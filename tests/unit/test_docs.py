@@ -14,10 +14,12 @@ import pytest
 
 from sttrl import cli
 from sttrl.cli import completion, trm_arguments
+from sttrl.cli.serve import parse_serve
 from sttrl.config import RunConfig, field_names, fields_of
 from sttrl.config.packaged import settings_file
 from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
+from sttrl.serve.settings import ServerSettings
 from sttrl.trm import config_help, run_names
 from sttrl.trm.adapt import Mode
 from sttrl.trm.config import CONFIGS, TrainConfig, as_mapping, config_of, read_config
@@ -50,6 +52,7 @@ SUBCOMMANDS = {
     "shrink": cli.ShrinkArguments,
     "merge": cli.MergeArguments,
     "export": cli.ExportArguments,
+    "serve": ServerSettings,
     "env": cli.EnvArguments,
 }
 TRM_COMMANDS: dict[str, tuple[type, set[str]]] = {
@@ -82,6 +85,7 @@ def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
     of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare"}
     of_subcommands |= {"to", "repo_id", "private", "token", "commit_message", "path_in_repo", "branch"}
+    of_subcommands |= {field.name for field in dataclasses.fields(ServerSettings)}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
@@ -206,6 +210,8 @@ def test_every_command_parses(page: str, command: str, monkeypatch: pytest.Monke
         assert cli.configs_of(cli.read_sweep(settings_file(arguments[1])), arguments[2:])
     elif arguments and arguments[0] == "trm":
         parse_trm(arguments[1:])
+    elif arguments and arguments[0] == "serve":
+        parse_serve(arguments[1:])
     elif arguments and arguments[0] in SUBCOMMANDS:
         cli.parse(SUBCOMMANDS[arguments[0]], arguments[1:])
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 from collections.abc import Sequence
@@ -54,25 +55,30 @@ class Generation:
         """One response to each request. ``bias_file`` holds what is added to the logits, if anything is.
 
         ``alone``: nothing else is in flight. Then all requests enter while the scheduler is paused, so that they are in the same batches
-        each time, and the result is the same to the bit.
+        each time, and the result is the same to the bit. If the caller is cancelled, vLLM drops the requests.
         """
         lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
-        if alone:
-            await self.llm.pause_generation(mode="keep", clear_cache=False)
+        names = [f"{next(self.request_ids)}" for _ in requests]
         try:
-            queues = [
-                await self.llm.add_request(
-                    f"{next(self.request_ids)}",
-                    {"prompt_token_ids": [*request.prompt_T, *request.given_T[:-1]]},
-                    self._parameters(request, bias_file),
-                    lora_request=lora,
-                )
-                for request in requests
-            ]
-        finally:
             if alone:
-                await self.llm.resume_generation()
-        outputs = [await queue.get() for queue in queues]
+                await self.llm.pause_generation(mode="keep", clear_cache=False)
+            try:
+                queues = [
+                    await self.llm.add_request(
+                        name,
+                        {"prompt_token_ids": [*request.prompt_T, *request.given_T[:-1]]},
+                        self._parameters(request, bias_file),
+                        lora_request=lora,
+                    )
+                    for name, request in zip(names, requests, strict=True)
+                ]
+            finally:
+                if alone:
+                    await self.llm.resume_generation()
+            outputs = [await queue.get() for queue in queues]
+        except asyncio.CancelledError:
+            await self.llm.abort(names)
+            raise
         ends = frozenset(self.settings.stop_token_ids)
         return [_given(o, r, ends) if r.given_T else _sampled(o, r.sampling.top_logprobs) for o, r in zip(outputs, requests, strict=True)]
 
