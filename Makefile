@@ -21,9 +21,9 @@ hash = $(firstword $(shell cat $(1) | sha256sum))
 
 # A stamp carries the hash of what it installed: another lock, or another pyproject.toml, is another stamp.
 LOCK_STAMP := $(VENV)/.lock-$(call hash,requirements/cpu.txt requirements/weights.txt)
-PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml)
+PROJECT_STAMP := $(VENV)/.project-$(call hash,requirements/cpu.txt requirements/weights.txt pyproject.toml $(wildcard requirements/*.in))
 
-.PHONY: help demo demo-arc demo-trm test long fast check lock install wheelhouse clean
+.PHONY: help demo demo-arc demo-trm test long fast check lock install wheel wheelhouse image clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -68,6 +68,12 @@ $(PROJECT_STAMP): $(LOCK_STAMP)
 
 wheelhouse: install ## pack all wheels and a model, to install without a network (PLATFORM=cuda for GPUs, MODEL=a folder or a name)
 	@$(PYTHON) requirements/wheelhouse.py --out $(WHEELHOUSE) --platform $(PLATFORM) --model $(MODEL)
+
+wheel: install ## build dist/sttrl-*.whl, to install with the extra cpu or gpu
+	@rm -rf build && $(PYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . && rm -rf build && ls dist/sttrl-*.whl
+
+image: ## build the container image sttrl:cpu with docker (PLATFORM=cuda: sttrl:cuda)
+	docker build --target $(PLATFORM) --build-arg TORCH_INDEX=$(TORCH_INDEX) --tag sttrl:$(PLATFORM) .
 
 clean: ## remove .venv, caches and build leftovers; run folders stay
 	rm -rf $(VENV) $(VENV).lock build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

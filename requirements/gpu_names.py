@@ -73,6 +73,11 @@ def pins(file: Path) -> dict[str, str]:
     return {match[1]: match[2] for line in file.read_text(encoding="utf-8").splitlines() if (match := PIN.match(line))}
 
 
+def pins_of(*files: Path) -> dict[str, str]:
+    """The exact pins of several requirements files: those that requirements/gpu.txt includes."""
+    return {name: version for file in files for name, version in pins(file).items()}
+
+
 def packages(names: set[str], pinned: Mapping[str, str]) -> list[Package]:
     """Those of the packages that are pinned for GPUs. ``here`` says which distribution it is, where that has another name."""
     owners, found = metadata.packages_distributions(), []
@@ -158,7 +163,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     cache = Path(arguments[0]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    found = packages(imported(ROOT), pins(ROOT / "requirements/gpu.txt"))
+    found = packages(imported(ROOT), pins_of(ROOT / "requirements/engine.in", ROOT / "requirements/engine-gpu.in"))
     compared = [package for package in found if package.here != package.there]
     print(f"the same here and on GPUs: {', '.join(f'{p.name} {p.there}' for p in found if p not in compared)}")
     try:

@@ -37,6 +37,7 @@ PIN_LINE = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 BATCH = 12
 """Wheels of one pip command. An interrupted batch is fetched again."""
 PROJECT_FILES = ("pyproject.toml", "README.md", "LICENSE")
+INCLUDED = re.compile(r"-r (\S+)")
 INSTALL_SH = """\
 #!/usr/bin/env bash
 # Makes a virtual environment from this folder, without a network: bash install.sh VENV [PYTHON]
@@ -110,7 +111,7 @@ def environment_pins(chosen: str, out: Path, options: Sequence[str]) -> list[Pin
     source = ROOT / "requirements" / PLATFORMS[chosen].file
     if PLATFORMS[chosen].complete:
         return read_pins(source)
-    first = f"# Resolved for Python {this_python()} from {source.name}, SHA-256 {sha256(source)}"
+    first = f"# Resolved for Python {this_python()} from {source.name}, SHA-256 {', '.join(sha256(file) for file in with_included(source))}"
     resolved = out / "resolved.txt"
     if not resolved.exists() or resolved.read_text(encoding="utf-8").partition("\n")[0] != first:
         say(f"pip resolves {source.name}")
@@ -126,6 +127,12 @@ def environment_pins(chosen: str, out: Path, options: Sequence[str]) -> list[Pin
         resolved.unlink()
         raise WheelhouseError(f"pip's configured places have CPU builds: {', '.join(builds)}. Try again with PIP_CONFIG_FILE=/dev/null.")
     return pins
+
+
+def with_included(file: Path) -> list[Path]:
+    """A requirements file, and those that it includes with -r."""
+    names = [match[1] for line in file.read_text(encoding="utf-8").splitlines() if (match := INCLUDED.fullmatch(line.strip()))]
+    return [file, *(found for name in names for found in with_included(file.parent / name))]
 
 
 def identity(wheel: Path) -> Pin:
@@ -200,6 +207,7 @@ def build_project(wheels: Path, options: Sequence[str]) -> Pin:
         shutil.copytree(ROOT / "sttrl", source / "sttrl", ignore=shutil.ignore_patterns("__pycache__"))
         for name in PROJECT_FILES:
             shutil.copy2(ROOT / name, source / name)
+        shutil.copytree(ROOT / "requirements", source / "requirements", ignore=shutil.ignore_patterns("__pycache__"))
         said = pip_wheel(made, [str(source), *options, *(["--no-build-isolation"] if backend else [])])
         if said is not None:
             raise WheelhouseError(f"{said}\nThe wheel of sttrl cannot be built.")

@@ -106,3 +106,8 @@ def disk_fault(error: BaseException) -> OSError | None:
         return None
     number = next((number for number in DISK_FAULTS if os.strerror(number) in str(error)), None)
     return None if number is None else OSError(number, os.strerror(number))
+
+
+def write_fault(error: BaseException) -> OSError | None:
+    """The fault of the system for which a file could not be written: any `OSError`, and what `disk_fault` finds; None for another error."""
+    return error if isinstance(error, OSError) else disk_fault(error)

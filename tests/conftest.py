@@ -58,3 +58,18 @@ def lora_engine(engine_house: Any, tiny_model: Path) -> Any:
     from live_engine import settings_for
 
     return engine_house.get(settings_for(tiny_model))
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in of the hub on this machine, which huggingface_hub talks to; see `hub_stand_in.StandIn`."""
+    from hub_stand_in import hub
+
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with hub() as here:
+        monkeypatch.setenv("HF_ENDPOINT", here.address)
+        yield here

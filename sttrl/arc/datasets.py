@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sttrl.arc.files import SUFFIXES, is_json
 from sttrl.arc.layouts import CHALLENGES
+from sttrl.config.data import DATA_SET
+from sttrl.config.extensions import installed
 from sttrl.data.registry import DATASETS, HubSource
 from sttrl.data.sources import DATA_VARIABLE, data_folders
 from sttrl.errors import DataError
@@ -196,8 +198,11 @@ def match_of(dataset: str, tasks: int, outputs: int, fingerprint: str) -> Match 
 
 def is_arc(dataset: str) -> bool:
     """Whether ``--dataset`` means ARC tasks: a name or nearly one, a folder, a challenges file, or JSON that begins with grids."""
+    of_others = installed(DATA_SET, (*ARC_DATASETS, *DATASETS))
     if dataset in ARC_DATASETS or dataset in DATASETS:
         return dataset in ARC_DATASETS
+    if dataset in of_others or DATA_SET.reference(dataset) is not None:
+        return False
     path = Path(dataset).expanduser()
     if path.is_dir():
         return True

@@ -21,7 +21,7 @@ from sttrl.arc.reuse import NOTHING, Known, Reused
 from sttrl.arc.rewards import RewardParts, reward
 from sttrl.arc.search import SEARCHES, Ask, BeamConfig, Found, Limits, SampleConfig, SearchConfig, ThresholdConfig
 from sttrl.arc.selected import Selected
-from sttrl.arc.selections import SELECTIONS
+from sttrl.arc.selections import selection_of
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import Puzzle, Task
 from sttrl.arc.time_left import TimeLeft
@@ -119,7 +119,7 @@ class Arc:
             view_V=view_V,
             found_KV=found_KV,
             candidate_K=tuple(with_scores(every, scored) for every, scored in zip(candidate_K, scored_K, strict=True)),
-            selected_K=tuple(SELECTIONS[self.config.arc.selection](scored) for scored in scored_K),
+            selected_K=tuple(selection_of(self.config.arc.selection)(scored) for scored in scored_K),
             unreadable_K=tuple(bad for _, bad in read_K),
             rollout_G=tuple(self._rollouts(problem, [found for found_V in found_KV for found in found_V], policy.version)),
             scored_tokens=tokens,

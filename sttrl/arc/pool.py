@@ -8,7 +8,7 @@ from typing import Final
 
 from sttrl.arc.candidates import Candidate, candidates_of, with_experts
 from sttrl.arc.grids import Grid
-from sttrl.arc.selections import SELECTIONS
+from sttrl.arc.selections import SELECTIONS, needs_experts, selection_of
 from sttrl.config.arc import WITHOUT_EXPERTS
 from sttrl.errors import UsageError
 
@@ -67,7 +67,7 @@ def pool_of(sources: Sequence[Source], selection: str | None) -> Source:
         name="pool",
         tasks=len({id for id, _ in places}),
         found=found,
-        answers={place: SELECTIONS[chosen](searched.choice).attempts for place, searched in found.items()},
+        answers={place: selection_of(chosen)(searched.choice).attempts for place, searched in found.items()},
         has_nlls=all(source.has_nlls for source in sources),
         unreadable=sum(source.unreadable for source in sources),
     )
@@ -102,7 +102,7 @@ def check_selection(sources: Sequence[Source], selection: str) -> None:
             f"--selection {selection} needs probabilities, and the predictions of {bare.name} have none.",
             f"Use one of {', '.join(sorted(WITHOUT_NLLS))}.",
         )
-    if selection not in WITHOUT_EXPERTS and (bare := next((s for s in sources if not s.has_experts), None)):
+    if needs_experts(selection) and (bare := next((s for s in sources if not s.has_experts), None)):
         raise UsageError(
             f"--selection {selection} needs the product of experts, and {bare.name} has candidates without it (--score_views 0).",
             f"Use one of {', '.join(sorted(WITHOUT_EXPERTS))}.",

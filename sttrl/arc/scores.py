@@ -15,7 +15,7 @@ from typing import Final
 from sttrl.arc.candidates import Candidate
 from sttrl.arc.grids import MISSING, Grid, shape
 from sttrl.arc.selected import ATTEMPTS
-from sttrl.arc.selections import SELECTIONS
+from sttrl.arc.selections import selection_of
 from sttrl.arc.submission import Submission, shown_id
 from sttrl.errors import DataError
 
@@ -202,7 +202,7 @@ def score_candidates(
         return solutions[place[0]][place[1]]
 
     def chosen(name: str) -> Ratio:
-        return ratio(lambda place: truth(place) in SELECTIONS[name](candidates[place]).grid_R[:guesses])
+        return ratio(lambda place: truth(place) in selection_of(name)(candidates[place]).grid_R[:guesses])
 
     return CandidateScore(
         per_algorithm={name: chosen(name) for name in selections},

@@ -2,20 +2,24 @@
 
 To add a selection that gives every candidate a score, write the score as ``Candidate -> float``, higher is better, and add a line
 ``by(score)`` to `SELECTIONS`. Any other is a function ``Sequence[Candidate] -> Selected``. Candidates come in the order in which they
-were found first, and of equal scores the candidate that was found first is ranked first.
+were found first, and of equal scores the candidate that was found first is ranked first. A selection that lives elsewhere is named as
+``package.module:Name``; see `ExpertSelection`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 from sttrl.arc.candidates import Candidate
 from sttrl.arc.grids import shape
 from sttrl.arc.marc_vote import marc_vote
 from sttrl.arc.selected import Selected
+from sttrl.config.arc import SELECTION, WITHOUT_EXPERTS
+from sttrl.config.extensions import Part, check_fits, imported
 from sttrl.voting.ranking import rank
 
 Selection = Callable[[Sequence[Candidate]], Selected]
@@ -83,3 +87,33 @@ SELECTIONS: Final[dict[str, Selection]] = {
 }
 """``mul_aug_prob`` is PoE's and ``mul_aug_prob_3`` that of ARChitects 2024, whose default is ``mul_all_prob``. ``full_probmul_3`` is
 Kaggle's and NVARC's; ``kgmon`` is NVARC's: times found minus the mean NLL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertSelection:
+    """A selection that is named as ``package.module:Name`` and reads the NLLs of the product of experts. A function is taken to read none.
+
+    It is refused for runs without these NLLs (``--score_views 0``).
+    """
+
+    function: Selection
+
+    def __call__(self, candidates: Sequence[Candidate]) -> Selected:
+        """Rank the candidates."""
+        return self.function(candidates)
+
+
+def selection_of(name: str) -> Selection:
+    """The selection of this name, or what ``package.module:Name`` names. Raises `UsageError` if that is no selection."""
+    if name in SELECTIONS:
+        return SELECTIONS[name]
+    found: Any = imported(SELECTION, name)
+    function = found.function if isinstance(found, ExpertSelection) else found
+    check_fits(SELECTION, name, function, [Part("", ("candidates",))], "how_to_add_to_arc.md")
+    selection: Selection = found
+    return selection
+
+
+def needs_experts(name: str) -> bool:
+    """Whether a selection reads the NLLs of the product of experts. Raises what `selection_of` raises."""
+    return name not in WITHOUT_EXPERTS if name in SELECTIONS else isinstance(selection_of(name), ExpertSelection)

@@ -25,7 +25,7 @@ from sttrl.config import RunConfig, to_plain
 from sttrl.data import BuiltProblems, SkippedRow
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.seeds import SeedSource, seed_of
-from sttrl.objectives.rewards import REWARDS
+from sttrl.objectives.rewards import reward_of
 from sttrl.types import MOST_TOP_LOGPROBS
 
 NO_LIMIT = 1 << 20
@@ -192,7 +192,7 @@ class ChosenTasks:
     def _turns(self, task: Task) -> tuple[Turn, ...]:
         """What the steps of a method that samples ask in turn: the test inputs, or with a reward of held-out demonstrations each of
         them, under views."""
-        if not REWARDS[self.config.reinforcement.reward].held_out:
+        if not reward_of(self.config.reinforcement.reward).held_out:
             return test_turns(task)
         held_out = [
             Puzzle(demos=without(task.demos, number), query=pair.input, answer=pair.output) for number, pair in enumerate(task.demos)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sttrl
+from sttrl.cli import completion
 from sttrl.cli.arguments import (
     DataArguments,
     EnvArguments,
@@ -21,10 +22,14 @@ from sttrl.cli.arguments import (
     ShrinkArguments,
     SweepArguments,
 )
+from sttrl.cli.export import ExportArguments as ExportArguments
+from sttrl.cli.export import export_command
 from sttrl.cli.parsing import parse
 from sttrl.cli.trm import trm_command
 from sttrl.config import RunConfig, field_names
+from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
+from sttrl.config.packaged import CONFIGS, settings_file
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import FileSettings, read_yaml
 from sttrl.errors import JournalError, QuestionsFailedError, SttrlError, UsageError, disk_fault
@@ -40,8 +45,8 @@ DESCRIPTION = """Adapt a model to each question of a data set, without labels, a
 Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
-grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), trm COMMAND (the tiny recursive model),
-env (versions and devices).
+grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
+hub), trm COMMAND (the tiny recursive model), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else 2 * bool(end.code)
     except OSError as error:
         if (fault := disk_fault(error)) is None:
             raise
@@ -82,8 +87,10 @@ def run_command(arguments: Sequence[str]) -> None:
     """The default command: a run."""
     if "--version" in arguments:
         print(f"sttrl {sttrl.__version__}")
-        return
-    run(parse_run(arguments))
+    elif completion.asked_for(arguments):
+        completion.complete(arguments)
+    else:
+        run(parse_run(arguments))
 
 
 def run(config: RunConfig) -> None:
@@ -149,9 +156,9 @@ def config_file(arguments: Sequence[str]) -> Path | None:
     """The file that ``--config`` names. It is needed before the other flags are parsed."""
     for flag, value in zip(arguments, [*arguments[1:], None], strict=False):
         if flag == "--config" and value is not None:
-            return Path(value)
+            return settings_file(value)
         if flag.startswith("--config="):
-            return Path(flag.removeprefix("--config="))
+            return settings_file(flag.removeprefix("--config="))
     return None
 
 
@@ -294,6 +301,8 @@ def pool_command(arguments: Sequence[str]) -> None:
     chosen = parse(PoolArguments, arguments[1:], command="pool")
     if not chosen.runs:
         raise UsageError("pool needs a run folder.", "Give one or more folders under outputs/, or marc's all_predictions.json.")
+    if chosen.selection is not None:
+        SELECTION.check("selection", chosen.selection)
     show_pool(chosen.runs, chosen.out, selection=chosen.selection, stage=chosen.stage, dataset=chosen.dataset, data_dir=chosen.data_dir)
 
 
@@ -315,6 +324,7 @@ def env_command(arguments: Sequence[str]) -> None:
     for name, value in {**found, **packages}.items():
         print(f"{name:14} {value if value is not None else 'not installed'}")
     device = choose_device("auto")
+    print(f"{'configs':14} {CONFIGS}")
     print(f"{'engine':14} verl + Ray + vLLM on {device}, in {choose_dtype('auto', device)}")
     check_packages()
 
@@ -327,13 +337,14 @@ def sweep_command(arguments: Sequence[str]) -> None:
         raise UsageError(
             "sweep needs a YAML file of axes.", "Give one, such as configs/sweeps/methods_x_votes.yaml; docs/sweeps.md has the format."
         )
-    sweep = read_sweep(Path(arguments[1]))
+    file = settings_file(arguments[1])
+    sweep = read_sweep(file)
     configs = configs_of(sweep, arguments[2:])
     from sttrl.run.screen import Screen
     from sttrl.sweep.runs import run_sweep
 
     with Screen() as screen:
-        report = run_sweep(sweep.name, configs, Path(arguments[1]), screen, sweep.baseline)
+        report = run_sweep(sweep.name, configs, file, screen, sweep.baseline)
     print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
@@ -379,6 +390,7 @@ COMMANDS = {
     "pool": pool_command,
     "shrink": shrink_command,
     "merge": merge_command,
+    "export": export_command,
     "trm": trm_command,
     "env": env_command,
     "sweep": sweep_command,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sttrl.config.arc import SelectionName
+from sttrl.config.arc import SELECTION, SelectionName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,9 @@ class PoolArguments:
     """Run folders, finished or not, and files of marc's predictions (all_predictions.json)."""
     out: Path
     """The folder for submission.json."""
-    selection: SelectionName | None = None
-    """How the attempts are chosen. Unset: mul_all_prob; probsum if a run has no product of experts, marc with predictions of marc."""
+    selection: Annotated[SelectionName | str | None, SELECTION.flag] = None
+    """How the attempts are chosen. Unset: mul_all_prob; probsum if a run has no product of experts, marc with predictions of marc. Or
+    package.module:Name, a selection of your own."""
     stage: Literal["adapted", "base"] = "adapted"
     """The policy whose candidates are taken."""
     dataset: str | None = None

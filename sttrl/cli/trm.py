@@ -146,10 +146,11 @@ def merge(arguments: Sequence[str]) -> None:
 def push(arguments: Sequence[str]) -> None:
     """``trm push RUN ORG/NAME``"""
     chosen = parse(PushArguments, arguments, command="trm push")
+    from sttrl.data.upload import Destination
     from sttrl.trm.push import push as run
 
     options = {name: value for name, value in vars(chosen).items() if name not in ("run", "repo")}
-    pushed = run(chosen.run, chosen.repo, **options)
+    pushed = run(chosen.run, Destination(repo_id=chosen.repo, **options))
     print(f"{len(pushed.files)} files are at {pushed.url}")
 
 

@@ -18,7 +18,7 @@ from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
-from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, to_plain, type_of
+from sttrl.config.run_config import CHOICES, MOST_USED, RunConfig, codes, field_names, fields_of, has_effect, to_plain, type_of
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
@@ -28,6 +28,7 @@ from sttrl.config.update import UpdateSettings
 from sttrl.config.vote import VoteSettings, VotingFunction
 
 __all__ = [
+    "CHOICES",
     "MOST_USED",
     "AdaptationMethod",
     "ArcRewardSettings",
@@ -58,6 +59,7 @@ __all__ = [
     "UpdateSettings",
     "VoteSettings",
     "VotingFunction",
+    "codes",
     "field_names",
     "fields_of",
     "has_effect",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
+from sttrl.config.extensions import Choice
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, POSITIVE_FRACTION, Group, Rule, at_least
 from sttrl.errors import UsageError
 
@@ -20,6 +21,8 @@ SelectionName = Literal[
 ]  # fmt: skip
 WITHOUT_EXPERTS = frozenset({"first", "majority", "max_gen_prob", "probsum", "probsum_likeliest_shape", "marc"})
 """The selections that read what the search found alone; the others need ``--score_views``."""
+CODEC = Choice(setting="codec", noun="codec", group="sttrl.codecs", ours=get_args(CodecName))
+SELECTION = Choice(setting="selection", noun="selection", group="sttrl.selections", ours=get_args(SelectionName))
 Colours = Literal["keep_background", "any", "no"]
 PAIRS = Rule(lambda value: bool(value) and min(value) >= 2, "Use numbers of 2 or more.")
 FINETUNE = ("adaptation_method", ("finetune",))
@@ -35,9 +38,9 @@ class ArcTextSettings(Group):
 
     kinds: ClassVar[frozenset[str] | None] = frozenset({"arc", "arc-rows"})
 
-    codec: CodecName = "auto"
+    codec: Annotated[CodecName | str, CODEC, CODEC.flag] = "auto"
     """How a grid is written: cells (ARChitects), cells_16 (the same with 16 tokens), numpy (marc), words (BARC), dialogue (NVARC), chat
-    (the model's chat template); auto: that for which `shrink` has cut the model, else chat."""
+    (the model's chat template); auto: that for which `shrink` has cut the model, else chat. Or package.module:Name, a codec of your own."""
     drop_demos: Literal["last", "first"] = "last"
     """Where a prompt is too long, drop demonstrations from the end of the order (ARChitects) or from its beginning (Kaggle 2024, NVARC)."""
 
@@ -80,8 +83,9 @@ class ArcSettings(Group):
     """Product of experts: score every candidate under this many views; 0: do not (ARChitects: 8; Product of Experts: 16)."""
     most_candidates: Annotated[int, at_least(1)] = 24
     """Candidates of a test input that are scored: those found under most views, then the likeliest (derived)."""
-    selection: SelectionName = "mul_aug_prob"
-    """Which candidates become the two attempts: the product of experts (Product of Experts, ARChitects), the others as docs/arc.md says."""
+    selection: Annotated[SelectionName | str, SELECTION, SELECTION.flag] = "mul_aug_prob"
+    """Which candidates become the two attempts: the product of experts (Product of Experts, ARChitects), the others as docs/arc.md says.
+    Or package.module:Name, a selection of your own."""
     retry_unsure: Annotated[float | None, POSITIVE_FRACTION] = None
     """Do this share of the tasks again with another seed, those of whose first attempts the run is least sure, and select from the
     candidates of both (derived)."""
@@ -99,7 +103,7 @@ class ArcSettings(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score_views == 0 and self.selection not in WITHOUT_EXPERTS:
+        if self.score_views == 0 and self.selection in SELECTION.ours and self.selection not in WITHOUT_EXPERTS:
             raise UsageError(
                 f"--selection {self.selection} needs the product of experts, and --score_views is 0.",
                 f"Use --score_views 8, or one of {', '.join(sorted(WITHOUT_EXPERTS))}.",

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from sttrl.config.extensions import Choice
 from sttrl.config.rules import OPTIONAL_COUNT, Group
+
+DATA_SET = Choice(setting="dataset", noun="data set", group="sttrl.data_sets", open=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Group):
     """Which problems of which data set are done."""
 
-    dataset: str = "arithmetic-demo"
+    dataset: Annotated[str, DATA_SET, DATA_SET.flag] = "arithmetic-demo"
     """A named data set (AIME-TTT, AMC-TTT, MATH-TTT, MATH-L1-TTT to MATH-L5-TTT, GSM8K-TTT, GPQA-TTT, arithmetic-demo), a
-    .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, or hf:org/name[@revision][:config][:split]."""
+    .json, .jsonl, .ndjson, .csv, .tsv or .parquet file, hf:org/name[@revision][:config][:split], or package.module:Name, a data set of
+    your own."""
     limit: Annotated[int | None, OPTIONAL_COUNT] = None
     """Ask only the first questions, this many."""
     ids: tuple[str, ...] = ()

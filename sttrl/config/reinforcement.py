@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
+from sttrl.config.extensions import Choice
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
 
 RewardKind = Literal[
     "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format", "demonstrations", "demonstrations_random"
 ]
+REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
+ESTIMATOR = Choice(setting="adv_estimator", noun="estimator", group="sttrl.adv_estimators", open=True)
 REINFORCING = frozenset({"sttrl", "ttrl"})
 """The methods that reward the samples of a vote."""
 
@@ -20,12 +23,12 @@ class ReinforcementSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = REINFORCING
 
-    reward: RewardKind = "agreement"
+    reward: Annotated[RewardKind | str, REWARD, REWARD.flag] = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
     (Intuitor), logprob (RLSC); demonstrations: of a puzzle, held out, so the answer is known; random, format and
-    demonstrations_random (on the same demonstrations) are negative controls."""
-    adv_estimator: str = "grpo"
-    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic."""
+    demonstrations_random (on the same demonstrations) are negative controls. Or package.module:Name, a reward of your own."""
+    adv_estimator: Annotated[str, ESTIMATOR, ESTIMATOR.flag] = "grpo"
+    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic. Or package.module:Name, one of your own."""
     policy_loss: str = "vanilla"
     """Any policy loss of verl: vanilla is PPO's clipped loss (TTRL), gspo, clip_cov, kl_cov, ..."""
     loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sttrl.config.extensions import Choice
 from sttrl.errors import UsageError
 
 
@@ -18,6 +19,11 @@ class Rule:
 
     allows: Callable[[Any], bool]
     remedy: str
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises `UsageError` for a value of the setting ``name`` that is not allowed."""
+        if not self.allows(value):
+            raise UsageError(f"--{name} is {value}.", self.remedy)
 
 
 def at_least(lowest: int, otherwise: str = "") -> Rule:
@@ -51,15 +57,16 @@ class Group:
         """Raises `UsageError` for a value that a rule does not allow."""
         for name, rule in rules_of(type(self)):
             value = getattr(self, name)
-            if value is not None and not rule.allows(value):
-                raise UsageError(f"--{name} is {value}.", rule.remedy)
+            if value is not None:
+                rule.check(name, value)
 
     def not_default(self) -> dict[str, Any]:
         """The settings whose value is not the default."""
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
-def rules_of(group: type[Group]) -> tuple[tuple[str, Rule], ...]:
+def rules_of(group: type[Group]) -> tuple[tuple[str, Rule | Choice], ...]:
     """The rules of a group's settings, by name."""
     hints = typing.get_type_hints(group, include_extras=True)
-    return tuple((name, rule) for name, hint in hints.items() for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Rule))
+    metadata = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    return tuple((name, rule) for name, rules in metadata.items() for rule in rules if isinstance(rule, Rule | Choice))

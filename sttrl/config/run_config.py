@@ -12,17 +12,19 @@ from typing import Annotated, Any
 
 import tyro
 
-from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
+from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import ConfidenceVoteSettings
-from sttrl.config.data import DataSettings
-from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS
+from sttrl.config.data import DATA_SET, DataSettings
+from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.extensions import Choice, code_of
 from sttrl.config.memo import MemoSettings
-from sttrl.config.method import MethodSettings
+from sttrl.config.method import METHOD, MethodSettings
+from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import ReinforcementSettings
+from sttrl.config.reinforcement import ESTIMATOR, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
@@ -32,7 +34,7 @@ from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import VoteSettings
+from sttrl.config.vote import VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -70,7 +72,7 @@ class RunConfig:
     engine: EngineOptions = EngineOptions()
     run: RunSettings = RunSettings()
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.yaml")] = None
-    """A YAML file of these settings."""
+    """A YAML file of these settings, or the name of one that comes with sttrl, such as demo."""
 
     def __post_init__(self) -> None:
         _check_samples(self)
@@ -102,15 +104,25 @@ class RunConfig:
         """The groups by name."""
         return {name: group for name, group in vars(self).items() if isinstance(group, Group)}
 
+    @functools.cached_property
+    def own_method(self) -> OwnMethod | None:
+        """What a method of one's own says of itself; None for one of ours. Raises `UsageError`."""
+        return own_method(self.method, [name for name, group in self.groups.items() if group.methods is not None])
+
+    @property
+    def method_defaults(self) -> MethodDefaults:
+        """The defaults of the method."""
+        return self.own_method.defaults if self.own_method is not None else METHOD_DEFAULTS[self.method.adaptation_method]
+
     @property
     def method_steps(self) -> int:
         """``steps``, or the method's default."""
-        return self.method.steps if self.method.steps is not None else METHOD_DEFAULTS[self.method.adaptation_method].steps
+        return self.method.steps if self.method.steps is not None else self.method_defaults.steps
 
     @property
     def learning_rate(self) -> float:
         """``lr``, or the default of the method and the kind of delta."""
-        default = METHOD_DEFAULTS[self.method.adaptation_method]
+        default = self.method_defaults
         if self.update.lr is not None:
             return self.update.lr
         if self.method.continuous and default.continuous_lr is not None:
@@ -125,7 +137,7 @@ class RunConfig:
     @property
     def optimiser(self) -> dict[str, Any]:
         """The settings of AdamW and its schedule, or the method's defaults, by the names of `sttrl.types.DeltaSpec`."""
-        default = METHOD_DEFAULTS[self.method.adaptation_method]
+        default = self.method_defaults
         names = {"schedule": "lr_schedule"} | {n: n for n in ("warmup_ratio", "lowest_lr", "weight_decay", "adam_betas")}
         given = {field: getattr(self.update, name) for field, name in names.items()}
         return {field: getattr(default, names[field]) if value is None else value for field, value in given.items()}
@@ -167,7 +179,8 @@ class RunConfig:
     def trains_together(self) -> bool:
         """Whether one policy is trained on all problems before any of them is answered."""
         method = self.method.adaptation_method
-        return method in ("ttrl", "finetune") or (method == "ttt" and self.ttt.scope == "dataset")
+        at_once = self.own_method is not None and self.own_method.at_once
+        return at_once or method in ("ttrl", "finetune") or (method == "ttt" and self.ttt.scope == "dataset")
 
     @property
     def in_flight(self) -> int:
@@ -190,6 +203,10 @@ GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunC
 """The name of each setting's group; "" for a setting in no group."""
 
 
+CHOICES: tuple[Choice, ...] = (DATA_SET, METHOD, VOTE, REWARD, ESTIMATOR, CODEC, SELECTION)
+"""The settings that may name code of others."""
+
+
 @functools.cache
 def type_of(name: str) -> Any:
     """The type of a setting, by its flat name."""
@@ -204,13 +221,20 @@ def field_names() -> tuple[str, ...]:
 
 
 def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
-    """Whether the method and the vote of a run with these flat settings read the setting ``name``."""
+    """Whether the method and the vote of a run with these flat settings read the setting ``name``. Methods of others may read any."""
     group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
     method = settings.get("adaptation_method")
-    of_method = (group.methods is None or method in group.methods) and method not in group.without
+    fits_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
+    of_method = fits_method and method not in group.without
     other, values = group.needs.get(name, ("", ("",)))
     fits = not other or settings.get(other) in values
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
+
+
+def codes(config: RunConfig) -> dict[str, str]:
+    """The code of others that a run depends on, as `code_of` has it, by the settings that name it."""
+    found = {choice.setting: code_of(choice, config.setting(choice.setting)) for choice in CHOICES}
+    return {name: code for name, code in found.items() if code is not None}
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
@@ -273,9 +297,11 @@ def _check_bits(config: RunConfig) -> None:
 def _check_used(config: RunConfig) -> None:
     """A setting that would do nothing is an error, not silence."""
     method, vote = config.method.adaptation_method, config.vote.voting_function
-    for group in config.groups.values():
+    own = config.own_method
+    for place, group in config.groups.items():
         for name, value in group.not_default().items():
-            if group.methods is not None and method not in group.methods:
+            reads = group.methods is None or method in group.methods or (own is not None and place in own.reads)
+            if group.methods is not None and not reads:
                 raise UsageError(
                     f"--{name} {value} does nothing with --adaptation_method {method}.",
                     f"It belongs to {', '.join(sorted(group.methods))}: leave it out, or choose one of them.",

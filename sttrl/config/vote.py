@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
+from sttrl.config.extensions import Choice
 from sttrl.config.rules import FRACTION, Group
 
 VotingFunction = Literal["majority", "energy", "confidence"]
+VOTE = Choice(setting="voting_function", noun="vote", group="sttrl.votes", ours=get_args(VotingFunction))
 ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
 """The methods that hold votes."""
 
@@ -18,8 +20,9 @@ class VoteSettings(Group):
 
     methods: ClassVar[frozenset[str] | None] = ELECTING
 
-    voting_function: VotingFunction = "majority"
-    """How samples elect the pseudo-label: by majority of equal answers, or with each sample weighed by its energy or confidence."""
+    voting_function: Annotated[VotingFunction | str, VOTE, VOTE.flag] = "majority"
+    """How samples elect the pseudo-label: by majority of equal answers, or with each sample weighed by its energy or confidence. Or
+    package.module:Name, a vote of your own."""
     ties: Literal["abstain", "first", "confidence"] = "abstain"
     """In a tied vote elect no answer (abstain), the one that was sampled first, or the one with the higher mean confidence."""
     min_margin: Annotated[float, FRACTION] = 0.0

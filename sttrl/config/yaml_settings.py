@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import RunConfig, field_names, type_of
+from sttrl.config import CHOICES, RunConfig, field_names, type_of
+from sttrl.config.packaged import where_to_find
 from sttrl.errors import UsageError, error_text
 
 
@@ -43,9 +44,13 @@ def _typed(name: str, value: object, where: str) -> Any:
     parts = [part if isinstance(part, bool | dict | list) else str(part) for part in (value if isinstance(value, list) else [value])]
     try:
         adapter = TypeAdapter[Any](type_of(name))
-        return adapter.validate_python(parts if isinstance(value, list) or isinstance(default, tuple) else parts[0])
+        found = adapter.validate_python(parts if isinstance(value, list) or isinstance(default, tuple) else parts[0])
     except ValidationError as error:
         raise UsageError(problem, f"{error.errors()[0]['msg']}; see --help.") from error
+    choice = next((choice for choice in CHOICES if choice.setting == name), None)
+    if choice is not None and (remedy := choice.remedy(found)) is not None:
+        raise UsageError(problem, remedy)
+    return found
 
 
 def read_mapping(file: Path, where: str) -> dict[Any, Any]:
@@ -54,8 +59,10 @@ def read_mapping(file: Path, where: str) -> dict[Any, Any]:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{where} cannot be read: {error}.", where_to_find(file)) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{where} cannot be read: {error}.", "Give an existing YAML file.") from error
+        raise UsageError(f"{where} cannot be read: {error}.", "Give a YAML file in UTF-8.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is not YAML: {error_text(error)}.", "Write one `name: value` a line.") from error
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ Importing this package is quick: pyarrow and datasets are imported when they are
 from __future__ import annotations
 
 from sttrl.data.ids import folder_name
-from sttrl.data.registry import DATASETS, NamedDataset
+from sttrl.data.registry import DATASETS, HubSource, NamedDataset
 from sttrl.data.sources import SourceSpec, read_table
 from sttrl.data.table import BuiltProblems, OnBadRow, SkippedRow, Table, questions
 from sttrl.data.tokens import Tokenizer
@@ -15,6 +15,7 @@ from sttrl.data.tokens import Tokenizer
 __all__ = [
     "DATASETS",
     "BuiltProblems",
+    "HubSource",
     "NamedDataset",
     "OnBadRow",
     "SkippedRow",

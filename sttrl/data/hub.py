@@ -14,8 +14,10 @@ from sttrl.data.registry import HubSource
 from sttrl.data.rows import RawRow
 from sttrl.errors import DataError, UsageError, error_text
 
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
+"""The name of a repository of the hub: ORGANISATION/NAME."""
 _COMMIT = re.compile("[0-9a-f]{40}")
-_FORM = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
+_FORM = re.compile(rf"hf:(?P<repo>{REPO.pattern})(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[^:]*))?(?::(?P<split>[^:]*))?")
 _SPLITS = ("train", "validation", "test")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 

@@ -6,12 +6,14 @@ Revisions are git commits of the hub's repository, so that a name always stands 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from sttrl.config.data import DATA_SET
+from sttrl.config.extensions import FORM, imported, installed, place_of
 from sttrl.data.arithmetic import arithmetic_rows
 from sttrl.data.gpqa import multiple_choice
-from sttrl.errors import DataError
+from sttrl.errors import DataError, UsageError
 from sttrl.types import AnswerKind
 
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -46,7 +48,7 @@ class NamedDataset:
 
     ``rows``: how many there should be (None: not known). ``hub``: where to load it from if no folder has it. ``generate``: makes the
     rows of a generated data set. ``instruction``: a sentence that follows every question.
-    ``printable`` False: the questions are never shown in plain text, because their authors ask for that.
+    ``printable`` False: the questions are never shown in plain text, because their authors ask for that. ``own``: it is not one of ours.
     """
 
     name: str
@@ -57,6 +59,7 @@ class NamedDataset:
     max_prompt_tokens: int = 1024
     instruction: str | None = BOXED
     printable: bool = True
+    own: bool = False
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -105,10 +108,27 @@ def custom_dataset(name: str, kind: AnswerKind | None = None) -> NamedDataset:
     return NamedDataset(name=name, kind=kind, instruction=instruction, printable="gpqa" not in name.lower())
 
 
+def own_dataset(name: str) -> NamedDataset | None:
+    """What ``package.module:Name`` or an entry point names; None for any other name. Raises `DataError` if that is no data set."""
+    if name in DATASETS or DATA_SET.reference(name) is None:
+        return None
+    try:
+        found = imported(DATA_SET, name)
+    except UsageError as error:
+        raise DataError(error.message, error.hint) from error
+    if not isinstance(found, NamedDataset):
+        raise DataError(
+            f"--dataset {name} does not fit: {place_of(found)} is no NamedDataset.",
+            "NamedDataset is in sttrl.data; docs/how_to_add_a_dataset.md shows one.",
+        )
+    return replace(found, own=True)
+
+
 def unknown_dataset(name: str) -> DataError:
     """The error for an unknown name: it suggests the nearest known name and lists the known ones."""
     close = get_close_matches(name.lower(), [known.lower() for known in DATASETS], n=1)
     meant = [known for known in DATASETS if known.lower() in close]
     suggestion = f"Did you mean {meant[0]}? " if meant else ""
-    forms = f"Known: {', '.join(DATASETS)}; or a file ({', '.join(SUFFIXES)}); or hf:org/name[@revision][:config][:split]."
+    known = ", ".join((*DATASETS, *installed(DATA_SET)))
+    forms = f"Known: {known}; or a file ({', '.join(SUFFIXES)}); or hf:org/name[@revision][:config][:split]; or {FORM}."
     return DataError(f"There is no data set or file {name!r}.", suggestion + forms)

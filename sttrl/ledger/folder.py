@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import RunConfig, to_plain
+from sttrl.config import RunConfig, codes, to_plain
 from sttrl.data import SourceSpec
 from sttrl.errors import JournalError
 from sttrl.ledger.files import write_json
@@ -22,6 +22,8 @@ REVISIONS = ("model_revision", "dataset_revision")
 """Fields of config.json that are no settings: the commits of model and data set on the hub; null if they are not from the hub."""
 TRAINED_ON = "training_revision"
 """The field of config.json with the fingerprint of the data sets of ``--train_dataset``; it is no setting."""
+CODE = "code_of_"
+"""What begins a field of config.json with the code of others that a setting names, and its hash; such a field is no setting."""
 KIND = "kind"
 """The field of config.json that names the kind of problem; it is no setting."""
 FREE = frozenset({
@@ -39,7 +41,12 @@ def run_folder(config: RunConfig) -> Path:
 def default_name(config: RunConfig) -> str:
     """Data set, model and method, and a hash of every setting that matters."""
     words = (Path(config.data.dataset).stem, config.engine.model.rstrip("/").split("/")[-1], config.method.adaptation_method)
-    return folder_name(words, identity(to_plain(config)))
+    return folder_name(words, identity(plain_with_code(config)))
+
+
+def plain_with_code(config: RunConfig) -> dict[str, Any]:
+    """The settings as JSON values, and the code of others that they name."""
+    return {**to_plain(config), **{f"{CODE}{name}": code for name, code in codes(config).items()}}
 
 
 def folder_name(words: Sequence[str], chosen: Any) -> str:
@@ -61,17 +68,19 @@ def claim(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | Non
     """
     check_owner(folder, config, facts)
     if not has_begun(folder):
-        write_json(folder / CONFIG, {**to_plain(config), **dict.fromkeys(REVISIONS), **(facts or {})})
+        write_json(folder / CONFIG, {**plain_with_code(config), **dict.fromkeys(REVISIONS), **(facts or {})})
 
 
 def check_owner(folder: Path, config: RunConfig, facts: Mapping[str, str | None] | None = None) -> None:
-    """Check that a folder is free or belongs to this run. Commits are compared only if both sides know them."""
+    """Check that a folder is free or belongs to this run. Commits and the fingerprint of the training set are compared only if both
+    sides know them."""
     if not has_begun(folder):
         return
     if not (folder / CONFIG).exists():
         raise JournalError(f"{folder} has a journal and no {CONFIG}.", "Use another --run_name.")
-    before, now = identity(read_config(folder)), identity({**to_plain(config), **(facts or {})})
-    names = (before.keys() | now.keys()) - {name for name in REVISIONS if name not in before or name not in now}
+    # A setting that an older sttrl did not have was at its default.
+    before, now = identity({**to_plain(RunConfig()), **read_config(folder)}), identity({**plain_with_code(config), **(facts or {})})
+    names = (before.keys() | now.keys()) - {name for name in (*REVISIONS, TRAINED_ON) if name not in before or name not in now}
     differing = sorted(name for name in names if before.get(name) != now.get(name))
     if differing:
         changes = ", ".join(f"{setting_name(name)} {before.get(name)!r} then, {now.get(name)!r} now" for name in differing[:4])
@@ -149,4 +158,6 @@ def source_of(plain: dict[str, Any], data_dir: Path | None = None) -> SourceSpec
 
 def setting_name(setting: str) -> str:
     """The name of a setting in a message: its flag."""
+    if setting.startswith(CODE):
+        return f"the code of --{setting.removeprefix(CODE)}"
     return setting.replace("_", " ") if setting in (*REVISIONS, TRAINED_ON) else f"--{setting}"

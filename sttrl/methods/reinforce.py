@@ -9,13 +9,13 @@ from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
-from sttrl.objectives.rewards import REWARDS
+from sttrl.objectives.rewards import reward_of
 from sttrl.types import Election, GateReason, HeldVote, Measure, StopReason, TrainGroup
 
 
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     """Why there is nothing to learn from a vote: no answer, a tie, equal rewards, or ``--stop_agreement``; None if there is."""
-    election, needs_winner = vote.election, REWARDS[config.reinforcement.reward].elects
+    election, needs_winner = vote.election, reward_of(config.reinforcement.reward).elects
     alike = len(set(vote.reward_G)) == 1
     if election.voters == 0 and (needs_winner or alike):
         return "unparsable"

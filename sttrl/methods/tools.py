@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from sttrl.config import RunConfig
+from sttrl.config.own_method import settings_of
 from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods.ballots import ballots_with
 from sttrl.objectives.registry import estimator_needs
-from sttrl.objectives.rewards import REWARDS
+from sttrl.objectives.rewards import reward_of
 from sttrl.types import (
     Ballots,
     DeltaSpec,
@@ -31,7 +33,9 @@ from sttrl.types import (
     TokenStats,
     TrainGroup,
 )
-from sttrl.voting import VOTES, VoteConfig, stats_needed
+from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +80,13 @@ class Tools:
             horizon=self.response_tokens,
         )
 
+    def own_settings(self, kind: type[S]) -> S:
+        """The settings of a method of one's own (``--method_settings``), as an instance of its dataclass. Raises `UsageError`."""
+        return settings_of(kind, self.config.method.method_settings)
+
     def vote(self, ballots: Ballots) -> Election:
         """The run's voting function."""
-        return VOTES[self.config.vote.voting_function](ballots, VoteConfig.of(self.config))
+        return elect_by(self.config.vote.voting_function, ballots, VoteConfig.of(self.config))
 
     def majority(self, ballots: Ballots) -> Election:
         """The majority vote, which is recorded whatever the voting function is."""
@@ -98,7 +106,7 @@ class Tools:
 
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
-        config, reward = self.config, REWARDS[self.config.reinforcement.reward]
+        config, reward = self.config, reward_of(self.config.reinforcement.reward)
         prompt_T, seeds_G = problem.prompt_of(step), self.seeds(problem, "vote", step, config.sampling.n_votes)
         asked = Request.each(prompt_T, self.sampling, seeds_G)
         if "baseline" in estimator_needs(config.reinforcement.adv_estimator):
@@ -132,7 +140,7 @@ class Tools:
 
         The learner measures the statistics of its tokens again: the sampler scores a greedy response at temperature 1.
         """
-        reward = REWARDS[self.config.reinforcement.reward]
+        reward = reward_of(self.config.reinforcement.reward)
         ballots = await ballots_with(partial(self.ballots, problem), vote, greedy)
         if reward.stats:
             (stats,) = await policy.score([TrainGroup.of(replace(vote.group, rollout_G=(greedy,)))], self.measure(reward.stats))

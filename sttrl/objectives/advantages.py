@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from verl.trainer.config import AlgoConfig
-from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 
-from sttrl.objectives.registry import estimator_needs
+from sttrl.objectives.registry import estimator_needs, estimator_of
 
 _SINGLE_PRECISION: Final = frozenset({"grpo_vectorized"})
 """verl computes the group means of these in float32. A float64 reward minus such a mean would leave a rounding error, which is then
@@ -65,7 +64,7 @@ def advantages(group_P: Sequence[Evidence], estimator: str = "grpo", gamma: floa
     config = AlgoConfig(gamma=gamma, lam=gae_lambda, adv_estimator=estimator, norm_adv_by_std_in_grpo=True)
     columns = _columns(group_P, torch.float32 if estimator in _SINGLE_PRECISION else torch.float64)
     offered = columns | {"gamma": gamma, "lam": gae_lambda, "config": config}
-    function = get_adv_estimator_fn(estimator)
+    function = estimator_of(estimator)
     taken = inspect.signature(function).parameters
     advantage, returns = function(**{name: value for name, value in offered.items() if name in taken})
     return _cut(group_P, advantage.tolist(), returns.tolist())

@@ -1,6 +1,7 @@
 """Pseudo-rewards, which need no label. Pure functions that give one reward for each sample.
 
-To add a reward: write it here as ``(Ballots, Election, seeds) -> rewards`` and give it a line in `REWARDS`.
+To add a reward: write it here as ``(Ballots, Election, seeds) -> rewards`` and give it a line in `REWARDS`. A reward that lives
+elsewhere is named as ``package.module:Name``.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
+from sttrl.config.extensions import Part, check_fits, imported
+from sttrl.config.reinforcement import REWARD
 from sttrl.types import Ballots, Election, Stat
 
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
@@ -118,6 +122,26 @@ REWARDS: Final[dict[str, Reward]] = {
     "demonstrations": Reward(function=demonstrations, held_out=True),
     "demonstrations_random": Reward(function=random, held_out=True),
 }
+
+
+def reward_of(name: str) -> Reward:
+    """The reward of this name, or what ``package.module:Name`` names: a `Reward`, or a function that reads no token statistics and needs
+    no winner. Raises `UsageError` if that is no reward."""
+    if name in REWARDS:
+        return REWARDS[name]
+    found = imported(REWARD, name)
+    function = found.function if isinstance(found, Reward) else found
+    check_fits(REWARD, name, function, [Part("", ("ballots", "election", "seeds_G"))], "how_to_add_a_method.md")
+    reward = found if isinstance(found, Reward) else Reward(function=function)
+    return replace(reward, function=partial(_numbers, name, function))
+
+
+def _numbers(name: str, function: RewardFunction, ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
+    """The rewards of a function of one's own. Raises ValueError unless there is a finite number for each ballot."""
+    reward_G = tuple(map(float, function(ballots, election, seeds_G)))
+    if len(reward_G) != len(ballots.class_G) or not all(map(math.isfinite, reward_G)):
+        raise ValueError(f"the reward {name} gave {list(reward_G)} for {len(ballots.class_G)} samples; each needs a finite number")
+    return reward_G
 
 
 def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:

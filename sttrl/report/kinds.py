@@ -57,6 +57,10 @@ class KindReport(Protocol):
         """The labels of a data set."""
         ...
 
+    def asked(self, data: Any) -> Mapping[str, str]:
+        """What each problem asks, as text, by its id: the question, or a task as JSON without its solution."""
+        ...
+
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Any) -> str:
         """Write what a run of this kind hands in, such as a submission, from the journal's content. ``data``: the data set.
 
@@ -90,6 +94,10 @@ class QuestionReport:
     def labels(self, data: Table) -> Labels:
         """The labels of the table."""
         return labels_in(data)
+
+    def asked(self, data: Table) -> Mapping[str, str]:
+        """The questions."""
+        return {row.id: row.text for row in data.rows}
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: Table) -> str:
         """Nothing."""

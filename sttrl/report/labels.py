@@ -87,13 +87,13 @@ def read_grades(run_folder: Path) -> Grades:
     return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in _stored(run_folder).items()})
 
 
-async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path) -> Grades:
-    """Grade every distinct answer that has no verdict yet, and keep the verdicts in the run folder."""
+async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path, keep: bool = True) -> Grades:
+    """Grade every distinct answer that has no verdict yet. ``keep``: whether the verdicts are kept in the run folder."""
     stored = _stored(run_folder)
     labelled = [question for question in finished if question.record.id in labels.by_id]
     graded = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
     entries = {question_id: entry for question_id, (entry, _) in graded.items()}
-    if entries != stored:
+    if keep and entries != stored:
         content = {"schema": GRADES_SCHEMA, "questions": entries}
         write_text(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return Grades(verdicts={question_id: entry["verdicts"] | dict.fromkeys(late) for question_id, (entry, late) in graded.items()})

@@ -93,7 +93,7 @@ def _selections(pooled: Pooled, solutions: Solutions) -> list[str]:
     """What each selection would score, as ARChitects' EvalTool weighs it."""
     places = [(task.id, k) for task in pooled.data.tasks if task.id in solutions for k in range(len(task.tests))]
     found = {place: pooled.pool.found[place].choice if place in pooled.pool.found else () for place in places}
-    names = possible_selections(pooled.sources)
+    names = tuple(dict.fromkeys((*possible_selections(pooled.sources), pooled.selection)))
     two, one = (score_candidates(found, solutions, names, guesses=guesses).per_algorithm for guesses in (2, 1))
     rows = [(name, ratio_cell(two[name]), ratio_cell(one[name])) for name in names]
     return aligned([("", "two attempts", "first attempt"), *rows])

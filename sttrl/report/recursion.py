@@ -21,6 +21,8 @@ from sttrl.report.tables import thinned
 
 PLAIN, SHUFFLED = "plain", "shuffled identities"
 """Two rows of an evaluation."""
+SIDES: Final = ("input", "prediction", "answer")
+"""The pictures of a puzzle."""
 MOST_POINTS: Final = 200
 """How many steps a curve shows."""
 CURVES: Final = {
@@ -91,7 +93,7 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
 
 
 def report_training(folder: Path) -> str:
-    """Write report.html, and return the table. Raises `JournalError` for a folder that holds no run."""
+    """Write report.html, and return the table. `is_training` holds for the folder. Raises `JournalError` if its journal cannot be read."""
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     evaluations = read_evaluations(folder)
     columns = columns_of(evaluations)
@@ -129,7 +131,7 @@ def remarks_of(config: Mapping[str, Any], evaluations: Sequence[Evaluation], col
 
 
 def columns_of(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The columns of the table: what the last evaluation measured, the most telling first."""
+    """The columns of the table: those of a fixed list that any of the evaluations has, in the order of this list."""
     names = list(dict.fromkeys(name for each in evaluations for name in each.cells))
     order = ("ARC/pass@1", "ARC/pass@2", "exact_accuracy", "accuracy", "q_halt_accuracy", "lm_loss", "kaggle", "missing")
     return sorted((name for name in names if name.split(".")[-1] in order), key=lambda name: order.index(name.split(".")[-1]))
@@ -160,10 +162,6 @@ def drawn(grid: Sequence[Sequence[int]], *, digits: bool) -> Markup:
         return Markup(grid_svg(tuple(map(tuple, grid))))
     rows = "".join("<tr>" + "".join(f"<td>{cell or '&nbsp;'}</td>" for cell in row) + "</tr>" for row in grid)
     return Markup(f'<table class="digits">{rows}</table>')
-
-
-SIDES: Final = ("input", "prediction", "answer")
-"""The pictures of a puzzle."""
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:

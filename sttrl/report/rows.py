@@ -11,7 +11,7 @@ from sttrl.arc.rows import LossRecord
 from sttrl.arc.sources import ArcData
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.labels import Grades, Labels
-from sttrl.report.tasks import GridJudge, ShownTasks, grid_judge, tasks_of
+from sttrl.report.tasks import GridJudge, ShownTasks, grid_judge, tasks_as_json, tasks_of
 
 
 class RowsReport:
@@ -28,6 +28,10 @@ class RowsReport:
     def labels(self, data: ArcData) -> Labels:
         """An empty label for each task: a loss needs no solution."""
         return Labels(kind="loss", by_id={task.id: "" for task in data.tasks})
+
+    def asked(self, data: ArcData) -> Mapping[str, str]:
+        """The held-out tasks."""
+        return tasks_as_json(data)
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
         """Nothing."""

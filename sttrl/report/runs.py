@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttrl.errors import DataError
-from sttrl.ledger.folder import attempts, read_config
-from sttrl.ledger.journal import OF_ALL, read_journal
-from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.comparison import ComparedRun, compare_table
-from sttrl.report.kinds import KindReport, report_of
-from sttrl.report.labels import NO_GRADES, Grades, Labels, grade
+from sttrl.report.read import read_run
 from sttrl.report.tables import before_after_table
 from sttrl.report.write import write_report
-from sttrl.run.timing import added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +37,14 @@ def report_run(folder: Path, data_dir: Path | None = None, data: Any = None) -> 
     ``data``: the data set, if it was read already. If not, ``data_dir`` is searched before the place that the run's configuration
     names. If labels cannot be read, the report has no accuracies and says why.
     """
-    config = read_config(folder)
-    kind = report_of(config)
-    journal = read_journal(folder, kind.read)
-    finished, of_all = journal.finished, journal.steps.get(OF_ALL, ())
-    remarks, labels = list[str](), None
-    try:
-        data = kind.data(config, data_dir) if data is None else data
-        remarks.append(kind.hand_in(folder, config, finished, data))
-        labels = kind.labels(data)
-    except DataError as error:
-        remarks.append(f"no labels: {error}")
-    grades = NO_GRADES if labels is None else asyncio.run(_grade(kind, finished, labels, folder))
-    seconds = {**added([*(f.record.seconds for f in finished), *(step.seconds for step in of_all)]), **attempts(folder)[1]}
-    shown = kind.shown(folder, finished, grades, data or str(config["dataset"]), labels)
-    summary = write_report(folder, finished, grades, seconds, config, shown, of_all)
-    run = ComparedRun(name=str(folder), summary=summary, config=config, finished=finished, grades=grades)
-    pictures = kind.drawn(finished, grades, data or str(config["dataset"]), colours=sys.stdout.isatty())
+    content = read_run(folder, data_dir, data)
+    finished, grades = content.finished, content.grades
+    remarks = [] if content.data is None else [content.kind.hand_in(folder, content.config, finished, content.data)]
+    remarks += [] if content.unread is None else [f"no labels: {content.unread}"]
+    shown = content.kind.shown(folder, finished, grades, content.data_or_name, content.labels)
+    summary = write_report(folder, finished, grades, content.seconds, content.config, shown, content.of_all)
+    run = ComparedRun(name=str(folder), summary=summary, config=content.config, finished=finished, grades=grades)
+    pictures = content.kind.drawn(finished, grades, content.data_or_name, colours=sys.stdout.isatty())
     table = "\n".join([before_after_table(summary), *filter(None, remarks)])
     return RunReport(table=table, pictures=pictures, run=run)
 
@@ -69,8 +53,3 @@ def report_runs(folders: Sequence[Path], data_dir: Path | None = None) -> str:
     """The table of one run, or the comparison of several."""
     reports = [report_run(folder, data_dir) for folder in folders]
     return reports[0].table + reports[0].pictures if len(reports) == 1 else compare_table([report.run for report in reports])
-
-
-async def _grade(kind: KindReport, finished: Sequence[FinishedQuestion], labels: Labels, folder: Path) -> Grades:
-    async with kind.judge() as judge:
-        return await grade(finished, labels, judge, folder)

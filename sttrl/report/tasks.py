@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -94,6 +95,16 @@ def tasks_of(config: Mapping[str, Any], data_dir: Path | None) -> ArcData:
     return inspect_tasks(spec) if config["on_bad_row"] == "skip" else read_tasks(spec)
 
 
+def tasks_as_json(data: ArcData) -> dict[str, str]:
+    """Every task in the format of ARC's files, without its solution."""
+
+    def plain(task: Task) -> dict[str, Any]:
+        train = [{"input": pair.input, "output": pair.output} for pair in task.demos]
+        return {"train": train, "test": [{"input": grid} for grid in task.tests]}
+
+    return {task.id: json.dumps(plain(task), separators=(",", ":")) for task in data.tasks}
+
+
 class TaskReport:
     """See `sttrl.report.kinds.KindReport`."""
 
@@ -113,6 +124,10 @@ class TaskReport:
         known = {name: grids for name, grids in found.solutions.items() if grids is not None}
         lines = {name: "\n".join(answer_text(k, grid) for k, grid in enumerate(grids)) for name, grids in known.items()}
         return Labels(kind="grids", by_id=lines, unlabelled=f"{HELD_OUT}:")
+
+    def asked(self, data: ArcData) -> Mapping[str, str]:
+        """The tasks."""
+        return tasks_as_json(data)
 
     def hand_in(self, folder: Path, config: Mapping[str, Any], finished: Sequence[FinishedQuestion], data: ArcData) -> str:
         """submission.json with all tasks of the data set, if that still has the tasks of the run. The line says what is missing in it."""

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
+from sttrl.config.data import DATA_SET
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
 from sttrl.ledger.evaluated import Verdicts
@@ -84,9 +85,12 @@ def read_texts(folder: Path, finished: Sequence[FinishedQuestion], grades: Grade
 
 
 def is_printable(source: Table | str) -> bool:
-    """Whether the questions of a data set may be shown. If the data set cannot be read, its name decides."""
+    """Whether the questions of a data set may be shown. If the data set cannot be read, its name decides; one of one's own
+    may say no."""
     if not isinstance(source, str):
         return source.dataset.printable
+    if DATA_SET.reference(source) is not None:
+        return False
     name = DATASETS.get(source) or DATASETS.get(Path(source).name.split(".")[0])
     return (name or custom_dataset(source)).printable
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from sttrl.arc.codecs.registry import check_codec
 from sttrl.arc.datasets import is_arc
 from sttrl.arc.records import record_from_json
 from sttrl.arc.rows import ChosenRows
+from sttrl.arc.selections import needs_experts
 from sttrl.arc.source import ChosenTasks
 from sttrl.arc.unsure import confidence, second_run, share_of
-from sttrl.config import RunConfig
+from sttrl.config import CHOICES, RunConfig
+from sttrl.config.extensions import installed
 from sttrl.data import BuiltProblems, SourceSpec, Table
 from sttrl.engine.base import Policy
 from sttrl.errors import UsageError
@@ -21,9 +24,10 @@ from sttrl.ledger.evaluated import Evaluated
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods import METHODS
-from sttrl.objectives.rewards import REWARDS
+from sttrl.objectives.rewards import reward_of
 from sttrl.questions.source import ChosenQuestions
 from sttrl.types import Ballots, Group, Problem, Rollout, Row, RowSet
+from sttrl.voting import vote_of
 
 Stage = Literal["base", "adapted"]
 """Which policy is evaluated: the base, or the policy that the method adapted."""
@@ -194,14 +198,31 @@ def kind_name(config: RunConfig) -> str:
     return "arc-rows" if config.method.adaptation_method == "finetune" else "arc"
 
 
+def check_extensions(config: RunConfig) -> None:
+    """Import what the settings name of code of others; the configuration has the method already.
+
+    Raises `UsageError` if it does not fit, or if two names clash.
+    """
+    for choice in CHOICES:
+        installed(choice)
+    vote_of(config.vote.voting_function)
+    reward_of(config.reinforcement.reward)
+    if config.arc_text.codec != "auto":
+        check_codec(config.arc_text.codec)
+    if needs_experts(config.arc.selection) and config.arc.score_views == 0:
+        raise UsageError(f"--selection {config.arc.selection} needs the product of experts.", "Use --score_views 8.")
+
+
 def check_kind(config: RunConfig) -> str:
-    """The kind of a run's data set. Raises `UsageError` for a method that cannot adapt to it, and for settings of another kind."""
+    """The kind of a run's data set. Raises `UsageError` for a method that cannot adapt to it, for settings of another kind, and for code of
+    others that does not fit."""
+    check_extensions(config)
     name = kind_name(config)
     method, data_set = config.method.adaptation_method, f"{config.data.dataset}, a data set of {KINDS[name].words}"
     if method in KINDS[name].unfit:
         fit = ", ".join(m for m in METHODS if m not in KINDS[name].unfit)
         raise UsageError(f"--adaptation_method {method} cannot adapt to {data_set}.", f"Use one of {fit}.")
-    if REWARDS[config.reinforcement.reward].held_out and not KINDS[name].demonstrates:
+    if reward_of(config.reinforcement.reward).held_out and not KINDS[name].demonstrates:
         raise UsageError(
             f"--reward {config.reinforcement.reward} needs demonstrations, and {data_set}, has none.",
             "Use another reward, such as agreement.",

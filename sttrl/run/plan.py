@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sttrl.config import ReinforcementSettings, RunConfig
+from sttrl.config.arc import CODEC
+from sttrl.config.extensions import installed, run_by
+from sttrl.config.reinforcement import ESTIMATOR
 from sttrl.data import BuiltProblems, SourceSpec, Table, read_table
 from sttrl.engine.base import AdapterShape, EngineSettings
 from sttrl.engine.cpu.parts import switched_off
@@ -93,8 +96,8 @@ class Plan:
 def make_plan(config: RunConfig, say: Callable[[str], None], shared: Shared | None = None) -> Plan:
     """The plan of a run. Raises `SttrlError` if the run is impossible; writes nothing."""
     folder, shared = run_folder(config), shared or Shared()
-    check_owner(folder, config)
     kind = KINDS[check_kind(config)]
+    check_owner(folder, config)
     chosen, finished = kind.choose(config, shared.table), finished_ids(folder)
     if finished.issuperset(chosen.ids):
         return Plan(config, chosen, done=len(chosen.ids))
@@ -131,7 +134,8 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
     model = model_folder(config.engine.model, trust, revision=begun_revisions(run_folder(config))["model_revision"])
     tokenizer = shared.tokenizer(model, lambda: load_tokenizer(model, trust))
     limit = context_length(model)
-    built = chosen.build(tokenizer, limit)
+    with run_by(CODEC, config.arc_text.codec, "write the tasks"):
+        built = chosen.build(tokenizer, limit)
     longest = max((p.longest_prompt for p in built.problems), default=1) + built.response_tokens
     check_length(config, built, limit)
     ends = tuple(dict.fromkeys((*stop_token_ids(model, tokenizer), *built.end_T)))
@@ -191,13 +195,23 @@ def engine_settings(
         trust_remote_code=config.engine.trust_remote_code,
         stop_token_ids=stop_ids,
         trains=config.method.adaptation_method != "none" or KINDS[kind_name(config)].needs_learner(config),
-        critic=config.reinforcement.adv_estimator == "gae",
+        critic=needs_critic(config),
         samples=KINDS[kind_name(config)].samples,
         optimizer=config.update.optimizer,
         separate_reference=config.engine.separate_ref_gpu,
         lanes=config.run.lanes,
         gpus_per_lane=config.run.gpus_per_lane or config.engine.learner_ranks,
     )
+
+
+def needs_critic(config: RunConfig) -> bool:
+    """Whether the advantage estimator reads a critic's values: gae, or one of one's own with an argument ``values``."""
+    name = config.reinforcement.adv_estimator
+    if ESTIMATOR.reference(name) is None:
+        return name == "gae"
+    from sttrl.objectives.registry import estimator_needs
+
+    return "values" in estimator_needs(name)
 
 
 def adapter_shape(config: RunConfig) -> AdapterShape | None:
@@ -229,13 +243,15 @@ def kv_cache_mib(sequences: int, longest: int, cached: int | None, size: int) ->
 
 
 def check_names(config: RunConfig, device: str) -> None:
-    """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know."""
+    """Raises `UsageError` for an advantage estimator or a policy loss that verl does not know, and for a name of verl's that a package
+    gives to an estimator of its own."""
     chosen, default = config.reinforcement, ReinforcementSettings()
-    if (chosen.adv_estimator, chosen.policy_loss) == (default.adv_estimator, default.policy_loss):
+    if not installed(ESTIMATOR) and (chosen.adv_estimator, chosen.policy_loss) == (default.adv_estimator, default.policy_loss):
         return
     if device == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # verl reads it when it is first imported
-    from sttrl.objectives.registry import check_estimator, check_policy_loss
+    from sttrl.objectives.registry import check_estimator, check_policy_loss, estimator_names
 
+    installed(ESTIMATOR, estimator_names())
     check_estimator(chosen.adv_estimator)
     check_policy_loss(chosen.policy_loss)

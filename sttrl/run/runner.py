@@ -22,7 +22,7 @@ from sttrl.ledger.journal import OF_ALL, Journal, read_finished, read_journal
 from sttrl.ledger.records import EvaluationRecord, QuestionRecord, StepRecord
 from sttrl.ledger.rollouts import add_rollouts, write_rollouts
 from sttrl.ledger.seeds import seed_source
-from sttrl.methods import METHODS, DatasetMethod, Tools
+from sttrl.methods import DatasetMethod, Tools, make_method
 from sttrl.run.boundary import Boundary, Failure
 from sttrl.run.kind import BASELINE, MakeKind, Stage
 from sttrl.run.screen import State
@@ -121,7 +121,7 @@ class Runner:
             training=self.kind.training,
             stored=self._stored,
         )
-        self.method = METHODS[config.method.adaptation_method](tools)
+        self.method = make_method(config.method.adaptation_method, tools)
         self.total = self.done = self.before = self.left_out = 0
         self.doing: dict[str, str] = {}
 

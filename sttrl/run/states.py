@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sttrl.data import folder_name
 from sttrl.engine.base import Policy
-from sttrl.errors import JournalError, StepError, disk_fault, error_text
+from sttrl.errors import JournalError, StepError, error_text, write_fault
 from sttrl.ledger.files import make_folder, settle_folder, unwritable
 
 ALL = "all"
@@ -49,7 +49,7 @@ class States:
             await asyncio.to_thread(settle_folder, temporary, target)
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)  # not for an interrupt: the thread may still be writing there
-            fault = error if isinstance(error, OSError) else disk_fault(error)
+            fault = write_fault(error)
             if fault is None:
                 raise
             raise unwritable(target, fault) from error

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from sttrl.config import RunConfig
+from sttrl.config.extensions import run_by
+from sttrl.config.method import METHOD
 from sttrl.engine.base import Policy
 from sttrl.ledger.journal import Journal, JournalContent
 from sttrl.ledger.records import EndRecord
@@ -68,7 +70,8 @@ class Training:
 
     def make_plan(self, problems: Sequence[Problem]) -> None:
         """Plan the steps. This comes before the fork is made, whose schedule is over the planned steps."""
-        self.plan = self.method.plan(problems)
+        with run_by(METHOD, self.config.method.adaptation_method, "plan its steps"):
+            self.plan = self.method.plan(problems)
 
     async def run(
         self,

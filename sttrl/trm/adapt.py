@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from sttrl.arc.submission import SUBMISSION
 from sttrl.engine.environment import choose_device
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import make_folder, write_text
@@ -33,18 +34,10 @@ from sttrl.trm.train import train
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
 Mode = Literal["full", "embeddings", "embeddings_then_full", "lora"]
-MODES: Final[dict[Mode, str]] = {
-    "full": "all weights",
-    "embeddings": "the puzzle embeddings only",
-    "embeddings_then_full": "the puzzle embeddings in the first quarter of the steps, then all weights",
-    "lora": "a LoRA on every linear layer, and the embeddings",
-}
-"""What is trained, in words."""
 WITHOUT_AVERAGE: Final = ("embeddings", "lora")
 """The modes that keep no average of the weights (Trelis)."""
 EMA_SPANS: Final = 10
 """An average of the weights is used if the adaptation is at least so many times as long as its memory, 1 / (1 - ema_rate) steps."""
-SUBMISSION: Final = "submission.json"
 
 
 @dataclass(frozen=True, kw_only=True)

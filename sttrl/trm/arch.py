@@ -13,6 +13,8 @@ POSITIONS = ("rope", "learned", "none")
 SHARES = ("halt_exploration_prob", "puzzle_emb_dropout", "grid_token_dropout", "lora_dropout", "grid_noise_prob", "grid_noise_fraction")
 """Fields that are probabilities or shares."""
 TRM = "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1"
+TABLE = "puzzle_emb.weights"
+"""The name of the puzzle table among the weights of a model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 from sttrl.arc.grids import COLOURS
 from sttrl.arc.views.key import Colours
 from sttrl.errors import DataError
+from sttrl.trm.data.canvas import FIRST_COLOUR
+from sttrl.trm.data.format import SEPARATOR
 from sttrl.trm.data.moves import INVERSES, moved
-
-SEPARATOR: Final = "|||"
-"""Stands between the parts of an identifier: ``task|||t4|||0614732958``."""
-FIRST_COLOUR: Final = 2
-"""The token of colour 0; 0 is padding and 1 the end of a grid."""
 
 Cells = NDArray[np.integer[Any]]
 """A grid or a token sequence as an array."""

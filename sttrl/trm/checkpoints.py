@@ -14,9 +14,9 @@ from sttrl.errors import DataError
 from sttrl.ledger.files import write_text
 from sttrl.trm.arch import ArchConfig
 from sttrl.trm.config import as_yaml, read_config
-from sttrl.trm.data.format import read_identifiers
+from sttrl.trm.data.format import IDENTIFIERS_FILE, read_identifiers
 from sttrl.trm.lora import FACTOR_A, merge_state
-from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.train_config import ALL_CONFIG, TrainConfig
 from sttrl.trm.weights import SAFETENSORS, plain_name, read_weights, weight_names, write_weights
 
 STEP = re.compile(r"step_(\d+)")
@@ -70,7 +70,7 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     file = last_of(path) if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"{path}: there is no such checkpoint.", "Give a file step_N, or the folder of a run that has one.")
-    own = file.with_name("all_config.yaml")
+    own = file.with_name(ALL_CONFIG)
     beside = config or (own if own.is_file() else None)
     weights = weight_names(file)
     settings = None if beside is None else read_config(beside)
@@ -80,7 +80,7 @@ def find_checkpoint(path: Path, config: Path | None = None) -> Checkpoint:
     return Checkpoint(
         file=file,
         config=settings,
-        identifiers=read_identifiers(file.parent) if file.with_name("identifiers.json").is_file() else None,
+        identifiers=read_identifiers(file.parent) if file.with_name(IDENTIFIERS_FILE).is_file() else None,
         has_lora=any(name.endswith(FACTOR_A) for name in weights),
         base=Path(str(settings.load_checkpoint)) if is_part and settings is not None else None,
     )
@@ -104,8 +104,8 @@ def merge_checkpoint(path: Path, out: Path, config: Path | None = None) -> str:
         raise DataError(f"{found.file} has no all_config.yaml beside it, so the LoRA's alpha is not known.", "Give it with --config.")
     write_weights(out, merge_state(found.state(), found.lora_alpha))
     if found.identifiers is not None:
-        write_text(out.with_name("identifiers.json"), json.dumps(found.identifiers))
+        write_text(out.with_name(IDENTIFIERS_FILE), json.dumps(found.identifiers))
     if found.config is not None:
         arch = dataclasses.replace(found.config.arch, lora_rank=0)
-        write_text(out.with_name("all_config.yaml"), as_yaml(dataclasses.replace(found.config, arch=arch)))
+        write_text(out.with_name(ALL_CONFIG), as_yaml(dataclasses.replace(found.config, arch=arch)))
     return f"{out}: {found.file} with its LoRA in the weights"

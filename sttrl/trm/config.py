@@ -15,15 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.config import packaged
 from sttrl.config.yaml_settings import read_mapping
 from sttrl.errors import UsageError, error_text
 from sttrl.trm.arch import ArchConfig, LossConfig
 from sttrl.trm.overrides import Override, read_overrides
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
-__all__ = ["CONFIGS", "EvaluatorConfig", "TrainConfig", "as_mapping", "as_yaml", "config_of", "fields", "read_config"]
+__all__ = ["CONFIGS", "EvaluatorConfig", "TrainConfig", "as_mapping", "as_yaml", "config_of", "fields", "flat", "read_config"]
 
-CONFIGS: Final = Path(__file__).resolve().parents[2] / "configs" / "trm"
+CONFIGS: Final = packaged.CONFIGS / "trm"
 """The published configurations, and below it the presets of ``arch``."""
 FOLLOWS: Final = "${.hidden_size}"
 """What the original writes for ``arch.puzzle_emb_ndim``: as ``arch.hidden_size``."""
@@ -32,7 +33,8 @@ HYDRA_KEYS: Final = ("defaults", "hydra")
 MAPPING: Final = re.compile(r"([{,]\s*\w+):(?=\S)")
 """A key of a mapping in Hydra's form, which needs no space after the colon."""
 CLOSE: Final = 0.85
-"""How alike two names must be to be meant, where they begin alike anyway."""
+"""How similar (0 to 1) a setting must be to an unknown name with ``arch.`` before it, to be suggested for it. It is above difflib's 0.6,
+because the common ``arch.`` makes all of them similar."""
 NOTHING: Final = ("null", "none", "")
 """Texts that mean None, where a setting may be unset."""
 
@@ -66,6 +68,14 @@ def as_mapping(config: TrainConfig) -> dict[str, Any]:
     """All settings as plain values in the layout of the original's all_config.yaml; reading them back gives an equal configuration."""
     arch = dataclasses.replace(config.arch, puzzle_emb_ndim=config.arch.row_size)
     return {name: _plain(value) for name, value in dataclasses.asdict(dataclasses.replace(config, arch=arch)).items()}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings in the form of `as_mapping`, by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def as_yaml(config: TrainConfig) -> str:
@@ -134,8 +144,8 @@ def _of_preset(name: str | None, folder: Path | None) -> dict[str, Any]:
         known = sorted({path.stem for place in places for path in place.glob("*.yaml")})
         raise UsageError(f"arch={name}: there is no such architecture.", f"Known: {', '.join(known)}. Or give a YAML file.")
     content = read_mapping(file, f"arch={name}: {file}")
-    flat = _flat({"arch": content}, "", f"{file}: ")
-    return {key: _typed(key, value, f"{file}: {key.removeprefix('arch.')}: {value!r}") for key, value in flat}
+    settings = _flat({"arch": content}, "", f"{file}: ")
+    return {key: _typed(key, value, f"{file}: {key.removeprefix('arch.')}: {value!r}") for key, value in settings}
 
 
 def _flat(content: Mapping[str, Any], prefix: str, where: str) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import textwrap
 from typing import Any, Final
 
 from sttrl.trm.arch import ArchConfig, LossConfig
-from sttrl.trm.config import as_mapping
+from sttrl.trm.config import as_mapping, flat
 from sttrl.trm.train_config import EvaluatorConfig, TrainConfig
 
 GROUPS: Final[tuple[tuple[str, type], ...]] = (
@@ -36,7 +36,7 @@ def documentation() -> dict[str, str]:
 def help_text() -> str:
     """Every setting: its name, its default, and what it is."""
     parts = [USAGE]
-    defaults = _flat(as_mapping(TrainConfig())) | _flat(as_mapping_of_evaluator(), "evaluators[].")
+    defaults = flat(as_mapping(TrainConfig())) | flat(as_mapping_of_evaluator(), "evaluators[].")
     for name, text in documentation().items():
         parts.append(
             f"  {name} ({_shown(defaults[name])})\n" + textwrap.fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
@@ -59,13 +59,6 @@ def _documented(kind: type) -> dict[str, str]:
         if isinstance(own, ast.AnnAssign) and isinstance(own.target, ast.Name) and isinstance(after, ast.Expr):
             assert isinstance(after.value, ast.Constant)
             found[own.target.id] = " ".join(str(after.value.value).split())
-    return found
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, part in value.items():
-        found |= _flat(part, f"{prefix}{name}.") if isinstance(part, dict) else {f"{prefix}{name}": part}
     return found
 
 

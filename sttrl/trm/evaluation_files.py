@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from sttrl.arc.grids import as_grid, fault_of
-from sttrl.arc.score_files import score_text
 from sttrl.arc.scores import Ratio, Score, Solutions, first_attempts, kaggle, score
 from sttrl.arc.selected import ATTEMPTS
 from sttrl.arc.submission import SUBMISSION, Submission, read_json, shown_id
@@ -21,6 +20,8 @@ from sttrl.errors import DataError
 from sttrl.ledger.files import json_line, write_json, write_text
 from sttrl.trm.votes import Ballot, SubmissionFile, known_solutions, rank_of
 
+ARC: Final = "ARC"
+"""The evaluator's name in the names of its files."""
 SCORES: Final = "scores.json"
 CANDIDATES: Final = "candidates.jsonl"
 KEPT_CANDIDATES: Final = 10
@@ -31,12 +32,12 @@ ORACLE: Final = "oracle"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluation's files hold. ``score`` is None where no solution is known."""
+    """What an evaluation's files hold. ``score`` is None where no solution is known. ``remarks``: for the user, what it is not about."""
 
     folder: Path
     ballot: Ballot
     score: Score | None
-    text: str
+    remarks: list[str]
 
 
 def evaluation_folder(run: Path, name: str, step: int) -> Path:
@@ -55,11 +56,11 @@ def write_evaluation(run: Path, name: str, step: int, ballot: Ballot, test_puzzl
     write_text(folder / SUBMISSION, json.dumps(ballot.submission))
     write_text(folder / CANDIDATES, "".join(_candidate_lines(ballot, solutions)))
     write_json(folder / SCORES, _scores(ballot, result, step))
-    return Evaluation(folder=folder, ballot=ballot, score=result, text=_text(ballot, solutions))
+    return Evaluation(folder=folder, ballot=ballot, score=result, remarks=_remarks(ballot, solutions))
 
 
 def rules_of(ballot: Ballot, solutions: Solutions) -> Score | None:
-    """The score by each rule of the ARC room, of the first attempts alone too, and the oracle; None without solutions.
+    """The score by each rule of `sttrl.arc`, of the first attempts alone too, and the oracle; None without solutions.
 
     The oracle counts outputs that are among the candidates at all, each worth 1 over the outputs of its task.
     """
@@ -83,7 +84,7 @@ def rules_of(ballot: Ballot, solutions: Solutions) -> Score | None:
 
 
 def as_submission(content: SubmissionFile) -> Submission:
-    """A submission's file as the ARC room has it: the first two attempts of each test input, in the order of their numbers."""
+    """A submission's file as `sttrl.arc` has it: the first two attempts of each test input, in the order of their numbers."""
     return {
         task: tuple(tuple(as_grid(entry[name]) for name in sorted(entry, key=_number)[:ATTEMPTS]) for entry in entries)
         for task, entries in content.items()
@@ -154,12 +155,10 @@ def _candidate_lines(ballot: Ballot, solutions: Solutions) -> list[str]:
     return lines
 
 
-def _text(ballot: Ballot, solutions: Solutions) -> str:
-    """The scores for a screen; how many tasks have none, and test inputs no answer; votes that were left out."""
-    parts = [score_text(as_submission({task: ballot.submission[task] for task in solutions}), solutions)] if solutions else []
+def _remarks(ballot: Ballot, solutions: Solutions) -> list[str]:
+    """How many tasks have no scores, and test inputs no answer; votes that were left out."""
     tasks, known = len(ballot.submission), len(solutions)
     unknown = f"The scores are of {known} of {tasks} tasks; the outputs of the others are not known."
     missing = f"{ballot.missing} of {ballot.outputs} test inputs have no answer; [[0]] stands for it."
     unmatched = f"{ballot.unmatched} predictions belong to no test input of the data set: it and test_puzzles.json differ."
-    parts += [unknown] * (0 < known < tasks)
-    return "\n".join(parts + [missing] * bool(ballot.missing) + [unmatched] * bool(ballot.unmatched))
+    return [unknown] * (0 < known < tasks) + [missing] * bool(ballot.missing) + [unmatched] * bool(ballot.unmatched)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from sttrl.trm.weights import replace_file
+from sttrl.ledger.files import replace_file
 
 
 class KeptOutputs:

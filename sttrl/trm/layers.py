@@ -1,8 +1,8 @@
 """The parts of the network: linear maps, embeddings, the gated MLP, attention with rotary positions, RMS norm, and how weights start.
 
 Weights are float32 and are converted to the number type of the forward pass once for a whole recursion: a layer gives its weights
-`ready`, and the recursion applies them many times. The three operations that are not products of matrices have gradients of their
-own here, which keep no more and copy less than those that autograd would put together.
+`ready`, and the recursion applies them many times. `gated` and `normalised_sum` have gradients of their own here, which keep no more
+and copy less than those that autograd would put together.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
 def attend(x: Tensor, qkv: Weights, out: Weights, heads: int, by: Rotation | None) -> Tensor:
     """(B, S, D) -> (B, S, D)."""
     batch, positions, size = x.shape
-    head_size = size // heads  # where the heads do not divide the width, the rest of it is not attended with, as in the original
+    head_size = size // heads  # rounded down, as in the original: attention may be narrower than x
     parts = qkv.on_channels(x).view(batch, positions, 3, heads, head_size)
     if by is None:
         query, key = parts[:, :, 0], parts[:, :, 1]

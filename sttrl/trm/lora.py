@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from sttrl.errors import DataError
-from sttrl.trm.arch import ArchConfig
+from sttrl.trm.arch import TABLE, ArchConfig
 from sttrl.trm.layers import Linear
 from sttrl.trm.recursion import TinyRecursiveModel
 
 FACTOR_A, FACTOR_B = "._lora_A", "._lora_B"
-TABLE = "puzzle_emb.weights"
 
 
 def apply_lora(model: TinyRecursiveModel, arch: ArchConfig, generator: torch.Generator) -> None:

@@ -10,23 +10,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from sttrl.trm.arch import LossType
+from sttrl.trm.data.loader import IGNORED_LABEL
 from sttrl.trm.recursion import Carry, Outputs
-
-IGNORED = -100
-"""The label of a cell without a loss."""
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each cell over stablemax (arXiv 2501.04697): s(x) = x + 1 from 0 up, 1 / (1 - x) below. In float64.
 
-    ``logits`` (..., V), ``labels`` (...) -> (...); 0 where a label is `IGNORED`.
+    ``logits`` (..., V), ``labels`` (...) -> (...); 0 where a label is `IGNORED_LABEL`.
     """
     return _StablemaxCrossEntropy.apply(logits, labels)
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each cell over softmax, in float32."""
-    flat = functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten().long(), ignore_index=IGNORED, reduction="none")
+    flat = functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten().long(), ignore_index=IGNORED_LABEL, reduction="none")
     return flat.view(labels.shape)
 
 
@@ -44,7 +42,7 @@ def act_loss(outputs: Outputs, carry: Carry, loss_type: LossType = "stablemax_cr
     labels = carry.current["labels"]
     with torch.no_grad():
         preds = outputs.logits.argmax(-1)
-        labelled = labels != IGNORED
+        labelled = labels != IGNORED_LABEL
         cells = labelled.sum(-1)
         weight = 1 / cells.clamp_min(1).unsqueeze(-1)
         right = labelled & (preds == labels)
@@ -90,7 +88,7 @@ class _StablemaxCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        valid = labels != IGNORED
+        valid = labels != IGNORED_LABEL
         index = torch.where(valid, labels, 0).long().unsqueeze(-1)
         x = logits.double()
         s = torch.where(x < 0, 1 / (1 - x.clamp(max=0)), x + 1)

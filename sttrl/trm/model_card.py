@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sttrl.trm.evaluation_files import SCORES
-from sttrl.trm.train_config import Adaptation, TrainConfig
+from sttrl.ledger.files import whole_lines
+from sttrl.trm.arch import TABLE
+from sttrl.trm.evaluation_files import ARC, SCORES, evaluation_folder
+from sttrl.trm.train_config import ADAPTATIONS, ALL_CONFIG, METRICS, TrainConfig
 
-METRICS_FILE: Final = "metrics.jsonl"
-MEASURED: Final = re.compile(r"(ARC/|all[/.]|[A-Za-z0-9_]+/(exact_)?accuracy$)")
-"""Metric names of an evaluation; those of ``train/`` are left out."""
-TABLE: Final = "puzzle_emb.weights"
+NO_METRICS: Final = ("step", "num_params")
+"""Numbers in metrics.jsonl that no evaluation measures; those of ``train/`` are the others."""
 ARCH_SHOWN: Final = ("H_cycles", "L_cycles", "L_layers", "hidden_size", "num_heads", "puzzle_emb_len", "mlp_t")
 SHOWN: Final = ("global_batch_size", "epochs", "lr", "puzzle_emb_lr", "weight_decay", "puzzle_emb_weight_decay", "ema", "optimiser", "seed")
-ADAPTATIONS: Final[dict[Adaptation, str]] = {
-    "full": "all weights",
-    "embeddings": "the puzzle embeddings only",
-    "embeddings_then_full": "the puzzle embeddings first, then all weights",
-    "lora": "a LoRA on every linear layer, and the embeddings",
-    "embeddings_then_lora": "the puzzle embeddings first, then a LoRA on every linear layer too",
-}
-"""What is trained, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,36 +57,41 @@ def weights_of(file: Path) -> Weights | None:
     shapes = {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
     tables = [shape for name, shape in shapes.items() if name.endswith(TABLE)]
     return Weights(
-        trunk=sum(_product(shape) for name, shape in shapes.items() if not name.endswith(TABLE)), table=tables[0] if tables else None
+        trunk=sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(TABLE)), table=tables[0] if tables else None
     )
 
 
 def measured(folder: Path, step: int | None = None) -> dict[str, float]:
     """The numbers of a run's last evaluation, or of that at ``step``: from metrics.jsonl, and the scores of its vote."""
-    found: dict[str, float] = {}
-    for line in _lines(folder / METRICS_FILE):
-        if step is None or line.get("step") in (None, step):
-            found |= {name: value for name, value in _flat(line) if MEASURED.match(name) and not name.startswith("train/")}
-    return found | _scores(folder, step)
+    path = folder / METRICS
+    lines = [json.loads(line) for line in whole_lines(path.read_bytes())] if path.is_file() else []
+    found = {line["step"]: numbers for line in lines if (numbers := _numbers(line))}
+    step = max(found, default=None) if step is None else step
+    return {} if step is None else found.get(step, {}) | _scores(folder, step)
 
 
-def _scores(folder: Path, step: int | None) -> dict[str, float]:
-    files = [
-        (int(match[1]), file) for file in folder.glob(f"evaluator_*/{SCORES}") if (match := re.search(r"_step_(\d+)$", file.parent.name))
-    ]
-    wanted = [(number, file) for number, file in sorted(files) if step is None or number == step][-1:]
-    found: dict[str, float] = {}
-    for _, file in wanted:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found |= content["metrics"] | {f"score/{name}": ratio["value"] for name, ratio in content["rules"].items()}
-    return found
+def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation in a line of metrics.jsonl; none in the line of a training step."""
+    return {
+        name: value
+        for name, value in line.items()
+        if isinstance(value, int | float) and name not in NO_METRICS and not name.startswith("train/")
+    }
+
+
+def _scores(folder: Path, step: int) -> dict[str, float]:
+    file = evaluation_folder(folder, ARC, step) / SCORES
+    if not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return content["metrics"] | {f"score/{name}": ratio["value"] for name, ratio in content["rules"].items()}
 
 
 def _what(config: TrainConfig | None, step: int | None, weights: Weights | None) -> Iterator[str]:
     size = "" if weights is None else f" {weights.trunk:,} numbers in the trunk." + _table(weights.table)
     at = "" if step is None else f" after {step:,} optimiser steps"
     if config is None:
-        yield f"How it was trained is not known: there was no all_config.yaml beside it.{size}"
+        yield f"How it was trained is not known: there was no {ALL_CONFIG} beside it.{size}"
         return
     base = f" Trained from `{Path(config.load_checkpoint).name}`." if config.load_checkpoint else ""
     data = ", ".join(f"`{Path(path).name}`" for path in config.data_paths)
@@ -122,30 +119,4 @@ def _settings(config: TrainConfig | None) -> Iterator[str]:
     rows += [f"| {name} | {getattr(config, name)} |" for name in SHOWN]
     yield "## Settings"
     yield "\n".join(["| key | value |", "|---|---|", *rows])
-    yield "All of them are in all_config.yaml."
-
-
-def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
-    """The objects of a JSON-lines file; none where there is no file. An incomplete last line is left out."""
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
-        value = json.loads(line)
-        if isinstance(value, dict):
-            yield value
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers by name; those of nested objects with the outer name before them, as in ``all/accuracy``."""
-    for name, part in value.items():
-        if isinstance(part, dict):
-            yield from _flat(part, f"{prefix}{name}/")
-        elif isinstance(part, int | float) and not isinstance(part, bool):
-            yield f"{prefix}{name}", float(part)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    yield f"All of them are in {ALL_CONFIG}."

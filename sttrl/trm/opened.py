@@ -66,10 +66,11 @@ def open_data(config: TrainConfig, ranks: Ranks, say: Say) -> Data:
     puzzles: dict[str, Any] = {}
     for folder in with_test if config.evaluators else []:
         puzzles |= {task: puzzle for task, puzzle in read_test_puzzles(folder).items() if chosen is None or task in chosen}
+    test = test_batches(config, with_test, identifiers, ranks) if with_test else None
     return Data(
         train=train,
-        test=test_batches(config, with_test, identifiers, ranks) if with_test else None,
-        votes=votes_of(config, identifiers, puzzles),
+        test=test,
+        votes=None if test is None else votes_of(config, identifiers, puzzles, test.metadata.blank_identifier_id),
         test_puzzles=puzzles,
         identifiers=identifiers,
     )
@@ -112,7 +113,7 @@ def tested_tasks(folders: Sequence[Path]) -> frozenset[str]:
     return frozenset(names)
 
 
-def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, Any]) -> ArcVotes | None:
+def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, Any], blank_identifier_id: int) -> ArcVotes | None:
     """The vote on ARC tasks that the configuration asks for; None without one, or without tasks."""
     if not config.evaluators or not puzzles:
         return None
@@ -123,4 +124,5 @@ def votes_of(config: TrainConfig, identifiers: list[str], puzzles: Mapping[str, 
         submission_K=chosen.submission_K,
         pass_Ks=chosen.pass_Ks,
         aggregated_voting=config.votes_aggregate,
+        blank_identifier_id=blank_identifier_id,
     )

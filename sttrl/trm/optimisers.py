@@ -162,13 +162,13 @@ class SignSGD:
         self.table, self.weight_decay = table, weight_decay
 
     @torch.no_grad()
-    def step(self, lr: float, group: Any = None) -> None:
-        """Update the rows. Each of several ranks (of ``group``) must have handed out the same number of rows; all do the same update."""
+    def step(self, lr: float) -> None:
+        """Update the rows. Each of several ranks must have handed out the same number of rows; all do the same update."""
         used = [(ids, rows.grad) for ids, rows in self.table.pending if rows.grad is not None]
         if not used:
             return
-        ids = _gathered(torch.cat([ids for ids, _ in used]).long(), group)
-        gradients = _gathered(torch.cat([gradient for _, gradient in used]).float(), group)
+        ids = _gathered(torch.cat([ids for ids, _ in used]).long())
+        gradients = _gathered(torch.cat([gradient for _, gradient in used]).float())
         rows, place = ids.unique(return_inverse=True)
         total = _sum_by_row(gradients, place, len(rows))
         weights = self.table.weights
@@ -213,13 +213,13 @@ def _sum_by_row(gradients: Tensor, place: Tensor, rows: int) -> Tensor:
     return belongs @ gradients.double()
 
 
-def _gathered(values: Tensor, group: Any) -> Tensor:
+def _gathered(values: Tensor) -> Tensor:
     """The values of all ranks, in the order of ranks; of this one where there are no others."""
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size(group) == 1:
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return values
-    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size(group))]
-    distributed.all_gather(parts, values.contiguous(), group=group)
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values.contiguous())
     return torch.cat(parts)
 
 

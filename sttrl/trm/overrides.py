@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sttrl.config.packaged import settings_file
 from sttrl.errors import UsageError
 
 HYDRA: Final = re.compile(r"(?:\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
@@ -69,7 +70,7 @@ def find_config(name: str, folder: Path) -> Path:
     The fork's names are known too: ``cfg_kaggle_lora`` is ``trelis_kaggle_lora``. Raises UsageError where there is none.
     """
     ours = f"trelis_{name.removeprefix('cfg_')}" if name.startswith("cfg_") else name
-    tried = [Path(name), folder / name, folder / f"{name}.yaml", folder / f"{ours.removesuffix('.yaml')}.yaml"]
+    tried = [settings_file(name), folder / name, folder / f"{name}.yaml", folder / f"{ours.removesuffix('.yaml')}.yaml"]
     found = next((path for path in tried if path.is_file()), None)
     if found is None:
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none here"

@@ -18,13 +18,12 @@ from sttrl.ledger.files import json_line, whole_lines, write_bytes, write_json, 
 from sttrl.ledger.folder import CONFIG, ENVIRONMENT, KIND
 from sttrl.ledger.journal import Journal
 from sttrl.track import Tracker
-from sttrl.trm.config import as_mapping, as_yaml
+from sttrl.trm.config import as_mapping, as_yaml, flat
+from sttrl.trm.data.format import IDENTIFIERS_FILE
 from sttrl.trm.run_names import FREE, named, project_name
-from sttrl.trm.train_config import TrainConfig
+from sttrl.trm.train_config import ALL_CONFIG, METRICS, TrainConfig
 from sttrl.trm.weights import write_tensors, write_weights
 
-METRICS: Final = "metrics.jsonl"
-ALL_CONFIG: Final = "all_config.yaml"
 TRM: Final = "trm"
 """The kind of such a run, in its config.json."""
 
@@ -89,7 +88,7 @@ class RunFiles:
             self.tracker.log(metrics, step)
 
     def settle(self) -> int:
-        """Hand the metrics so far to the system, and say how many lines they are."""
+        """Write the metrics that are still in a buffer to metrics.jsonl. Returns how many lines the file has then."""
         if self.metrics is not None:
             self.metrics.flush()
         return self.lines
@@ -99,12 +98,10 @@ class RunFiles:
         if self.journal is not None:
             self.journal.append(kind, **record)
 
-    def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> Path:
-        """Write a checkpoint under the original's name, ``step_N``, and return its path."""
-        path = self.folder / f"step_{step}"
+    def checkpoint(self, step: int, state: Mapping[str, torch.Tensor]) -> None:
+        """Write a checkpoint under the original's name, ``step_N``."""
         if self.writes:
-            write_weights(path, state)
-        return path
+            write_weights(self.folder / f"step_{step}", state)
 
     def adapter(self, step: int, state: Mapping[str, torch.Tensor]) -> None:
         """Write what was trained beside a base that stays as it is: the LoRA, the embeddings of tokens, the puzzle table."""
@@ -114,7 +111,7 @@ class RunFiles:
     def names(self, identifiers: list[str]) -> None:
         """Keep the names of the rows of the puzzle table."""
         if self.writes:
-            write_text(self.folder / "identifiers.json", json.dumps(identifiers))
+            write_text(self.folder / IDENTIFIERS_FILE, json.dumps(identifiers))
 
 
 def check_same(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -130,11 +127,3 @@ def check_same(folder: Path, settings: Mapping[str, Any]) -> None:
     if differing:
         shown = ", ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
         raise UsageError(f"{folder} was begun with other settings: {shown}.", "Use the same, or another run_name.")
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found

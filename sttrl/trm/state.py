@@ -14,32 +14,32 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sttrl.errors import DataError, JournalError, disk_fault, error_text
+from sttrl.errors import DataError, JournalError, error_text, write_fault
 from sttrl.ledger.files import make_folder, recover_folder, settle_folder, unwritable
 from sttrl.trm.data.orders import Position
 from sttrl.trm.model import Carry
 from sttrl.trm.ranks import Ranks
 from sttrl.trm.steps import Learner
+from sttrl.trm.weights import tensor_to_write
 
 STATE = "state"
 """The folder of the state, in the run folder."""
 SHARED = "shared.safetensors"
 """Weights, averages and optimisers, which all processes have alike."""
-
-
 LATENTS = ("z_H", "z_L")
+"""The tensors of the batch in flight that have the number type of the forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
     """Where a training stands.
 
-    ``position``: in the data. ``finished``: the last step after which an evaluation and its checkpoint were written; -1: none was.
+    ``position``: in the data. ``finished``: the last step after which an evaluation and its checkpoint were written; None: there is none.
     ``lines``: how many lines of metrics.jsonl were written up to here; later lines are of steps that are taken again.
     """
 
     position: Position = Position()
-    finished: int = -1
+    finished: int | None = None
     lines: int = 0
 
 
@@ -52,7 +52,7 @@ def save_state(folder: Path, learner: Learner, reached: Reached, ranks: Ranks, v
     try:
         _save(target, folder / f".{STATE}.new", learner, reached, ranks, votes)
     except (OSError, SafetensorError) as error:
-        fault = error if isinstance(error, OSError) else disk_fault(error)
+        fault = write_fault(error)
         if fault is None:
             raise
         raise unwritable(target, fault) from error
@@ -136,13 +136,13 @@ def parts_of(learner: Learner) -> dict[str, Any]:
 def shared_tensors(learner: Learner) -> dict[str, torch.Tensor]:
     """Weights, averages and optimisers, by flat names."""
     states = {"model": learner.model.state_dict()} | {name: value.state_dict() for name, value in parts_of(learner).items()}
-    return {f"{name}/{key}": settled(value) for name, state in states.items() for key, value in state.items()}
+    return {f"{name}/{key}": tensor_to_write(value) for name, state in states.items() for key, value in state.items()}
 
 
 def own_tensors(learner: Learner) -> dict[str, torch.Tensor]:
     """The batch in flight, its parts together, and the random state, by name."""
     fields = [flat_carry(carry) for carry in learner.carries]
-    whole = {name: torch.cat([settled(each[name]) for each in fields]) for name in (fields[0] if fields else ())}
+    whole = {name: torch.cat([tensor_to_write(each[name]) for each in fields]) for name in (fields[0] if fields else ())}
     return {"generator": learner.generator.get_state(), **whole}
 
 
@@ -167,13 +167,6 @@ def carries_of(tensors: Mapping[str, torch.Tensor], parts: int, ranks: Ranks) ->
         )
         for number in range(parts)
     ]
-
-
-def settled(value: torch.Tensor) -> torch.Tensor:
-    """A copy on the host with memory of its own, as safetensors wants it."""
-    host = value.detach().cpu().contiguous()
-    shares = host.untyped_storage().nbytes() != host.nbytes
-    return host.clone() if shares else host
 
 
 def part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

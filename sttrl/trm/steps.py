@@ -31,6 +31,7 @@ class Learner:
     everything else; None where there is nothing to train. ``frozen_until``: the last step in which the trunk is frozen. ``carries``: the
     batch in flight, in as many parts as gradients are accumulated over; empty before the first step. ``generator``: draws which sequences
     may not halt early, and dropout. ``task_of``: the task of each row of the puzzle table, for metrics.
+    ``blank_identifier_id``: the row of the puzzle table that padding has.
     """
 
     model: TinyRecursiveModel
@@ -45,6 +46,7 @@ class Learner:
     step: int = 0
     carries: list[Carry] = field(default_factory=list)
     task_of: torch.Tensor | None = None
+    blank_identifier_id: int = 0
 
     @property
     def last_step(self) -> int:
@@ -88,7 +90,8 @@ def train_step(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]
 def diagnosed(learner: Learner, batch: Batch, ranks: Ranks) -> dict[str, float]:
     """The fork's metrics of a step, of the batches of all processes together."""
     ids = ranks.joined(batch["puzzle_identifiers"])
-    found = step_diagnostics(learner.model, ids, None if learner.task_of is None else learner.task_of[ids.long()])
+    tasks = None if learner.task_of is None else learner.task_of[ids.long()]
+    found = step_diagnostics(learner.model, ids, tasks, blank=learner.blank_identifier_id)
     if ranks.count > 1:
         # The trunk's gradients are summed over the processes already; each has only its own rows of the table.
         squared = found["grad_embed_norm"].square()
@@ -159,5 +162,3 @@ def zero_gradients(learner: Learner) -> None:
     for optimiser in (learner.table, learner.trunk):
         if optimiser is not None:
             optimiser.zero_grad()
-    if learner.model.table is not None:
-        learner.model.table.clear()

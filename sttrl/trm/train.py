@@ -168,12 +168,15 @@ def evaluate(learner: Learner, data: Data, evaluator: Evaluator, files: RunFiles
         with learner.ema.applied(learner.model):
             rows, kept = evaluator.evaluate(learner.model, learner.step)
     kept.write(files.folder, learner.step, evaluator.ranks.rank)
+    remarks = []
     if files.writes:
-        write_results(files, learner.step, rows, data.test_puzzles, data.identifiers, seconds=time.monotonic() - begun)
+        remarks = write_results(files, learner.step, rows, data.test_puzzles, data.identifiers, seconds=time.monotonic() - begun)
     files.log(learner.step, rows[PLAIN].metrics)
     for row, found in rows.items():
         numbers = [f"{name} {value:.3f}" for name, value in found.metrics.items() if name.endswith(("exact_accuracy", "pass@1", "pass@2"))]
         say(f"evaluated after step {learner.step}, {row}: {', '.join(numbers) or 'no answer is known'}")
+    for remark in remarks:
+        say(f"  {remark}")
 
 
 def averaged(learner: Learner) -> dict[str, torch.Tensor]:
@@ -190,6 +193,7 @@ def make_learner(config: TrainConfig, data: Data, checkpoint: Checkpoint | None,
     metadata = data.train.metadata
     learner = learner_of(model, config, config.total_steps(metadata.total_groups, metadata.mean_puzzle_examples))
     learner.task_of = torch.from_numpy(data.train.task_of_identifier()).to(ranks.device)
+    learner.blank_identifier_id = metadata.blank_identifier_id
     return learner
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 from sttrl.config.run import Tracker
@@ -17,7 +17,17 @@ from sttrl.errors import UsageError
 from sttrl.trm.arch import ArchConfig, check_arch
 
 Adaptation = Literal["full", "embeddings", "embeddings_then_full", "lora", "embeddings_then_lora"]
+ADAPTATIONS: Final[dict[Adaptation, str]] = {
+    "full": "all weights",
+    "embeddings": "the puzzle embeddings only",
+    "embeddings_then_full": "the puzzle embeddings first, then all weights",
+    "lora": "a LoRA on every linear layer, and the embeddings",
+    "embeddings_then_lora": "the puzzle embeddings first, then a LoRA on every linear layer too",
+}
+"""What is trained, in words."""
 SavedOutput = Literal["inputs", "labels", "puzzle_identifiers", "preds", "logits", "q_halt_logits", "q_continue_logits"]
+ALL_CONFIG, METRICS = "all_config.yaml", "metrics.jsonl"
+"""Files of a run folder: its settings, and the numbers of each step and evaluation."""
 DECAY = Rule(lambda value: 0 <= value < 1, "Use a number from 0 to below 1.")
 PATHS = Rule(lambda value: len(value) > 0, "Name one folder of a data set or more.")
 RANKS = Rule(lambda value: len(value) > 0 and min(value) >= 1, "Use numbers of 1 or more.")

@@ -6,7 +6,6 @@ model was compiled (its default), with ``_orig_mod.`` before that. Ours is the s
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sttrl.errors import DataError, UsageError, disk_fault, error_text
-from sttrl.ledger.files import make_folder, sync, unwritable
-from sttrl.trm.lora import FACTOR_A, FACTOR_B, TABLE, merge_state
+from sttrl.errors import DataError, UsageError, error_text
+from sttrl.ledger.files import replace_file
+from sttrl.trm.arch import TABLE
+from sttrl.trm.lora import FACTOR_A, FACTOR_B, merge_state
 from sttrl.trm.recursion import TinyRecursiveModel
 
 ROOT = "model.inner."
@@ -71,35 +71,21 @@ def write_weights(path: Path, state: Mapping[str, Tensor], *, compiled: bool = T
     Raises `JournalError` where the disk does not take it.
     """
     prefix = (COMPILED if compiled else "") + ROOT
-    tensors = {prefix + plain_name(name): _own(name, value) for name, value in state.items()}
+    tensors = {prefix + plain_name(name): _as_the_original(name, value) for name, value in state.items()}
     replace_file(path, lambda target: torch.save(tensors, target))
     replace_file(path.with_name(path.name + SAFETENSORS), lambda target: save_file(tensors, target))
 
 
 def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write weights as one safetensors file under the original's names. Raises `JournalError` where the disk does not take it."""
-    tensors = {ROOT + plain_name(name): _own(name, value) for name, value in state.items()}
+    tensors = {ROOT + plain_name(name): _as_the_original(name, value) for name, value in state.items()}
     replace_file(path, lambda target: save_file(tensors, target))
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name and rename it. Raises `JournalError` where the disk does not take it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        make_folder(path.parent)
-        try:
-            write(temporary)
-            os.chmod(temporary, path.parent.stat().st_mode & 0o666)  # safetensors writes for the owner only
-            sync(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync(path.parent)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        fault = error if isinstance(error, OSError) else disk_fault(error)
-        if fault is None:
-            raise
-        raise unwritable(path, fault) from error
+def tensor_to_write(value: Tensor) -> Tensor:
+    """The tensor on the CPU, copied where it is a part of a larger one: a file would get the larger one too, or be refused."""
+    value = value.detach().cpu().contiguous()
+    return value.clone() if value.untyped_storage().nbytes() != value.nbytes else value
 
 
 def plain_name(name: str) -> str:
@@ -294,9 +280,9 @@ def _state_of_torch(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _own(name: str, value: Tensor) -> Tensor:
-    """A tensor on the CPU that shares its memory with nothing that would be written too."""
-    value = value.detach().cpu().contiguous()
+def _as_the_original(name: str, value: Tensor) -> Tensor:
+    """A tensor as it is written. The original's files hold the start of a latent as bfloat16; so do ours where no digit is lost by it."""
+    value = tensor_to_write(value)
     if name.endswith("_init") and torch.equal((short := value.bfloat16()).to(value.dtype), value):
-        return short  # what latents start from is bfloat16 in the original's files, whatever a run computes in
-    return value.clone() if value.untyped_storage().nbytes() != value.nbytes else value
+        return short
+    return value

@@ -13,12 +13,10 @@ import numpy as np
 from sttrl.ledger.files import write_text
 from sttrl.trm.augmentations import crop
 from sttrl.trm.evaluate import PLAIN, Evaluated, Shown
-from sttrl.trm.evaluation_files import write_evaluation
+from sttrl.trm.evaluation_files import ARC, write_evaluation
 from sttrl.trm.run_files import RunFiles
 
 PUZZLES = "puzzles.json"
-ARC = "ARC"
-"""The evaluator's name in the names of its files."""
 
 
 def write_results(
@@ -29,14 +27,18 @@ def write_results(
     identifiers: Sequence[str],
     *,
     seconds: float,
-) -> None:
-    """Write everything about an evaluation after ``step`` steps."""
+) -> list[str]:
+    """Write everything about an evaluation after ``step`` steps. Returns the remarks about the plain row's vote."""
+    remarks: list[str] = []
     for row, found in rows.items():
         scores = None
         if found.ballot is not None:
             name = ARC if row == PLAIN else f"{ARC}_{row.replace(' ', '_')}"
-            score = write_evaluation(files.folder, name, step, found.ballot, test_puzzles).score
-            scores = None if score is None else {rule: [ratio.numerator, ratio.denominator] for rule, ratio in score.rules.items()}
+            written = write_evaluation(files.folder, name, step, found.ballot, test_puzzles)
+            if written.score is not None:
+                scores = {rule: [ratio.numerator, ratio.denominator] for rule, ratio in written.score.rules.items()}
+            if row == PLAIN:
+                remarks = written.remarks
         files.record(
             "evaluation",
             step=step,
@@ -51,6 +53,7 @@ def write_results(
     shown = rows[PLAIN]
     puzzles = [as_grids(puzzle, identifiers, is_arc=shown.ballot is not None) for puzzle in shown.shown]
     write_text(files.folder / PUZZLES, json.dumps(puzzles) + "\n")
+    return remarks
 
 
 def as_grids(puzzle: Shown, identifiers: Sequence[str], *, is_arc: bool) -> dict[str, Any]:

@@ -368,11 +368,13 @@ def test_every_other_method_is_taken(method: str) -> None:
     assert check_kind(RunConfig.of(dataset="arc-demo", adaptation_method=method)) == "arc"
 
 
-def test_a_method_is_refused_only_by_a_kind_that_names_it() -> None:
+def test_a_method_is_refused_only_by_a_kind_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = {method for entry in KINDS.values() for method in entry.unfit}
     assert named < set(METHODS), "a new method adapts to every kind of problem until one says that it cannot"
+    (tmp_path / "fits_every_kind.py").write_text("from sttrl.methods.none import NoAdaptation as Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     for dataset, kind in (("arc-demo", "arc"), ("arithmetic-demo", "questions")):
-        assert check_kind(RunConfig.of(dataset=dataset, adaptation_method="mine")) == kind
+        assert check_kind(RunConfig.of(dataset=dataset, adaptation_method="fits_every_kind:Mine")) == kind
 
 
 def test_parts_make_up_the_whole_and_do_not_depend_on_the_seed(tmp_path: Path) -> None:

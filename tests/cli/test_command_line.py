@@ -110,9 +110,9 @@ def test_choices_are_what_works(capsys: Said) -> None:
     from sttrl.voting import VOTES
 
     assert main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert f"--voting_function {{{','.join(VOTES)}}}" in text
-    assert f"--adaptation_method {{{','.join(METHODS)}}}" in text
+    text = "".join(capsys.readouterr().out.translate({ord(mark): None for mark in "│ "}).splitlines())
+    assert f"--voting_function{{{','.join(VOTES)}}}|MODULE:NAME" in text
+    assert f"--adaptation_method{{{','.join(METHODS)}}}|MODULE:NAME" in text
 
 
 def test_help_is_short_and_help_all_names_every_flag(capsys: Said) -> None:
@@ -215,7 +215,10 @@ def test_any_text_survives_the_file(text: str, tmp_path: Path) -> None:
         ("n_votes: [1, 2]", "n_votes cannot be [1, 2]"),
         ("n_votes: {a: 1}", "n_votes cannot be {'a': 1}"),
         ("continuous: maybe", "continuous cannot be 'maybe'. An example is continuous: false"),
-        ("voting_function: plurality", "voting_function cannot be 'plurality'. Input should be 'majority', 'energy' or 'confidence'"),
+        (
+            "voting_function: plurality",
+            "voting_function cannot be 'plurality'. Use 'majority', 'energy', 'confidence', or a vote of your own as package.module:Name",
+        ),
         ("track: [wandb, nowhere]", "track cannot be ['wandb', 'nowhere']. Input should be 'tensorboard', 'wandb' or 'trackio'"),
         ("prompt_format: {a: 1}", "prompt_format cannot be {'a': 1}"),
         ("lr: fast", "lr cannot be 'fast'. Input should be a valid number"),

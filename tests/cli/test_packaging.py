@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {"torchaudio", "torchcodec", "torchvision"}
@@ -32,6 +33,13 @@ def locked_pins() -> dict[str, str]:
     matches = [PIN.fullmatch(line) for line in lines]
     assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
     return {canonical(match[1]): match[2] for match in matches if match}
+
+
+def asked_for(name: str) -> list[Requirement]:
+    """What a requirements file asks for, and those that it includes."""
+    lines = [line for line in (ROOT / "requirements" / name).read_text().splitlines() if line and not line.startswith("#")]
+    included = [each for line in lines if line.startswith("-r ") for each in asked_for(line.removeprefix("-r "))]
+    return [*included, *(Requirement(line) for line in lines if not line.startswith("-r "))]
 
 
 def run_python(code: str, folder: Path, **environment: str) -> str:
@@ -95,6 +103,23 @@ def test_wheel_declares_command_plugin_and_licence(wheel: zipfile.ZipFile) -> No
     ]
     assert "License-Expression: Apache-2.0" in read_dist_info(wheel, "METADATA")
     assert "Apache License" in read_dist_info(wheel, "licenses/LICENSE")
+
+
+@pytest.mark.parametrize(("extra", "files"), [("cpu", ["engine.in", "engine-cpu.in"]), ("gpu", ["engine.in", "engine-gpu.in"])])
+def test_an_extra_has_the_pins_of_requirements(wheel: zipfile.ZipFile, extra: str, files: list[str]) -> None:
+    declared = re.findall(r"^Requires-Dist: (.*)$", read_dist_info(wheel, "METADATA"), re.MULTILINE)
+    always = {Requirement(line) for line in declared if "extra ==" not in line}
+    chosen = {Requirement(line.partition(";")[0]) for line in declared if f'extra == "{extra}"' in line}
+    assert always == set(asked_for("base.in"))
+    assert chosen == {each for name in files for each in asked_for(name)}
+    assert {"torch", "verl", "ray", "transformers"} < {each.name for each in chosen}
+
+
+def test_wheel_holds_what_the_program_reads_beside_its_code(wheel: zipfile.ZipFile) -> None:
+    held = set(wheel.namelist())
+    configs = {f"sttrl/configs/{file.relative_to(ROOT / 'configs')}" for file in (ROOT / "configs").rglob("*.yaml")}
+    assert len(configs) > 50 and configs <= held
+    assert {f"sttrl/arc/demo/{file.name}" for file in (ROOT / "sttrl/arc/demo").iterdir()} <= held
 
 
 def test_version_is_the_package_s_own() -> None:
@@ -163,12 +188,8 @@ def test_lock_pins_everything_exactly_and_no_cuda() -> None:
 
 
 def test_lock_holds_what_its_source_asks_for() -> None:
-    from packaging.requirements import Requirement
-
     pins = locked_pins()
-    lines = (ROOT / "requirements/cpu.in").read_text().splitlines()
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["cpu"]
-    for requirement in map(Requirement, [*(line for line in lines if line and not line.startswith("#")), *extras]):
+    for requirement in asked_for("cpu.in"):
         assert requirement.specifier.contains(pins[canonical(requirement.name)], prereleases=True), requirement
 
 
@@ -196,17 +217,12 @@ def test_pip_check_complains_of_nothing_but_what_was_left_out() -> None:
 
 
 def test_gpus_get_the_versions_that_the_tests_run_with_and_that_verl_allows() -> None:
-    from packaging.requirements import Requirement
-
-    lines = [line for line in (ROOT / "requirements/gpu.txt").read_text().splitlines() if line and not line.startswith("#")]
-    ours = {each.name: each.specifier for each in map(Requirement, lines)}
+    ours = {each.name: each.specifier for each in asked_for("gpu.txt")}
     tested = {name.removesuffix("-cpu"): version.partition("+")[0] for name, version in locked_pins().items()}
     engine = ("torch", "verl", "vllm", "transformers", "ray", "tensordict", "peft")
     assert {name: str(ours[name]) for name in engine} == {name: f"=={tested[name]}" for name in engine}
     for asked in map(Requirement, importlib.metadata.requires("verl") or []):
         assert asked.marker is not None or asked.name not in tested or asked.specifier.contains(tested[asked.name]), asked
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu"]
-    assert all(ours[each.name] == each.specifier for each in map(Requirement, extras))
 
 
 def test_lock_script_reads_a_report_and_writes_a_lock(lock_script: ModuleType) -> None:

@@ -10,16 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_blocks import OWN_FILE, blocks, commands, own_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("how_to_add_a_dataset", "how_to_add_a_vote", "how_to_add_a_method")
-BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"# (?P<file>[\w/.]+\.py)(?:, (?P<imports>with the imports)|, at the end of (?P<name>\w+))?")
 """What the first line of a block of Python says: a new file, or where in a file the rest of the block goes."""
 NOT_COPIED = {"outputs", "build", "dist"}
@@ -29,16 +27,11 @@ NOT_AGAIN = "not test_every_command_parses"
 SMALL = "--answer_kind number --ties first --deterministic --run_name run"
 
 
-def blocks(page: str, language: str) -> Iterator[str]:
-    """The blocks of a language on a page, in order."""
-    for indent, found, text in BLOCK.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")):
-        if found == language:
-            yield textwrap.dedent(indent + text.removeprefix(indent))
-
-
 def follow(page: str, copy: Path) -> None:
-    """Do what every block of Python says."""
+    """Do what every block of Python says that is about the project."""
     for block in blocks(page, "python"):
+        if OWN_FILE.match(block):
+            continue
         first, _, text = block.partition("\n")
         place = PLACE.fullmatch(first)
         assert place, f"{page}: the block must begin with its place, not with {first!r}"
@@ -122,8 +115,8 @@ def test_the_checks_of_the_project_pass_on_what_the_pages_told(copy: Path) -> No
 
 
 def test_the_data_set_is_read_without_a_warning(copy: Path) -> None:
-    command = next(line for block in blocks("how_to_add_a_dataset", "bash") for line in block.splitlines() if " data " in line)
-    said = in_copy(copy, *shlex.split(command)[1:])
+    command = next(command for command in commands("how_to_add_a_dataset", "python main.py") if command[0] == "data")
+    said = in_copy(copy, "main.py", *command)
     assert "MINE-TTT" in said and "250 of 250 questions have a label" in said and "warning" not in said
     code = "from sttrl.data import DATASETS; print(DATASETS['MINE-TTT'].hub.convert({'text': 'Why?', 'result': 2, 'key': 'k'}))"
     assert ast.literal_eval(in_copy(copy, "-c", code)) == {"question": "Why?", "answer": 2, "id": "k"}
@@ -132,12 +125,7 @@ def test_the_data_set_is_read_without_a_warning(copy: Path) -> None:
 @pytest.mark.long
 def test_the_commands_of_the_pages_run(copy: Path, tiny_model: Path, tmp_path: Path) -> None:
     """All that was added in one run, by the flags of the pages' own commands."""
-    commands = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines() if " data " not in line]
-    flags: list[str] = []
-    for command in commands:
-        program, script, *rest = shlex.split(command)
-        assert (program, script) == ("python", "main.py")
-        flags += rest
+    flags = [flag for page in PAGES for command in commands(page, "python main.py") if command[0] != "data" for flag in command]
     assert {"--dataset", "--voting_function", "--adaptation_method"} <= set(flags)
     in_copy(copy, "main.py", *flags, *shlex.split(SMALL), "--model", str(tiny_model), "--output_dir", str(tmp_path))
     records = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -145,3 +133,36 @@ def test_the_commands_of_the_pages_run(copy: Path, tiny_model: Path, tmp_path: P
     assert sum(record["kind"] == "step" for record in records) == 2
     config = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
     assert (config["dataset"], config["voting_function"], config["adaptation_method"]) == ("MINE-TTT", "mine", "mine")
+
+
+def test_code_outside_the_project_has_the_types_that_the_project_expects(tmp_path: Path) -> None:
+    files = {name: text for page in (*PAGES, "how_to_add_to_arc") for name, text in own_files(page).items()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", *config, *files]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.long
+def test_code_outside_the_project_runs_on_the_real_engine(tiny_model: Path, tmp_path: Path) -> None:
+    """Method, vote, reward, estimator and data set of one's own in one run, by the flags of the pages' own commands."""
+    flags: list[str] = []
+    for page in PAGES:
+        for name, text in own_files(page).items():
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        flags += [flag for command in commands(page, "sttrl") if command[0] != "data" for flag in command]
+    own = {"--dataset", "--voting_function", "--adaptation_method", "--reward", "--adv_estimator"}
+    assert own <= set(flags) and not tmp_path.is_relative_to(ROOT)
+    code = "import sys; from sttrl.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("VERL_PLATFORM", None)
+    command = [sys.executable, "-P", "-c", code, *flags, "--ties", "first", "--run_name", "run", "--model", str(tiny_model)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    records = [json.loads(line) for line in (tmp_path / "outputs" / "run" / "journal.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["status"] for record in records if record["kind"] == "question"] == ["done", "done"]
+    assert any(record["update"] for record in records if record["kind"] == "step")
+    config = json.loads((tmp_path / "outputs" / "run" / "config.json").read_text(encoding="utf-8"))
+    assert {f"--{name.removeprefix('code_of_')}" for name in config if name.startswith("code_of_")} == own

@@ -63,7 +63,7 @@ def test_bad_settings_are_found_before_anything_is_written(run: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
-def test_chunks_of_one_adapt_to_one_task_each(run: Path, data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_last_chunk_has_the_tasks_that_are_left(run: Path, data: tuple[Path, Path], tmp_path: Path) -> None:
     said: list[str] = []
     adapted = adapt(wish_for(run, data[1], tmp_path, steps=1, chunk=3), said.append)
     tasks = [json.loads((folder / "config.json").read_text())["tasks"] for folder in adapted.folders]

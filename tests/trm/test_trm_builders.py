@@ -163,11 +163,12 @@ def test_the_splits_of_the_subsets(tmp_path: Path) -> None:
     assert tests(train_only_subsets=("x",)) == (["y", "z"], 3 * (3 + 2 + 2))
 
 
-def test_the_data_do_not_depend_on_the_order_of_sets_when_a_test_subset_comes_first(tmp_path: Path) -> None:
-    save(tmp_path, "x", {"t": task(), "u": task()}, "known")
-    build(wish(tmp_path, "x"))
-    train, test = (arrays(tmp_path / "out", split) for split in ("train", "test"))
-    assert train.puzzle_identifiers.tolist() == test.puzzle_identifiers.tolist() == list(range(1, 7))
+def test_puzzles_of_the_train_split_have_the_first_rows_when_a_test_subset_is_named_first(tmp_path: Path) -> None:
+    save(tmp_path, "x", {"t": task(), "u": task(train=[])}, "known")
+    save(tmp_path, "y", {"v": task()}, "known")
+    build(wish(tmp_path, "x", "y", test_set_name="x"))
+    train, test = (arrays(tmp_path / "out", split).puzzle_identifiers.tolist() for split in ("train", "test"))
+    assert (train, sorted(test)) == ([1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8, 9])
 
 
 def test_a_task_without_demonstrations_is_in_the_test_split_alone(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_row_that_is_no_sudoku_is_named(row: str, message: str, tmp_path: Path
     assert message in error_of(sudoku(tmp_path / "s", row))
 
 
-def test_sudoku_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_sudoku_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     wanted = sudoku(tmp_path / "s", f"s,{'.' * 16},{SOLVED},hard")
     assert "row 1, field 'rating': it is 'hard'" in error_of(BuildSudoku(**{**vars(wanted), "min_difficulty": 3}))
     wanted = sudoku(tmp_path / "s")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_stand_in import hub
 from trm_data_sets import files
-from trm_hub import hub
 from trm_runs import SMALL, checkpoints, config, metrics, steps, surroundings, trained
 
 from sttrl.cli import main
@@ -277,7 +277,7 @@ def test_bad_input_is_one_line(run: Path, arc_run: Path, data: tuple[Path, Path]
         (("trm", "evaluate", tmp_path, data[0]), 3, "no checkpoint step_N"),
         (("trm", "evaluate", arc_run, data[0], "--out", tmp_path / "e"), 3, "has the shape"),
         (("trm", "adapt", run, data[1], "--chunk", 0, "--out", tmp_path / "a"), 2, "--chunk is 0"),
-        (("trm", "adapt", run, data[1], "--steps", 0, "--out", tmp_path / "a"), 2, "steps"),
+        (("trm", "adapt", run, data[1], "--steps", 0, "--out", tmp_path / "a"), 2, "--steps is 0"),
         (("trm", "solve", arc_run, ragged, "--out", tmp_path / "s"), 3, "ragged"),
         (("trm", "solve", arc_run, tmp_path / "none.json", "--out", tmp_path / "s"), 3, "none.json"),
         (("trm", "solve", run, task, "--out", tmp_path / "t"), 3, "has the shape"),
@@ -320,7 +320,7 @@ def test_a_data_set_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     assert hashes(tmp_path / "0") == hashes(tmp_path / "2")
 
 
-def test_demonstrations_of_evaluated_tasks_are_left_out(arc_run: Path, tmp_path: Path) -> None:
+def test_demonstrations_of_evaluated_tasks_are_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "arc"
     kaggle(folder, "training", {"a": TASK, "b": TASK})
     kaggle(folder, "evaluation", {"c": TASK})
@@ -338,7 +338,7 @@ def test_demonstrations_of_evaluated_tasks_are_left_out(arc_run: Path, tmp_path:
     assert seen == {False: {"a", "b", "c"}, True: {"a", "b"}}
 
 
-def test_settings_of_a_run_that_say_what_it_keeps(data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_settings_choose_the_tasks_evaluations_and_checkpoints_of_a_run(data: tuple[Path, Path], tmp_path: Path) -> None:
     folder = trained(
         data[0], tmp_path / "run", "max_steps=5", "evaluate_before=true", "tasks=[t0c0123,t1c0123]", "global_batch_size=4",
         "eval_interval=1", "checkpoint_every_n_steps=2", "checkpoint_every_eval=false", "min_eval_interval=2",

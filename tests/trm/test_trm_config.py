@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sttrl.errors import UsageError
-from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, read_config
+from sttrl.trm.config import CONFIGS, EvaluatorConfig, TrainConfig, as_mapping, config_of, fields, flat, read_config
 from sttrl.trm.config_help import documentation, help_text
 from sttrl.trm.overrides import find_config, take_config
 from sttrl.trm.run_names import named, run_folder, run_name
@@ -24,10 +24,6 @@ def changed(*arguments: str) -> dict[str, Any]:
 
 
 def differing(config: TrainConfig) -> dict[str, Any]:
-    def flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        parts = [flat(part, f"{prefix}{name}.") if isinstance(part, dict) else {f"{prefix}{name}": part} for name, part in value.items()]
-        return {name: part for some in parts for name, part in some.items()}
-
     default = flat(as_mapping(read_config(None)))
     return {name: value for name, value in flat(as_mapping(config)).items() if value != default[name]}
 
@@ -155,7 +151,7 @@ def test_aggregated_voting_is_off_unless_it_is_asked_for(value: str) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_a_setting_that_cannot_be_used_is_an_error_of_one_line(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_config(None, arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -203,13 +199,13 @@ def test_top_level_keys_stand_for_keys_of_the_architecture() -> None:
     assert config.arch == read_config(None).arch
 
 
-def test_steps_of_the_published_runs() -> None:
+def test_the_number_of_steps_is_that_of_the_published_runs() -> None:
     """trm_sources.md A10: on the 120 groups of evaluation2 with 2.98 demonstrations each."""
     assert read_config(CONFIGS / "trelis_posttrain.yaml").total_steps(120, 2.9833333) == 13984
     assert read_config(CONFIGS / "trelis_posttrain_l4.yaml").total_steps(120, 2.9833333) == 11653
 
 
-def test_frozen_steps() -> None:
+def test_the_trunk_is_frozen_for_the_share_of_steps_that_the_settings_say() -> None:
     config = read_config(CONFIGS / "trelis_posttrain.yaml")
     assert config.frozen_steps(13984) == -(-13984 * 3125 // 15000)
     assert TrainConfig().frozen_steps(10) == 0
@@ -226,11 +222,11 @@ def test_frozen_steps() -> None:
         (("arch.lora_rank=1", "freeze_weights=true", "freeze_weights_epochs=5"), "embeddings_then_lora"),
     ],
 )
-def test_what_is_trained_as_a_word(arguments: tuple[str, ...], adaptation: str) -> None:
+def test_the_settings_say_in_one_word_what_is_trained(arguments: tuple[str, ...], adaptation: str) -> None:
     assert read_config(None, arguments).adaptation == adaptation
 
 
-def test_how_a_file_is_named() -> None:
+def test_a_file_of_settings_is_found_by_path_or_by_name() -> None:
     assert take_config(["--config", "a.yaml", "lr=1"]) == ("a.yaml", ["lr=1"])
     assert take_config(["lr=1", "--config-name=cfg_posttrain"]) == ("cfg_posttrain", ["lr=1"])
     assert find_config("cfg_posttrain", CONFIGS) == CONFIGS / "trelis_posttrain.yaml"

@@ -53,7 +53,7 @@ def test_scores_by_every_rule(tmp_path: Path) -> None:
     scores = json.loads((written.folder / "scores.json").read_text())
     assert scores["rules"]["kaggle"] == {"value": pytest.approx(1 / 3), "numerator": 1, "denominator": 3}
     assert (scores["missing"], scores["outputs"], scores["step"]) == (1, 3, 7)
-    assert "1 of 3 test inputs have no answer" in written.text and "per_task_mean" in written.text
+    assert written.remarks == ["1 of 3 test inputs have no answer; [[0]] stands for it."]
 
 
 def test_candidates_say_where_the_solution_is(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_task_with_an_output_that_is_not_known_is_not_scored(tmp_path: Path) -
     assert set(ballot.metrics.values()) == {0.0} and set(ballot.shares.values()) == {(0.0,)}
     assert written.score is not None
     assert {(ratio.numerator, ratio.denominator) for ratio in written.score.rules.values()} == {(0, 1)}
-    assert "The scores are of 1 of 3 tasks" in written.text
+    assert written.remarks[0].startswith("The scores are of 1 of 3 tasks")
     lines = [json.loads(line) for line in (written.folder / "candidates.jsonl").read_text().splitlines()]
     assert [line["rank_of_solution"] for line in lines] == [None] * 4
 

@@ -101,7 +101,7 @@ def test_training_on_two_data_sets_mixes_them(tmp_path: Path) -> None:
     folders = [made(tmp_path / "a", [[1]] * 30), made(tmp_path / "b", [[1]] * 30, first=41)]
     batches = Batches(folders, "train", seed=0, global_batch_size=3)
     first = [int(batch["inputs"].max()) > 40 for _, batch in islice(batches.train(), 20)]
-    assert 5 < sum(first[:10]) + sum(first[10:]) < 15 and 0 < sum(first[:10]) < 10
+    assert 2 < sum(first[:10]) < 8, "half of the 20 batches are from each data set, and neither comes first"
     inputs = [token for _, batch in islice(batches.train(), 20) for token in batch["inputs"][:, 0].tolist()]
     assert sorted(inputs) == [*range(1, 31), *range(41, 71)]
 

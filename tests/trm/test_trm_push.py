@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from hub_stand_in import StandIn
 from safetensors.torch import save_file
-from trm_hub import StandIn, hub
 
+from sttrl.data import upload as module
+from sttrl.data.upload import Destination
 from sttrl.errors import DataError, UsageError
-from sttrl.trm import push as module
 from sttrl.trm.config import as_yaml, read_config
 from sttrl.trm.push import find_checkpoint, push
-
-
-@pytest.fixture
-def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with hub() as here:
-        monkeypatch.setenv("HF_ENDPOINT", here.address)
-        yield here
 
 
 @pytest.fixture
@@ -46,7 +34,8 @@ def run(tmp_path: Path) -> Path:
         (vote / "scores.json").write_text(json.dumps({"step": step, "metrics": {"ARC/pass@2": step / 100}, "rules": rules}))
     (folder / "all_config.yaml").write_text(as_yaml(read_config(None, ["arch.L_cycles=4", "load_checkpoint=/home/me/step_723914"])))
     (folder / "identifiers.json").write_text('["<blank>", "a"]')
-    lines = [{"step": 9, "all": {"accuracy": 0.1}}, {"step": 10, "all": {"accuracy": 0.9}, "train/lm_loss": 3.0}]
+    first, second = {"step": 9, "all.accuracy": 0.1}, {"step": 10, "all.accuracy": 0.9, "all1.exact_accuracy": 0.5}
+    lines = [{"step": 0, "num_params": 7}, first, {"step": 10, "train/lm_loss": 3.0}, second]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 1')
     for name in ("journal.jsonl", "state.safetensors", "step_10_all_preds.0", "step_10_all_preds.0.safetensors"):
         (folder / name).write_text("x")
@@ -54,7 +43,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_the_newest_checkpoint_is_pushed_with_what_belongs_to_it(online: StandIn, run: Path) -> None:
-    pushed = push(run, "me/trm", token="hf_right")
+    pushed = push(run, Destination(repo_id="me/trm", token="hf_right"))
     files = online.repos["me/trm"]["branches"]["main"]
     assert sorted(files) == list(pushed.files) == [
         "README.md", "all_config.yaml", "evaluator_ARC_step_10/scores.json", "evaluator_ARC_step_10/submission.json", "identifiers.json",
@@ -66,33 +55,37 @@ def test_the_newest_checkpoint_is_pushed_with_what_belongs_to_it(online: StandIn
 
 
 def test_the_card_has_the_numbers_of_the_run(online: StandIn, run: Path) -> None:
-    push(run, "me/trm", token="hf_right")
+    push(run, Destination(repo_id="me/trm", token="hf_right"))
     card = online.repos["me/trm"]["branches"]["main"]["README.md"].decode()
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "sttrl"
-    assert "| ARC/pass@2 | 0.1 |" in card and "| all/accuracy | 0.9 |" in card and "| score/kaggle | 0.1 |" in card
+    assert "| ARC/pass@2 | 0.1 |" in card and "| all.accuracy | 0.9 |" in card and "| score/kaggle | 0.1 |" in card
+    assert "| all1.exact_accuracy | 0.5 |" in card and "num_params" not in card
     assert "train/lm_loss" not in card and "12 numbers in the trunk" in card and "5 rows of 8" in card
     assert "after 10 optimiser steps" in card and "Trained from `step_723914`" in card and "/home/me" not in card
     assert "| arch.L_cycles | 4 |" in card
 
 
 def test_an_older_checkpoint_has_its_own_numbers(online: StandIn, run: Path) -> None:
-    pushed = push(run / "step_9", "me/trm", token="hf_right", private=False, commit_message="The old one", path_in_repo="old/", branch="b")
+    pushed = push(
+        run / "step_9",
+        Destination(repo_id="me/trm", token="hf_right", private=False, commit_message="The old one", path_in_repo="old/", branch="b"),
+    )
     assert set(pushed.files) >= {"old/README.md", "old/step_9", "old/step_9.safetensors", "old/evaluator_ARC_step_9/submission.json"}
     repo = online.repos["me/trm"]
     assert repo["visibility"] == "public" and repo["messages"] == ["The old one"] and repo["branches"]["main"] == {}
     card = repo["branches"]["b"]["old/README.md"].decode()
-    assert "| ARC/pass@2 | 0.09 |" in card and "| all/accuracy | 0.1 |" in card
+    assert "| ARC/pass@2 | 0.09 |" in card and "| all.accuracy | 0.1 |" in card
 
 
 def test_pushing_again_goes_to_the_same_repository(online: StandIn, run: Path) -> None:
-    push(run / "step_9", "me/trm", token="hf_right")
-    push(run, "me/trm", token="hf_right")
+    push(run / "step_9", Destination(repo_id="me/trm", token="hf_right"))
+    push(run, Destination(repo_id="me/trm", token="hf_right"))
     assert {"step_9", "step_10"} <= set(online.repos["me/trm"]["branches"]["main"])
 
 
 def test_a_file_without_a_run_says_what_is_not_known(online: StandIn, tmp_path: Path) -> None:
     save_file({"lm_head.weight": torch.zeros(2)}, tmp_path / "mine.safetensors")
-    push(tmp_path / "mine.safetensors", "me/trm", token="hf_right")
+    push(tmp_path / "mine.safetensors", Destination(repo_id="me/trm", token="hf_right"))
     files = online.repos["me/trm"]["branches"]["main"]
     assert sorted(files) == ["README.md", "mine.safetensors"]
     assert (
@@ -107,26 +100,26 @@ def test_without_a_token_it_says_how_to_log_in(online: StandIn, run: Path, monke
 
     monkeypatch.setattr(module, "import_module", lambda name: NoToken)
     with pytest.raises(UsageError, match=r"There is no token for the hub\. Log in with `hf auth login`, set HF_TOKEN, or give --token\."):
-        push(run, "me/trm")
+        push(run, Destination(repo_id="me/trm"))
     assert online.calls == []
 
 
 def test_a_wrong_token_and_a_strangers_organisation_are_one_line(online: StandIn, run: Path) -> None:
     for repo, token in (("me/trm", "hf_wrong"), ("theirs/trm", "hf_right")):
         with pytest.raises(UsageError, match=f"The token may not write to {repo}: ") as caught:
-            push(run, repo, token=token)
+            push(run, Destination(repo_id=repo, token=token))
         assert "\n" not in str(caught.value)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(online: StandIn, run: Path) -> None:
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9 cannot be reached: "):
-        push(run, "me/trm", token="hf_right", endpoint="http://127.0.0.1:9")
+        push(run, Destination(repo_id="me/trm", token="hf_right", endpoint="http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize("repo", ["trm", "me/trm/x", "https://huggingface.co/me/trm", ""])
 def test_a_wrong_name_is_one_line(repo: str, run: Path) -> None:
     with pytest.raises(UsageError, match=r"is no repository of the hub\. Give ORGANISATION/NAME"):
-        push(run, repo, token="hf_right")
+        push(run, Destination(repo_id=repo, token="hf_right"))
 
 
 def test_no_checkpoint_is_one_line(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_surest_of_several_runs_is_kept() -> None:
     assert torch.equal(again.outputs.logits, found.outputs.logits)
 
 
-def test_steps_can_be_chosen_and_nonsense_is_refused() -> None:
+def test_steps_can_be_chosen_and_no_rollout_or_a_model_in_training_is_refused() -> None:
     model, batch = small_model().eval(), small_batch()
     assert rollouts(model, batch, rollouts=1, noise=0.1, generator=seeded(), steps=2).carry.steps.tolist() == [2] * 4
     with pytest.raises(UsageError, match="at least one"):

@@ -207,7 +207,7 @@ def test_only_what_is_trained_has_gradients_and_an_optimiser(data: Path, tmp_pat
 
 
 @pytest.mark.parametrize("change", ["arch.no_ACT_continue=false", "arch.loss.loss_type=softmax_cross_entropy"])
-def test_settings_that_the_original_cannot_run(data: Path, tmp_path: Path, change: str) -> None:
+def test_settings_with_which_the_original_crashes_run_here(data: Path, tmp_path: Path, change: str) -> None:
     """Peer faults 2 and 3: no_ACT_continue=False and softmax_cross_entropy crashed."""
     folder = trained(data, tmp_path, change, "max_steps=2")
     assert steps(folder) == [1, 2] and checkpoints(folder) == ["step_2.safetensors"]

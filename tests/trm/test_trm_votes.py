@@ -88,7 +88,7 @@ def one_vote(preds: list[list[int]], inputs: list[list[int]]) -> Ballot:
 
 
 @pytest.mark.parametrize(("number", "key"), tuple(enumerate(["", "rot90", "rot180", "rot270", "flip1", "flip0", "tp", "rot180.tp"])))
-def test_symmetries_are_those_of_the_arc_room(number: int, key: str) -> None:
+def test_symmetries_are_those_of_the_views_of_sttrl_arc(number: int, key: str) -> None:
     grid = ((1, 2, 3), (4, 5, 6))
     assert MOVES[number](np.asarray(grid)).tolist() == [list(row) for row in View.read(key).apply(grid)]
 

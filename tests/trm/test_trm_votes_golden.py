@@ -102,7 +102,7 @@ def test_a_whole_evaluation_votes_as_the_original() -> None:
 
 
 @pytest.mark.parametrize("case", UNIT["crop"], ids=lambda case: str(case["shape"]))
-def test_crop(case: dict[str, Any]) -> None:
+def test_grids_are_cropped_from_the_canvas_as_in_the_original(case: dict[str, Any]) -> None:
     (grid,) = crop(np.asarray([case["canvas"]], dtype=np.uint8))
     assert list(grid.shape) == case["shape"] and grid.tolist() == case["grid"]
 
@@ -115,11 +115,11 @@ def test_augmentations_are_undone(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", UNIT["dihedral"], ids=lambda case: f"t{case['t']}")
-def test_symmetries(case: dict[str, Any]) -> None:
+def test_symmetries_and_their_inverses_are_the_originals(case: dict[str, Any]) -> None:
     assert MOVES[case["t"]](np.asarray(case["x"])).tolist() == case["y"]
     assert MOVES[case["inverse_t"]](np.asarray(case["y"])).tolist() == case["x"]
 
 
 @pytest.mark.parametrize("case", UNIT["grid_hash"], ids=lambda case: str(np.shape(case["grid"])))
-def test_grid_hash(case: dict[str, Any]) -> None:
+def test_hashes_of_grids_are_the_originals(case: dict[str, Any]) -> None:
     assert grid_hash(np.asarray(case["grid"])) == case["sha256"]

@@ -24,8 +24,8 @@ from sttrl.config import (
     to_plain,
 )
 from sttrl.config.defaults import METHOD_DEFAULTS
-from sttrl.errors import UsageError
-from sttrl.ledger.folder import claim, default_name, identity, read_config, run_folder, source_of
+from sttrl.errors import JournalError, UsageError
+from sttrl.ledger.folder import check_owner, claim, default_name, identity, read_config, run_folder, source_of
 
 BAD: dict[str, dict[str, Any]] = {
     "steps": {"steps": -1},
@@ -177,6 +177,19 @@ def test_choices_agree_with_the_registries() -> None:
     assert set(get_args(Tracker)) == {"tensorboard", "wandb", "trackio"}
 
 
+def test_every_setting_that_takes_code_of_others_is_in_the_table() -> None:
+    from sttrl.config import CHOICES
+    from sttrl.config.extensions import Choice
+    from sttrl.config.rules import rules_of
+
+    annotated = {name: rule for group in RunConfig().groups.values() for name, rule in rules_of(type(group)) if isinstance(rule, Choice)}
+    assert set(annotated) == {choice.setting for choice in CHOICES} and set(annotated.values()) == set(CHOICES)
+    assert {choice.setting: choice.group for choice in CHOICES} == {
+        "dataset": "sttrl.data_sets", "adaptation_method": "sttrl.methods", "voting_function": "sttrl.votes", "reward": "sttrl.rewards",
+        "adv_estimator": "sttrl.adv_estimators", "codec": "sttrl.codecs", "selection": "sttrl.selections",
+    }, "packages of others depend on these names"  # fmt: skip
+
+
 def test_plain_values_are_json_and_complete() -> None:
     config = RunConfig.of(data_dir=Path("/data"), ids=("a", "b"), track=("wandb",))
     plain = json.loads(json.dumps(to_plain(config)))
@@ -254,6 +267,17 @@ def test_the_folder_s_name_follows_what_the_run_does() -> None:
 def test_a_folder_s_name_is_one_plain_name(hostile: str) -> None:
     for config in (RunConfig.of(dataset=hostile), RunConfig.of(model=hostile)):
         assert "/" not in default_name(config) and "<" not in default_name(config) and not default_name(config).startswith(".")
+
+
+def test_the_fingerprint_of_a_training_set_is_compared_once_it_is_known(tmp_path: Path) -> None:
+    """It is not known yet when the plan of a resumed run is made."""
+    config = RunConfig.of(output_dir=tmp_path, run_name="run", dataset="arc-demo", adaptation_method="ttt", train_dataset=("arc-demo",))
+    claim(run_folder(config), config, {"training_revision": "a", "kind": "arc"})
+    (run_folder(config) / "journal.jsonl").write_text("{}\n")
+    check_owner(run_folder(config), config)
+    check_owner(run_folder(config), config, {"training_revision": "a", "kind": "arc"})
+    with pytest.raises(JournalError, match="training revision 'a' then, 'b' now"):
+        check_owner(run_folder(config), config, {"training_revision": "b", "kind": "arc"})
 
 
 def test_a_folder_that_names_its_question_column_in_the_older_way_is_the_same_run(tmp_path: Path) -> None:

@@ -13,18 +13,19 @@ from pathlib import Path
 import pytest
 
 from sttrl import cli
-from sttrl.cli import trm_arguments
+from sttrl.cli import completion, trm_arguments
 from sttrl.config import RunConfig, field_names, fields_of
+from sttrl.config.packaged import settings_file
 from sttrl.ledger.folder import FREE
 from sttrl.methods import METHODS
 from sttrl.trm import config_help, run_names
-from sttrl.trm.adapt import MODES
+from sttrl.trm.adapt import Mode
 from sttrl.trm.config import CONFIGS, TrainConfig, as_mapping, config_of, read_config
 from sttrl.trm.config import fields as trm_keys
+from sttrl.trm.config import flat as flat_settings
 from sttrl.trm.data.commands import BUILDERS
 from sttrl.trm.evaluate import PLAIN, PTRM, SHUFFLED
 from sttrl.trm.overrides import find_config, take_config
-from sttrl.trm.run_files import flat as flat_settings
 from sttrl.types import StopReason
 from sttrl.voting import VOTES
 
@@ -47,6 +48,7 @@ SUBCOMMANDS = {
     "pool": cli.PoolArguments,
     "shrink": cli.ShrinkArguments,
     "merge": cli.MergeArguments,
+    "export": cli.ExportArguments,
     "env": cli.EnvArguments,
 }
 TRM_COMMANDS: dict[str, tuple[type, set[str]]] = {
@@ -78,6 +80,7 @@ def test_the_index_leads_to_every_page() -> None:
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
     of_subcommands = {"out", "untie", "stage", "detail", "levels", "compare"}
+    of_subcommands |= {"to", "repo_id", "private", "token", "commit_message", "path_in_repo", "branch"}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
     assert sorted(name for name, _, _ in FLAG_ROW.findall(COMMAND_LINE)) == sorted(field_names())
 
@@ -105,6 +108,7 @@ def test_command_line_names_the_subcommands_and_their_flags() -> None:
         "pool": {"runs"},
         "shrink": {"model"},
         "merge": {"source"},
+        "export": {"run"},
     }
     assert flags == {name: {f.name for f in dataclasses.fields(kind)} - positional.get(name, set()) for name, kind in SUBCOMMANDS.items()}
     assert set(rows) == set(cli.COMMANDS)
@@ -153,7 +157,7 @@ def test_the_page_of_the_recursive_model_names_what_there_is() -> None:
     rows = re.findall(r"^\| (\w[\w ]*) \| ", TRM_PAGE.split("An evaluation has one row, or several:")[1].split("**Is it")[0], re.MULTILINE)
     assert rows == ["row", PLAIN, PTRM, SHUFFLED]
     modes = (DOCS / "trm_adaptation.md").read_text().split("## Modes")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)`", modes, re.MULTILINE) == list(MODES)
+    assert re.findall(r"^\| `(\w+)`", modes, re.MULTILINE) == list(typing.get_args(Mode))
 
 
 def test_every_method_vote_and_stop_is_explained() -> None:
@@ -192,10 +196,12 @@ def test_every_command_parses(page: str, command: str, monkeypatch: pytest.Monke
         arguments.insert(0, "trm")
     if "--help" in arguments:
         return
-    if arguments and arguments[0] == "finetune":
+    if completion.asked_for(arguments):
+        assert arguments[1] in completion.SHELLS and len(arguments) <= 3
+    elif arguments and arguments[0] == "finetune":
         cli.parse_run(["--adaptation_method", *arguments])
     elif arguments and arguments[0] == "sweep":
-        assert cli.configs_of(cli.read_sweep(Path(arguments[1])), arguments[2:])
+        assert cli.configs_of(cli.read_sweep(settings_file(arguments[1])), arguments[2:])
     elif arguments and arguments[0] == "trm":
         parse_trm(arguments[1:])
     elif arguments and arguments[0] in SUBCOMMANDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from sttrl.config import RunConfig
 from sttrl.engine import environment
 from sttrl.engine.environment import choose_dtype
+from sttrl.errors import EngineError
 from sttrl.ledger.journal import Journal
 from sttrl.run.plan import engine_settings, kv_cache_mib
 
@@ -108,3 +110,20 @@ def test_a_run_keeps_the_dtype_it_began_in(tmp_path: Path, monkeypatch: pytest.M
     assert found() == ("float32", 205)
     (folder / "environment.json").write_text("{}")  # of a version that did not note it
     assert found() == ("bfloat16", 103)
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "works"),
+    [("2.13.0+cpu", "0.28.0", False), ("2.13.0+cpu", "0.28.0+cpu", True), ("2.13.0+cpu", None, True), ("2.13.0", "0.28.0", True)],
+)
+def test_a_torchvision_for_gpus_beside_a_torch_for_cpus_is_named(
+    torch: str, vision: str | None, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "version", {"torch": torch, "torchvision": vision}.get)
+    monkeypatch.setattr(environment, "installed", lambda name: True)
+    with (
+        contextlib.nullcontext()
+        if works
+        else pytest.raises(EngineError, match=r"torchvision 0\.28\.0 is no CPU build.*pip uninstall --yes")
+    ):
+        environment.check_packages()

@@ -2,7 +2,7 @@
 
 To add one: write a file with a frozen dataclass that has the methods of `Codec`, and add a line to `CODECS`: the name that ``--codec``
 takes, and a function from the model's tokenizer to the codec. If every token of its texts is one of a few, give it a method
-``alphabet()``; then ``shrink`` can cut a model for it.
+``alphabet()``; then ``shrink`` can cut a model for it. A codec that lives elsewhere is named as ``package.module:Name``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from sttrl.arc.codecs.dialogue import Dialogue
 from sttrl.arc.codecs.layouts import Template, marc_layout
 from sttrl.arc.codecs.numpy_text import NumpyText
 from sttrl.arc.codecs.tokens import GridTokenizer
+from sttrl.config.arc import CODEC
+from sttrl.config.extensions import Part, check_fits, imported, installed
 from sttrl.errors import UsageError
 
 CODECS: Final[Mapping[str, Callable[[GridTokenizer], Codec]]] = {
@@ -34,13 +36,28 @@ CODECS: Final[Mapping[str, Callable[[GridTokenizer], Codec]]] = {
     "chat": lambda tokenizer: Chat(layout=Template.of(tokenizer)),
 }
 
+WRITES_AND_READS: Final = (Part("write", ("puzzle",)), Part("read", ("reply", "query")), Part("answer", ("grid", "query")))
+"""The functions of a `Codec`, and how they are called."""
+PAGE: Final = "how_to_add_to_arc.md"
+
 
 def check_codec(name: str) -> None:
-    """Raises `UsageError` for a name that is not in `CODECS`."""
-    if name not in CODECS:
+    """Raises `UsageError` for a name that is neither in `CODECS` nor code of others that fits."""
+    if name not in CODECS and CODEC.reference(name) is None:
         near = difflib.get_close_matches(name, CODECS, n=2)
         meant = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise UsageError(f"There is no codec {name!r}.", f"{meant}There are {', '.join(CODECS)}.")
+        raise UsageError(f"There is no codec {name!r}.", f"{meant}There are {', '.join((*CODECS, *installed(CODEC)))}.")
+    maker_of(name)
+
+
+def maker_of(name: str) -> Callable[[GridTokenizer], Codec]:
+    """What makes the codec of this name, or what ``package.module:Name`` names. Raises `UsageError` if it cannot be called so."""
+    if name in CODECS:
+        return CODECS[name]
+    found = imported(CODEC, name)
+    check_fits(CODEC, name, found, [Part("", ("tokenizer",))], PAGE)
+    maker: Callable[[GridTokenizer], Codec] = found
+    return maker
 
 
 def codec_for(name: str, tokenizer: GridTokenizer) -> Codec:
@@ -48,7 +65,10 @@ def codec_for(name: str, tokenizer: GridTokenizer) -> Codec:
     check_codec(name)
     if not getattr(tokenizer, "is_fast", True):
         raise UsageError("The model's tokenizer does not say where its tokens are in a text.", "Use a model with a fast tokenizer.")
-    return CODECS[name](tokenizer)
+    codec = maker_of(name)(tokenizer)
+    if name not in CODECS:
+        check_fits(CODEC, name, codec, WRITES_AND_READS, PAGE)
+    return codec
 
 
 def _begin_of_text(tokenizer: GridTokenizer) -> str:

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import os
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -17,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from sttrl.data.hub import check_reachable
+from sttrl.data.hub import REPO, check_reachable
 from sttrl.data.registry import HubSource
 from sttrl.errors import DataError, DataRowError, error_text
 from sttrl.trm.data.format import Array
@@ -25,7 +24,6 @@ from sttrl.trm.data.format import Array
 COLUMNS = ("source", "question", "answer", "rating")
 """The columns of a file. The names in its first line count; where these are others, the order."""
 
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_BOARD = 10_000
 
 
@@ -58,7 +56,7 @@ def find_file(source: str, split: str) -> Path:
                 f"{folder} has no {names[0]}.", "--source-repo is a folder with train.csv and test.csv, or a data set on the hub."
             )
         return found
-    if not _REPO.fullmatch(source):
+    if not REPO.fullmatch(source):
         raise DataError(f"There is no folder {source}.", "--source-repo is a folder with train.csv and test.csv, or org/name on the hub.")
     return _from_hub(source, names[0])
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from sttrl.errors import UsageError
 from sttrl.trm.data.arguments import BuildDemo
+from sttrl.trm.data.canvas import FIRST_COLOUR
 from sttrl.trm.data.format import BLANK, Array, new_dataset, save_names
 from sttrl.trm.data.moves import moved
 from sttrl.trm.data.pairs import write_pairs
@@ -32,10 +33,10 @@ TRAIN_BOARDS = 200
 GIVENS = (4, 5, 6)
 """How many cells of a puzzle are given; 4 is the fewest with which a puzzle can have one solution."""
 _DISTINCT_PUZZLES = 10_000
-"""More than so many test puzzles are not asked for; the 88 boards have more."""
+"""The most puzzles or pairs that can be asked for. The 88 test boards have more different puzzles than this."""
 
-SIDE, COLOURS, FIRST_COLOUR = 4, 4, 2
-"""Grids of rules: their side, their colours, and the token of colour 0: as in ARC data sets, after padding and the end of a grid."""
+SIDE, COLOURS = 4, 4
+"""Grids of rules: their side and their colours. Tokens are as in ARC data sets."""
 EXCHANGES = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 0, 3, 1))
 """What the colours 0 to 3 become, in the three ways."""
 HELD_OUT = ((1, 1), (3, 2), (4, 0), (6, 1))

@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 BLANK = "<blank>"
 """The name of a row of the puzzle table that belongs to no puzzle."""
 SEPARATOR = "|||"
-"""Stands between the parts of an identifier: the task, its symmetry, its colours."""
+"""Stands between the parts of an identifier, the task, its symmetry and its colours: ``task|||t4|||0614732958``."""
 METADATA_FILE, IDENTIFIERS_FILE, TEST_PUZZLES_FILE = "dataset.json", "identifiers.json", "test_puzzles.json"
 REBUILD = "Build the data set again, or name a folder that a build has written."
 

@@ -18,7 +18,7 @@ Batch = dict[str, npt.NDArray[np.int32]]
 """``inputs`` (b, S), ``labels`` (b, S; ignored ones are -100), ``puzzle_identifiers`` (b,)."""
 
 IGNORED_LABEL = -100
-"""The label of a cell that is not scored."""
+"""The label of a cell without a loss, which is not scored either."""
 
 
 class Batches:
@@ -123,9 +123,10 @@ class Batches:
         return tasks
 
     def shuffled_identities(self, seed: int) -> npt.NDArray[np.int32]:
-        """For each row of the puzzle table the row of a puzzle of another task of this split, drawn at random; other rows stay.
+        """For each row of the puzzle table a row of another task of this split, drawn at random. Rows of no puzzle of the split stay.
 
-        With it a model is asked each puzzle as if it were another one: what it still solves it does not know by the puzzle's row.
+        A model that is given these rows sees each puzzle with the embedding of another task. What it still solves, it solves without
+        the puzzle's own embedding.
         """
         draws = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
         shuffled = np.arange(self.metadata.num_puzzle_identifiers, dtype=np.int32)

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sttrl.errors import UsageError
-
-FIRST_COLOUR = 2
-"""Tokens below are padding and the edge of a grid."""
+from sttrl.trm.data.canvas import FIRST_COLOUR
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ There the order of examples comes from numpy's global state, which nothing seeds
 training goes on from any position without repeating the draws before it. There a second data set is read when the first is finished; here
 each batch is from one of them, with chances by the groups that are left, as in Trelis' fork.
 
-``fork``: the draws of Trelis' fork (November 2025), one by one. Going on from a position repeats the draws of its iteration.
+``fork``: the draws of Trelis' fork (November 2025), one by one. No setting chooses it; it is there for comparisons. Going on from a
+position repeats the draws of its iteration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a data set has room on the disk and its building in memory: said before the work begins."""
+"""Checks before a data set is built that the disk and the memory are large enough for it."""
 
 from __future__ import annotations
 

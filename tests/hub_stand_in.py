@@ -13,7 +13,7 @@ from typing import Any
 
 
 class StandIn:
-    """What the server has: repositories with their visibility, branches, and files by branch."""
+    """What the server has: repositories with their visibility, branches, and files by branch. Data sets are named ``datasets/ORG/NAME``."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -30,12 +30,12 @@ class StandIn:
             return 401, {"error": "Invalid user token."}
         if path == "/api/repos/create":
             return self._create(json.loads(body))
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(\w+)/([^/]+))?", path):
-            return self._repo(match[1], match[2], match[3], body)
+        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(\w+)/([^/]+))?", path):
+            return self._repo(("" if match[1] == "models" else "datasets/") + match[2], match[3], match[4], body)
         return 404, {"error": f"no such call: {method} {path}"}
 
     def _create(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        name = f"{asked['organization']}/{asked['name']}"
+        name = f"{'datasets/' if asked.get('type') == 'dataset' else ''}{asked['organization']}/{asked['name']}"
         if asked["organization"] == "theirs":
             return 403, {"error": "You don't have the rights to create a model under this namespace"}
         if name in self.repos:

@@ -1,0 +1,1 @@
+"""What `import sttrl` offers. `sttrl/__init__.py` names it, and loads it when it is first used."""
