@@ -26,7 +26,7 @@ from sttrl.engine.base import EngineSettings
 from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError, UsageError
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
-from sttrl.library.answers import Answer, TaskAnswer, read_answer, read_task_answer
+from sttrl.library.answers import Answer, Question, TaskAnswer, read_answer, read_task_answer
 from sttrl.questions.prompts import AskedQuestion, build_problem
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
@@ -43,9 +43,6 @@ IN_FLIGHT = 4
 OWN = frozenset({"dataset", "ids", "limit", "run_name", "output_dir", "data_dir", "config", "retry_unsure", "continuous", "track"})
 """Settings of a run that a session sets itself, or that make no sense for a single question."""
 QUESTION_ONLY = Columns(question=("prompt",), needed="prompt", answer=None, id=None)
-
-Question = str | Sequence[Mapping[str, str]]
-"""A question, or the messages of a conversation: {"role": "system" | "user" | "assistant", "content": text}; the last is the user's."""
 
 
 @dataclass(frozen=True, kw_only=True)
