@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
 from sttrl.config.template import template_settings
@@ -76,7 +77,7 @@ class AsyncSession:
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.shared = Shared()
-        self.turns: dict[Path, asyncio.Lock] = {}
+        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self.exit = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncSession:
@@ -269,8 +270,6 @@ class AsyncSession:
         turn = self.turns.setdefault(folder, asyncio.Lock())
         async with turn:
             yield
-        if not turn.locked():
-            self.turns.pop(folder, None)
 
     @staticmethod
     def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
