@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
 from sttrl.config.template import template_settings
@@ -76,7 +77,7 @@ class AsyncSession:
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.shared = Shared()
-        self.turns: dict[str, asyncio.Lock] = {}
+        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self.exit = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncSession:
@@ -218,14 +219,14 @@ class AsyncSession:
 
         ``watcher`` is told of every step. ``kind_of``: see `sttrl.run.attempt.attempt_run`.
         """
-        started = time.perf_counter()
+        started, forks = time.perf_counter(), f"{digest(str(ask.folder))}_"
         async with self._turn(ask.folder):
             plan = await self._plan(ask)
             for left in reversed(range(TRIES)):
                 async with Visit(self.lanes) as visit:
                     try:
                         await attempt_run(
-                            plan, visit, watcher or Watcher(say=self.say), started, forks=f"{ask.folder.name}_", kind_of=kind_of
+                            plan, visit, watcher or Watcher(say=self.say), started, forks=forks, kind_of=kind_of
                         )
                         return
                     except EngineError as error:
@@ -266,11 +267,9 @@ class AsyncSession:
     @asynccontextmanager
     async def _turn(self, folder: Path) -> AsyncIterator[None]:
         """One at a time for each run folder."""
-        turn = self.turns.setdefault(folder.name, asyncio.Lock())
+        turn = self.turns.setdefault(folder, asyncio.Lock())
         async with turn:
             yield
-        if not turn.locked():
-            self.turns.pop(folder.name, None)
 
     @staticmethod
     def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
