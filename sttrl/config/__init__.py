@@ -20,6 +20,7 @@ from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
 from sttrl.config.run_config import CHOICES, MOST_USED, RunConfig, codes, field_names, fields_of, has_effect, to_plain, type_of
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.scrl import ScrlForm, ScrlSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
@@ -51,6 +52,8 @@ __all__ = [
     "RunConfig",
     "RunSettings",
     "SamplingSettings",
+    "ScrlForm",
+    "ScrlSettings",
     "SttrlSettings",
     "Tracker",
     "TrainingSettings",

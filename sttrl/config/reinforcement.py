@@ -9,8 +9,9 @@ from sttrl.config.extensions import Choice
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
 
 RewardKind = Literal[
-    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "random", "format", "demonstrations", "demonstrations_random"
-]
+    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format", "demonstrations",
+    "demonstrations_random",
+]  # fmt: skip
 REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
 ESTIMATOR = Choice(setting="adv_estimator", noun="estimator", group="sttrl.adv_estimators", open=True)
 REINFORCING = frozenset({"sttrl", "ttrl"})
@@ -25,8 +26,9 @@ class ReinforcementSettings(Group):
 
     reward: Annotated[RewardKind | str, REWARD, REWARD.flag] = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
-    (Intuitor), logprob (RLSC); demonstrations: of a puzzle, held out, so the answer is known; random, format and
-    demonstrations_random (on the same demonstrations) are negative controls. Or package.module:Name, a reward of your own."""
+    (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished); demonstrations: of
+    a puzzle, held out, so the answer is known; random, format and demonstrations_random (on the same demonstrations) are negative
+    controls. Or package.module:Name, a reward of your own."""
     adv_estimator: Annotated[str, ESTIMATOR, ESTIMATOR.flag] = "grpo"
     """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic. Or package.module:Name, one of your own."""
     policy_loss: str = "vanilla"

@@ -28,6 +28,7 @@ from sttrl.config.reinforcement import ESTIMATOR, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.scrl import ScrlSettings
 from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
@@ -57,6 +58,7 @@ class RunConfig:
     energy_vote: EnergyVoteSettings = EnergyVoteSettings()
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
+    scrl: ScrlSettings = ScrlSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()

@@ -13,7 +13,7 @@ from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods.ballots import ballots_with
 from sttrl.objectives.registry import estimator_needs
-from sttrl.objectives.rewards import reward_of
+from sttrl.objectives.rewards import reward_of_run
 from sttrl.types import (
     Ballots,
     DeltaSpec,
@@ -106,7 +106,7 @@ class Tools:
 
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
-        config, reward = self.config, reward_of(self.config.reinforcement.reward)
+        config, reward = self.config, reward_of_run(self.config)
         prompt_T, seeds_G = problem.prompt_of(step), self.seeds(problem, "vote", step, config.sampling.n_votes)
         asked = Request.each(prompt_T, self.sampling, seeds_G)
         if "baseline" in estimator_needs(config.reinforcement.adv_estimator):
@@ -140,7 +140,7 @@ class Tools:
 
         The learner measures the statistics of its tokens again: the sampler scores a greedy response at temperature 1.
         """
-        reward = reward_of(self.config.reinforcement.reward)
+        reward = reward_of_run(self.config)
         ballots = await ballots_with(partial(self.ballots, problem), vote, greedy)
         if reward.stats:
             (stats,) = await policy.score([TrainGroup.of(replace(vote.group, rollout_G=(greedy,)))], self.measure(reward.stats))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from sttrl.config import RunConfig, ScrlForm
 from sttrl.config.extensions import Part, check_fits, imported
 from sttrl.config.reinforcement import REWARD
 from sttrl.types import Ballots, Election, Stat
@@ -29,12 +30,43 @@ reward that a sample with its answer would get, and changes no other reward.
 @dataclass(frozen=True, kw_only=True)
 class Reward:
     """A pseudo-reward. ``stats``: the token statistics that it reads. ``elects``: it needs a winner of the vote. ``held_out``: it needs
-    problems with demonstrations, one of which is asked."""
+    problems with demonstrations, one of which is asked. ``of``: the function with the settings of a run; None: it has no settings."""
 
     function: RewardFunction
     stats: frozenset[Stat] = frozenset()
     elects: bool = False
     held_out: bool = False
+    of: Callable[[RunConfig], RewardFunction] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScrlConfig:
+    """The settings of `scrl`; defaults are those of the command line (arXiv 2603.19880).
+
+    Shares and the margin are fractions of all samples, including those without an answer. ``entropy_weight`` is lambda_H, a number for
+    each nat; the form ``fixed`` does not read it.
+    """
+
+    form: ScrlForm = "fixed"
+    positive_share: float = 0.375
+    margin: float = 0.125
+    negative_share: float = 0.125
+    entropy_weight: float = 0.1
+
+    @classmethod
+    def of(cls, config: RunConfig) -> ScrlConfig:
+        """The settings of a run."""
+        chosen = config.scrl
+        return cls(
+            form=chosen.scrl_form,
+            positive_share=chosen.scrl_positive_share,
+            margin=chosen.scrl_margin,
+            negative_share=chosen.scrl_negative_share,
+            entropy_weight=chosen.scrl_entropy_weight,
+        )
+
+
+_SCRL: Final = ScrlConfig()
 
 
 def agreement(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -89,6 +121,42 @@ def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tup
     return _lowest_without_answer(ballots, election, _token_means(ballots, "logprob"))
 
 
+def scrl(ballots: Ballots, election: Election, seeds_G: Sequence[int], config: ScrlConfig = _SCRL) -> tuple[float, ...]:
+    """Reward of the one class that is surely right, penalty of those that are surely wrong (SCRL, arXiv 2603.19880).
+
+    Positive: the largest class, if its share p is at least ``positive_share`` and its lead over the next one is above ``margin``. Negative:
+    any other class with p below ``negative_share`` whose entropy H_c is at least the group's, H. The entropy of a sample is the mean over
+    its tokens, in nats; H_c is the mean over the samples of a class, and H over all samples (as in the authors' code).
+
+    ``fixed``: 1 in the positive class, -1 in a negative one, 0 otherwise (the code's binary mode). ``shaped``, the paper's dynamic
+    reward: p, p - ``negative_share`` or 0, each minus ``entropy_weight`` * (H_c - H). A sample without an answer earns -1 in both (the
+    code). Shares are counted, so the run's vote does not matter. Two entropies are equal if they differ by rounding only (derived).
+
+    Raises:
+        ValueError: the statistic was not measured, or is not finite.
+    """
+    entropy_G, samples = _token_means(ballots, "entropy"), election.samples
+    count = Counter(c for c in ballots.class_G[:samples] if c is not None)
+    entropies: dict[int, list[float]] = {}
+    for number, (c, entropy) in enumerate(zip(ballots.class_G, entropy_G, strict=True)):
+        if c is not None and (number < samples or c not in count):  # a greedy response changes no entropy of a class of samples
+            entropies.setdefault(c, []).append(entropy)
+    mean = _average(entropy_G[:samples])
+    class_mean = {c: _average(members) for c, members in entropies.items()}
+    positive = _positive_class(count, samples, config)
+    reward: dict[int | None, float] = {None: -1.0}
+    for c, h in class_mean.items():
+        share = count[c] / samples
+        unsure = h > mean or math.isclose(h, mean, rel_tol=1e-12)
+        negative = c != positive and share < config.negative_share and unsure
+        if config.form == "fixed":
+            reward[c] = 1.0 if c == positive else -1.0 if negative else 0.0
+        else:
+            level = share if c == positive else share - config.negative_share if negative else 0.0
+            reward[c] = level - config.entropy_weight * (h - mean)
+    return tuple(reward[c] for c in ballots.class_G)
+
+
 def random(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
     """0 or 1 at random, determined by the sample's seed alone: a negative control (arXiv 2506.10947)."""
     assert len(seeds_G) == len(ballots.class_G), "every sample has a seed"
@@ -117,6 +185,7 @@ REWARDS: Final[dict[str, Reward]] = {
     "neg_entropy": Reward(function=neg_entropy, stats=frozenset({"entropy"})),
     "self_certainty": Reward(function=self_certainty, stats=frozenset({"self_certainty"})),
     "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
+    "scrl": Reward(function=scrl, stats=frozenset({"entropy"}), of=lambda config: partial(scrl, config=ScrlConfig.of(config))),
     "random": Reward(function=random),
     "format": Reward(function=format_only),
     "demonstrations": Reward(function=demonstrations, held_out=True),
@@ -136,6 +205,12 @@ def reward_of(name: str) -> Reward:
     return replace(reward, function=partial(_numbers, name, function))
 
 
+def reward_of_run(config: RunConfig) -> Reward:
+    """The reward of a run, with the run's settings. Raises `UsageError` if what ``--reward`` names is no reward."""
+    reward = reward_of(config.reinforcement.reward)
+    return reward if reward.of is None else replace(reward, function=reward.of(config))
+
+
 def _numbers(name: str, function: RewardFunction, ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
     """The rewards of a function of one's own. Raises ValueError unless there is a finite number for each ballot."""
     reward_G = tuple(map(float, function(ballots, election, seeds_G)))
@@ -152,6 +227,16 @@ def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:
     """
     count = Counter(ballots.class_G)
     return tuple(math.log((1 if c is None else count[c]) / len(ballots.class_G)) for c in ballots.class_G)
+
+
+def _positive_class(count: Counter[int], samples: int, config: ScrlConfig) -> int | None:
+    """SCRL's positive class; None if no class is large enough and far enough ahead."""
+    (largest, first), (_, second) = [*count.most_common(2), (None, 0), (None, 0)][:2]
+    return largest if first / samples >= config.positive_share and (first - second) / samples > config.margin else None
+
+
+def _average(value_G: Sequence[float]) -> float:
+    return math.fsum(value_G) / len(value_G)
 
 
 def _token_means(ballots: Ballots, stat: Stat) -> list[float]:

@@ -30,7 +30,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "confidence": {"voting_function": "confidence", "ties": "confidence"},
     "deepconf": {"voting_function": "confidence", "confidence": "deepconf_bottom", "confidence_window": 2, "confidence_top_k": 5},
     "certainty": {"voting_function": "confidence", "confidence": "self_certainty"},
-    **{f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "random", "format")},
+    **{
+        f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format")
+    },
     "remax": {"adv_estimator": "remax"},
     "remax_logprob": {"adv_estimator": "remax", "reward": "logprob", "temp": 0.7},
     "otb": {"adv_estimator": "optimal_token_baseline"},

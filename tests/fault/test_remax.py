@@ -60,7 +60,7 @@ def test_the_samples_earn_and_elect_what_they_do_without_a_greedy_response(judge
         assert getattr(with_one, field) == getattr(without, field), field
 
 
-@pytest.mark.parametrize("reward", ["agreement", "frequency", "format"])
+@pytest.mark.parametrize("reward", ["agreement", "frequency", "scrl", "format"])
 def test_a_greedy_response_earns_what_a_sample_with_its_answer_does(judge: Judge, reward: str) -> None:
     seen = 0
     for greedy, kin in (("7.0", ("7",)), (r"\frac{2}{4}", ("0.5", r"\frac{1}{2}")), ("3", ("3",))):

@@ -73,6 +73,8 @@ BAD: dict[str, dict[str, Any]] = {
     "ppo_epochs": {"ppo_epochs": 0},
     "min_margin": {"min_margin": 1.5},
     "max_flip_rate": {"max_flip_rate": -0.5},
+    "scrl_margin": {"reward": "scrl", "scrl_margin": 1.5},
+    "scrl_positive_share": {"reward": "scrl", "scrl_positive_share": 0.0},
     "gamma": {"gamma": float("nan")},
     "energy_tau": {"voting_function": "energy", "energy_tau": 0.0},
     "confidence_window": {"voting_function": "confidence", "confidence_window": 0},
