@@ -15,7 +15,7 @@ from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import ReinforcementSettings, RewardKind
+from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainSamples
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
 from sttrl.config.run_config import CHOICES, MOST_USED, RunConfig, codes, field_names, fields_of, has_effect, to_plain, type_of
@@ -56,6 +56,7 @@ __all__ = [
     "ScrlSettings",
     "SttrlSettings",
     "Tracker",
+    "TrainSamples",
     "TrainingSettings",
     "TtrlSettings",
     "TttSettings",

@@ -12,6 +12,9 @@ RewardKind = Literal[
     "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format", "demonstrations",
     "demonstrations_random",
 ]  # fmt: skip
+BINARY = frozenset({"agreement", "random", "format", "demonstrations_random"})
+"""The rewards that are 0 or 1."""
+TrainSamples = Literal["first", "balanced"]
 REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
 ESTIMATOR = Choice(setting="adv_estimator", noun="estimator", group="sttrl.adv_estimators", open=True)
 REINFORCING = frozenset({"sttrl", "ttrl"})
@@ -29,8 +32,12 @@ class ReinforcementSettings(Group):
     (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished); demonstrations: of
     a puzzle, held out, so the answer is known; random, format and demonstrations_random (on the same demonstrations) are negative
     controls. Or package.module:Name, a reward of your own."""
+    train_samples: TrainSamples = "first"
+    """Which n_train of the samples that vote are trained on: the first ones (TTRL), or balanced, winners up to half and then those with
+    the rarest answers (DDRL)."""
     adv_estimator: Annotated[str, ESTIMATOR, ESTIMATOR.flag] = "grpo"
-    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic. Or package.module:Name, one of your own."""
+    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic; dae is 1 or -1, whatever the group (DDRL). Or
+    package.module:Name, one of your own."""
     policy_loss: str = "vanilla"
     """Any policy loss of verl: vanilla is PPO's clipped loss (TTRL), gspo, clip_cov, kl_cov, ..."""
     loss_aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"] = "token-mean"

@@ -24,7 +24,7 @@ from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import ESTIMATOR, REWARD, ReinforcementSettings
+from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
@@ -80,6 +80,7 @@ class RunConfig:
         _check_samples(self)
         _check_places(self)
         _check_bits(self)
+        _check_rewards(self)
         _check_used(self)
 
     @classmethod
@@ -293,6 +294,16 @@ def _check_bits(config: RunConfig) -> None:
         raise UsageError(
             f"--base_dtype {config.engine.base_dtype} with --lora_rank 0: all weights are trained, so there is no base.",
             "Use --lora_rank 16, or --base_dtype same.",
+        )
+
+
+def _check_rewards(config: RunConfig) -> None:
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none."""
+    chosen = config.reinforcement
+    if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
+        raise UsageError(
+            f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
+            f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
         )
 
 

@@ -19,7 +19,7 @@ class SamplingSettings(Group):
     n_votes: Annotated[int, at_least(1)] = 64
     """Samples that vote in each step (TTRL: 64)."""
     n_train: Annotated[int, at_least(2)] = 32
-    """How many of those samples are trained on: the first ones (TTRL: 32)."""
+    """How many of those samples are trained on (TTRL: 32, the first ones)."""
     temp: Annotated[float, VARIED] = 1.0
     """Sampling temperature while adapting (TTRL: 1.0 for Qwen2.5-Math, 0.6 for other models)."""
     top_p: Annotated[float, POSITIVE_FRACTION] = 1.0

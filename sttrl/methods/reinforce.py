@@ -10,6 +10,7 @@ from sttrl.engine.base import Policy
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of
+from sttrl.objectives.train_samples import TRAIN_SAMPLES
 from sttrl.types import Election, GateReason, HeldVote, Measure, StopReason, TrainGroup
 
 
@@ -33,17 +34,23 @@ def distrust(config: RunConfig, election: Election) -> GateReason | None:
     return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
+def trained_on(config: RunConfig, vote: HeldVote) -> tuple[int, ...]:
+    """The numbers of the samples that are trained on: at most ``n_train``, chosen by ``--train_samples``."""
+    return TRAIN_SAMPLES[config.reinforcement.train_samples](vote.ballots, vote.election, config.sampling.n_train)
+
+
 def rewards_differ(config: RunConfig, vote: HeldVote) -> bool:
-    """Whether the samples that are trained on have different rewards. If not, all advantages are 0."""
-    return len(set(vote.reward_G[: config.sampling.n_train])) > 1
+    """Whether the samples that are trained on have different rewards. If not, no update follows."""
+    return len({vote.reward_G[i] for i in trained_on(config, vote)}) > 1
 
 
 async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:
-    """A group for each vote whose `rewards_differ`: the first ``n_train`` samples with their advantages."""
-    count = config.sampling.n_train
-    chosen = [vote for vote in votes if rewards_differ(config, vote)]
-    group_P = [TrainGroup.of(replace(vote.group, rollout_G=vote.group.rollout_G[:count])) for vote in chosen]
-    evidence_P = [await _evidence(config, policy, vote, group) for vote, group in zip(chosen, group_P, strict=True)]
+    """A group for each vote whose `rewards_differ`: the samples that are `trained_on`, with their advantages."""
+    chosen = [(vote, trained_on(config, vote)) for vote in votes if rewards_differ(config, vote)]
+    group_P = [TrainGroup.of(replace(vote.group, rollout_G=tuple(vote.group.rollout_G[i] for i in places))) for vote, places in chosen]
+    reward_PG = [tuple(vote.reward_G[i] for i in places) for vote, places in chosen]
+    baseline_P = [vote.baseline for vote, _ in chosen]
+    evidence_P = [await _evidence(config, policy, *parts) for parts in zip(group_P, reward_PG, baseline_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
     return tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
 
@@ -57,10 +64,10 @@ def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGrou
     return replace(group, row_G=tuple(row_G))
 
 
-async def _evidence(config: RunConfig, policy: Policy, vote: HeldVote, group: TrainGroup) -> Evidence:
+async def _evidence(config: RunConfig, policy: Policy, group: TrainGroup, reward_G: tuple[float, ...], baseline: float | None) -> Evidence:
     """What the advantage estimator needs to know of a group."""
     needs, length_G = estimator_needs(config.reinforcement.adv_estimator), tuple(len(row.token_T) for row in group.row_G)
-    evidence = Evidence(reward_G=vote.reward_G[: len(length_G)], length_G=length_G, baseline=vote.baseline)
+    evidence = Evidence(reward_G=reward_G, length_G=length_G, baseline=baseline)
     if "values" in needs:
         evidence = replace(evidence, value_GT=(await policy.values([group]))[0])
     if "token_stats" in needs:

@@ -1,7 +1,7 @@
 """STTRL: test-time reinforcement learning on one question (derived from TTRL, arXiv 2504.16084).
 
 Each step samples ``n_votes`` responses, elects an answer, rewards the samples that agree with it, and takes one
-policy-gradient update on the first ``n_train`` of them, with a KL term to the base. It stops when there is nothing left to
+policy-gradient update on ``n_train`` of them, with a KL term to the base. It stops when there is nothing left to
 learn. The flags choose vote, reward, gates, advantage estimator and policy loss.
 """
 

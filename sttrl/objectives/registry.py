@@ -1,4 +1,7 @@
-"""The names of verl's advantage estimators and policy losses, and what each estimator needs."""
+"""The names of the advantage estimators and policy losses that verl knows, and what each estimator needs.
+
+Those of `sttrl.objectives.estimators` are registered with verl here.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY, get_adv_estimator_fn
+from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY, get_adv_estimator_fn, register_adv_est
 
 from sttrl.config.extensions import imported, place_of
 from sttrl.config.reinforcement import ESTIMATOR
 from sttrl.errors import UsageError
+from sttrl.objectives.estimators import OWN_ESTIMATORS
 
 Need = Literal["values", "baseline", "token_stats"]
 """A critic's values; the reward of a greedy response; log-prob and sum of squared probabilities of every token."""
@@ -27,6 +31,9 @@ OFFERED: Final = (
     "config",
 )  # fmt: skip
 """What an estimator may take, by name."""
+
+for _name, _estimator in OWN_ESTIMATORS.items():
+    register_adv_est(_name)(_estimator)
 
 
 def estimator_names() -> tuple[str, ...]:

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from sttrl.errors import UsageError
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
+from sttrl.objectives.estimators import OWN_ESTIMATORS
 from sttrl.objectives.registry import check_estimator, check_policy_loss, estimator_names, estimator_needs, policy_loss_names
 
 REWARDS = st.lists(st.sampled_from([0.0, 1.0]) | st.floats(-5, 5, width=32), min_size=2, max_size=40)
 
 BATCH_WIDE = {"gae", "gdpo", "gpg", "reinforce_plus_plus", "reinforce_plus_plus_baseline"}
 """These whiten over the batch, or (gpg) count the rewarded samples of all of it."""
-ALONE = [name for name in estimator_names() if name not in BATCH_WIDE]
+VERLS = [name for name in estimator_names() if name not in OWN_ESTIMATORS]
+ALONE = [name for name in VERLS if name not in BATCH_WIDE]
 
 
 def evidence(reward_G: Sequence[float], length_G: Sequence[int], seed: int = 0) -> Evidence:
@@ -154,7 +156,7 @@ def test_optimal_token_baseline_by_hand(estimator: str) -> None:
     assert flat(found.return_GT) == pytest.approx([1.0] * 3 + [0.0] + [1.0] * 2)
 
 
-@pytest.mark.parametrize("estimator", estimator_names())
+@pytest.mark.parametrize("estimator", VERLS)
 def test_every_estimator_gives_each_token_a_finite_number(estimator: str) -> None:
     found_P = advantages([FIRST, SECOND], estimator, gamma=0.9, gae_lambda=0.8)
     for group, found in zip((FIRST, SECOND), found_P, strict=True):
@@ -163,7 +165,7 @@ def test_every_estimator_gives_each_token_a_finite_number(estimator: str) -> Non
     assert any(x != 0 for found in found_P for x in flat(found.advantage_GT))
 
 
-@pytest.mark.parametrize("estimator", estimator_names())
+@pytest.mark.parametrize("estimator", VERLS)
 def test_an_estimator_asks_for_what_it_needs_and_for_no_more(estimator: str) -> None:
     fields = {"values": ("value_GT",), "baseline": ("baseline",), "token_stats": ("logprob_GT", "sum_pi_squared_GT")}
     needs = estimator_needs(estimator)
@@ -175,6 +177,18 @@ def test_an_estimator_asks_for_what_it_needs_and_for_no_more(estimator: str) -> 
             without: dict[str, Any] = {field: None}
             with pytest.raises(AssertionError, match=need):
                 advantages([dataclasses.replace(FIRST, **without)], estimator)
+
+
+def test_ddrls_advantage_is_fixed_by_hand() -> None:
+    """1 for a reward of 1 and -1 for a reward of 0, however many samples of the group are rewarded."""
+    for reward_G, advantage_G in (([1.0, 0.0, 0.0, 0.0], (1.0, -1.0, -1.0, -1.0)), ([1.0, 1.0, 1.0], (1.0, 1.0, 1.0)), ([0.0], (-1.0,))):
+        assert of_samples(reward_G, "dae") == advantage_G
+    uneven = advantages([evidence([0.0, 1.0], [1, 4]), evidence([1.0], [2])], "dae")
+    assert [found.advantage_GT for found in uneven] == [((-1.0,), (1.0,) * 4), ((1.0, 1.0),)]
+    assert not estimator_needs("dae") and "dae" in estimator_names()
+    for reward_G in ([1.0, 0.5], [0.0, -1.0]):
+        with pytest.raises(ValueError, match="dae takes rewards of 0 and 1"):
+            of_samples(reward_G, "dae")
 
 
 def test_what_the_estimators_of_today_need() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stand_in import StandIn, attempt, config_for
+import pytest
+from stand_in import StandIn, StandInPolicy, attempt, config_for
 
-from sttrl.ledger.journal import read_finished
+from sttrl.ledger.journal import read_finished, read_lines
 from sttrl.ledger.records import StepRecord
 from sttrl.questions.answers import Judge
 from sttrl.questions.records import poll_from_json
+from sttrl.types import Objective, TrainGroup, UpdateStats
 
 SETTINGS: dict[str, Any] = {"limit": 12, "steps": 2, "n_votes": 12, "n_train": 12, "val_samples": 1}
 
@@ -35,3 +39,32 @@ def test_a_gate_of_the_user_s_holds_for_scrl_too(tmp_path: Path, judge: Judge) -
     gated = first_steps(tmp_path / "run", judge, reward="scrl", min_margin=0.05)
     tied = [step for step, _ in gated.values() if step.election.winner is None and len(set(step.reward_G)) > 1]
     assert tied and all(step.gate == "margin" and step.update is None for step in tied)
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[TrainGroup]:
+    """The groups of every update of the stand-in, in order."""
+    seen: list[TrainGroup] = []
+    plain = StandInPolicy.update
+
+    async def update(policy: StandInPolicy, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        seen.extend(groups)
+        return await plain(policy, groups, objective)
+
+    monkeypatch.setattr(StandInPolicy, "update", update)
+    return seen
+
+
+@pytest.mark.parametrize("method", ["sttrl", "ttrl"])
+def test_ddrl_trains_on_a_balanced_half_with_fixed_advantages(tmp_path: Path, judge: Judge, updates: list[TrainGroup], method: str) -> None:
+    """Of 12 samples 6 are trained on: 3 winners at 1, and losers at -1 as far as there are any."""
+    chosen = {"adaptation_method": method, "train_samples": "balanced", "adv_estimator": "dae", "n_train": 6, "ties": "first"}
+    attempt(config_for(tmp_path / "run", **{**SETTINGS, **chosen}), StandIn(), judge)
+    taught = [record for record in read_lines(tmp_path / "run") if record["kind"] == "step" and record["update"]]
+    assert len(taught) == len(updates) > 5
+    for record, group in zip(taught, updates, strict=True):
+        winners = int(sum(record["reward_G"]))
+        positive = min(winners, 3) + max(0, 6 - min(winners, 3) - (12 - winners))
+        assert len(group.row_G) == 6
+        signs = Counter(x for row in group.row_G for x in set(row.advantage_T or ()))
+        assert signs == Counter({1.0: positive, -1.0: 6 - positive}), record["reward_G"]

@@ -17,6 +17,7 @@ from sttrl.config import (
     RewardKind,
     RunConfig,
     Tracker,
+    TrainSamples,
     VotingFunction,
     field_names,
     fields_of,
@@ -75,6 +76,7 @@ BAD: dict[str, dict[str, Any]] = {
     "max_flip_rate": {"max_flip_rate": -0.5},
     "scrl_margin": {"reward": "scrl", "scrl_margin": 1.5},
     "scrl_positive_share": {"reward": "scrl", "scrl_positive_share": 0.0},
+    "adv_estimator": {"reward": "frequency", "adv_estimator": "dae"},
     "gamma": {"gamma": float("nan")},
     "energy_tau": {"voting_function": "energy", "energy_tau": 0.0},
     "confidence_window": {"voting_function": "confidence", "confidence_window": 0},
@@ -166,13 +168,14 @@ def test_choices_agree_with_the_registries() -> None:
     from sttrl.config.arc import CodecName, SearchName, SelectionName
     from sttrl.methods import METHODS
     from sttrl.objectives.rewards import REWARDS
+    from sttrl.objectives.train_samples import TRAIN_SAMPLES
     from sttrl.voting import VOTES
     from sttrl.voting.confidence import STATISTICS
     from sttrl.voting.energy import ENERGIES
 
     assert get_args(VotingFunction) == tuple(VOTES)
     assert get_args(AdaptationMethod) == tuple(METHODS) == tuple(METHOD_DEFAULTS)
-    assert get_args(RewardKind) == tuple(REWARDS)
+    assert get_args(RewardKind) == tuple(REWARDS) and get_args(TrainSamples) == tuple(TRAIN_SAMPLES)
     assert set(get_args(CodecName)) == {"auto", *CODECS}
     assert get_args(SearchName) == tuple(SEARCHES) and get_args(SelectionName) == tuple(SELECTIONS)
     assert get_args(EnergyKind) == tuple(ENERGIES) and get_args(ConfidenceKind) == tuple(STATISTICS)
