@@ -12,18 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import sttrl
 from sttrl.cli import completion
-from sttrl.cli.arguments import (
-    DataArguments,
-    EnvArguments,
-    MergeArguments,
-    PoolArguments,
-    ScoreArguments,
-    ShrinkArguments,
-    SweepArguments,
-)
+from sttrl.cli.arguments import DataArguments, EnvArguments, MergeArguments, PoolArguments, ScoreArguments, ShrinkArguments, SweepArguments
 from sttrl.cli.export import ExportArguments as ExportArguments
 from sttrl.cli.export import export_command
 from sttrl.cli.parsing import config_file, parse
+from sttrl.cli.presets import PresetsArguments as PresetsArguments
+from sttrl.cli.presets import presets_command
 from sttrl.cli.serve import serve_command
 from sttrl.cli.trm import trm_command
 from sttrl.cli.view import ReportArguments as ReportArguments
@@ -50,7 +44,8 @@ while a run goes on too), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
-hub), serve (an endpoint with OpenAI's API that adapts to each request), trm COMMAND (the tiny recursive model), env (versions and devices).
+hub), serve (an endpoint with OpenAI's API that adapts to each request), trm COMMAND (the tiny recursive model), presets (the published
+methods that --preset knows), env (versions and devices).
 Each has a --help of its own; --version prints the version.
 Exit codes: 0 done, 2 usage, 3 data, 4 engine, 5 some questions failed or diverged, 130 interrupted."""
 
@@ -143,7 +138,7 @@ def complain(bad: int, total: int, where: str) -> None:
 
 
 def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
-    """The configuration: defaults, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
+    """The configuration: defaults, then a preset, then the YAML file of ``--config``, then flags. Raises `UsageError`."""
     if "--help_all" in arguments:
         return parse(RunConfig, ["--help"], command, description=DESCRIPTION)
     if not {"--help", "-h"}.isdisjoint(arguments):
@@ -153,8 +148,16 @@ def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
 
 
 def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
-    """The settings of a file, with the flags in place of its values. Raises `UsageError`."""
-    return RunConfig(**vars(parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**settings))))
+    """The settings of a file, with the flags in place of its values, over the preset that one of them names. Raises `UsageError`."""
+    config = parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**{**settings, "preset": None}))
+    given = flag_names(arguments)
+    named = config.preset if "preset" in given else settings.get("preset")
+    if named is not None:
+        # What a preset sets depends on the method and the reward, which flags may change: parse again with the flags known.
+        flags = {name: config.setting(name) for name in given if name in field_names()}
+        known = FileSettings.of(**{**settings, **flags, "preset": named})
+        config = parse(RunConfig, arguments, description=DESCRIPTION, default=known)
+    return RunConfig(**vars(config))
 
 
 def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
@@ -375,6 +378,7 @@ COMMANDS = {
     "merge": merge_command,
     "export": export_command,
     "trm": trm_command,
+    "presets": presets_command,
     "env": env_command,
     "sweep": sweep_command,
     "serve": serve_command,

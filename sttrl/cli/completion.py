@@ -15,6 +15,7 @@ import tyro
 from sttrl.cli import arguments as own
 from sttrl.cli import trm_arguments as trm
 from sttrl.cli.export import ExportArguments
+from sttrl.cli.presets import PresetsArguments
 from sttrl.cli.serve import ServeArguments
 from sttrl.cli.view import ReportArguments, ViewArguments
 from sttrl.config import CHOICES, RunConfig
@@ -114,6 +115,7 @@ def commands() -> Mapping[str, type[Any]]:
         "trm": _with_commands(None, recursive),
         "export": ExportArguments,
         "serve": ServeArguments,
+        "presets": PresetsArguments,
         "env": own.EnvArguments,
         "sweep": _with_positional_file(),
     }

@@ -1,4 +1,5 @@
-"""The configuration of a run: each file holds one group of settings. Flags and YAML keys are flat; flags win over the file.
+"""The configuration of a run: each file holds one group of settings. Flags and YAML keys are flat; flags win over the file, and
+both over a preset.
 
 The string under a field is its documentation and its ``--help``. "TTRL" marks a default of TTRL's scripts (arXiv 2504.16084,
 PRIME-RL/TTRL), "derived" a choice of this project. A group names the methods or votes that it belongs to.
@@ -14,11 +15,23 @@ from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
+from sttrl.config.presets import PRESETS, Preset, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainSamples
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
-from sttrl.config.run_config import CHOICES, MOST_USED, RunConfig, codes, field_names, fields_of, has_effect, to_plain, type_of
+from sttrl.config.run_config import (
+    CHOICES,
+    MOST_USED,
+    RunConfig,
+    codes,
+    field_names,
+    fields_of,
+    has_effect,
+    to_plain,
+    type_of,
+    with_preset,
+)
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.scrl import ScrlForm, ScrlSettings
 from sttrl.config.sttrl import SttrlSettings
@@ -31,6 +44,7 @@ from sttrl.config.vote import VoteSettings, VotingFunction
 __all__ = [
     "CHOICES",
     "MOST_USED",
+    "PRESETS",
     "AdaptationMethod",
     "ArcRewardSettings",
     "ArcSettings",
@@ -46,6 +60,8 @@ __all__ = [
     "MemoForm",
     "MemoSettings",
     "MethodSettings",
+    "Preset",
+    "PresetName",
     "QuestionSettings",
     "ReinforcementSettings",
     "RewardKind",
@@ -69,4 +85,5 @@ __all__ = [
     "has_effect",
     "to_plain",
     "type_of",
+    "with_preset",
 ]

@@ -47,10 +47,10 @@ METHOD_DEFAULTS: dict[str, MethodDefaults] = {
 MEMO's README, ARChitects' scripts of 2024 (finetune). The learning rates of LoRA in sttrl and ttrl, that of full weights in finetune, and
 all numbers of ttt are derived; ttt and finetune take as many steps as their rows make."""
 
-TTRL_PRESETS: dict[str, tuple[int, int]] = {
+TTRL_BATCHES: dict[str, tuple[int, int]] = {
     "AIME-TTT": (8, 80),
     "AMC-TTT": (8, 30),
     "MATH-TTT": (32, 10),
 }
-"""(questions in a batch, epochs) in TTRL's scripts, by data set."""
+"""(questions in a batch, epochs) in TTRL's scripts, by data set; `sttrl.config.presets` has their other values."""
 TTRL_OTHERWISE = (32, 10)

@@ -15,7 +15,7 @@ import tyro
 from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import ConfidenceVoteSettings
 from sttrl.config.data import DATA_SET, DataSettings
-from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_OTHERWISE, TTRL_PRESETS, MethodDefaults
+from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_BATCHES, TTRL_OTHERWISE, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
@@ -23,6 +23,7 @@ from sttrl.config.extensions import Choice, code_of
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
+from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
@@ -41,7 +42,7 @@ from sttrl.types import Sampling
 
 MOST_USED = frozenset({
     "dataset", "model", "adaptation_method", "voting_function", "steps", "n_votes", "n_train", "temp", "lr", "lora_rank",
-    "max_response_tokens", "limit", "parallel_problems", "output_dir", "config",
+    "max_response_tokens", "limit", "parallel_problems", "output_dir", "config", "preset",
 })  # fmt: skip
 """The settings that ``--help`` shows; ``--help_all`` shows the rest too."""
 
@@ -75,6 +76,8 @@ class RunConfig:
     run: RunSettings = RunSettings()
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.yaml")] = None
     """A YAML file of these settings, or the name of one that comes with sttrl, such as demo."""
+    preset: PresetName | None = None
+    """Begin with the settings of a published method; `presets` lists them. The file of --config and flags win over it."""
 
     def __post_init__(self) -> None:
         _check_samples(self)
@@ -85,8 +88,8 @@ class RunConfig:
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:
-        """The configuration with these flat settings, the others at their defaults. Raises `UsageError`."""
-        return cls().changed(**settings)
+        """The configuration with these flat settings, the others as ``preset`` has them, or at their defaults. Raises `UsageError`."""
+        return cls().changed(**with_preset(settings))
 
     def changed(self, **settings: Any) -> RunConfig:
         """A copy with some flat settings changed. Raises `UsageError` for a bad value, KeyError for an unknown name."""
@@ -148,12 +151,12 @@ class RunConfig:
     @property
     def ttrl_batch_size(self) -> int:
         """Questions in a batch of ttrl."""
-        return self.ttrl.train_batch_size or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[0]
+        return self.ttrl.train_batch_size or TTRL_BATCHES.get(self.data.dataset, TTRL_OTHERWISE)[0]
 
     @property
     def ttrl_epochs(self) -> int:
         """Passes of ttrl over the questions."""
-        return self.ttrl.epochs or TTRL_PRESETS.get(self.data.dataset, TTRL_OTHERWISE)[1]
+        return self.ttrl.epochs or TTRL_BATCHES.get(self.data.dataset, TTRL_OTHERWISE)[1]
 
     @property
     def evaluate_every(self) -> int:
@@ -232,6 +235,18 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     other, values = group.needs.get(name, ("", ("",)))
     fits = not other or settings.get(other) in values
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
+
+
+def with_preset(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings, and under them those of the ``preset`` that they name, as far as they have an effect. Raises `UsageError`."""
+    name = settings.get("preset")
+    if name is None:
+        return dict(settings)
+    if name not in PRESETS:
+        raise UsageError(f"--preset is {name}.", f"Use {', '.join(PRESETS)}.")
+    every = {**PRESETS[name].settings, **settings}
+    resolved = {**{other: RunConfig().setting(other) for other in field_names()}, **every}
+    return {other: value for other, value in every.items() if other in settings or has_effect(other, resolved)}
 
 
 def codes(config: RunConfig) -> dict[str, str]:

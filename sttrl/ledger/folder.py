@@ -27,10 +27,11 @@ CODE = "code_of_"
 KIND = "kind"
 """The field of config.json that names the kind of problem; it is no setting."""
 FREE = frozenset({
-    "config", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track", "gpu_memory_utilization",
-    "kv_cache_mib", "checkpoint_every", "time_limit", "task_time_limit", "search_time_limit", "retry_unsure",
+    "config", "preset", "output_dir", "run_name", "data_dir", "parallel_problems", "lanes", "gpus_per_lane", "track",
+    "gpu_memory_utilization", "kv_cache_mib", "checkpoint_every", "time_limit", "task_time_limit", "search_time_limit", "retry_unsure",
 })  # fmt: skip
-"""Settings that may be changed when a run is resumed: they say where and how fast it runs, not what it computes."""
+"""Settings that may be changed when a run is resumed: they say where and how fast it runs, not what it computes.
+A preset is only the name of settings, and these are compared."""
 
 
 def run_folder(config: RunConfig) -> Path:

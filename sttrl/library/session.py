@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sttrl.config import RunConfig, field_names, has_effect, to_plain
+from sttrl.config import RunConfig, field_names, has_effect, to_plain, with_preset
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import typed
 from sttrl.data import BuiltProblems
@@ -235,7 +235,8 @@ class AsyncSession:
     def config_of(self, settings: Mapping[str, Any]) -> RunConfig:
         """The session's settings with some changed. Those of the session that do nothing then are left out. Raises `UsageError`."""
         chosen = {**self.own, **self._known(settings)}
-        return RunConfig.of(**{name: value for name, value in chosen.items() if name in settings or has_effect(name, chosen)})
+        every = with_preset(chosen)
+        return RunConfig.of(**{name: value for name, value in chosen.items() if name in settings or has_effect(name, every)})
 
     def _ask(self, id: str, question: Any, dataset: Path, settings: Mapping[str, Any], folder: Path | None = None) -> Ask:
         config = self.config_of(settings).changed(dataset=str(dataset.absolute()), output_dir=self.folder)

@@ -62,7 +62,7 @@ def session_settings(config: RunConfig) -> dict[str, object]:
     for name in ("model", "output_dir", "run_name", "config"):
         chosen.pop(name, None)
     for name in chosen:
-        if name in OWN or name in ("adaptation_method", "steps"):
+        if name in OWN or name in ("adaptation_method", "steps", "preset"):
             raise UsageError(f"--{name} does nothing with serve.", "Each request says how it is adapted.")
     asked_as_they_are = {"instruction": config.questions.instruction or ""}
     return {**chosen, **asked_as_they_are, "parallel_problems": config.run.parallel_problems}

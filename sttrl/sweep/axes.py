@@ -9,7 +9,8 @@ skip: [{voting_function: energy, seed: 1}]                # a combination that h
 baseline: energy-seed0                                    # a run to which all others are compared, question by question
 ```
 
-Settings of ``axes`` and ``runs`` override ``base``. null stands for a setting's default. A setting of ``base`` that does nothing for one
+Settings of ``axes`` and ``runs`` override ``base``, and all of them override a ``preset``. null stands for the preset's value or the
+default. A setting of ``base`` that does nothing for one
 run, such as the rank of LoRA where stored adapters are taken, is left out of that run; its config.json has the default then.
 """
 
@@ -24,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sttrl.config import RunConfig, field_names, has_effect
+from sttrl.config import RunConfig, field_names, has_effect, with_preset
 from sttrl.config.yaml_settings import known_settings, nearest, read_mapping, typed
 from sttrl.errors import UsageError
 
@@ -175,9 +176,9 @@ def _check_different(combinations: list[Values], base: Values, where: str) -> No
 
 
 def _resolved(base: Values, values: Values) -> Values:
-    """All settings of a run; null is replaced by the default."""
+    """All settings of a run; null is replaced by the preset's value or the default."""
     given = {name: value for name, value in {**base, **values}.items() if value is not None}
-    return {**{name: RunConfig().setting(name) for name in field_names()}, **given}
+    return {**{name: RunConfig().setting(name) for name in field_names()}, **with_preset(given)}
 
 
 def _names(combinations: list[Values]) -> list[str]:

@@ -265,7 +265,7 @@ def test_the_folder_s_name_follows_what_the_run_does() -> None:
     ttrl = RunConfig.of(adaptation_method="ttrl")
     assert default_name(ttrl) == default_name(ttrl.changed(checkpoint_every=3))
     assert run_folder(RunConfig.of(run_name="mine", output_dir=Path("o"))) == Path("o/mine")
-    assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name", "checkpoint_every"}
+    assert set(identity(to_plain(RunConfig()))) == set(field_names()) - set(SAME) - {"run_name", "checkpoint_every", "preset"}
 
 
 @pytest.mark.parametrize("hostile", ["../../etc/passwd", "hf:a/b:c:d", "a b<script>", "x/../../y.jsonl", "/"])

@@ -53,6 +53,7 @@ SUBCOMMANDS = {
     "merge": cli.MergeArguments,
     "export": cli.ExportArguments,
     "serve": ServerSettings,
+    "presets": cli.PresetsArguments,
     "env": cli.EnvArguments,
 }
 TRM_COMMANDS: dict[str, tuple[type, set[str]]] = {

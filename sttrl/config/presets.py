@@ -1,0 +1,58 @@
+"""Published methods as named sets of settings: ``--preset scrl``. A preset is a base: a file's settings and flags win over it.
+
+To add one, give it a line in `PRESETS`, with its source, and add its name to `PresetName`. It sets nothing that depends on the model or the
+data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+PresetName = Literal["ttrl", "scrl", "ddrl", "slot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named set of settings. ``what``: what it is, in one line. ``source``: the paper, and where its values are published."""
+
+    what: str
+    source: str
+    settings: Mapping[str, Any]
+
+
+_TTRL: Final[dict[str, Any]] = {
+    "adaptation_method": "ttrl", "voting_function": "majority", "ties": "first", "reward": "agreement",
+    "n_votes": 64, "n_train": 32, "top_p": 1.0, "max_response_tokens": 3072,
+    "lora_rank": 0, "lr_schedule": "cosine", "warmup_ratio": 0.03, "weight_decay": 0.01,
+    "adv_estimator": "grpo", "policy_loss": "vanilla", "loss_aggregation": "token-mean", "clip_low": 0.2, "clip_high": 0.2,
+    "kl_coef": 0.001, "ppo_epochs": 1,
+    "val_samples": 16, "val_temp": 0.6, "val_top_p": 0.95, "eval_every": 2,
+}  # fmt: skip
+"""TTRL's scripts. Unset, so that they follow the data set and the kind of delta: batch and epochs (`TTRL_BATCHES`), an optimiser step for
+each question of the batch, and the learning rate, 5e-7 with full weights."""
+
+PRESETS: Final[dict[PresetName, Preset]] = {
+    "ttrl": Preset(
+        what="one policy, trained on all questions and rewarded by its own majority vote",
+        source="TTRL, arXiv 2504.16084; scripts of PRIME-RL/TTRL. They have --temp 1.0 for Qwen2.5-Math and 0.6 for other models.",
+        settings=_TTRL,
+    ),
+    "scrl": Preset(
+        what="TTRL that rewards only a clear majority and punishes rare, unsure answers",
+        source="SCRL, arXiv 2603.19880: its thresholds and dynamic reward; script of Jasper-Yan/SCRL (an evaluation every 20 steps).",
+        settings={**_TTRL, "reward": "scrl", "scrl_form": "shaped", "eval_every": 20},
+    ),
+    "ddrl": Preset(
+        what="TTRL on winners up to half and the rarest answers, with advantages of 1 and -1",
+        source="DDRL, arXiv 2604.21327, without its fine-tuning after the training; scripts of yuyongcan/DDRL.",
+        settings={**_TTRL, "train_samples": "balanced", "adv_estimator": "dae"},
+    ),
+    "slot": Preset(
+        what="a vector on the last hidden state, tuned on each prompt",
+        source="SLOT, arXiv 2505.12392; README of maple-research-lab/SLOT.",
+        settings={"adaptation_method": "slot", "steps": 5, "lr": 0.1, "lr_schedule": "constant", "weight_decay": 1e-8},
+    ),
+}
+"""The presets by name."""
