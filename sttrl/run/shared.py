@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sttrl.engine.base import Engine, EngineSettings
+from sttrl.engine.uncancelled import uncancelled
 from sttrl.run.plan import EngineParts
 from sttrl.run.seats import Seats
 from sttrl.run.workshop import end, started
-
-T = TypeVar("T")
 
 
 class SharedLanes:
@@ -43,7 +42,7 @@ class SharedLanes:
 
     def covers(self, settings: EngineSettings) -> bool:
         """Whether the engine that runs serves these settings."""
-        return self.alive and self.settings is not None and self.settings.covers(settings)
+        return self.alive and self.settings is not None and self.settings.serves(settings)
 
     async def take(self, parts: EngineParts) -> Seats:
         """The seats of an engine that serves ``parts``. The caller must `leave` afterwards. Raises `EngineError`."""
@@ -69,12 +68,12 @@ class SharedLanes:
             async with seats.beside() as lane:
                 yield lane
         finally:
-            await self.leave()
+            await uncancelled(self.leave())
 
     async def close(self) -> None:
         """End the engine's processes."""
         lanes, self.lanes, self.taken = self.lanes, [], None
-        await end(lanes)
+        await uncancelled(end(lanes))
 
     async def _start(self, parts: EngineParts) -> None:
         before, wanted = self.settings, parts.settings
@@ -112,8 +111,3 @@ class Visit:
     def lost(self) -> bool:
         """Whether the engine of this attempt has died."""
         return self.taken is not None and not self.taken.taken
-
-
-async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which goes on if the caller is cancelled."""
-    return await asyncio.shield(asyncio.ensure_future(work))
