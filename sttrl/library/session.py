@@ -7,12 +7,14 @@ import hashlib
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
 from sttrl.config.template import template_settings
@@ -31,7 +33,8 @@ from sttrl.questions.prompts import AskedQuestion, build_problem
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
 from sttrl.run.plan import EngineParts, Plan, Shared, make_plan, prepare
-from sttrl.run.shared import SharedLanes, Visit
+from sttrl.run.shared import SharedLanes, StartLanes, Visit
+from sttrl.run.workshop import started
 from sttrl.types import DeltaSpec, Problem, Request, Rollout, Sampling
 
 TRIES = 3
@@ -71,22 +74,23 @@ class AsyncSession:
         *,
         output_dir: str | Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        start_lanes: StartLanes = started,
         **settings: Any,
     ) -> None:
-        """Raises `UsageError` for a setting that is unknown or has a bad value."""
-        self.say = say
+        """``start_lanes`` starts the engine. Raises `UsageError` for a setting that is unknown or has a bad value."""
+        self.say, self.start_lanes = say, start_lanes
         self.own = {"parallel_problems": IN_FLIGHT, **self._known(settings), "model": model}
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.shared = Shared()
-        self.turns: dict[str, asyncio.Lock] = {}
+        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self.exit = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncSession:
         if self.output_dir is None:
             folder = self.exit.enter_context(tempfile.TemporaryDirectory(prefix="sttrl-session-", ignore_cleanup_errors=True))
         self.folder = Path(folder) if self.output_dir is None else self.output_dir
-        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs")
+        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs", self.start_lanes)
         try:
             self.parts = await asyncio.to_thread(self._parts)
             self.exit.push_async_callback(self.lanes.close)
@@ -172,10 +176,10 @@ class AsyncSession:
             try:
                 async with self.lanes.lane(self.parts) as lane:
                     if adapter is None:
-                        async with lane.fork("base_of_session", DeltaSpec(kind="none")) as policy:
+                        async with lane.fork(f"base_{uuid.uuid4().hex}", DeltaSpec(kind="none")) as policy:
                             return await policy.sample(requests)
                     spec = DeltaSpec(kind="lora" if self.base.update.lora_rank else "full", lr={"main": 0.0, "embedding": 0.0})
-                    async with lane.fork(f"kept_{time.monotonic_ns()}", spec) as policy:
+                    async with lane.fork(f"kept_{uuid.uuid4().hex}", spec) as policy:
                         await policy.load(adapter)
                         return await policy.sample(requests)
             except EngineError as error:
@@ -228,7 +232,7 @@ class AsyncSession:
                 async with Visit(self.lanes) as visit:
                     try:
                         await attempt_run(
-                            plan, visit, watcher or Watcher(say=self.say), started, forks=f"{ask.folder.name}_", kind_of=kind_of
+                            plan, visit, watcher or Watcher(say=self.say), started, forks=f"{digest(str(ask.folder))}_", kind_of=kind_of
                         )
                         return
                     except EngineError as error:
@@ -251,11 +255,16 @@ class AsyncSession:
 
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
-        plan = await asyncio.to_thread(make_plan, ask.config, self.say, self.shared)
+        shared = Shared()  # of its own: nobody reads the table of one question again
+        shared.tokenizers = self.shared.tokenizers
+        plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
         parts, own = plan.parts, self.lanes.settings
-        if parts is not None and own is not None and ask.config.data.dataset.endswith(".jsonl"):
-            check_covered(parts.settings, own)
-        return plan
+        if parts is None or own is None or not ask.config.data.dataset.endswith(".jsonl"):
+            return plan
+        # With fewer sequences at once a question only takes longer.
+        needed = replace(parts.settings, max_num_seqs=own.max_num_seqs, kv_cache_mib=own.kv_cache_mib)
+        check_covered(needed, own)
+        return replace(plan, parts=replace(parts, settings=needed))
 
     @property
     def longest_prompt(self) -> int:
@@ -269,11 +278,8 @@ class AsyncSession:
     @asynccontextmanager
     async def _turn(self, folder: Path) -> AsyncIterator[None]:
         """One at a time for each run folder."""
-        turn = self.turns.setdefault(folder.name, asyncio.Lock())
-        async with turn:
+        async with self.turns.setdefault(folder, asyncio.Lock()):
             yield
-        if not turn.locked():
-            self.turns.pop(folder.name, None)
 
     @staticmethod
     def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
