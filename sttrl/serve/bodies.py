@@ -54,7 +54,7 @@ class Adapting(Strict):
 
     method: str | None = None
     steps: Annotated[int, Field(ge=0)] | None = None
-    n_votes: Count | None = None
+    n_votes: Annotated[int, Field(ge=2)] | None = None
     n_train: Annotated[int, Field(ge=2)] | None = None
     voting_function: str | None = None
     answer_kind: Literal["math", "number", "choice"] | None = None

@@ -90,8 +90,9 @@ class Desk:
         """Raises `RefusedError` for an order that cannot be done: bad settings, too long a prompt, an adapter that is not there."""
         if order.kept is not None:
             self.kept(order.kept, owner)
+        settings = order.settings if order.policy == "adapt" else of_vote(order)
         with refusing(order):
-            self.session.problem(list(order.messages), self.session.config_of(order.settings or {"adaptation_method": "none"}))
+            self.session.problem(list(order.messages), self.session.config_of(settings))
 
     def kept(self, name: str, owner: str) -> Path:
         """The folder of a kept adapter. Raises `RefusedError` for one that is not there or is another client's."""
@@ -152,9 +153,7 @@ class Desk:
 
     async def _vote(self, order: Order, began: float) -> Result:
         """A vote of the base with as many tokens as adapting with the same settings may take."""
-        of_adapting = ("adaptation_method", "steps", "n_votes", "n_train", "lr")
-        votes = {name: value for name, value in order.settings.items() if name not in of_adapting}
-        config = self.session.config_of({"adaptation_method": "none", "seed": order.seed, **votes})
+        config = self.session.config_of({**of_vote(order), "seed": order.seed})
         problem = self.session.problem(list(order.messages), config)
         kind = Questions(config, self.judge, seed_source(order.seed), lambda problem_id, activity: nullcontext())
         count, steps, trained = (int(order.settings[name]) for name in ("n_votes", "steps", "n_train"))
@@ -301,6 +300,12 @@ class Desk:
                 yield
         except TimeoutError:
             raise RefusedError("The deadline passed before the answer.", param="sttrl.deadline_s", status=504, code="deadline") from None
+
+
+def of_vote(order: Order) -> dict[str, Any]:
+    """The settings of an order that holds a vote and trains nothing."""
+    of_adapting = ("adaptation_method", "steps", "n_votes", "n_train", "lr")
+    return {"adaptation_method": "none", **{name: value for name, value in order.settings.items() if name not in of_adapting}}
 
 
 @contextmanager
