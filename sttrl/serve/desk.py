@@ -37,6 +37,7 @@ RETRY_S: Final = 5.0
 """Seconds in Retry-After until a request has been timed."""
 MOST_SAMPLED: Final = 512
 """How many requests that do not adapt may be in flight at once."""
+TIED: Final = "The vote is tied, so the base answers."
 NO_ANSWER: Final = "No sample has an answer that can be extracted, so nothing was learned and the base answers."
 
 
@@ -175,7 +176,7 @@ class Desk:
                 answers = tuple(voters[place % len(voters)] for place in range(order.n))
         record = ElectionRecord.of(election)
         about = {"method": "vote", "answer": record.answer, "vote": _shown(record), "seconds": round(time.monotonic() - began, 3)}
-        about["reason"] = NO_ANSWER if not election.voters else "The votes are tied: the base answers." if winner is None else None
+        about["reason"] = NO_ANSWER if not election.voters else TIED if winner is None else None
         tokens = sum(len(r.token_T) for r in poll.group.rollout_G)
         return Result(
             rollouts=answers,
@@ -268,6 +269,8 @@ class Desk:
             reason = f"{progress.limit} allowed no more"
         elif record is not None and record.stop == "unparsable":
             reason = NO_ANSWER
+        elif record is not None and record.stop == "tie" and by == "base":
+            reason = TIED
         about = {
             "method": order.settings["adaptation_method"],
             "answer": record.answer if record is not None else progress.elected.answer if progress.elected else progress.base_answer,

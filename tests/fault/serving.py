@@ -30,15 +30,17 @@ from sttrl.types import DeltaSpec, FinishReason, Request, Rollout
 MODEL = "builtin/SmolLM2-135M-Instruct"
 SETTINGS: dict[str, Any] = {
     "max_response_tokens": 16, "max_prompt_tokens": 128, "answer_kind": "number", "instruction": "", "parallel_problems": 2,
+    "ties": "first",
 }  # fmt: skip
 TOKENIZERS = Shared()
 """The tokenizer, which all sessions of this process share."""
+NAMES = ("Ann", "Ben", "Cleo", "Dora", "Emil", "Finn", "Gus", "Hal", "Ida")
 Texts = Callable[[Sequence[int], int, int], tuple[str, FinishReason]]
 
 
 def spoken(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
     """The usual response: its first token is the answer."""
-    return f"{answer} it is, says {digest(seed) % 9}.", "stop"
+    return f"{answer} it is, says {NAMES[digest(seed) % len(NAMES)]}.", "stop"
 
 
 def wordy(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
