@@ -208,7 +208,7 @@ class Desk:
             progress.limit = "deadline_s"
         finished = await asyncio.to_thread(self._finished, ask)
         if finished is not None:
-            await asyncio.to_thread(self._recall, progress, finished, ask)
+            self._recall(progress, finished, ask)
         by, rollouts = "adapted", progress.rollouts
         if not rollouts:
             by, rollouts = await self._fallback(order, progress, problem.prompt_T)
