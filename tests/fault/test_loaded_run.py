@@ -65,7 +65,9 @@ def test_importing_sttrl_loads_nothing_else_and_the_surface_is_frozen() -> None:
         "import sys, sttrl; sttrl.load_run; print([m for m in ('torch', 'ray', 'vllm', 'verl', 'pandas', 'datasets') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
-    assert sttrl.__all__ == ["Answer", "AsyncSession", "LoadedRun", "Session", "TaskAnswer", "__version__", "load_run"] and set(sttrl.__all__) <= set(dir(sttrl))
+    assert sttrl.__all__ == ["Answer", "AsyncSession", "LoadedRun", "Session", "TaskAnswer", "__version__", "load_run"] and set(
+        sttrl.__all__
+    ) <= set(dir(sttrl))
     with pytest.raises(AttributeError, match="has no attribute 'load_runs'"):
         _ = sttrl.load_runs
 

@@ -40,7 +40,8 @@ async def test_a_chat_streams_its_steps_and_then_the_answer(tmp_path: Path, judg
         client = here.client()
         whole: Any = await client.chat.completions.create(**ADAPTS, n=2)
         chunks: list[Any] = [
-            chunk async for chunk in await client.chat.completions.create(**ADAPTS, n=2, stream=True, stream_options={"include_usage": True})
+            chunk
+            async for chunk in await client.chat.completions.create(**ADAPTS, n=2, stream=True, stream_options={"include_usage": True})
         ]
         assert chunks[0].choices[0].delta.role == "assistant" and len({chunk.id for chunk in chunks}) == 1
         steps = [chunk for chunk in chunks if chunk.choices and hasattr(chunk.choices[0].delta, "reasoning_content")]
@@ -361,9 +362,7 @@ async def test_what_ended_leaves_nothing_in_memory(tmp_path: Path, judge: Judge)
         assert not here.lane.open and here.lane.most_open <= 4, "two seats, two forks each"
 
 
-async def test_a_client_that_hangs_up_in_its_body_is_no_error(
-    tmp_path: Path, judge: Judge, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_that_hangs_up_in_its_body_is_no_error(tmp_path: Path, judge: Judge, caplog: pytest.LogCaptureFixture) -> None:
     async with served(tmp_path, judge) as here:
         host, port = httpx.URL(here.url).host, httpx.URL(here.url).port
         _, writer = await asyncio.open_connection(host, port)

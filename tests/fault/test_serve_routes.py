@@ -116,12 +116,14 @@ async def test_fields_of_sampling_shape_the_answer(tmp_path: Path, judge: Judge)
         assert [token.token for token in cut.choices[0].logprobs.content] == [cut.choices[0].message.content]  # type: ignore[union-attr]
         short = await client.chat.completions.create(model=MODEL, messages=ask(), max_completion_tokens=2)
         assert short.choices[0].finish_reason == "length" and short.usage and short.usage.completion_tokens == 2
-        await client.chat.completions.create(model=f"{MODEL}:sttrl", messages=ask(), temperature=0.7, top_p=0.5, max_tokens=9, extra_body=SMALL)
+        await client.chat.completions.create(
+            model=f"{MODEL}:sttrl", messages=ask(), temperature=0.7, top_p=0.5, max_tokens=9, extra_body=SMALL
+        )
         asked = [request.sampling for request in here.lane.asked if request.sampling.top_p == 0.5]
         assert len(asked) == 1 and asked[0].temperature == 0.7 and asked[0].max_tokens == 9, "only the answer is sampled so"
         said: Any = await client.responses.create(
-            model=f"{MODEL}:slot", input="What is 2 + 5?", include=["message.output_text.logprobs"], max_output_tokens=2, metadata={"a": "b"},
-            reasoning={"effort": "low"},
+            model=f"{MODEL}:slot", input="What is 2 + 5?", include=["message.output_text.logprobs"], max_output_tokens=2,
+            metadata={"a": "b"}, reasoning={"effort": "low"},
         )  # fmt: skip
         assert said.status == "incomplete" and said.incomplete_details.reason == "max_output_tokens" and said.metadata == {"a": "b"}
         assert len(said.output[-1].content[0].logprobs) == 2 and said.usage.output_tokens == 2
@@ -253,7 +255,9 @@ async def test_only_who_has_a_key_is_answered(tmp_path: Path, judge: Judge) -> N
 async def kept_by(here: Served, key: str) -> str:
     """An adapter of the client with this key."""
     reply: Any = await here.client(key).chat.completions.create(
-        model=f"{MODEL}:sttrl", messages=ask(f"What is 7 * 6, {key}?"), extra_body={"sttrl": {"steps": 1, "n_votes": 8, "keep_adapter": True}}
+        model=f"{MODEL}:sttrl",
+        messages=ask(f"What is 7 * 6, {key}?"),
+        extra_body={"sttrl": {"steps": 1, "n_votes": 8, "keep_adapter": True}},
     )
     return str(reply.sttrl["adapter"])
 
