@@ -7,6 +7,7 @@ import hashlib
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from sttrl.questions.prompts import AskedQuestion, build_problem
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
 from sttrl.run.plan import EngineParts, Plan, Shared, make_plan, prepare
-from sttrl.run.shared import SharedLanes, Visit
+from sttrl.run.shared import SharedLanes, StartLanes, Visit
+from sttrl.run.workshop import started
 from sttrl.types import DeltaSpec, Problem, Request, Rollout, Sampling
 
 TRIES = 3
@@ -72,10 +74,11 @@ class AsyncSession:
         *,
         output_dir: str | Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        start_lanes: StartLanes = started,
         **settings: Any,
     ) -> None:
-        """Raises `UsageError` for a setting that is unknown or has a bad value."""
-        self.say = say
+        """``start_lanes`` starts the engine. Raises `UsageError` for a setting that is unknown or has a bad value."""
+        self.say, self.start_lanes = say, start_lanes
         self.own = {"parallel_problems": IN_FLIGHT, **self._known(settings), "model": model}
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
@@ -87,7 +90,7 @@ class AsyncSession:
         if self.output_dir is None:
             folder = self.exit.enter_context(tempfile.TemporaryDirectory(prefix="sttrl-session-", ignore_cleanup_errors=True))
         self.folder = Path(folder) if self.output_dir is None else self.output_dir
-        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs")
+        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs", self.start_lanes)
         self.gate = asyncio.Semaphore(self.base.in_flight * self.base.run.lanes)
         try:
             self.parts = await asyncio.to_thread(self._parts)
@@ -177,10 +180,10 @@ class AsyncSession:
             try:
                 async with self.lanes.lane(self.parts) as lane:
                     if adapter is None:
-                        async with lane.fork("base_of_session", DeltaSpec(kind="none")) as policy:
+                        async with lane.fork(f"base_{uuid.uuid4().hex}", DeltaSpec(kind="none")) as policy:
                             return await policy.sample(requests)
                     spec = DeltaSpec(kind="lora" if self.base.update.lora_rank else "full", lr={"main": 0.0, "embedding": 0.0})
-                    async with lane.fork(f"kept_{time.monotonic_ns()}", spec) as policy:
+                    async with lane.fork(f"kept_{uuid.uuid4().hex}", spec) as policy:
                         await policy.load(adapter)
                         return await policy.sample(requests)
             except EngineError as error:
@@ -265,12 +268,13 @@ class AsyncSession:
 
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
-        shared = Shared()  # the tables of questions are not kept
+        shared = Shared()  # of its own: nobody reads the table of one question again
         shared.tokenizers = self.shared.tokenizers
         plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
         parts, own = plan.parts, self.lanes.settings
-        if parts is not None and own is not None and ask.config.data.dataset.endswith(".jsonl"):
-            check_covered(parts.settings, own)
+        if parts is None or own is None or not ask.config.data.dataset.endswith(".jsonl"):
+            return plan
+        check_covered(parts.settings, own)
         return plan
 
     @property
@@ -285,8 +289,7 @@ class AsyncSession:
     @asynccontextmanager
     async def _turn(self, folder: Path) -> AsyncIterator[None]:
         """One at a time for each run folder."""
-        turn = self.turns.setdefault(folder, asyncio.Lock())
-        async with turn:
+        async with self.turns.setdefault(folder, asyncio.Lock()):
             yield
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,19 @@ from sttrl.run.plan import EngineParts
 from sttrl.run.seats import Seats
 from sttrl.run.workshop import end, started
 
+StartLanes = Callable[[EngineSettings, Any, Path, Callable[[str], None]], Awaitable[list[Any]]]
+"""(settings, tokenizer, folder for logs, say) -> the started lanes of an engine; see `sttrl.run.workshop.started`."""
+
 
 class SharedLanes:
-    """The lanes of a session. ``each``: the seats on every lane. ``logs``: the folder for what the lanes' processes write.
+    """The lanes of a session. ``each``: the seats on every lane. ``logs``: the folder for what the lanes' processes write. ``start``:
+    starts the lanes.
 
     One engine serves all visits whose settings it covers. A visit that needs another engine waits until the others have ended.
     """
 
-    def __init__(self, say: Callable[[str], None], each: int, logs: Path) -> None:
-        self.say, self.each, self.logs = say, each, logs
+    def __init__(self, say: Callable[[str], None], each: int, logs: Path, start: StartLanes = started) -> None:
+        self.say, self.each, self.logs, self.start = say, each, logs, start
         self.lanes: list[Any] = []
         self.taken: Seats | None = None
         self.visits = 0
@@ -81,7 +85,7 @@ class SharedLanes:
             wanted = before.together(wanted)
         await self.close()
         self.starts += 1
-        self.lanes = await started(wanted, parts.tokenizer, self.logs / f"engine_{self.starts}", self.say)
+        self.lanes = await self.start(wanted, parts.tokenizer, self.logs / f"engine_{self.starts}", self.say)
         self.taken = Seats(self.lanes, self.each)
 
 
