@@ -27,7 +27,9 @@ from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError, UsageErro
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
 from sttrl.library.answers import Answer, TaskAnswer, read_answer, read_task_answer
+from sttrl.questions.answers import Judge
 from sttrl.questions.prompts import AskedQuestion, build_problem
+from sttrl.questions.source import ChosenQuestions
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
 from sttrl.run.plan import EngineParts, Plan, Shared, make_plan, prepare
@@ -89,6 +91,8 @@ class AsyncSession:
         self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs")
         try:
             self.parts = await asyncio.to_thread(self._parts)
+            # One for all questions: to start it takes longer than to judge the answers of a question.
+            self.judge = await self.exit.enter_async_context(Judge())
             self.exit.push_async_callback(self.lanes.close)
             await self.lanes.take(self.parts)
             await self.lanes.leave()
@@ -252,6 +256,8 @@ class AsyncSession:
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
         plan = await asyncio.to_thread(make_plan, ask.config, self.say, self.shared)
+        if isinstance(plan.chosen, ChosenQuestions):
+            plan.chosen.judge = self.judge
         parts, own = plan.parts, self.lanes.settings
         if parts is not None and own is not None and ask.config.data.dataset.endswith(".jsonl"):
             check_covered(parts.settings, own)

@@ -13,7 +13,6 @@ import uvicorn
 from sttrl.config import RunConfig, field_names
 from sttrl.errors import UsageError
 from sttrl.library.session import OWN, AsyncSession
-from sttrl.questions.answers import Judge
 from sttrl.serve.app import Endpoint
 from sttrl.serve.desk import Desk
 from sttrl.serve.settings import HOST, ServerSettings, served_folder
@@ -33,8 +32,8 @@ def serve(config: RunConfig, server: ServerSettings) -> None:
 
 async def _serve(config: RunConfig, server: ServerSettings, keys: tuple[str, ...], listener: socket.socket) -> None:
     folder = served_folder(config.run.output_dir, config.run.run_name)
-    async with AsyncSession(config.engine.model, output_dir=folder, say=_say, **session_settings(config)) as session, Judge() as judge:
-        endpoint = Endpoint(Desk(session, judge, server, config.engine.model, _say), keys, _say)
+    async with AsyncSession(config.engine.model, output_dir=folder, say=_say, **session_settings(config)) as session:
+        endpoint = Endpoint(Desk(session, session.judge, server, config.engine.model, _say), keys, _say)
         web = uvicorn.Server(
             uvicorn.Config(endpoint.app, log_level="warning", timeout_graceful_shutdown=max(1, round(server.grace_s)), lifespan="off")
         )
