@@ -62,9 +62,10 @@ def bare_vllm(model_folder: str, settings: Any, variables: dict[str, str], compi
         port = free.getsockname()[1]
     command = [
         str(Path(sys.executable).with_name("vllm")), "serve", model_folder, "--host=127.0.0.1", f"--port={port}",
-        "--served-model-name=bare", f"--dtype={settings.dtype}", f"--max-model-len={settings.max_model_len}", f"--max-num-seqs={settings.max_num_seqs}",
-        f"--kv-cache-memory-bytes={settings.kv_cache_mib << 20}", "--max-num-batched-tokens=2048", "--block-size=32",
-        "--disable-log-stats", "--uvicorn-log-level=warning", *([] if compiled else ["--enforce-eager"]),
+        "--served-model-name=bare", f"--dtype={settings.dtype}", f"--max-model-len={settings.max_model_len}",
+        f"--max-num-seqs={settings.max_num_seqs}", f"--kv-cache-memory-bytes={settings.kv_cache_mib << 20}",
+        "--max-num-batched-tokens=2048", "--block-size=32", "--disable-log-stats", "--uvicorn-log-level=warning",
+        *([] if compiled else ["--enforce-eager"]),
     ]  # fmt: skip
     with running(command, "vllm", variables) as (process, log, begun):
         while True:

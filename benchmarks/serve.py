@@ -115,8 +115,8 @@ def adapting(folder: Path, ours: Server, clients: Sequence[int], count: int, dty
         rows.append([str(number), f"{rate:.0f}", *figures, f"{rates[seats]:.0f}", f"{rate / rates[seats]:.0%}"])
     notes = (
         f"{count} questions of arithmetic-demo, SmolLM2-135M in {dtype}, LoRA 16, {ADAPTING['steps']} step of {ADAPTING['n_votes']} "
-        f"samples of at most {TOKENS} tokens, each evaluation a greedy response and a sample. The endpoint has {SEATS} seats; the run has as many "
-        f"questions in flight as there are clients, at most {SEATS}, and its start-up is not counted. The load before: {load:.1f}."
+        f"samples of at most {TOKENS} tokens, each evaluation a greedy response and a sample. The endpoint has {SEATS} seats; the run has "
+        f"as many questions in flight as there are clients, at most {SEATS}, and its start-up is not counted. The load before: {load:.1f}."
     )
     columns = ["clients", "requests an hour", "first event, s", "answer, s", "questions an hour as a run", "endpoint / run"]
     show("Endpoint, adapting", columns, rows, notes, save)
