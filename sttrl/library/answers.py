@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from sttrl.library.records import Evaluation, Problem, Sample, Step, Vote
 from sttrl.types import QuestionStatus, StopReason
 
 Grid = tuple[tuple[int, ...], ...]
+Question = str | Sequence[Mapping[str, str]]
+"""A question, or the messages of a conversation: {"role": "system" | "user" | "assistant", "content": text}; the last is the user's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
 from sttrl.config.template import template_settings
@@ -26,7 +27,7 @@ from sttrl.engine.base import EngineSettings
 from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError, UsageError
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
-from sttrl.library.answers import Answer, TaskAnswer, read_answer, read_task_answer
+from sttrl.library.answers import Answer, Question, TaskAnswer, read_answer, read_task_answer
 from sttrl.questions.answers import Judge
 from sttrl.questions.prompts import AskedQuestion, build_problem
 from sttrl.questions.source import ChosenQuestions
@@ -45,9 +46,6 @@ IN_FLIGHT = 4
 OWN = frozenset({"dataset", "ids", "limit", "run_name", "output_dir", "data_dir", "config", "retry_unsure", "continuous", "track"})
 """Settings of a run that a session sets itself, or that make no sense for a single question."""
 QUESTION_ONLY = Columns(question=("prompt",), needed="prompt", answer=None, id=None)
-
-Question = str | Sequence[Mapping[str, str]]
-"""A question, or the messages of a conversation: {"role": "system" | "user" | "assistant", "content": text}; the last is the user's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ class AsyncSession:
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.shared = Shared()
-        self.turns: dict[str, asyncio.Lock] = {}
+        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
         self.exit = AsyncExitStack()
 
     async def __aenter__(self) -> AsyncSession:
@@ -225,14 +223,14 @@ class AsyncSession:
 
         ``watcher`` is told of every step. ``kind_of``: see `sttrl.run.attempt.attempt_run`.
         """
-        started = time.perf_counter()
+        started, forks = time.perf_counter(), f"{digest(str(ask.folder))}_"
         async with self._turn(ask.folder):
             plan = await self._plan(ask)
             for left in reversed(range(TRIES)):
                 async with Visit(self.lanes) as visit:
                     try:
                         await attempt_run(
-                            plan, visit, watcher or Watcher(say=self.say), started, forks=f"{ask.folder.name}_", kind_of=kind_of
+                            plan, visit, watcher or Watcher(say=self.say), started, forks=forks, kind_of=kind_of
                         )
                         return
                     except EngineError as error:
@@ -275,11 +273,9 @@ class AsyncSession:
     @asynccontextmanager
     async def _turn(self, folder: Path) -> AsyncIterator[None]:
         """One at a time for each run folder."""
-        turn = self.turns.setdefault(folder.name, asyncio.Lock())
+        turn = self.turns.setdefault(folder, asyncio.Lock())
         async with turn:
             yield
-        if not turn.locked():
-            self.turns.pop(folder.name, None)
 
     @staticmethod
     def _known(settings: Mapping[str, Any]) -> dict[str, Any]:

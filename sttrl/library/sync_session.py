@@ -7,13 +7,15 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from sttrl.library.answers import Answer, TaskAnswer
-from sttrl.library.session import AsyncSession, Question
+from sttrl.library.answers import Answer, Question, TaskAnswer
 from sttrl.types import Rollout
+
+if TYPE_CHECKING:
+    from sttrl.library.session import AsyncSession
 
 T = TypeVar("T")
 
@@ -41,7 +43,10 @@ class Session:
         **settings: Any,
     ) -> None:
         """Raises `UsageError` for a setting that is unknown or has a bad value."""
-        self.twin = AsyncSession(model, output_dir=output_dir, say=say, **settings)
+        # Imported late: it imports torch, which nobody needs before a session is made.
+        from sttrl.library.session import AsyncSession
+
+        self.twin: AsyncSession = AsyncSession(model, output_dir=output_dir, say=say, **settings)
         self.exit = ExitStack()
         self.portal: BlockingPortal | None = None
 

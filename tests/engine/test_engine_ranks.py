@@ -118,11 +118,13 @@ def test_two_ranks_are_one_where_responses_do_not_divide_evenly(
             assert getattr(two, field) == (expected and pytest.approx(expected, rel=5e-3, abs=1e-5)), field
 
 
+@pytest.mark.parametrize("low_rank", [False, True])
 def test_two_ranks_train_embeddings_and_head_as_one_does(
-    engine_house: EngineHouse, local_learner: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+    low_rank: bool, engine_house: EngineHouse, local_learner: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = odd_models.llama(tmp_path_factory.mktemp("untied") / "model", initializer_range=0.2)
     shape = AdapterShape(rank=8, alpha=16, rank_stabilised=True, trainable_modules=("embed_tokens", "lm_head"))
+    shape = replace(shape, trainable_modules=(), targets=("embed_tokens", "lm_head", "q_proj")) if low_rank else shape
     two = engine_house.get(settings_for(model, learner_ranks=2, adapter=shape))
     spec = replace(SPEC, lr={"main": 0.003, "embedding": 0.001})
     chance = np.random.default_rng(0)

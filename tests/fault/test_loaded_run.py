@@ -57,15 +57,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def said_by(source: str) -> str:
+    """What a Python program prints."""
+    return subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
 def test_importing_sttrl_loads_nothing_else_and_the_surface_is_frozen() -> None:
     source = "import sys; before = set(sys.modules); import sttrl; print(sorted(m for m in set(sys.modules) - before if '.' not in m))"
-    said = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert set(json.loads(said.stdout.replace("'", '"'))) <= {"sttrl", "typing", "importlib", "warnings", "_typing", "collections"}
-    heavy = (
-        "import sys, sttrl; sttrl.load_run; print([m for m in ('torch', 'ray', 'vllm', 'verl', 'pandas', 'datasets') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
-    assert sttrl.__all__ == ["LoadedRun", "__version__", "load_run"] and set(sttrl.__all__) <= set(dir(sttrl))
+    assert set(json.loads(said_by(source).replace("'", '"'))) <= {"sttrl", "typing", "importlib", "warnings", "_typing", "collections"}
+    heavy = "print([m for m in ('torch', 'ray', 'vllm', 'verl', 'pandas', 'datasets') if m in sys.modules])"
+    assert said_by(f"import sys, sttrl; sttrl.load_run, sttrl.Session; {heavy}").strip() == "[]"
+    surface = ["Answer", "AsyncSession", "LoadedRun", "Session", "TaskAnswer", "__version__", "load_run"]
+    assert sttrl.__all__ == surface and set(surface) <= set(dir(sttrl))
     with pytest.raises(AttributeError, match="has no attribute 'load_runs'"):
         _ = sttrl.load_runs
 

@@ -1,0 +1,54 @@
+"""Every published system on the real engine with the embedded model: two small tasks, little of everything, one engine for all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_arc_runs import results_of
+from test_systems import CONFIGS, program, reduced
+
+from sttrl.arc.submission import read_submission
+from sttrl.config import RunConfig
+from sttrl.run.screen import Screen
+from sttrl.sweep.runs import run_sweep
+
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1800)]
+NAMES = tuple(file.stem for file in CONFIGS)
+TASKS = ("5582e5ca", "d037b0a7")
+ALIKE = {
+    "lora_rank": 8, "lora_targets": ["q_proj", "v_proj"], "lora_trainable_modules": ["embed_tokens", "lm_head"], "lora_alpha": 8,
+    "lora_rank_stabilised": True, "base_dtype": "same", "optimizer": "adamw", "learner_ranks": 1,
+}  # fmt: skip
+"""What decides how the engine is built: the same for all, so that one engine serves them."""
+
+
+def on_engine(name: str, model: Path, folder: Path) -> RunConfig:
+    """The configuration with less of everything, on the embedded model, and with the same adapter for all systems."""
+    config = reduced(name, folder / name).changed(model=str(model), output_dir=folder, run_name=name, dataset="arc-demo", ids=TASKS)
+    few = {"ttt_rows": 2, "ttt_batch": 2} if config.method.adaptation_method == "ttt" else {}
+    few |= {"steps": 1} if config.method.adaptation_method == "sttrl" else {}
+    return config.changed(**few, **(ALIKE if config.method.adaptation_method != "none" else {}))
+
+
+def test_every_system_does_two_small_tasks(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    program("shrink", "builtin/SmolLM2-135M-Instruct", "--codec", "cells_16", "--untie", "--out", model)
+    said = list[str]()
+    with Screen() as screen:
+        screen.say = said.append  # type: ignore[method-assign]
+        run_sweep("systems", [on_engine(name, model, tmp_path / "runs") for name in NAMES], None, screen)
+    starts = [line for line in said if line.startswith("starting ")]
+    assert len(starts) == 1, starts
+    for name in NAMES:
+        folder = tmp_path / "runs" / name
+        results = results_of(folder)
+        assert [result["status"] for result in results] == ["done", "done"], name
+        config = json.loads((folder / "config.json").read_text())
+        adapts = config["adaptation_method"] != "none"
+        assert bool(list((folder / "adapters").glob("*/adapter_model.safetensors"))) == adapts, name
+        if config["adaptation_method"] == "finetune":
+            assert json.loads((folder / "summary.json").read_text())["adapted"]["loss"] > 0
+        else:
+            assert set(read_submission(folder / "submission.json")) == set(TASKS), name
