@@ -229,9 +229,7 @@ class AsyncSession:
             for left in reversed(range(TRIES)):
                 async with Visit(self.lanes) as visit:
                     try:
-                        await attempt_run(
-                            plan, visit, watcher or Watcher(say=self.say), started, forks=forks, kind_of=kind_of
-                        )
+                        await attempt_run(plan, visit, watcher or Watcher(say=self.say), started, forks=forks, kind_of=kind_of)
                         return
                     except EngineError as error:
                         if isinstance(error, OutOfMemoryError) or not left or not visit.lost:
