@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -65,6 +66,7 @@ class Group:
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
+@functools.cache
 def rules_of(group: type[Group]) -> tuple[tuple[str, Rule | Choice], ...]:
     """The rules of a group's settings, by name."""
     hints = typing.get_type_hints(group, include_extras=True)

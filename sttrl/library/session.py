@@ -251,7 +251,9 @@ class AsyncSession:
 
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
-        plan = await asyncio.to_thread(make_plan, ask.config, self.say, self.shared)
+        shared = Shared()  # of this question: tables that nobody reads again must not be kept
+        shared.tokenizers = self.shared.tokenizers
+        plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
         if isinstance(plan.chosen, ChosenQuestions):
             plan.chosen.judge = self.judge
         parts, own = plan.parts, self.lanes.settings
