@@ -56,7 +56,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for a value that a rule does not allow."""
-        for name, rule in rules_of(type(self)):
+        for name, rule in rules_of(type(self)):  # type: ignore[arg-type] # mypy takes a class for not hashable
             value = getattr(self, name)
             if value is not None:
                 rule.check(name, value)
