@@ -138,15 +138,16 @@ async def ask(http: httpx.AsyncClient, url: str, model: str, text: str, *, strea
     return Reply(first_s=seconds if first is None else first, seconds=seconds, tokens=last["usage"]["completion_tokens"], body=last)
 
 
-async def together(count: int, work: Sequence[Callable[[], Awaitable[T]]]) -> tuple[list[T], float]:
-    """What each piece of work returns, with ``count`` clients who each take the next piece; and the seconds for all."""
-    found, left, begun = list[T](), iter(work), time.monotonic()
+async def together(count: int, work: Sequence[Callable[[], Awaitable[T]]]) -> tuple[list[T], list[float]]:
+    """What each piece of work returns, with ``count`` clients who each take the next piece; and the seconds after which each was done."""
+    found, done, left, begun = list[T](), list[float](), iter(work), time.monotonic()
 
     async def one() -> None:
         for piece in left:
             found.append(await piece())
+            done.append(time.monotonic() - begun)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(one())
-    return found, time.monotonic() - begun
+    return found, done

@@ -41,6 +41,8 @@ SEATS = 4
 PROMPT, TOKENS, LONGER = 128, 32, 64
 """The most tokens of a prompt, of a response of a policy that adapts, and of a response of ``M``."""
 ADAPTING = {"steps": 1, "n_votes": 8, "n_train": 8, "max_response_tokens": TOKENS, "seed": 0}
+WARM = SEATS
+"""Questions at the start that do not count: a run's first ones wait until the learner is loaded."""
 ROUNDS = 2
 ABORTED = 0.2
 IN_FLIGHT = 8
@@ -102,28 +104,35 @@ def compare(folder: Path, given: argparse.Namespace) -> None:
 
 def adapting(folder: Path, ours: Server, clients: Sequence[int], count: int, dtype: str, load: float, save: bool) -> None:
     """Requests to ``M:sttrl`` beside a run with the same questions, settings and seeds."""
-    rows, texts = [], questions(count)
+    rows, texts = [], questions(WARM + count)
     rates: dict[int, float] = {}
+    asyncio.run(asked(ours, f"{MODEL}:sttrl", texts[:WARM], SEATS, sttrl=ADAPTING, max_tokens=TOKENS))
     for number in clients:
         seats = min(number, SEATS)
         work = partial(asked, ours, f"{MODEL}:sttrl", texts, number, stream=True, sttrl=ADAPTING, max_tokens=TOKENS)
-        found, seconds = asyncio.run(work())
+        found, done = asyncio.run(work())
         if seats not in rates:
             rates[seats] = run(folder, texts, seats, dtype)
-        rate = count / seconds * 3600
-        figures = f"{median(r.first_s for r in found):.1f}", f"{median(r.seconds for r in found):.1f}"
+        rate = an_hour(done)
+        figures = f"{median(r.first_s for r in found[WARM:]):.1f}", f"{median(r.seconds for r in found[WARM:]):.1f}"
         rows.append([str(number), f"{rate:.0f}", *figures, f"{rates[seats]:.0f}", f"{rate / rates[seats]:.0%}"])
     notes = (
         f"{count} questions of arithmetic-demo, SmolLM2-135M in {dtype}, LoRA 16, {ADAPTING['steps']} step of {ADAPTING['n_votes']} "
         f"samples of at most {TOKENS} tokens, each evaluation a greedy response and a sample. The endpoint has {SEATS} seats; the run has "
-        f"as many questions in flight as there are clients, at most {SEATS}, and its start-up is not counted. The load before: {load:.1f}."
+        f"as many questions in flight as there are clients, at most {SEATS}. Of both the time counts from the end of the {WARM}th question "
+        f"of {WARM + count} on. The load before: {load:.1f}."
     )
     columns = ["clients", "requests an hour", "first event, s", "answer, s", "questions an hour as a run", "endpoint / run"]
     show("Endpoint, adapting", columns, rows, notes, save)
 
 
-async def asked(server: Server, model: str, texts: Sequence[str], number: int, **body: Any) -> tuple[list[Reply], float]:
-    """The replies to these questions by so many clients, and the seconds for all."""
+def an_hour(done: Sequence[float]) -> float:
+    """Questions an hour, from the seconds after which each was done; those to warm up do not count."""
+    return (len(done) - WARM) / (done[-1] - done[WARM - 1]) * 3600
+
+
+async def asked(server: Server, model: str, texts: Sequence[str], number: int, **body: Any) -> tuple[list[Reply], list[float]]:
+    """The replies to these questions by so many clients, and the seconds after which each was there."""
     async with client() as http:
         return await together(number, [partial(ask, http, server.url, model, text, **body) for text in texts])
 
@@ -141,11 +150,16 @@ def run(folder: Path, texts: Sequence[str], in_flight: int, dtype: str) -> float
     }  # fmt: skip
     chosen = [f"--{name}={value}" for name, value in settings.items()]
     command = [sys.executable, "main.py", *chosen, "--no_vote_same_tokens", "--no_save_adapters"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr.strip()[-2000:]}")
-    seconds = json.loads((folder / name / "summary.json").read_text(encoding="utf-8"))["seconds"]
-    return len(texts) / (seconds["total"] - seconds["start_up"]) * 3600
+    done, said = list[float](), list[str]()
+    program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert program.stderr is not None
+    for line in program.stderr:
+        said.append(line)
+        if line.startswith("["):
+            done.append(time.monotonic())
+    if program.wait() or len(done) != len(texts):
+        sys.exit(f"{' '.join(command)}\n{''.join(said[-12:])}")
+    return an_hour(done)
 
 
 def plain(ours: Server, clients: Sequence[int], rounds: int, dtype: str, compiled: bool, load: float, save: bool) -> None:
@@ -165,7 +179,7 @@ def plain(ours: Server, clients: Sequence[int], rounds: int, dtype: str, compile
             for _ in range(rounds):
                 for server, model in ((ours, MODEL), (bare, "bare")):
                     found, took = asyncio.run(asked(server, model, texts, number, temperature=1.0, max_tokens=LONGER))
-                    rates[model].append(sum(r.tokens for r in found) / took)
+                    rates[model].append(sum(r.tokens for r in found) / took[-1])
                     seconds[model] += [r.seconds for r in found]
             a, b = (sum(rates[model]) / rounds for model in (MODEL, "bare"))
             times = [f"{median(seconds[model]):.2f}" for model in (MODEL, "bare")]
@@ -226,6 +240,8 @@ async def soaked(folder: Path, server: Server, count: int, dtype: str, save: boo
                 took[kind].append(time.monotonic() - begun)
             except TimeoutError:
                 ends[f"{kind}: hung up"] += 1
+            except RuntimeError as error:
+                ends[f"{kind}: {error}"] += 1
 
         first = min(50, count)
         await together(IN_FLIGHT, [partial(one, place) for place in range(first)])
