@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 300.0
@@ -138,14 +140,33 @@ async def ask(http: httpx.AsyncClient, url: str, model: str, text: str, *, strea
     return Reply(first_s=seconds if first is None else first, seconds=seconds, tokens=last["usage"]["completion_tokens"], body=last)
 
 
-async def together(count: int, work: Sequence[Callable[[], Awaitable[T]]]) -> tuple[list[T], list[float]]:
-    """What each piece of work returns, with ``count`` clients who each take the next piece; and the seconds after which each was done."""
-    found, done, left, begun = list[T](), list[float](), iter(work), time.monotonic()
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A moment: seconds of the clock, and CPU seconds of a process and all that it has started."""
+
+    wall_s: float
+    cpu_s: float
+
+    @classmethod
+    def of(cls, pid: int) -> Moment:
+        """Now."""
+        root, cpu_s = psutil.Process(pid), 0.0
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                cpu_s += times.user + times.system + times.children_user + times.children_system
+        return cls(wall_s=time.monotonic(), cpu_s=cpu_s)
+
+
+async def together(count: int, work: Sequence[Callable[[], Awaitable[T]]], pid: int) -> tuple[list[T], list[Moment]]:
+    """What each piece of work returns, with ``count`` clients who each take the next piece. Moments of the process ``pid``: the
+    beginning, and when each piece was done."""
+    found, done, left = list[T](), [Moment.of(pid)], iter(work)
 
     async def one() -> None:
         for piece in left:
             found.append(await piece())
-            done.append(time.monotonic() - begun)
+            done.append(Moment.of(pid))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(count):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
-from endpoint import ROOT, Reply, Server, ask, bare_vllm, client, served, together
+from endpoint import ROOT, Moment, Reply, Server, ask, bare_vllm, client, served, together
 from table import show
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ ROUNDS = 2
 ABORTED = 0.2
 IN_FLIGHT = 8
 """Clients of the soak."""
-KINDS = {"M": 0.4, "M:sttrl": 0.25, "M:vote": 0.2, "kept adapter": 0.15}
+KINDS = {"M": 0.5, "M:sttrl": 0.2, "M:vote": 0.2, "kept adapter": 0.1}
 """The shares of the soak's requests."""
 NAMES = {"ray::TrainingRank": "learner", "ray::Sampler": "sampler"}
 """By how a process's name begins."""
@@ -105,40 +105,46 @@ def compare(folder: Path, given: argparse.Namespace) -> None:
 def adapting(folder: Path, ours: Server, clients: Sequence[int], count: int, dtype: str, load: float, save: bool) -> None:
     """Requests to ``M:sttrl`` beside a run with the same questions, settings and seeds."""
     rows, texts = [], questions(WARM + count)
-    rates: dict[int, float] = {}
+    runs: dict[int, tuple[float, float]] = {}
     asyncio.run(asked(ours, f"{MODEL}:sttrl", texts[:WARM], SEATS, sttrl=ADAPTING, max_tokens=TOKENS))
     for number in clients:
         seats = min(number, SEATS)
         work = partial(asked, ours, f"{MODEL}:sttrl", texts, number, stream=True, sttrl=ADAPTING, max_tokens=TOKENS)
         found, done = asyncio.run(work())
-        if seats not in rates:
-            rates[seats] = run(folder, texts, seats, dtype)
-        rate = an_hour(done)
+        if seats not in runs:
+            runs[seats] = an_hour(run(folder, texts, seats, dtype))
+        (rate, cpu), (peer_rate, peer_cpu) = an_hour(done), runs[seats]
         figures = f"{median(r.first_s for r in found[WARM:]):.1f}", f"{median(r.seconds for r in found[WARM:]):.1f}"
-        rows.append([str(number), f"{rate:.0f}", *figures, f"{rates[seats]:.0f}", f"{rate / rates[seats]:.0%}"])
+        rows.append([
+            str(number), *figures, f"{rate:.0f}", f"{peer_rate:.0f}", f"{rate / peer_rate:.0%}", f"{cpu:.1f}", f"{peer_cpu:.1f}",
+            f"{cpu / peer_cpu - 1:+.0%}",
+        ])  # fmt: skip
     notes = (
         f"{count} questions of arithmetic-demo, SmolLM2-135M in {dtype}, LoRA 16, {ADAPTING['steps']} step of {ADAPTING['n_votes']} "
         f"samples of at most {TOKENS} tokens, each evaluation a greedy response and a sample. The endpoint has {SEATS} seats; the run has "
         f"as many questions in flight as there are clients, at most {SEATS}. Of both the time counts from the end of the {WARM}th question "
         f"of {WARM + count} on. The load before: {load:.1f}."
     )
-    columns = ["clients", "requests an hour", "first event, s", "answer, s", "questions an hour as a run", "endpoint / run"]
+    columns = [
+        "clients", "first event, s", "answer, s", "requests an hour", "as a run", "endpoint / run", "CPU s a request", "as a run", "more",
+    ]  # fmt: skip
     show("Endpoint, adapting", columns, rows, notes, save)
 
 
-def an_hour(done: Sequence[float]) -> float:
-    """Questions an hour, from the seconds after which each was done; those to warm up do not count."""
-    return (len(done) - WARM) / (done[-1] - done[WARM - 1]) * 3600
+def an_hour(done: Sequence[Moment]) -> tuple[float, float]:
+    """Questions an hour, and CPU seconds a question, from the beginning and the end of each; those to warm up do not count."""
+    count, first, last = len(done) - 1 - WARM, done[WARM], done[-1]
+    return count / (last.wall_s - first.wall_s) * 3600, (last.cpu_s - first.cpu_s) / count
 
 
-async def asked(server: Server, model: str, texts: Sequence[str], number: int, **body: Any) -> tuple[list[Reply], list[float]]:
-    """The replies to these questions by so many clients, and the seconds after which each was there."""
+async def asked(server: Server, model: str, texts: Sequence[str], number: int, **body: Any) -> tuple[list[Reply], list[Moment]]:
+    """The replies to these questions by so many clients, and the moments of the server; see `together`."""
     async with client() as http:
-        return await together(number, [partial(ask, http, server.url, model, text, **body) for text in texts])
+        return await together(number, [partial(ask, http, server.url, model, text, **body) for text in texts], server.pid)
 
 
-def run(folder: Path, texts: Sequence[str], in_flight: int, dtype: str) -> float:
-    """Questions an hour of a run that does what the endpoint does for these questions."""
+def run(folder: Path, texts: Sequence[str], in_flight: int, dtype: str) -> list[Moment]:
+    """The beginning and the end of each question of a run that does what the endpoint does for these questions."""
     from sttrl.library.session import question_id
 
     asked_as = [[{"role": "user", "content": text}] for text in texts]
@@ -150,16 +156,17 @@ def run(folder: Path, texts: Sequence[str], in_flight: int, dtype: str) -> float
     }  # fmt: skip
     chosen = [f"--{name}={value}" for name, value in settings.items()]
     command = [sys.executable, "main.py", *chosen, "--no_vote_same_tokens", "--no_save_adapters"]
-    done, said = list[float](), list[str]()
+    said = list[str]()
     program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert program.stderr is not None
+    done = [Moment.of(program.pid)]
     for line in program.stderr:
         said.append(line)
         if line.startswith("["):
-            done.append(time.monotonic())
-    if program.wait() or len(done) != len(texts):
+            done.append(Moment.of(program.pid))
+    if program.wait() or len(done) != 1 + len(texts):
         sys.exit(f"{' '.join(command)}\n{''.join(said[-12:])}")
-    return an_hour(done)
+    return done
 
 
 def plain(ours: Server, clients: Sequence[int], rounds: int, dtype: str, compiled: bool, load: float, save: bool) -> None:
@@ -175,23 +182,27 @@ def plain(ours: Server, clients: Sequence[int], rounds: int, dtype: str, compile
             asyncio.run(asked(server, model, questions(8), 8, max_tokens=LONGER))
         for number in clients:
             texts = [text.replace(" Reply with only the number.", " Explain each step.") for text in questions(max(12, 6 * number))]
-            rates, seconds = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+            rates, cpus, seconds = (defaultdict[str, list[float]](list) for _ in range(3))
             for _ in range(rounds):
                 for server, model in ((ours, MODEL), (bare, "bare")):
                     found, took = asyncio.run(asked(server, model, texts, number, temperature=1.0, max_tokens=LONGER))
-                    rates[model].append(sum(r.tokens for r in found) / took[-1])
+                    tokens, first, last = sum(r.tokens for r in found), took[0], took[-1]
+                    rates[model].append(tokens / (last.wall_s - first.wall_s))
+                    cpus[model].append(tokens / (last.cpu_s - first.cpu_s))
                     seconds[model] += [r.seconds for r in found]
             a, b = (sum(rates[model]) / rounds for model in (MODEL, "bare"))
             times = [f"{median(seconds[model]):.2f}" for model in (MODEL, "bare")]
-            tokens = sum(r.tokens for r in found) / len(found)
-            rows.append([str(number), f"{a:.0f}", f"{b:.0f}", f"{a / b:.0%}", *times, f"{a / tokens * 3600:.0f}"])
+            c, d = (sum(cpus[model]) / rounds for model in (MODEL, "bare"))
+            rows.append([str(number), *times, f"{a:.0f}", f"{b:.0f}", f"{a / b:.0%}", f"{c:.0f}", f"{d:.0f}", f"{c / d:.0%}"])
     how = "with compiled code" if compiled else "eagerly, as ours"
     notes = (
         f"Questions of arithmetic-demo that ask for each step, SmolLM2-135M in {dtype}, temperature 1, at most {LONGER} tokens, no "
         f"streaming; vLLM's server runs {how}, with the same model, dtype, cache, context and most sequences; in turns, {rounds} rounds. "
         f"The load before: {load:.1f}."
     )
-    columns = ["clients", "ours, tokens/s", "vLLM's, tokens/s", "ours / vLLM's", "answer, s", "vLLM's answer, s", "our requests an hour"]
+    columns = [
+        "clients", "answer, s", "vLLM's", "tokens/s", "vLLM's", "ours / vLLM's", "tokens a CPU second", "vLLM's", "ours / vLLM's",
+    ]  # fmt: skip
     show("Endpoint, not adapting", columns, rows, notes, save)
 
 
@@ -229,13 +240,13 @@ async def soaked(folder: Path, server: Server, count: int, dtype: str, save: boo
         async def one(place: int) -> None:
             kind, text, stream = kinds[place], draw.choice(questions(32)), draw.random() < 0.5
             model = kept[place % len(kept)] if kind == "kept adapter" else kind.replace("M", MODEL, 1)
-            body = {"sttrl": {"steps": 1, "n_votes": 8}} if kind in ("M:sttrl", "M:vote") else {}
+            body = {"sttrl": {"steps": 1, "n_votes": 4, "max_response_tokens": 16}} if kind in ("M:sttrl", "M:vote") else {}
             usual = median(took[kind]) if took[kind] else 2.0
             limit = draw.uniform(0.0, usual) if place in hung_up else None
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(limit):
-                    await ask(http, server.url, model, text, stream=stream, max_tokens=TOKENS, **body)
+                    await ask(http, server.url, model, text, stream=stream, max_tokens=16, **body)
                 ends[f"{kind}: answered"] += 1
                 took[kind].append(time.monotonic() - begun)
             except TimeoutError:
@@ -244,9 +255,9 @@ async def soaked(folder: Path, server: Server, count: int, dtype: str, save: boo
                 ends[f"{kind}: {error}"] += 1
 
         first = min(50, count)
-        await together(IN_FLIGHT, [partial(one, place) for place in range(first)])
+        await together(IN_FLIGHT, [partial(one, place) for place in range(first)], server.pid)
         looks[f"after {first}"] = await look(http, folder, server)
-        await together(IN_FLIGHT, [partial(one, place) for place in range(first, count)])
+        await together(IN_FLIGHT, [partial(one, place) for place in range(first, count)], server.pid)
         looks[f"after {count}"] = await look(http, folder, server)
     after_first, last = looks[f"after {first}"], looks[f"after {count}"]
     rows = [
@@ -255,7 +266,8 @@ async def soaked(folder: Path, server: Server, count: int, dtype: str, save: boo
     ]
     done = ", ".join(f"{name} {number}" for name, number in sorted(ends.items()))
     notes = (
-        f"{count} requests by {IN_FLIGHT} clients, half of them streamed, SmolLM2-135M in {dtype}, at most {TOKENS} tokens. {done}. "
+        f"{count} requests by {IN_FLIGHT} clients, half of them streamed, SmolLM2-135M in {dtype}, at most 16 tokens; who adapts takes one "
+        f"step of 4 samples. {done}. "
         f"Growth: after {count} requests against after {first}. Sizes are resident sets, when nothing is in flight."
     )
     show("Endpoint, soak", ["what is left", *looks, "growth"], rows, notes, save)
