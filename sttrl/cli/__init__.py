@@ -17,7 +17,6 @@ from sttrl.cli.arguments import (
     EnvArguments,
     MergeArguments,
     PoolArguments,
-    ReportArguments,
     ScoreArguments,
     ShrinkArguments,
     SweepArguments,
@@ -27,6 +26,9 @@ from sttrl.cli.export import export_command
 from sttrl.cli.parsing import config_file, parse
 from sttrl.cli.serve import serve_command
 from sttrl.cli.trm import trm_command
+from sttrl.cli.view import ReportArguments as ReportArguments
+from sttrl.cli.view import ViewArguments as ViewArguments
+from sttrl.cli.view import report_command, view_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
-Subcommands: report RUN... (tables again from the journal, runs side by side), sweep FILE (many runs from a file of axes),
+Subcommands: report RUN... (tables again from the journal, runs side by side), view RUN... (a page on which to read questions and samples,
+while a run goes on too), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
@@ -97,6 +100,7 @@ def run_command(arguments: Sequence[str]) -> None:
 def run(config: RunConfig) -> None:
     """Do the questions that are not finished, then print the table. Raises `QuestionsFailedError` if questions failed."""
     started = time.perf_counter()
+    from sttrl.engine.pieces import pieces_of
     from sttrl.ledger.folder import run_folder
     from sttrl.report.kinds import POOLS
     from sttrl.report.runs import report_run
@@ -118,7 +122,7 @@ def run(config: RunConfig) -> None:
             elif share_of(config) is not None:
                 screen.say(f"nothing is done again: {plan.chosen.unit} or no time are left")
     try:
-        finish(report_run(plan.folder, data=plan.chosen.data), plan.folder)
+        finish(report_run(plan.folder, data=plan.chosen.data, find_pieces=pieces_of), plan.folder)
     finally:
         if again is not None:
             print()
@@ -183,20 +187,6 @@ def flag_names(arguments: Sequence[str]) -> list[str]:
     """The names of the settings that flags set, in order: ``seed`` for ``--seed=3``, ``continuous`` for ``--no-continuous``."""
     names = [flag[2:].split("=")[0].replace("-", "_") for flag in arguments if flag.startswith("--")]
     return [name if name in field_names() else name.removeprefix("no_") for name in names]
-
-
-def report_command(arguments: Sequence[str]) -> None:
-    """``report RUN...``"""
-    chosen = parse(ReportArguments, arguments[1:], command="report")
-    if not chosen.runs:
-        raise UsageError("report needs a run folder.", "Give one or more folders under outputs/.")
-    from sttrl.report.recursion import is_training, report_training
-    from sttrl.report.runs import report_runs
-
-    if all(map(is_training, chosen.runs)):
-        print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
-    else:
-        print(report_runs(chosen.runs, chosen.data_dir))
 
 
 def data_command(arguments: Sequence[str]) -> None:
@@ -331,11 +321,12 @@ def sweep_command(arguments: Sequence[str]) -> None:
     file = settings_file(arguments[1])
     sweep = read_sweep(file)
     configs = configs_of(sweep, arguments[2:])
+    from sttrl.engine.pieces import pieces_of
     from sttrl.run.screen import Screen
     from sttrl.sweep.runs import run_sweep
 
     with Screen() as screen:
-        report = run_sweep(sweep.name, configs, file, screen, sweep.baseline)
+        report = run_sweep(sweep.name, configs, file, screen, sweep.baseline, pieces_of)
     print(f"{report.table}\n{report.pictures}\nsweep folder: {report.folder}", flush=True)
     complain(report.bad, report.total, str(report.folder))
 
@@ -376,6 +367,7 @@ def merge_command(arguments: Sequence[str]) -> None:
 COMMANDS = {
     "finetune": finetune_command,
     "report": report_command,
+    "view": view_command,
     "data": data_command,
     "score": score_command,
     "pool": pool_command,

@@ -12,16 +12,6 @@ from sttrl.config.arc import SELECTION, SelectionName
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportArguments:
-    """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
-
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
-    data_dir: Path | None = None
-    """Where named data sets are looked for first (for the labels)."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataArguments:
     """Show and check a data set: where it is, its columns, how many rows and labels, what looks wrong."""
 

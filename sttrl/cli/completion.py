@@ -16,6 +16,7 @@ from sttrl.cli import arguments as own
 from sttrl.cli import trm_arguments as trm
 from sttrl.cli.export import ExportArguments
 from sttrl.cli.serve import ServeArguments
+from sttrl.cli.view import ReportArguments, ViewArguments
 from sttrl.config import CHOICES, RunConfig
 from sttrl.errors import UsageError
 
@@ -103,7 +104,8 @@ def commands() -> Mapping[str, type[Any]]:
     }
     return {
         "finetune": RunConfig,
-        "report": own.ReportArguments,
+        "report": ReportArguments,
+        "view": ViewArguments,
         "data": own.DataArguments,
         "score": own.ScoreArguments,
         "pool": own.PoolArguments,

@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from sttrl.engine.model_checks import check_kind, head_size, text_config
 from sttrl.errors import EngineError, UsageError, disk_fault, error_text
@@ -66,6 +73,25 @@ def model_folder(name: str, trust_remote_code: bool = False, files: tuple[str, .
         )
     folder = _from_hub(repository, files, revision or named or None)
     return _checked(folder, trust_remote_code) if files == HUB_FILES else folder
+
+
+def local_file(name: str, file: str, revision: str | None = None) -> Path | None:
+    """A file of a model that is on this machine already: in its folder, or in the hub's cache; None if it is not. The network is not asked.
+
+    ``revision``: a commit; without one, that of the name or of the last download.
+    """
+    if (builtin := name.removeprefix("builtin/")) != name:
+        found = _converted(builtin) / file if builtin in BUILTIN else None
+        return found if found is not None and found.is_file() else None
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    repository, _, named = name.partition("@")
+    try:
+        cached = try_to_load_from_cache(repository, file, revision=revision or named or None)
+    except HFValidationError:
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def commit_of(folder: Path) -> str | None:

@@ -110,18 +110,29 @@ def _final(scores: Sequence[QuestionScore], metric: str) -> dict[str, float]:
     return {question: value for question, value in found.items() if value is not None}
 
 
+def comparison(runs: Sequence[ComparedRun]) -> dict[str, Any]:
+    """The same for a page, as JSON values: a letter for each run, the warnings and notes, and each later run against the first."""
+    letters = [_letter(number) for number in range(len(runs))]
+    header, *rows = _paired_cells_of(letters, runs)
+    warnings = [f"Not comparable: {reason}." for reason in differences(runs)]
+    notes_of = [f"{note}." for note in notes(runs)]
+    return {"letters": letters, "warnings": warnings, "notes": notes_of, "legend": _LEGEND, "header": header, "rows": rows}
+
+
 def _paired_table(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
-    if len(runs) < 2:
-        return []
+    return ["", *broken(_LEGEND), "", *aligned(_paired_cells_of(letters, runs))] if len(runs) > 1 else []
+
+
+def _paired_cells_of(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[tuple[str, ...]]:
+    """The header and the rows of the table of differences."""
     scores = [score_questions(run.finished, run.grades) for run in runs]
     paired = _metrics(runs, "paired")
-    header = ("", "n", "same base", *(cell for metric in paired for cell in (metric, "p")))
-    rows = []
+    rows = [("", "n", "same base", *(cell for metric in paired for cell in (metric, "p")))]
     for letter, run, own in zip(letters[1:], runs[1:], scores[1:], strict=True):
         found = [paired_difference(scores[0], own, metric) for metric in paired]
         same, both = same_base(runs[0], run)
         rows.append((letter, str(found[0].n if found else 0), f"{same}/{both}", *(cell for each in found for cell in _paired_cells(each))))
-    return ["", *broken(_LEGEND), "", *aligned([header, *rows])]
+    return rows
 
 
 def _paired_cells(found: PairedDifference) -> tuple[str, str]:

@@ -1,7 +1,4 @@
-"""Pictures, drawn with matplotlib. Importing it takes longer than the rest of a report, so it is imported when a picture is drawn.
-
-For the same reason the parts of every report are not pictures: the majority ratio by step is text, and an interval is a styled table cell.
-"""
+"""Pictures, drawn with matplotlib. Importing it takes longer than the rest of a report, so it is imported when a picture is drawn."""
 
 from __future__ import annotations
 
@@ -9,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final, Literal, get_args
 
-from sttrl.report.tables import thinned
-
 PictureFormat = Literal["png", "svg"]
 COLOUR: Final = "#1f5fae"
 """The colour of the data in a picture."""
 PICTURE_FORMATS: Final = get_args(PictureFormat)
-_BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_MOST_BLOCKS: Final = 24
 
 
 def drawn(figure: Any, file_format: PictureFormat, salt: str) -> bytes:
@@ -49,8 +42,3 @@ def curves(points: Mapping[str, Sequence[tuple[float, float]]]) -> Any:
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def blocks(value_S: Sequence[float]) -> str:
-    """Numbers from 0 to 1 as block characters of different heights; at most `_MOST_BLOCKS` of them, evenly spaced."""
-    return "".join(_BLOCKS[round(value * (len(_BLOCKS) - 1))] for value in thinned(value_S, _MOST_BLOCKS))

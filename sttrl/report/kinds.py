@@ -1,4 +1,4 @@
-"""What the report needs of each kind of problem: how its evaluations are read, where its labels are, and what its cards show.
+"""What the report needs of each kind of problem: how its evaluations are read, where its labels are, and what a page shows.
 
 To add a kind, write a class like `QuestionReport` and add a line to `KIND_REPORTS`.
 """
@@ -25,20 +25,28 @@ from sttrl.report.texts import read_texts
 
 
 class Shown(Protocol):
-    """What the cards of the page show. ``template``: the file with the macro ``card``, which gets a record, its verdicts and `of`."""
-
-    @property
-    def template(self) -> str:
-        """The name of a file in the folder of templates."""
-        ...
+    """What a page shows of the problems of a run besides the journal's records."""
 
     @property
     def remark(self) -> str | None:
         """Why something is missing; None if nothing is."""
         ...
 
-    def of(self, problem_id: str) -> Any:
-        """What is shown of one problem."""
+    @property
+    def samples(self) -> bool:
+        """Whether the texts of responses may be shown."""
+        ...
+
+    def text(self, problem_id: str) -> str | None:
+        """The problem as text; None if it has none, or if it may not be shown."""
+        ...
+
+    def label(self, problem_id: str) -> str | None:
+        """Its label as text; None if it has none, or if it may not be shown."""
+        ...
+
+    def parts(self, question: FinishedQuestion) -> dict[str, Any]:
+        """What only this kind of problem shows, such as grids, as JSON values."""
         ...
 
 
@@ -75,13 +83,13 @@ class KindReport(Protocol):
         """Pictures for a terminal, with ANSI colours or without; empty for a kind that has none."""
         ...
 
-    def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Any, labels: Labels | None) -> Shown:
-        """What the cards show. ``data``: the data set, or its name in the settings if it cannot be read."""
+    def shown(self, finished: Sequence[FinishedQuestion], grades: Grades, data: Any, labels: Labels | None) -> Shown:
+        """What a page shows. ``data``: the data set, or its name in the settings if it cannot be read."""
         ...
 
 
 class QuestionReport:
-    """Text questions: a judge compares answers with labels; a card has the question, its label and a few samples."""
+    """Text questions: a judge compares answers with labels; a page has questions, labels and samples."""
 
     def read(self, value: dict[str, Any]) -> Evaluated:
         """A poll."""
@@ -111,9 +119,9 @@ class QuestionReport:
         """Nothing."""
         return ""
 
-    def shown(self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: Table | str, labels: Labels | None) -> Shown:
-        """Questions, labels and samples."""
-        return read_texts(folder, finished, grades, data, labels)
+    def shown(self, finished: Sequence[FinishedQuestion], grades: Grades, data: Table | str, labels: Labels | None) -> Shown:
+        """Questions and labels."""
+        return read_texts(data, labels)
 
 
 KIND_REPORTS: Final[dict[str, KindReport]] = {"questions": QuestionReport(), "arc": TaskReport(), "arc-rows": RowsReport()}

@@ -84,19 +84,40 @@ def labels_in(table: Table) -> Labels:
 
 def read_grades(run_folder: Path) -> Grades:
     """The verdicts that an earlier report wrote into the run folder."""
-    return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in _stored(run_folder).items()})
+    return Grades(verdicts={question_id: entry["verdicts"] for question_id, entry in read_entries(run_folder).items()})
 
 
 async def grade(finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, run_folder: Path, keep: bool = True) -> Grades:
     """Grade every distinct answer that has no verdict yet. ``keep``: whether the verdicts are kept in the run folder."""
-    stored = _stored(run_folder)
-    labelled = [question for question in finished if question.record.id in labels.by_id]
-    graded = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
-    entries = {question_id: entry for question_id, (entry, _) in graded.items()}
+    stored = read_entries(run_folder)
+    entries, grades = await graded(finished, labels, judge, stored)
     if keep and entries != stored:
         content = {"schema": GRADES_SCHEMA, "questions": entries}
         write_text(run_folder / GRADES_FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    return Grades(verdicts={question_id: entry["verdicts"] | dict.fromkeys(late) for question_id, (entry, late) in graded.items()})
+    return grades
+
+
+async def graded(
+    finished: Sequence[FinishedQuestion], labels: Labels, judge: Equality, stored: Mapping[str, dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], Grades]:
+    """(the entries to keep, the verdicts). ``stored``: the entries that were kept before, as `read_entries` reads them."""
+    labelled = [question for question in finished if question.record.id in labels.by_id]
+    found = {q.record.id: await _graded(q, labels, judge, stored.get(q.record.id)) for q in labelled}
+    entries = {question_id: entry for question_id, (entry, _) in found.items()}
+    return entries, Grades(verdicts={question_id: entry["verdicts"] | dict.fromkeys(late) for question_id, (entry, late) in found.items()})
+
+
+def graded_before(finished: Sequence[FinishedQuestion], labels: Labels, stored: Mapping[str, dict[str, Any]]) -> Grades:
+    """The verdicts of the questions whose every answer has one among ``stored``, about the label that the question has now."""
+    found = {}
+    for question in finished:
+        name = question.record.id
+        entry = stored.get(name)
+        if entry is None or name not in labels.by_id or entry["label_sha256"] != labels.digest(name):
+            continue
+        if entry["verdicts"].keys() >= _answers(question, labels).keys():
+            found[name] = entry["verdicts"]
+    return Grades(verdicts=found)
 
 
 def all_ballots(question: FinishedQuestion) -> Iterator[BallotsRecord]:
@@ -115,8 +136,7 @@ async def _graded(
     """
     digest, label = labels.digest(question.record.id), labels.by_id[question.record.id]
     known = dict(stored["verdicts"]) if stored is not None and stored["label_sha256"] == digest else {}
-    answers = dict.fromkeys(answer for ballots in all_ballots(question) for answer in ballots.representative_C)
-    missing = [a for a in answers if a not in known and not (labels.unlabelled and a.startswith(labels.unlabelled))]
+    missing = [answer for answer in _answers(question, labels) if answer not in known]
     found = await asyncio.gather(*(judge.equal(labels.kind, answer, label) for answer in missing), return_exceptions=True)
     verdicts, late = dict(known), list[str]()
     for answer, verdict in zip(missing, found, strict=True):
@@ -129,7 +149,13 @@ async def _graded(
     return {"label_sha256": digest, "verdicts": verdicts}, late
 
 
-def _stored(run_folder: Path) -> dict[str, Any]:
+def _answers(question: FinishedQuestion, labels: Labels) -> dict[str, None]:
+    """The distinct answers of a question that a label is about, in order."""
+    answers = dict.fromkeys(answer for ballots in all_ballots(question) for answer in ballots.representative_C)
+    return {a: None for a in answers if not (labels.unlabelled and a.startswith(labels.unlabelled))}
+
+
+def read_entries(run_folder: Path) -> dict[str, Any]:
     """The entries of the grades file; empty if there is none or it has another schema."""
     try:
         content = json.loads((run_folder / GRADES_FILE).read_text("utf-8"))

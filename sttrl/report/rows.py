@@ -1,4 +1,4 @@
-"""Fine-tuning on rows of ARC tasks in a report: the loss on held-out tasks, without labels and cards with pictures."""
+"""Fine-tuning on rows of ARC tasks in a report: the loss on held-out tasks, without labels and grids."""
 
 from __future__ import annotations
 
@@ -45,8 +45,6 @@ class RowsReport:
         """Nothing."""
         return ""
 
-    def shown(
-        self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None
-    ) -> ShownTasks:
-        """A card for each held-out task, without pictures."""
+    def shown(self, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None) -> ShownTasks:
+        """The held-out tasks, without grids: only a loss was measured on them."""
         return ShownTasks()

@@ -1,4 +1,4 @@
-"""ARC tasks in a report: solutions as labels, and cards with pictures."""
+"""ARC tasks in a report: solutions as labels, and grids to be drawn."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from markupsafe import Markup
 from rich.text import Text
 
 from sttrl.arc.grids import Grid
 from sttrl.arc.labels import read_labels
-from sttrl.arc.pictures import beside, grid_svg, shown
-from sttrl.arc.records import HELD_OUT, CandidateRecord, TaskRecord, TestRecord, answer_text, answers_of, grid_of, record_from_json
+from sttrl.arc.pictures import beside, shown
+from sttrl.arc.records import (
+    HELD_OUT,
+    CandidateRecord,
+    TaskRecord,
+    TestRecord,
+    answer_text,
+    answers_of,
+    grid_of,
+    grid_text,
+    record_from_json,
+)
 from sttrl.arc.sources import ArcData, ArcSpec, inspect_tasks, read_tasks
 from sttrl.arc.submission import SUBMISSION, write_submission
 from sttrl.arc.tasks import FINGERPRINT, Task
 from sttrl.errors import DataError
 from sttrl.ledger.evaluated import Verdicts
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.report.labels import Grades, Labels
+from sttrl.report.labels import NO_GRADES, Grades, Labels
 
-SHOWN_CANDIDATES = 6
-"""How many candidates of a test input a card shows at most: the best ones."""
+SHOWN_CANDIDATES = 12
+"""How many candidates of a test input a page shows at most: the best ones."""
 DRAWN_TASKS = 12
 """With more tasks than this a run draws none on the terminal."""
 VERDICTS = {True: ", right", False: ", wrong", None: ""}
 SIDES = (("base", "base"), ("adapted", "adapted"))
-"""The evaluations whose attempts a card shows, with their names there."""
+"""The evaluations whose attempts a page shows, with their names there."""
 
 
 class GridJudge:
@@ -48,44 +57,28 @@ async def grid_judge() -> AsyncIterator[GridJudge]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A grid on a card: its picture, a few words under it, and whether it is right (None: nothing to say)."""
-
-    svg: Markup
-    words: str
-    right: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownTest:
-    """A test input on a card. ``rows``: the attempts of each evaluation; ``candidates``: the best of the last evaluation."""
-
-    query: Picture
-    solution: Picture | None
-    rows: Sequence[tuple[str, Sequence[Picture]]]
-    candidates: Sequence[Picture]
-    found: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownTask:
-    """A task on a card."""
-
-    demos: Sequence[tuple[Picture, Picture]] = ()
-    tests: Sequence[ShownTest] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class ShownTasks:
-    """The tasks of a run, for the template of cards."""
+    """The tasks of a run. See `sttrl.report.kinds.Shown`. Grids are texts as `sttrl.arc.records.grid_text` writes them."""
 
-    by_id: Mapping[str, ShownTask] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    grades: Grades = NO_GRADES
     remark: str | None = None
-    template: ClassVar[str] = "tasks.html"
+    samples: bool = True
 
-    def of(self, problem_id: str) -> ShownTask:
-        """What is shown of one task."""
-        return self.by_id.get(problem_id, ShownTask())
+    def text(self, task_id: str) -> str | None:
+        """None: a task is shown as grids."""
+        return None
+
+    def label(self, task_id: str) -> str | None:
+        """None: solutions are shown as grids."""
+        return None
+
+    def parts(self, question: FinishedQuestion) -> dict[str, Any]:
+        """The demonstrations and the test inputs with what was found for them; nothing of a task that is not in the data set."""
+        name = question.record.id
+        task = self.tasks.get(name)
+        return {} if task is None else task_parts(task, question.record.polls, self.grades.of(name), self.labels.get(name))
 
 
 def tasks_of(config: Mapping[str, Any], data_dir: Path | None) -> ArcData:
@@ -149,20 +142,13 @@ class TaskReport:
         """Test inputs and attempts as pictures."""
         return drawn(finished, grades, data, colours)
 
-    def shown(
-        self, folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None
-    ) -> ShownTasks:
-        """The pictures of every finished task."""
+    def shown(self, finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, labels: Labels | None) -> ShownTasks:
+        """The grids of every task."""
         if isinstance(data, str):
             return ShownTasks(remark="The data set is not where it was: no task is shown.")
-        tasks, label_of = {task.id: task for task in data.tasks}, {} if labels is None else labels.by_id
-        remark = None if label_of else "There are no solutions for these tasks: nothing says which attempts are right."
-        shown = {
-            name: shown_task(tasks[name], question.record.polls, grades.of(name), label_of.get(name))
-            for question in finished
-            if (name := question.record.id) in tasks
-        }
-        return ShownTasks(by_id=shown, remark=remark)
+        solutions = {} if labels is None else labels.by_id
+        remark = None if solutions else "There are no solutions for these tasks: nothing says which attempts are right."
+        return ShownTasks(tasks={task.id: task for task in data.tasks}, labels=solutions, grades=grades, remark=remark)
 
 
 def drawn(finished: Sequence[FinishedQuestion], grades: Grades, data: ArcData | str, colours: bool) -> str:
@@ -187,46 +173,40 @@ def drawn_task(task: Task, evaluation: TaskRecord, verdicts: Verdicts | None) ->
     return lines
 
 
-def shown_task(task: Task, polls: Mapping[str, TaskRecord], verdicts: Verdicts | None, label: str | None) -> ShownTask:
-    """The pictures of one task. ``label``: a line for each solution."""
+def task_parts(task: Task, polls: Mapping[str, TaskRecord], verdicts: Verdicts | None, label: str | None) -> dict[str, Any]:
+    """The grids of one task: ``demos``, pairs of input and output, and ``tests``. ``label``: a line for each solution."""
     solutions = {} if label is None else dict(line.split(":", 1) for line in label.split("\n"))
-    demos = [(picture(pair.input, "input"), picture(pair.output, "output")) for pair in task.demos]
+    demos = [[grid_text(pair.input), grid_text(pair.output)] for pair in task.demos]
     tests = []
     for k, query in enumerate(task.tests):
         records = {name: poll.tests[k] for name, poll in polls.items()}
         last = records.get("adapted") or records.get("base")
-        solution = solutions.get(str(k))
+        sides = [{"name": words, "attempts": attempts(k, records[name], verdicts)} for name, words in SIDES if name in records]
         tests.append(
-            ShownTest(
-                query=picture(query, f"test input {k + 1}"),
-                solution=None if solution is None else picture(grid_of(solution), "solution"),
-                rows=[(words, attempts(k, records[name], verdicts)) for name, words in SIDES if name in records],
-                candidates=[candidate(k, c, verdicts) for c in (last.candidates[:SHOWN_CANDIDATES] if last else ())],
-                found=len(last.candidates) if last else 0,
-            )
+            {
+                "query": grid_text(query),
+                "solution": solutions.get(str(k)),
+                "sides": sides,
+                "candidates": [candidate(k, c, verdicts) for c in (last.candidates[:SHOWN_CANDIDATES] if last else ())],
+                "found": len(last.candidates) if last else 0,
+            }
         )
-    return ShownTask(demos=demos, tests=tests)
+    return {"demos": demos, "tests": tests}
 
 
-def picture(grid: Grid, words: str, right: bool | None = None) -> Picture:
-    """A grid with words under it."""
-    return Picture(svg=Markup(grid_svg(grid, cell=cell_side(grid))), words=words, right=right)
-
-
-def cell_side(grid: Grid) -> int:
-    """The side of a cell in pixels: small grids are drawn larger."""
-    return max(5, min(16, 120 // max(len(grid), len(grid[0]))))
-
-
-def attempts(k: int, test: TestRecord, verdicts: Verdicts | None) -> list[Picture]:
+def attempts(k: int, test: TestRecord, verdicts: Verdicts | None) -> list[dict[str, Any]]:
     """The attempts at a test input."""
-    return [picture(grid, f"attempt {n}", right_of(k, grid, verdicts)) for n, grid in enumerate(test.attempts, start=1)]
+    return [{"grid": grid_text(grid), "right": right_of(k, grid, verdicts)} for grid in test.attempts]
 
 
-def candidate(k: int, record: CandidateRecord, verdicts: Verdicts | None) -> Picture:
+def candidate(k: int, record: CandidateRecord, verdicts: Verdicts | None) -> dict[str, Any]:
     """A candidate with its score and the number of views that it was found under."""
-    score = "not scored" if record.score is None else f"score {record.score:.2f}"
-    return picture(grid_of(record.grid), f"{score}, found under {len(record.search_nll)}", right_of(k, grid_of(record.grid), verdicts))
+    return {
+        "grid": record.grid,
+        "right": right_of(k, grid_of(record.grid), verdicts),
+        "score": record.score,
+        "views": len(record.search_nll),
+    }
 
 
 def right_of(k: int, grid: Grid, verdicts: Verdicts | None) -> bool | None:

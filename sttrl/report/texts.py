@@ -1,87 +1,62 @@
-"""The texts in a report: questions, labels, and a few samples with their verdicts.
+"""The texts that a page shows of text questions: questions and labels, from the data set.
 
-Questions and labels come from the data set, samples from ``rollouts/``. If the authors of a data set ask that its questions stay out of
-plain text, none of these is shown: samples may repeat questions.
+If the authors of a data set ask that its questions stay out of plain text, none of these is shown, and no sample: samples may repeat
+questions.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 
 from sttrl.config.data import DATA_SET
 from sttrl.data import DATASETS, Table
 from sttrl.data.registry import custom_dataset
 from sttrl.ledger.evaluated import Verdicts
-from sttrl.ledger.records import BallotsRecord, FinishedQuestion
-from sttrl.ledger.rollouts import rollouts_file
-from sttrl.questions.records import PollName
-from sttrl.report.labels import Grades, Labels
+from sttrl.ledger.records import FinishedQuestion
+from sttrl.report.labels import Labels
 
-SAMPLES: Final = 3
-"""How many samples of a poll are shown: the first ones."""
-SAMPLED_POLLS: Final[tuple[PollName, ...]] = ("base", "adapted")
 WITHHELD: Final = "The authors of this data set ask that its questions stay out of plain text: no question, label or sample is shown."
+MOVED: Final = "The data set is not where it was: questions and labels are not shown."
 
-Verdict = Literal["right", "wrong", "no answer", "no verdict", "no label"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One response of a poll. The repr contains neither its text nor its answer."""
-
-    text: str = field(repr=False)
-    answer: str | None = field(repr=False)
-    verdict: Verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuestionTexts:
-    """The texts of one question; None or empty if they are not known."""
-
-    question: str | None = field(default=None, repr=False)
-    label: str | None = field(default=None, repr=False)
-    samples: Mapping[PollName, Sequence[Sample]] = field(default_factory=dict)
+Verdict = Literal["right", "wrong", "no verdict", "no label"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """The texts of a run by question id, and why some are missing."""
+    """The texts of a run by question id, and why some are missing. The repr has none of them. See `sttrl.report.kinds.Shown`."""
 
-    by_id: Mapping[str, QuestionTexts] = field(default_factory=dict)
+    by_id: Mapping[str, str] = field(default_factory=dict, repr=False)
+    label_by_id: Mapping[str, str] = field(default_factory=dict, repr=False)
     remark: str | None = None
-    template: ClassVar[str] = "cards.html"
+    samples: bool = True
 
-    def of(self, question_id: str) -> QuestionTexts:
-        """The texts of one question."""
-        return self.by_id.get(question_id, QuestionTexts())
+    def text(self, question_id: str) -> str | None:
+        """The question; None if it is not known."""
+        return self.by_id.get(question_id)
+
+    def label(self, question_id: str) -> str | None:
+        """The label; None if there is none, or it is not known."""
+        return self.label_by_id.get(question_id)
+
+    def parts(self, question: FinishedQuestion) -> dict[str, Any]:
+        """Nothing: a text question has no parts of its own."""
+        return {}
 
 
 NO_TEXTS: Final = Texts()
 """No texts at all."""
 
 
-def read_texts(folder: Path, finished: Sequence[FinishedQuestion], grades: Grades, source: Table | str, labels: Labels | None) -> Texts:
-    """The texts of a run's finished questions. ``source``: the data set, or its name in the settings if it cannot be read."""
+def read_texts(source: Table | str, labels: Labels | None) -> Texts:
+    """The texts of a data set. ``source``: the data set, or its name in the settings if it cannot be read."""
     if not is_printable(source):
-        return Texts(remark=WITHHELD)
-    asked = {} if isinstance(source, str) else {row.id: row.text for row in source.rows}
-    label_of = {} if labels is None else labels.by_id
-    return Texts(
-        by_id={
-            (name := question.record.id): QuestionTexts(
-                question=asked.get(name),
-                label=label_of.get(name),
-                samples=read_samples(folder, question, grades.of(name)),
-            )
-            for question in finished
-        },
-        remark="The data set is not where it was: questions and labels are not shown." if isinstance(source, str) else None,
-    )
+        return Texts(remark=WITHHELD, samples=False)
+    if isinstance(source, str):
+        return Texts(remark=MOVED)
+    return Texts(by_id={row.id: row.text for row in source.rows}, label_by_id={} if labels is None else labels.by_id)
 
 
 def is_printable(source: Table | str) -> bool:
@@ -95,37 +70,8 @@ def is_printable(source: Table | str) -> bool:
     return (name or custom_dataset(source)).printable
 
 
-def read_samples(folder: Path, question: FinishedQuestion, verdicts: Verdicts | None) -> dict[PollName, tuple[Sample, ...]]:
-    """The first samples of the polls of base and adapted policy; none if the file with the responses is missing."""
-    found: dict[PollName, tuple[Sample, ...]] = {}
-    file = rollouts_file(folder, question.record.id)
-    for name in SAMPLED_POLLS:
-        if (poll := question.record.polls.get(name)) is not None and file.is_file():
-            lines = islice(_lines_of(file, name, len(question.record.polls["base"].ballots.class_G)), min(SAMPLES, poll.k))
-            found[name] = tuple(_sample(line, poll.ballots, number, verdicts) for number, line in enumerate(lines))
-    return found
-
-
-def _lines_of(file: Path, name: PollName, skipped: int) -> Iterator[Mapping[str, Any]]:
-    """The lines of a poll. The base's ``skipped`` lines come first and are not parsed when another poll is read."""
-    with file.open("rb") as lines:
-        for line in islice(lines, 0 if name == "base" else skipped, None):
-            value = json.loads(line)
-            if value.get("poll") != name:
-                return
-            yield value
-
-
-def _sample(line: Mapping[str, Any], ballots: BallotsRecord, number: int, verdicts: Verdicts | None) -> Sample:
-    place = ballots.class_G[number]
-    answer = None if place is None else ballots.representative_C[place]
-    return Sample(text=line["text"], answer=line["answer"], verdict=verdict_of(answer, verdicts))
-
-
-def verdict_of(answer: str | None, verdicts: Verdicts | None) -> Verdict:
-    """The verdict that the page shows for an answer. The answer must be the representative of its class."""
-    if answer is None:
-        return "no answer"
+def verdict_of(answer: str, verdicts: Verdicts | None) -> Verdict:
+    """The verdict that a page shows for an answer. The answer must be the representative of its class."""
     if verdicts is None:
         return "no label"
     right = verdicts.get(answer)

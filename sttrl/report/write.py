@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sttrl.ledger.files import write_text
-from sttrl.ledger.records import FinishedQuestion, StepRecord
-from sttrl.report.html import report_page
-from sttrl.report.kinds import Shown
-from sttrl.report.labels import Grades
 from sttrl.report.lines import metrics_lines, results_lines
+from sttrl.report.read import RunContent
 from sttrl.report.summary import summarise
-from sttrl.report.texts import NO_TEXTS
+from sttrl.report.view.details import Pieces
+from sttrl.report.view.page import page_alone
 
 
-def write_report(
-    run_folder: Path,
-    finished: Sequence[FinishedQuestion],
-    grades: Grades,
-    seconds: Mapping[str, float],
-    config: Mapping[str, Any],
-    shown: Shown = NO_TEXTS,
-    of_all: Sequence[StepRecord] = (),
-) -> dict[str, Any]:
-    """Write the four files and return the summary. ``config``: the content of config.json. ``shown``: what the cards of the page show.
-    ``of_all``: the steps that are of no question.
+def write_report(run: RunContent, pieces: Pieces | None = None) -> dict[str, Any]:
+    """Write the four files into the run's folder and return the summary. ``pieces``: the texts of the model's tokens, for the page.
 
     Raises `JournalError` if a file cannot be written; its old content stays.
     """
-    summary = summarise(finished, grades, seconds)
-    write_text(run_folder / "results.jsonl", results_lines(finished))
-    write_text(run_folder / "metrics.jsonl", metrics_lines(finished, of_all))
-    write_text(run_folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    write_text(run_folder / "report.html", report_page(run_folder.name, finished, grades, summary, config, shown))
+    folder = run.folder
+    summary = summarise(run.finished, run.grades, run.seconds)
+    write_text(folder / "results.jsonl", results_lines(run.finished))
+    write_text(folder / "metrics.jsonl", metrics_lines(run.finished, run.of_all))
+    write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "report.html", page_alone(folder.name, [(folder.name, run, summary, pieces)]))
     return summary

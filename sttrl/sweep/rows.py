@@ -21,6 +21,7 @@ from sttrl.report.layout import NOTHING
 from sttrl.report.metrics import QuestionScore, RowName, by_first_vote, score_questions
 from sttrl.report.runs import report_run
 from sttrl.report.statistics import interval_of_gain, p_value_of_gain
+from sttrl.report.view.details import FindPieces, no_pieces
 
 _PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir", TRAINED_ON})
 """Settings that say where files are, and what follows from another setting; they never tell runs apart."""
@@ -175,12 +176,12 @@ def _final(row: SweepRow) -> dict[str, float]:
     return adapted or _by_question(row.runs, "base", metric, beside="base")
 
 
-def score_run(folder: Path, data: Any = None) -> ScoredRun:
+def score_run(folder: Path, data: Any = None, find_pieces: FindPieces = no_pieces) -> ScoredRun:
     """Write a run's report, and return what the rows need. ``data``: its data set, if it was read already.
 
     Raises `JournalError` for a folder that holds no run.
     """
-    report = report_run(folder, data=data)
+    report = report_run(folder, data=data, find_pieces=find_pieces)
     found = report.run
     ended = {line["attempt"] for line in read_lines(folder) if line["kind"] == "attempt"}
     return ScoredRun(

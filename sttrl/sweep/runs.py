@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sttrl.config import RunConfig
 from sttrl.ledger.folder import run_folder
+from sttrl.report.view.details import FindPieces, no_pieces
 from sttrl.run.attempt import carry_out
 from sttrl.run.plan import Shared, make_plan
 from sttrl.run.screen import Screen
@@ -14,7 +15,14 @@ from sttrl.run.workshop import Workshop
 from sttrl.sweep.table import SweepReport, report_sweep
 
 
-def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen: Screen, baseline: str | None = None) -> SweepReport:
+def run_sweep(
+    name: str,
+    configs: Sequence[RunConfig],
+    file: Path | None,
+    screen: Screen,
+    baseline: str | None = None,
+    find_pieces: FindPieces = no_pieces,
+) -> SweepReport:
     """Do the unfinished questions of every run, and report on all runs. If a run is impossible, raises `SttrlError` before any starts;
     but a run that takes the adapters of another run of the sweep is planned when that one is done."""
     shared, folders = Shared(), [run_folder(config) for config in configs]
@@ -24,4 +32,4 @@ def run_sweep(name: str, configs: Sequence[RunConfig], file: Path | None, screen
             screen.say(f"run {number} of {len(configs)}: {folder.name}")
             plans[config] = plan = plans.get(config) or make_plan(config, screen.say, shared)
             carry_out(plan, workshop, screen)
-    return report_sweep(name, folders, file, {plan.folder: plan.chosen.data for plan in plans.values()}, baseline)
+    return report_sweep(name, folders, file, {plan.folder: plan.chosen.data for plan in plans.values()}, baseline, find_pieces)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import ENVIRONMENT
 from sttrl.report.layout import NOTHING, aligned, broken, number_or_nothing, p_value_or_nothing, with_interval
+from sttrl.report.view.details import FindPieces, no_pieces
 from sttrl.sweep.pictures import write_pictures
 from sttrl.sweep.rows import SweepRow, common_settings, difference, differing_settings, score_run, setting_text, sweep_rows
 
@@ -52,14 +53,15 @@ def report_sweep(
     file: Path | None = None,
     data: Mapping[Path, Any] | None = None,
     baseline: str | None = None,
+    find_pieces: FindPieces = no_pieces,
 ) -> SweepReport:
     """Write the report of every run, and in the folder above them sweep.md, .json, .csv, .png and .svg.
 
     ``file``: the file that describes the sweep; ``data``: the data sets that were read already, by run folder. ``baseline``: the
-    name of the run that the others are compared to. Raises `JournalError` for a folder that holds no run, and where a file cannot be
-    written.
+    name of the run that the others are compared to. ``find_pieces``: finds the texts of a model's tokens, for the pages of the runs.
+    Raises `JournalError` for a folder that holds no run, and where a file cannot be written.
     """
-    folder, runs = folders[0].parent, [score_run(each, (data or {}).get(each)) for each in folders]
+    folder, runs = folders[0].parent, [score_run(each, (data or {}).get(each), find_pieces) for each in folders]
     configs = [run.config for run in runs]
     rows = sweep_rows(runs, tuple(setting for setting in differing_settings(configs) if setting != "seed"))
     table, common = sweep_table(name, rows, baseline), common_settings(configs)

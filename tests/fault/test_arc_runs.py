@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from arc_stand_in import END_TOKEN, ArcPolicy, ArcStandIn, arc_attempt, arc_config, handed_in
+from pages import held
 from stand_in import Faults
 from test_kill import KILLED, Instants, check_nothing_twice
 
@@ -83,8 +84,8 @@ def test_a_whole_run_leaves_everything(tmp_path: Path) -> None:
     assert (summary["base"]["attempt_1"], summary["adapted"]["attempt_1"]) == (0.0, 0.5)
     assert summary["vote_same_tokens"] is None
     assert "kaggle" in report.table and "no labels" not in report.table
-    page = (folder / "report.html").read_text()
-    assert page.count("<article>") == 2 and "attempt 1, right" in page and "<svg" in page
+    details = held((folder / "report.html").read_text()).details[0]
+    assert len(details) == 2 and True in attempts_right(details) and all(detail["parts"]["demos"] for detail in details)
     assert (folder / "adapters" / HALF_TURN / "delta.json").exists()
 
 
@@ -180,6 +181,12 @@ def by_labels(tmp_path: Path) -> Iterator[dict[str, Path]]:
     yield folders
 
 
+def attempts_right(details: list[dict[str, Any]]) -> set[bool | None]:
+    """What the page says of the first attempts at the test inputs."""
+    sides = [side for detail in details for test in detail["parts"]["tests"] for side in test["sides"]]
+    return {side["attempts"][0]["right"] for side in sides if side["attempts"]}
+
+
 @pytest.mark.parametrize("mode", [{}, {"scope": "dataset"}], ids=["problem", "dataset"])
 def test_labels_change_nothing(by_labels: dict[str, Path], mode: dict[str, Any]) -> None:
     tables = {}
@@ -188,9 +195,10 @@ def test_labels_change_nothing(by_labels: dict[str, Path], mode: dict[str, Any])
     same = [outcome(data.parent / "run") for data in by_labels.values()]
     assert same[0] == same[1] == same[2]
     assert "no labels: there is no " in tables["none"] and "no labels" not in tables["true"]
-    pages = {name: (data.parent / "run" / "report.html").read_text() for name, data in by_labels.items()}
-    assert "attempt 1, right" in pages["true"] and "attempt 1, right" not in pages["shuffled"] and "attempt 1, wrong" in pages["shuffled"]
-    assert "attempt 1, " not in pages["none"] and "nothing says which attempts are right" in pages["none"]
+    pages = {name: held((data.parent / "run" / "report.html").read_text()) for name, data in by_labels.items()}
+    right = {name: attempts_right(page.details[0]) for name, page in pages.items()}
+    assert True in right["true"] and right["shuffled"] == {False} and right["none"] == {None}
+    assert any("nothing says which attempts are right" in remark for remark in pages["none"].runs[0]["remarks"])
 
 
 def test_every_test_input_has_attempts_of_its_own(tmp_path: Path) -> None:

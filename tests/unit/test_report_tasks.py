@@ -1,19 +1,18 @@
-"""The cards of ARC tasks: what is right, wrong and unknown, and ids that would break a page."""
+"""ARC tasks on a page: what is right, wrong and unknown, and ids that would break a page."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Held, held, loaded, page_of
 
 from sttrl.arc.records import CandidateRecord, TaskRecord, TestRecord, grid_text
 from sttrl.arc.sources import ArcData, ArcSpec, read_tasks
 from sttrl.ledger.records import FinishedQuestion, QuestionRecord
-from sttrl.report import Grades, summarise
-from sttrl.report.html import report_page
+from sttrl.report import Grades
 from sttrl.report.labels import Labels
 from sttrl.report.tasks import TaskReport
 
@@ -47,10 +46,11 @@ def finished() -> list[FinishedQuestion]:
     return [FinishedQuestion(record=record, steps=())]
 
 
-def page_of(data: ArcData | str, grades: Grades, labels: Labels | None) -> str:
-    done = finished()
-    shown = TaskReport().shown(Path(), done, grades, data, labels)
-    return report_page("run", done, grades, summarise(done, grades, {}), {"dataset": HOSTILE}, shown)
+def shown_of(data: ArcData | str, grades: Grades, labels: Labels | None) -> tuple[Held, str]:
+    known = None if isinstance(data, str) else data
+    config = {"dataset": data if isinstance(data, str) else str(data.path), "model": HOSTILE}
+    page = page_of(loaded(finished(), grades, config, kind=TaskReport(), data=known, labels=labels))
+    return held(page), page
 
 
 GRADED = Grades(verdicts={HOSTILE: {"0:5": True, "0:6": False, "1:6": False}})
@@ -58,30 +58,33 @@ LABELS = Labels(kind="grids", by_id={HOSTILE: "0:5\n1:7"})
 
 
 def test_attempts_are_right_or_wrong(data: ArcData) -> None:
-    page = page_of(data, GRADED, LABELS)
-    said = re.findall(r'<small class="(\w+)">((?:attempt|solution)[^<]*)</small>', page)
-    assert said == [
-        ("lost", "attempt 1, wrong"),
-        ("lost", "attempt 1, wrong"), ("won", "attempt 2, right"), ("soft", "solution"),
-        ("lost", "attempt 1, wrong"), ("soft", "solution"),
-    ]  # fmt: skip
-    assert page.count("<i>no attempt</i>") == 1, "the base found nothing for the second test input"
-    assert page.count("test input 1") == page.count("test input 2") == 1
+    (detail,) = shown_of(data, GRADED, LABELS)[0].details[0]
+    first, second = detail["parts"]["tests"]
+    assert detail["parts"]["demos"] == [["1", "2"]]
+    assert (first["query"], first["solution"], second["query"], second["solution"]) == ("3", "5", "4", "7")
+    right = {"grid": "5", "right": True}
+    wrong = {"grid": "6", "right": False}
+    assert first["sides"] == [{"name": "base", "attempts": [wrong]}, {"name": "adapted", "attempts": [wrong, right]}]
+    assert second["sides"] == [{"name": "base", "attempts": []}, {"name": "adapted", "attempts": [wrong]}]
+    assert [(c["grid"], c["right"], c["views"]) for c in first["candidates"]] == [("6", False, 1), ("5", True, 1)]
+    assert first["found"] == 2
 
 
 def test_without_solutions_nothing_is_right_or_wrong(data: ArcData) -> None:
-    page = page_of(data, Grades(verdicts={}), None)
-    assert re.findall(r'<small class="(\w+)">attempt \d</small>', page) == ["soft"] * 4
-    assert "attempt 1, " not in page and ">solution<" not in page
-    assert "nothing says which attempts are right" in page
+    shown, _ = shown_of(data, Grades(verdicts={}), None)
+    tests = shown.details[0][0]["parts"]["tests"]
+    assert {attempt["right"] for test in tests for side in test["sides"] for attempt in side["attempts"]} == {None}
+    assert {test["solution"] for test in tests} == {None}
+    assert any("nothing says which attempts are right" in remark for remark in shown.runs[0]["remarks"])
 
 
 def test_a_hostile_id_stays_text(data: ArcData) -> None:
-    for page in (page_of(data, GRADED, LABELS), page_of("gone", GRADED, None)):
-        assert "<script" not in page and "&lt;script&gt;" in page
-        assert page.count("<h3>") == page.count("</h3>") == 1
+    for source in (data, "gone"):
+        shown, page = shown_of(source, GRADED, None)
+        assert "<script>alert" not in page and shown.runs[0]["questions"][0]["id"] == HOSTILE
 
 
-def test_a_data_set_that_is_gone_takes_the_pictures_along(data: ArcData) -> None:
-    page = page_of("gone", GRADED, None)
-    assert "no task is shown" in page and "attempt 1" not in page
+def test_a_data_set_that_is_gone_takes_the_grids_along(data: ArcData) -> None:
+    shown, _ = shown_of("gone", GRADED, None)
+    assert shown.details[0][0]["parts"] == {}
+    assert any("no task is shown" in remark for remark in shown.runs[0]["remarks"])
