@@ -251,7 +251,7 @@ class AsyncSession:
 
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
-        shared = Shared()  # of this question: tables that nobody reads again must not be kept
+        shared = Shared()  # of its own: nobody reads the table of one question again
         shared.tokenizers = self.shared.tokenizers
         plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
         if isinstance(plan.chosen, ChosenQuestions):
