@@ -15,6 +15,14 @@ KeptDelta = Path
 """The folder in which `Policy.save` has kept a delta."""
 
 
+class Samples(Protocol):
+    """Whatever gives responses to requests."""
+
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """One response to each request, in their order and in one batch; their prompts may differ."""
+        ...
+
+
 class Policy(Protocol):
     """A fork of the base model. It starts exactly at the base; what it learns is its delta, which is discarded when the fork ends."""
 

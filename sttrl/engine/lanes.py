@@ -41,6 +41,7 @@ class Lane:
         self.home = Home(settings)
         self.turn = asyncio.Lock()
         self.pids: list[int] = []
+        self.forks: set[str] = set()
         self.learner_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.reference_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.critic_ready: asyncio.Task[Workers[CriticWorker]] | None = None
@@ -236,14 +237,22 @@ class Fork:
     async def open(self) -> None:
         """Make the fork in the learner and the critic."""
         if self.spec.kind != "none":
-            await self._ask(PolicyWorker.open_fork, self.spec)
+            workers = await self.lane.learner()
+            async with self.lane.turn:
+                self.lane.forks.add(self.name)  # before: the learner opens it even if the caller is cancelled meanwhile
+                try:
+                    await workers.call(PolicyWorker.open_fork, self.name, self.spec)
+                except Exception:
+                    self.lane.forks.remove(self.name)
+                    raise
             await self._ask_critic(CriticWorker.open_fork, replace(self.spec, lr={"main": self.spec.critic_lr}))
 
     async def close(self) -> None:
         """Discard the fork, and what the sampler holds of it."""
         await self._forget_exports()
-        if self.spec.kind != "none":
+        if self.name in self.lane.forks:
             await self._ask(PolicyWorker.close_fork)
+            self.lane.forks.remove(self.name)
             await self._ask_critic(CriticWorker.close_fork)
             if self.lane.settings.samples:
                 await self.lane.sampler.call(Sampler.forget, self.name)
@@ -315,16 +324,17 @@ class RayEngine:
             await self.lane.learner()  # until it is loaded there is nothing to undo, and a caller that is cancelled leaves at once
         try:
             await uncancelled(fork.open())
-        except asyncio.CancelledError:
-            await uncancelled(fork.close())
-            raise
-        try:
             yield fork
         except BaseException:
             with contextlib.suppress(Exception):  # the error of the block is the one to tell
                 await uncancelled(fork.close())
             raise
         await uncancelled(fork.close())
+
+    @property
+    def forks(self) -> frozenset[str]:
+        """The names of the forks that the learner holds."""
+        return frozenset(self.lane.forks)
 
     async def close(self) -> None:
         """See `Engine.close`."""

@@ -31,7 +31,9 @@ from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
 from sttrl.ledger.seeds import SEED_BITS
 from sttrl.library.answers import Answer, Question, TaskAnswer, read_answer, read_task_answer
+from sttrl.questions.answers import Judge
 from sttrl.questions.prompts import AskedQuestion, build_problem
+from sttrl.questions.source import ChosenQuestions
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
 from sttrl.run.plan import EngineParts, Plan, Shared, make_plan, prepare
@@ -94,6 +96,8 @@ class AsyncSession:
         self.gate = asyncio.Semaphore(self.base.in_flight * self.base.run.lanes)
         try:
             self.parts = await asyncio.to_thread(self._parts)
+            # One for all questions: to start it takes longer than to judge the answers of a question.
+            self.judge = await self.exit.enter_async_context(Judge())
             self.exit.push_async_callback(self.lanes.close)
             await self.lanes.take(self.parts)
             await self.lanes.leave()
@@ -271,6 +275,8 @@ class AsyncSession:
         shared = Shared()  # of its own: nobody reads the table of one question again
         shared.tokenizers = self.shared.tokenizers
         plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
+        if isinstance(plan.chosen, ChosenQuestions):
+            plan.chosen.judge = self.judge
         parts, own = plan.parts, self.lanes.settings
         if parts is None or own is None or not ask.config.data.dataset.endswith(".jsonl"):
             return plan

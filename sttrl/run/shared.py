@@ -44,6 +44,11 @@ class SharedLanes:
         """Whether a lane lives."""
         return self.taken is not None and bool(self.taken.taken)
 
+    @property
+    def forks(self) -> int:
+        """How many forks the learners hold."""
+        return sum(len(lane.forks) for lane in self.lanes)
+
     def covers(self, settings: EngineSettings) -> bool:
         """Whether the engine that runs serves these settings."""
         return self.alive and self.settings is not None and self.settings.serves(settings)

@@ -57,6 +57,7 @@ class Desk:
     def __init__(self, session: AsyncSession, judge: Judge, server: ServerSettings, model: str, say: Callable[[str], None]) -> None:
         self.session, self.judge, self.server, self.say = session, judge, server, say
         self.house = House(model=model, response_tokens=session.base.sampling.max_response_tokens, server=server)
+        self.as_it_is = session.config_of({"adaptation_method": "none"})
         self.seats = session.base.in_flight * session.base.run.lanes
         self.adapting = self.waiting = self.sampling = 0
         self.gate = asyncio.Semaphore(self.seats)
@@ -142,7 +143,7 @@ class Desk:
         if self.sampling >= MOST_SAMPLED:
             raise RefusedError(f"{MOST_SAMPLED} requests are in flight.", status=429, code="rate_limit_exceeded", retry_s=1.0)
         adapter = self.kept(order.kept, owner) if order.kept is not None else None
-        problem = self.session.problem(list(order.messages), self.session.config_of({"adaptation_method": "none"}))
+        problem = self.session.problem(list(order.messages), self.as_it_is)
         self.sampling += 1
         try:
             requests = Request.each(problem.prompt_T, order.sampling, tuple(order.seed + place for place in range(order.n)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sttrl.engine.base import Policy
+from sttrl.engine.base import Samples
 from sttrl.ledger.files import json_line, write_text
 from sttrl.ledger.records import ElectionRecord, StepRecord
 from sttrl.questions.kind import Questions
@@ -96,6 +96,23 @@ class Progress:
         return f"step {self.steps}: {record.election.majority_ratio:.0%} of {record.election.samples} say {record.election.answer}; {left}"
 
 
+class Replying:
+    """A policy that answers the client in the same batch in which it is evaluated: apart, the sampler would take twice as long.
+
+    ``requests``: the client's. ``replies``: the responses to them.
+    """
+
+    def __init__(self, policy: Samples, requests: tuple[Request, ...]) -> None:
+        self.policy, self.requests = policy, requests
+        self.replies: tuple[Rollout, ...] = ()
+
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """See `Policy.sample`."""
+        found = await self.policy.sample((*self.requests, *requests))
+        self.replies = found[: len(self.requests)]
+        return found[len(self.requests) :]
+
+
 class Answering(Questions):
     """Text questions whose adapted policy also answers the client; see `sttrl.questions.kind.Questions`.
 
@@ -107,7 +124,7 @@ class Answering(Questions):
         super().__init__(of.config, of.judge, of.seeds, of.clock)
         self.progress, self.keep = progress, keep
 
-    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Policy) -> Poll:
+    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Samples) -> Poll:
         """The poll. After adapting, the answers to the client too."""
         if stage == "base":
             self.progress.begin_again()
@@ -117,10 +134,10 @@ class Answering(Questions):
             self.progress.base_answer = poll.ballots.answer_G[-1].text
         else:
             order = self.progress.order
-            requests = Request.each(problem.prompt_T, order.sampling, self.seeds(problem, "reply", 0, order.n))
-            self.progress.rollouts = await policy.sample(requests)
+            replying = Replying(policy, Request.each(problem.prompt_T, order.sampling, self.seeds(problem, "reply", 0, order.n)))
+            poll = await super().evaluate(stage, problem, replying)
+            self.progress.rollouts = replying.replies
             write_text(self.keep, "".join(map(json_line, map(_plain, self.progress.rollouts))))
-            poll = await super().evaluate(stage, problem, policy)
         self.progress.evaluated += sum(len(r.token_T) for r in poll.rollout_G)
         return poll
 

@@ -19,7 +19,6 @@ from sttrl.config import RunConfig, field_names
 from sttrl.errors import UsageError
 from sttrl.ledger.files import make_folder
 from sttrl.library.session import OWN, AsyncSession
-from sttrl.questions.answers import Judge
 from sttrl.run.shared import StartLanes
 from sttrl.run.workshop import started
 from sttrl.serve.app import Endpoint
@@ -44,8 +43,8 @@ def serve(config: RunConfig, server: ServerSettings, start_lanes: StartLanes = s
 
 
 async def _serve(opened: AsyncSession, model: str, server: ServerSettings, keys: tuple[str, ...], listener: socket.socket) -> None:
-    async with opened as session, Judge() as judge:
-        endpoint = Endpoint(Desk(session, judge, server, model, _say), keys, _say)
+    async with opened as session:
+        endpoint = Endpoint(Desk(session, session.judge, server, model, _say), keys, _say)
         web = uvicorn.Server(
             uvicorn.Config(endpoint.app, log_level="warning", timeout_graceful_shutdown=max(1, round(server.grace_s)), lifespan="off")
         )

@@ -29,6 +29,7 @@ from sttrl.questions.kind import Questions
 from sttrl.run.plan import make_plan
 from sttrl.run.runner import Runner
 from sttrl.run.seats import Seats
+from sttrl.types import DeltaSpec
 
 LIMIT = 6
 
@@ -170,3 +171,37 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
     assert killed and 1 <= sum("goes to another lane. Lane 1 of 2 is lost" in line for line in said) <= 2
     assert parts is not None and parts.settings.lanes == 2 and len({p.pid for p in started}) >= 4
     assert not living(started), "no process is left"
+
+
+@pytest.mark.parametrize("asked", ["open_fork", "close_fork"])
+def test_a_caller_who_is_cancelled_while_a_fork_is_opened_or_closed_leaves_no_fork(asked: str, tmp_path: Path) -> None:
+    held, done = asyncio.Event(), list[str]()
+
+    async def use(engine: RayEngine) -> None:
+        async with engine.fork("one", DeltaSpec(kind="lora")):
+            assert engine.forks == {"one"}
+
+    async def cancelled() -> frozenset[str]:
+        released = asyncio.Event()
+
+        async def ask(method: str) -> None:
+            if method == asked:
+                held.set()
+                await released.wait()
+            done.append(method)
+
+        engine = RayEngine(settings_for(tmp_path, samples=False), None)
+        # As with Ray, what was asked goes on if the caller is cancelled.
+        group = SimpleNamespace(execute_all=lambda _, method, *arguments: [asyncio.shield(ask(method))])
+        engine.lane.learner_ready = asyncio.create_task(asyncio.sleep(0, Workers[Any]("learner", group)))
+        user = asyncio.create_task(use(engine))
+        await held.wait()
+        user.cancel()
+        released.set()
+        await asyncio.wait([user])
+        while engine.forks:
+            await asyncio.sleep(0)
+        return engine.forks
+
+    assert asyncio.run(asyncio.wait_for(cancelled(), 60)) == frozenset()
+    assert done == ["open_fork", "close_fork"]

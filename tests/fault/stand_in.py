@@ -221,6 +221,11 @@ class StandIn:
         """Every fork must have been left."""
         assert not self.open, f"forks left open: {self.open}"
 
+    @property
+    def forks(self) -> frozenset[str]:
+        """Those that are open."""
+        return frozenset(self.open)
+
 
 class InlineJudge(Judge):
     """The real judge, without a thread of its own: what it is asked here takes no time."""
