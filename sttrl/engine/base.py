@@ -162,6 +162,10 @@ class EngineSettings:
         """Whether an engine with these settings serves the other ones too."""
         return self.is_like(other) and self.together(other) == self
 
+    def serves(self, other: EngineSettings) -> bool:
+        """Whether an engine with these settings can do the work of the other ones, even if more sequences have to wait for their turn."""
+        return self.covers(replace(other, max_num_seqs=self.max_num_seqs, kv_cache_mib=self.kv_cache_mib))
+
 
 CAPACITIES = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic", "samples")
 """The settings where a larger value also serves whoever asks for a smaller one."""

@@ -24,14 +24,16 @@ RESERVE: float = 1.5
 class Progress:
     """The state of a request that adapts. ``told``: called with each line for the client.
 
-    ``base``: the base's greedy response; ``base_answer``: its answer. ``first``: the vote of the base; ``best``: a response with the answer
-    that was elected last. ``rollouts``: the adapted policy's responses to the client. ``limit``: what ended adapting early.
+    ``base``: the base's greedy response; ``base_text`` and ``base_answer``: its text and its answer. ``first``: the vote of the base;
+    ``best``: a response with the answer that was elected last. ``rollouts``: the adapted policy's responses to the client. ``limit``: what
+    ended adapting early.
     """
 
     order: Order
     began: float
     told: Callable[[str], None] = lambda line: None
     base: Rollout | None = None
+    base_text: str | None = None
     base_answer: str | None = None
     first: ElectionRecord | None = None
     elected: ElectionRecord | None = None
@@ -56,6 +58,11 @@ class Progress:
     def seconds_left(self) -> float:
         """Until the deadline."""
         return self.began + self.order.deadline_s - time.monotonic()
+
+    def begin_again(self) -> None:
+        """The question begins, perhaps not for the first time: if its lane has died, what was known of it no longer holds."""
+        vars(self).update(vars(Progress(self.order, self.began, self.told)))
+        self.step_began = time.monotonic()
 
     def step(self, record: StepRecord) -> None:
         """A step is finished."""
@@ -120,10 +127,11 @@ class Answering(Questions):
     async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Samples) -> Poll:
         """The poll. After adapting, the answers to the client too."""
         if stage == "base":
+            self.progress.begin_again()
             poll = await super().evaluate(stage, problem, policy)
-            self.progress.base = poll.greedy
-            place = poll.ballots.class_G[-1]
-            self.progress.base_answer = None if place is None else poll.ballots.representative_C[place]
+            assert poll.greedy is not None
+            self.progress.base, self.progress.base_text = poll.greedy, poll.greedy.text
+            self.progress.base_answer = poll.ballots.answer_G[-1].text
         else:
             order = self.progress.order
             replying = Replying(policy, Request.each(problem.prompt_T, order.sampling, self.seeds(problem, "reply", 0, order.n)))

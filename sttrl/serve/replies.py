@@ -75,7 +75,8 @@ def last_chunks(reply: Mapping[str, Any], with_usage: bool) -> Iterator[dict[str
     of = (reply["id"], reply["created"], reply["model"])
     about = {"sttrl": reply["sttrl"]} if "sttrl" in reply else {}
     for choice in reply["choices"]:
-        delta = {"role": "assistant", "content": choice["message"]["content"]}
+        role = {"role": "assistant"} if choice["index"] else {}  # the first choice has had its role
+        delta = {**role, "content": choice["message"]["content"]}
         yield chunk(*of, choice["index"], delta, logprobs=choice["logprobs"])
         yield chunk(*of, choice["index"], {}, finish_reason=choice["finish_reason"], **about)
     if with_usage:
