@@ -99,8 +99,7 @@ class AsyncSession:
             # One for all questions: to start it takes longer than to judge the answers of a question.
             self.judge = await self.exit.enter_async_context(Judge())
             self.exit.push_async_callback(self.lanes.close)
-            await self.lanes.take(self.parts)
-            await self.lanes.leave()
+            await self.start()
         except BaseException:
             await self.exit.aclose()
             raise
@@ -108,6 +107,11 @@ class AsyncSession:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.exit.aclose()
+
+    async def start(self) -> None:
+        """Start the engine, if it does not run. Raises `EngineError`."""
+        await self.lanes.take(self.parts)
+        await self.lanes.leave()
 
     async def solve(self, question: Question, *, id: str | None = None, label: str | None = None, **settings: Any) -> Answer:
         """Adapt to one question, and answer it. See `sttrl.Session.solve`."""

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from sttrl.errors import SttrlError
 from sttrl.serve.bodies import ChatBody, ResponseBody
 from sttrl.serve.counters import Counters
 from sttrl.serve.desk import Desk, Result
@@ -39,6 +40,7 @@ class Endpoint:
     def __init__(self, desk: Desk, keys: Sequence[str], say: Callable[[str], None]) -> None:
         self.desk, self.keys, self.say = desk, tuple(keys), say
         self.counters = Counters(desk)
+        self.starting: asyncio.Task[None] | None = None
         self.jobs = Jobs(desk, desk.session.folder / "requests", self.counters.count)
         self.tokenizer, self.ends = desk.session.parts.tokenizer, desk.session.parts.settings.stop_token_ids
         routes = [
@@ -71,9 +73,17 @@ class Endpoint:
         return len(left)
 
     async def health(self, request: Request) -> Response:
-        """``GET /health``"""
+        """``GET /health``. Whoever asks after the last lane has died lets the engine start again, without waiting for it."""
         alive = self.desk.session.lanes.alive
+        if not alive and (self.starting is None or self.starting.done()):
+            self.starting = asyncio.create_task(self._start_again())
         return JSONResponse({"status": "ok" if alive else "starting the engine"}, 200 if alive else 503)
+
+    async def _start_again(self) -> None:
+        try:
+            await self.desk.session.start()
+        except SttrlError as error:
+            self.say(f"the engine was not started again: {error}")
 
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``"""
