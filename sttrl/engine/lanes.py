@@ -324,10 +324,6 @@ class RayEngine:
             await self.lane.learner()  # until it is loaded there is nothing to undo, and a caller that is cancelled leaves at once
         try:
             await uncancelled(fork.open())
-        except asyncio.CancelledError:
-            await uncancelled(fork.close())
-            raise
-        try:
             yield fork
         except BaseException:
             with contextlib.suppress(Exception):  # the error of the block is the one to tell

@@ -29,6 +29,7 @@ def on_engine(name: str, model: Path, folder: Path) -> RunConfig:
     config = reduced(name, folder / name).changed(model=str(model), output_dir=folder, run_name=name, dataset="arc-demo", ids=TASKS)
     few = {"ttt_rows": 2, "ttt_batch": 2} if config.method.adaptation_method == "ttt" else {}
     few |= {"steps": 1} if config.method.adaptation_method == "sttrl" else {}
+    few |= {"max_response_tokens": 24} if config.method.adaptation_method != "finetune" else {}  # an untrained reply has no end
     return config.changed(**few, **(ALIKE if config.method.adaptation_method != "none" else {}))
 
 

@@ -335,7 +335,7 @@ async def test_a_failed_adaptation_is_answered_by_the_base(tmp_path: Path, judge
         assert reply.sttrl["status"] == "failed" and "broken" in reply.sttrl["reason"] and reply.sttrl["answered_by"] == "base"
         assert reply.choices[0].message.content == reply.sttrl["base"]["text"]
     async with served(tmp_path / "late", judge) as here:
-        here.lane.faults.plan[("sample", 4)] = ValueError("It is broken.")  # base and two votes came before
+        here.lane.faults.plan[("sample", 4)] = ValueError("It is broken.")  # the base and two votes came before
         reply = await created(here)
         assert reply.sttrl["status"] == "failed" and reply.sttrl["answered_by"] == "base"
 
