@@ -18,7 +18,7 @@ import openai
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "STTRL_TEST_SERVE"
 MODEL = "builtin/SmolLM2-135M-Instruct"
