@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``. If the caller is cancelled, the work is done first, and then the caller is cancelled.
+    """The result of ``work``. A caller that is cancelled meanwhile waits until the work is done, and is cancelled then.
 
-    So what is half done is never left behind: a fork that is being closed, or a folder that is being written.
+    It is for work that must not be left half done, such as closing a fork or writing a folder.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -17,7 +17,7 @@ from sttrl.serve.orders import Order
 from sttrl.types import Ballots, Group, Request, Rollout
 
 RESERVE: float = 1.5
-"""How many times the seconds of a step are left for the answer before a deadline (derived)."""
+"""A further step begins only if at least this many times the seconds of the last step are left until the deadline (derived)."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Progress:
 
 
 class Replying:
-    """A policy that answers the client in the same batch in which it is evaluated: apart, the sampler would take twice as long.
+    """A policy that answers the client in the batch in which it is evaluated: two batches would take the sampler twice as long.
 
     ``requests``: the client's. ``replies``: the responses to them.
     """
