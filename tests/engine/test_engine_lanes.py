@@ -21,6 +21,8 @@ from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.reaper import family
 from sttrl.engine.verl.worker_group import Workers
+from sttrl.engine.vllm.records import PolicyKey
+from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
 from sttrl.ledger.journal import Journal, read_finished
@@ -107,6 +109,56 @@ def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
         "The learner did not start: RuntimeError: size mismatch: [12, 64] [128, 64]. The rest is in logs/ in the run folder."
     )
     assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
+
+
+def test_a_caller_that_is_cancelled_does_not_end_the_start_of_the_learner(tmp_path: Path) -> None:
+    async def both() -> str:
+        lane, ready = Lane(settings_for(tmp_path), None), asyncio.Event()
+
+        async def start() -> Any:
+            await ready.wait()
+            return "workers"
+
+        lane.learner_ready = asyncio.create_task(start())
+        hasty, patient = asyncio.create_task(lane.learner()), asyncio.create_task(lane.learner())
+        await asyncio.sleep(0)
+        hasty.cancel()
+        await asyncio.wait([hasty])
+        ready.set()
+        return str(await patient)
+
+    assert asyncio.run(both()) == "workers"
+
+
+def test_requests_of_the_base_let_a_waiting_policy_go_first(tmp_path: Path) -> None:
+    """Else those that come without end keep every other policy out."""
+
+    async def order() -> list[str]:
+        sampler, done = Sampler(settings_for(tmp_path)), list[str]()
+
+        async def swap(key: PolicyKey) -> None:
+            sampler.resident = key.weights
+
+        sampler._swap = swap  # type: ignore[method-assign]
+
+        async def ask(name: str, key: PolicyKey, until: asyncio.Event) -> None:
+            async with sampler._holding(key):
+                await until.wait()
+                done.append(name)
+
+        base, fork = PolicyKey("base", 0, None), PolicyKey("fork", 1, "folder")
+        first, others = asyncio.Event(), asyncio.Event()
+        others.set()
+        tasks = []
+        for name, key, until in (("base", base, first), ("fork", fork, others), ("base again", base, others)):
+            tasks.append(asyncio.create_task(ask(name, key, until)))
+            await asyncio.sleep(0.01)
+        assert done == [], "the base is resident and has a request in flight; the fork waits, and so does the base's next request"
+        first.set()
+        await asyncio.gather(*tasks)
+        return done
+
+    assert asyncio.run(order()) == ["base", "fork", "base again"]
 
 
 def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
