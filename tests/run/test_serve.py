@@ -28,8 +28,8 @@ FLAGS = [
     *("--model", MODEL, "--port", "0", "--answer_kind", "number", "--ties", "first", "--n_votes", "8", "--n_train", "8"),
     *("--max_response_tokens", "200", "--max_prompt_tokens", "64"),
 ]
-SMALL: Any = {"sttrl": {"steps": 1, "n_votes": 8, "n_train": 8, "max_response_tokens": 8, "lr": 3e-3, "seed": 1}}
-SUM: Any = [{"role": "user", "content": "What is 9 * 4? Reply with only the number."}]
+SMALL: Any = {"sttrl": {"steps": 1, "n_votes": 16, "n_train": 16, "max_response_tokens": 8, "lr": 3e-3, "seed": 1}}
+SUM: Any = [{"role": "user", "content": "What is 2 + 5? Reply with only the number."}]
 STORY: Any = [{"role": "user", "content": "Tell me a long story about a king."}]
 
 
