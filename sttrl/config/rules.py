@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -55,7 +56,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for a value that a rule does not allow."""
-        for name, rule in rules_of(type(self)):
+        for name, rule in rules_of(type(self)):  # type: ignore[arg-type] # mypy takes a class for not hashable
             value = getattr(self, name)
             if value is not None:
                 rule.check(name, value)
@@ -65,6 +66,7 @@ class Group:
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
+@functools.cache
 def rules_of(group: type[Group]) -> tuple[tuple[str, Rule | Choice], ...]:
     """The rules of a group's settings, by name."""
     hints = typing.get_type_hints(group, include_extras=True)

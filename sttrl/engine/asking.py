@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from sttrl.engine.failures import one_line, short_of_memory
+from sttrl.engine.uncancelled import uncancelled
 from sttrl.errors import LONGEST_TEXT, EngineError, OutOfMemoryError, StepError, SttrlError, disk_fault
 
 A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
+LONGEST_END_S = 5.0
 
 
 class Actor(Generic[A]):
@@ -30,6 +33,7 @@ class Actor(Generic[A]):
             found: T = await answer(request, self.who)
         except asyncio.CancelledError:
             ray.cancel(request)
+            await uncancelled(_ended(request))  # what the call reads and writes may be removed after that
             raise
         return found
 
@@ -37,6 +41,16 @@ class Actor(Generic[A]):
         """The same for a method that is not async."""
         found: T = await answer(getattr(self.handle, method.__name__).remote(*arguments, **named), self.who)
         return found
+
+
+async def _ended(request: Awaitable[object]) -> None:
+    """Wait until a remote call has ended, however it ended, but not long: it may be one that cannot be cancelled."""
+    with contextlib.suppress(RayError, TimeoutError):
+        await asyncio.wait_for(_result(request), LONGEST_END_S)
+
+
+async def _result(request: Awaitable[T]) -> T:
+    return await request
 
 
 async def answer(request: Awaitable[T], who: str) -> T:

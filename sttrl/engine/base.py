@@ -15,6 +15,14 @@ KeptDelta = Path
 """The folder in which `Policy.save` has kept a delta."""
 
 
+class Samples(Protocol):
+    """Whatever gives responses to requests."""
+
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """One response to each request, in their order and in one batch; their prompts may differ."""
+        ...
+
+
 class Policy(Protocol):
     """A fork of the base model. It starts exactly at the base; what it learns is its delta, which is discarded when the fork ends."""
 
@@ -153,6 +161,10 @@ class EngineSettings:
     def covers(self, other: EngineSettings) -> bool:
         """Whether an engine with these settings serves the other ones too."""
         return self.is_like(other) and self.together(other) == self
+
+    def serves(self, other: EngineSettings) -> bool:
+        """Whether an engine with these settings can do the work of the other ones, even if more sequences have to wait for their turn."""
+        return self.covers(replace(other, max_num_seqs=self.max_num_seqs, kv_cache_mib=self.kv_cache_mib))
 
 
 CAPACITIES = ("max_model_len", "max_num_seqs", "kv_cache_mib", "gpu_memory_utilization", "max_forks", "trains", "critic", "samples")

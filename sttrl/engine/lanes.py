@@ -19,6 +19,7 @@ from sttrl.engine.cluster import first_bundle
 from sttrl.engine.failures import starting
 from sttrl.engine.home import Home
 from sttrl.engine.names import BIAS_FILE
+from sttrl.engine.uncancelled import uncancelled
 from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
 from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, TrainingRank, Workers, start_workers
 from sttrl.engine.vllm.records import PolicyKey
@@ -40,6 +41,7 @@ class Lane:
         self.home = Home(settings)
         self.turn = asyncio.Lock()
         self.pids: list[int] = []
+        self.forks: set[str] = set()
         self.learner_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.reference_ready: asyncio.Task[Workers[PolicyWorker]] | None = None
         self.critic_ready: asyncio.Task[Workers[CriticWorker]] | None = None
@@ -75,18 +77,18 @@ class Lane:
     async def learner(self) -> Workers[PolicyWorker]:
         """The learner's worker group, once every rank is ready."""
         assert self.learner_ready is not None, "this engine was started without a learner"
-        return await self.learner_ready
+        return await asyncio.shield(self.learner_ready)  # a caller that is cancelled must not end the start for the others
 
     async def critic(self) -> Workers[CriticWorker]:
         """The critic's worker group, once every rank is ready."""
         assert self.critic_ready is not None, "this engine was started without a critic"
-        return await self.critic_ready
+        return await asyncio.shield(self.critic_ready)
 
     async def with_reference(self, groups: Sequence[TrainGroup], temperature: float) -> Sequence[TrainGroup]:
         """The groups with the base's log-probs from the reference worker; as they are where the learner computes them itself."""
         if self.reference_ready is None:
             return groups
-        found = await scored(await self.reference_ready, None, groups, Measure(temperature=temperature))
+        found = await scored(await asyncio.shield(self.reference_ready), None, groups, Measure(temperature=temperature))
         return [
             replace(g, row_G=tuple(replace(row, base_logprob_T=s.logprob_T) for row, s in zip(g.row_G, stats_G, strict=True)))
             for g, stats_G in zip(groups, found, strict=True)
@@ -235,14 +237,22 @@ class Fork:
     async def open(self) -> None:
         """Make the fork in the learner and the critic."""
         if self.spec.kind != "none":
-            await self._ask(PolicyWorker.open_fork, self.spec)
+            workers = await self.lane.learner()
+            async with self.lane.turn:
+                self.lane.forks.add(self.name)  # before: the learner opens it even if the caller is cancelled meanwhile
+                try:
+                    await workers.call(PolicyWorker.open_fork, self.name, self.spec)
+                except Exception:
+                    self.lane.forks.remove(self.name)
+                    raise
             await self._ask_critic(CriticWorker.open_fork, replace(self.spec, lr={"main": self.spec.critic_lr}))
 
     async def close(self) -> None:
         """Discard the fork, and what the sampler holds of it."""
         await self._forget_exports()
-        if self.spec.kind != "none":
+        if self.name in self.lane.forks:
             await self._ask(PolicyWorker.close_fork)
+            self.lane.forks.remove(self.name)
             await self._ask_critic(CriticWorker.close_fork)
             if self.lane.settings.samples:
                 await self.lane.sampler.call(Sampler.forget, self.name)
@@ -259,13 +269,18 @@ class Fork:
             return None
         async with self.export_turn:  # who asks at once shares one: a second would remove the first while the sampler reads it
             if self.version not in self.exported:
-                folder = self.lane.home.delta_folder(f"{self.name}@{self.version}")
-                dtype = "float32" if self.lane.settings.adapter else self.lane.settings.dtype
-                with self.lane.home.no_room(folder):
-                    await self._ask(PolicyWorker.export, folder, dtype)
-                await self._forget_exports()
-                self.exported = {self.version: folder}
+                await uncancelled(self._export())
             return self.exported[self.version]
+
+    async def _export(self) -> None:
+        """Export this version, in place of the one before."""
+        version = self.version
+        folder = self.lane.home.delta_folder(f"{self.name}@{version}")
+        dtype = "float32" if self.lane.settings.adapter else self.lane.settings.dtype
+        with self.lane.home.no_room(folder):
+            await self._ask(PolicyWorker.export, folder, dtype)
+        await self._forget_exports()
+        self.exported = {version: folder}
 
     async def _forget_exports(self) -> None:
         folders, self.exported = list(self.exported.values()), {}
@@ -305,14 +320,21 @@ class RayEngine:
     async def fork(self, name: str, delta: DeltaSpec) -> AsyncIterator[Policy]:
         """See `Engine.fork`."""
         fork = Fork(self.lane, name, delta)
-        await fork.open()
+        if delta.kind != "none":
+            await self.lane.learner()  # until it is loaded there is nothing to undo, and a caller that is cancelled leaves at once
         try:
+            await uncancelled(fork.open())
             yield fork
         except BaseException:
             with contextlib.suppress(Exception):  # the error of the block is the one to tell
-                await fork.close()
+                await uncancelled(fork.close())
             raise
-        await fork.close()
+        await uncancelled(fork.close())
+
+    @property
+    def forks(self) -> frozenset[str]:
+        """The names of the forks that the learner holds."""
+        return frozenset(self.lane.forks)
 
     async def close(self) -> None:
         """See `Engine.close`."""

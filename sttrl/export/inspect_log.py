@@ -53,7 +53,6 @@ def write_inspect(run: LoadedRun, folder: Path) -> tuple[Path, ...]:
 def _head(run: LoadedRun, policy: str) -> Json:
     """The log without its samples."""
     name, key, created = model_name(run), _key(run, policy), _created(run)
-    judged = [problem for problem in run.problems if policy in problem.scores]
     tokens = sum(evaluation.tokens for problem in run.problems if (evaluation := _evaluation(problem, policy)) is not None)
     generate = {"temperature": run.config["val_temp"], "top_p": run.config["val_top_p"], "max_tokens": run.config["max_response_tokens"]}
     method = run.config["adaptation_method"] if policy == "adapted" else "none"
@@ -103,19 +102,19 @@ def _head(run: LoadedRun, policy: str) -> Json:
         "invalidated": False,
         "tags": [],
         "metadata": {},
-        "reductions": [
-            {
-                "scorer": _shown(metric, run),
-                "reducer": None,
-                "samples": [
-                    {"sample_id": clean(problem.id), "value": value, "history": []}
-                    for problem in judged
-                    if (value := problem.scores[policy][metric]) is not None
-                ],
-            }
-            for metric in _metrics(run)
-        ],
+        "reductions": [_reduction(run, policy, metric) for metric in _metrics(run)],
     }
+
+
+def _reduction(run: LoadedRun, policy: str, metric: str) -> Json:
+    """A metric of each problem."""
+    judged = [problem for problem in run.problems if policy in problem.scores]
+    samples = [
+        {"sample_id": clean(problem.id), "value": value, "history": []}
+        for problem in judged
+        if (value := problem.scores[policy][metric]) is not None
+    ]
+    return {"scorer": _shown(metric, run), "reducer": None, "samples": samples}
 
 
 def _scores(run: LoadedRun, policy: str) -> list[Json]:

@@ -39,23 +39,16 @@ class BaseAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The answer to a question, and how it came about.
+class Outcome:
+    """How an answer came about.
 
-    ``text``: the greedy response of the adapted policy; of the base, if adapting failed or the method is ``none``. ``answer``: what that
-    policy's samples elect, as a normal form; None: nothing. ``right``: None without a label. ``base``: what the base says. ``votes``: one
-    for each step. ``samples``: every response, of evaluations and steps. ``adapter``: the folder of the adapter; None: there is none.
-    ``status``: ``done``, or why the base answers, with the reason in ``error``. ``stop``: why adapting ended. ``seconds``: by activity.
-    ``folder``: the run folder of this question; `sttrl.load_run`, ``view`` and ``report`` read it.
+    ``right``: None without a label. ``steps``: of the method. ``samples``: every response, of evaluations and steps. ``adapter``: its
+    folder; None: nothing was learned. ``seconds``: by activity. ``status``: ``done``, or why the base answers, with the reason in
+    ``error``. ``stop``: why adapting ended. ``folder``: the run folder; `sttrl.load_run`, ``view`` and ``report`` read it.
     """
 
     id: str
-    question: str = field(repr=False)
-    text: str
-    answer: str | None
     right: bool | None
-    base: BaseAnswer
-    votes: tuple[Vote, ...] = field(repr=False)
     steps: tuple[Step, ...] = field(repr=False)
     samples: tuple[Sample, ...] = field(repr=False)
     adapter: Path | None
@@ -73,24 +66,28 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskAnswer:
-    """The answer to an ARC task. ``attempts``: for each test input two grids, the likelier first. The other fields are those of `Answer`;
-    ``base`` and ``adapted`` are the evaluations of both policies."""
+class Answer(Outcome):
+    """The answer to a question.
 
-    id: str
+    ``text``: the greedy response of the adapted policy; of the base, if adapting failed or the method is ``none``. ``answer``: what that
+    policy's samples elect, as a normal form; None: nothing. ``base``: what the base says. ``votes``: one for each step that voted.
+    """
+
+    question: str = field(repr=False)
+    text: str
+    answer: str | None
+    base: BaseAnswer
+    votes: tuple[Vote, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAnswer(Outcome):
+    """The answer to an ARC task. ``attempts``: for each test input two grids, the likelier first. ``base`` and ``adapted``: the evaluations
+    of both policies."""
+
     attempts: tuple[tuple[Grid, Grid], ...]
-    right: bool | None
     base: Evaluation | None
     adapted: Evaluation | None
-    steps: tuple[Step, ...] = field(repr=False)
-    samples: tuple[Sample, ...] = field(repr=False)
-    adapter: Path | None
-    tokens: Tokens
-    seconds: Mapping[str, float] = field(repr=False)
-    status: QuestionStatus
-    stop: StopReason | None
-    error: str | None
-    folder: Path
 
 
 def read_answer(folder: Path, question: str) -> Answer:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,23 +17,28 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain, with_preset
+from sttrl.config.run_config import GROUP_OF
 from sttrl.config.template import template_settings
 from sttrl.config.yaml_settings import typed
 from sttrl.data import BuiltProblems
-from sttrl.data.layouts import question_of
+from sttrl.data.layouts import LayoutError, question_of
 from sttrl.data.registry import custom_dataset
 from sttrl.data.table import Columns
 from sttrl.data.table import Question as Asked
 from sttrl.engine.base import EngineSettings
-from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError, UsageError
+from sttrl.errors import DataError, EngineError, LaneLostError, OutOfMemoryError, UsageError
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
+from sttrl.ledger.seeds import SEED_BITS
 from sttrl.library.answers import Answer, Question, TaskAnswer, read_answer, read_task_answer
+from sttrl.questions.answers import Judge
 from sttrl.questions.prompts import AskedQuestion, build_problem
+from sttrl.questions.source import ChosenQuestions
 from sttrl.run.attempt import Watcher, attempt_run
 from sttrl.run.kind import MakeKind
 from sttrl.run.plan import EngineParts, Plan, Shared, make_plan, prepare
-from sttrl.run.shared import SharedLanes, Visit
+from sttrl.run.shared import SharedLanes, StartLanes, Visit
+from sttrl.run.workshop import started
 from sttrl.types import DeltaSpec, Problem, Request, Rollout, Sampling
 
 TRIES = 3
@@ -43,6 +49,7 @@ IN_FLIGHT = 4
 """How many questions a lane works on at once, unless ``parallel_problems`` says otherwise (derived)."""
 OWN = frozenset({"dataset", "ids", "limit", "run_name", "output_dir", "data_dir", "config", "retry_unsure", "continuous", "track"})
 """Settings of a run that a session sets itself, or that make no sense for a single question."""
+QUESTIONS = "questions"
 QUESTION_ONLY = Columns(question=("prompt",), needed="prompt", answer=None, id=None)
 
 
@@ -69,10 +76,11 @@ class AsyncSession:
         *,
         output_dir: str | Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        start_lanes: StartLanes = started,
         **settings: Any,
     ) -> None:
-        """Raises `UsageError` for a setting that is unknown or has a bad value."""
-        self.say = say
+        """``start_lanes`` starts the engine. Raises `UsageError` for a setting that is unknown or has a bad value."""
+        self.say, self.start_lanes = say, start_lanes
         self.own = {"parallel_problems": IN_FLIGHT, **self._known(settings), "model": model}
         self.base = self.config_of({})
         self.output_dir = None if output_dir is None else Path(output_dir)
@@ -84,12 +92,14 @@ class AsyncSession:
         if self.output_dir is None:
             folder = self.exit.enter_context(tempfile.TemporaryDirectory(prefix="sttrl-session-", ignore_cleanup_errors=True))
         self.folder = Path(folder) if self.output_dir is None else self.output_dir
-        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs")
+        self.lanes = SharedLanes(self.say, self.base.in_flight, self.folder / "logs", self.start_lanes)
+        self.gate = asyncio.Semaphore(self.base.in_flight * self.base.run.lanes)
         try:
             self.parts = await asyncio.to_thread(self._parts)
+            # One for all questions: to start it takes longer than to judge the answers of a question.
+            self.judge = await self.exit.enter_async_context(Judge())
             self.exit.push_async_callback(self.lanes.close)
-            await self.lanes.take(self.parts)
-            await self.lanes.leave()
+            await self.start()
         except BaseException:
             await self.exit.aclose()
             raise
@@ -97,6 +107,11 @@ class AsyncSession:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.exit.aclose()
+
+    async def start(self) -> None:
+        """Start the engine, if it does not run. Raises `EngineError`."""
+        await self.lanes.take(self.parts)
+        await self.lanes.leave()
 
     async def solve(self, question: Question, *, id: str | None = None, label: str | None = None, **settings: Any) -> Answer:
         """Adapt to one question, and answer it. See `sttrl.Session.solve`."""
@@ -118,8 +133,11 @@ class AsyncSession:
                 progress(done, len(questions))
             return answer
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(question)) for question in questions]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(question)) for question in questions]
+        except BaseExceptionGroup as several:
+            raise (first := several.exceptions[0]) from first.__cause__
         return [task.result() for task in tasks]
 
     async def solve_task(self, task: Mapping[str, Any] | str | Path, *, id: str | None = None, **settings: Any) -> TaskAnswer:
@@ -132,7 +150,7 @@ class AsyncSession:
         id = id or f"task_{digest(text)}"
         folder = self.folder / "tasks" / digest(text)
         write_json(folder / f"{id}.json", content)
-        ask = self._ask(id, text, folder, {"adaptation_method": "ttt"} | settings)
+        ask = self._ask(id, text, folder, {"adaptation_method": "ttt"} | settings, kind="arc")
         await self.run(ask)
         return await asyncio.to_thread(read_task_answer, ask.folder)
 
@@ -161,7 +179,7 @@ class AsyncSession:
         kept = adapter.adapter if isinstance(adapter, Answer) else None if adapter is None else Path(adapter)
         if kept is not None and not kept.is_dir():
             raise UsageError(f"{kept} is no folder.", "Give an answer, or the folder of an adapter.")
-        requests = Request.each(problem.prompt_T, sampling, tuple(range(seed, seed + n)))
+        requests = Request.each(problem.prompt_T, sampling, seeds_from(seed, n))
         return await self.sample_prompts(requests, kept)
 
     async def sample_prompts(self, requests: Sequence[Request], adapter: Path | None = None) -> tuple[Rollout, ...]:
@@ -170,10 +188,10 @@ class AsyncSession:
             try:
                 async with self.lanes.lane(self.parts) as lane:
                     if adapter is None:
-                        async with lane.fork("base_of_session", DeltaSpec(kind="none")) as policy:
+                        async with lane.fork(f"base_{uuid.uuid4().hex}", DeltaSpec(kind="none")) as policy:
                             return await policy.sample(requests)
                     spec = DeltaSpec(kind="lora" if self.base.update.lora_rank else "full", lr={"main": 0.0, "embedding": 0.0})
-                    async with lane.fork(f"kept_{time.monotonic_ns()}", spec) as policy:
+                    async with lane.fork(f"kept_{uuid.uuid4().hex}", spec) as policy:
                         await policy.load(adapter)
                         return await policy.sample(requests)
             except EngineError as error:
@@ -187,7 +205,10 @@ class AsyncSession:
         """A question as a problem, as a run with these settings asks it. Raises `UsageError`, and `DataError` for a prompt that is too
         long."""
         asked, dataset = config.questions, custom_dataset("session", config.questions.answer_kind)
-        found = question_of({"prompt": question if isinstance(question, str) else list(question)}, QUESTION_ONLY)
+        try:
+            found = question_of({"prompt": question if isinstance(question, str) else list(question)}, QUESTION_ONLY)
+        except LayoutError as error:
+            raise DataError(f"The question {error.problem}.", "Give a text, or messages of which the last is the user's.") from error
         return build_problem(
             Asked(id=question_id(question), index=0, text=found.text, kind=dataset.kind, row=1, system=found.system, earlier=found.earlier),
             self.parts.tokenizer,
@@ -223,7 +244,7 @@ class AsyncSession:
         async with self._turn(ask.folder):
             plan = await self._plan(ask)
             for left in reversed(range(TRIES)):
-                async with Visit(self.lanes) as visit:
+                async with self.gate, Visit(self.lanes) as visit:
                     try:
                         await attempt_run(plan, visit, watcher or Watcher(say=self.say), started, forks=forks, kind_of=kind_of)
                         return
@@ -232,14 +253,22 @@ class AsyncSession:
                             raise
                         self.say(f"{error.message} The engine is started again, and so is {ask.id}.")
 
-    def config_of(self, settings: Mapping[str, Any]) -> RunConfig:
-        """The session's settings with some changed. Those of the session that do nothing then are left out. Raises `UsageError`."""
-        chosen = {**self.own, **self._known(settings)}
-        every = with_preset(chosen)
-        return RunConfig.of(**{name: value for name, value in chosen.items() if name in settings or has_effect(name, every)})
+    def config_of(self, settings: Mapping[str, Any], kind: str = QUESTIONS) -> RunConfig:
+        """The session's settings with some changed. Those of the session that do nothing then are left out. Raises `UsageError`.
 
-    def _ask(self, id: str, question: Any, dataset: Path, settings: Mapping[str, Any], folder: Path | None = None) -> Ask:
-        config = self.config_of(settings).changed(dataset=str(dataset.absolute()), output_dir=self.folder)
+        ``kind``: the kind of problem, as `sttrl.run.kind.KINDS` names it.
+        """
+        given = self._known(settings)
+        chosen = {**self.own, **given}
+        every = with_preset(chosen)
+        return RunConfig.of(**{
+            name: value for name, value in chosen.items() if name in given or (has_effect(name, every) and is_read_by(kind, name))
+        })  # fmt: skip
+
+    def _ask(
+        self, id: str, question: Any, dataset: Path, settings: Mapping[str, Any], folder: Path | None = None, kind: str = QUESTIONS
+    ) -> Ask:
+        config = self.config_of(settings, kind).changed(dataset=str(dataset.absolute()), output_dir=self.folder)
         if folder is not None:
             return Ask(id=id, question=question, config=config.changed(output_dir=folder.parent, run_name=folder.name))
         plain = identity(to_plain(config)) | {"dataset": dataset.name}
@@ -248,10 +277,15 @@ class AsyncSession:
 
     async def _plan(self, ask: Ask) -> Plan:
         """The plan of a question's run. Raises `UsageError` if the session's engine cannot do it."""
-        plan = await asyncio.to_thread(make_plan, ask.config, self.say, self.shared)
+        shared = Shared()  # of its own: nobody reads the table of one question again
+        shared.tokenizers = self.shared.tokenizers
+        plan = await asyncio.to_thread(make_plan, ask.config, self.say, shared)
+        if isinstance(plan.chosen, ChosenQuestions):
+            plan.chosen.judge = self.judge
         parts, own = plan.parts, self.lanes.settings
-        if parts is not None and own is not None and ask.config.data.dataset.endswith(".jsonl"):
-            check_covered(parts.settings, own)
+        if parts is None or own is None or not ask.config.data.dataset.endswith(".jsonl"):
+            return plan
+        check_covered(parts.settings, own)
         return plan
 
     @property
@@ -266,8 +300,7 @@ class AsyncSession:
     @asynccontextmanager
     async def _turn(self, folder: Path) -> AsyncIterator[None]:
         """One at a time for each run folder."""
-        turn = self.turns.setdefault(folder, asyncio.Lock())
-        async with turn:
+        async with self.turns.setdefault(folder, asyncio.Lock()):
             yield
 
     @staticmethod
@@ -305,7 +338,7 @@ class LongestQuestion:
 
 def check_covered(needed: EngineSettings, own: EngineSettings) -> None:
     """Raises `UsageError` if the session's engine does not serve what a question needs."""
-    if own.covers(needed):
+    if own.serves(needed):
         return
     if needed.max_model_len > own.max_model_len:
         raise UsageError(
@@ -313,8 +346,19 @@ def check_covered(needed: EngineSettings, own: EngineSettings) -> None:
             "Give the session a larger max_prompt_tokens or max_response_tokens, or ask for a shorter response.",
         )
     larger = own.together(needed) if own.is_like(needed) else needed
-    names = [name for name in vars(own) if getattr(own, name) != getattr(larger, name)]
+    names = [name for name in vars(own) if name not in ("max_num_seqs", "kv_cache_mib") and getattr(own, name) != getattr(larger, name)]
     raise UsageError(f"The session's engine was started with another {', '.join(names)}.", "Give such settings to the session.")
+
+
+def is_read_by(kind: str, name: str) -> bool:
+    """Whether problems of this kind read a setting."""
+    kinds = getattr(RunConfig, GROUP_OF[name]).kinds if GROUP_OF[name] else None
+    return kinds is None or kind in kinds
+
+
+def seeds_from(seed: int, n: int) -> tuple[int, ...]:
+    """``n`` seeds that follow each other, each in [0, 2**63)."""
+    return tuple((seed + place) % (1 << SEED_BITS) for place in range(n))
 
 
 def question_id(question: Question) -> str:

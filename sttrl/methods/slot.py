@@ -38,6 +38,8 @@ class Slot:
             return Outcome(stop="steps")  # no token to predict
         prompt = TrainGroup(prefix_T=(first,), row_G=(Row(token_T=tuple(rest), weight_T=(1.0,) * len(rest)),))
         for index in range(self.config.method_steps):
+            if self.tools.out_of_time(problem):
+                return Outcome(stop="time")
             version = policy.version
             update = await policy.update([prompt], Objective(loss="nll"))
             self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sttrl.config import RunConfig
-from sttrl.engine.base import Policy
+from sttrl.engine.base import Policy, Samples
 from sttrl.ledger.records import QuestionRecord
 from sttrl.ledger.rollouts import rollout_line
 from sttrl.ledger.seeds import SeedSource
@@ -26,10 +26,13 @@ Clock = Callable[[str, str], AbstractContextManager[None]]
 
 
 @asynccontextmanager
-async def opened_questions(config: RunConfig) -> AsyncIterator[Callable[[SeedSource, Clock], Questions]]:
-    """Start a judge, and give a function that makes the kind for a runner."""
-    async with Judge() as judge:
+async def opened_questions(config: RunConfig, judge: Judge | None = None) -> AsyncIterator[Callable[[SeedSource, Clock], Questions]]:
+    """Give a function that makes the kind for a runner. ``judge``: one that runs already; None: one is started, and ended afterwards."""
+    if judge is not None:
         yield partial(Questions, config, judge)
+        return
+    async with Judge() as own:
+        yield partial(Questions, config, own)
 
 
 class Questions:
@@ -47,7 +50,7 @@ class Questions:
         """As the settings say."""
         return self.config.sampling.max_response_tokens
 
-    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Policy) -> Poll:
+    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Samples) -> Poll:
         """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
         sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
         asked = Request.each(problem.prompt_T, sampling, self.seeds(problem, "evaluate", 0, count))

@@ -11,12 +11,15 @@ from sttrl.config.template import template_settings
 from sttrl.data import BuiltProblems, SourceSpec, Table, questions
 from sttrl.ledger.folder import begun_revisions, run_folder, source_of
 from sttrl.ledger.seeds import SeedSource
+from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Clock, Questions, opened_questions
 from sttrl.questions.prompts import build_problems
 
 
 class ChosenQuestions:
-    """See `sttrl.run.kind.Chosen`."""
+    """See `sttrl.run.kind.Chosen`. ``judge``: one that runs already, as in a session; None: the run starts its own."""
+
+    judge: Judge | None = None
 
     def __init__(self, config: RunConfig, read: Callable[[SourceSpec], Table]) -> None:
         """Read the data set. Raises `DataError`."""
@@ -41,7 +44,7 @@ class ChosenQuestions:
 
     def opened(self, stop_token_ids: Sequence[int]) -> AbstractAsyncContextManager[Callable[[SeedSource, Clock], Questions]]:
         """A context in which a judge runs, and questions can be evaluated."""
-        return opened_questions(self.config)
+        return opened_questions(self.config, self.judge)
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from sttrl.engine.base import Engine
+from sttrl.engine.uncancelled import uncancelled
 from sttrl.errors import EngineError, LaneLostError, OutOfMemoryError
 
 
@@ -76,4 +77,4 @@ class Seats:
         """Close a lane and remove its seats."""
         if self.taken.pop(lane, None) is not None:
             with contextlib.suppress(Exception):  # the lane is broken already; its error is reported
-                await self.engines[lane].close()
+                await uncancelled(self.engines[lane].close())

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sttrl.engine.base import Engine, EngineSettings
+from sttrl.engine.uncancelled import uncancelled
 from sttrl.run.plan import EngineParts
 from sttrl.run.seats import Seats
 from sttrl.run.workshop import end, started
 
-T = TypeVar("T")
+StartLanes = Callable[[EngineSettings, Any, Path, Callable[[str], None]], Awaitable[list[Any]]]
+"""(settings, tokenizer, folder for logs, say) -> the started lanes of an engine; see `sttrl.run.workshop.started`."""
 
 
 class SharedLanes:
-    """The lanes of a session. ``each``: the seats on every lane. ``logs``: the folder for what the lanes' processes write.
+    """The lanes of a session. ``each``: the seats on every lane. ``logs``: the folder for what the lanes' processes write. ``start``:
+    starts the lanes.
 
     One engine serves all visits whose settings it covers. A visit that needs another engine waits until the others have ended.
     """
 
-    def __init__(self, say: Callable[[str], None], each: int, logs: Path) -> None:
-        self.say, self.each, self.logs = say, each, logs
+    def __init__(self, say: Callable[[str], None], each: int, logs: Path, start: StartLanes = started) -> None:
+        self.say, self.each, self.logs, self.start = say, each, logs, start
         self.lanes: list[Any] = []
         self.taken: Seats | None = None
         self.visits = 0
@@ -41,9 +44,14 @@ class SharedLanes:
         """Whether a lane lives."""
         return self.taken is not None and bool(self.taken.taken)
 
+    @property
+    def forks(self) -> int:
+        """How many forks the learners hold."""
+        return sum(len(lane.forks) for lane in self.lanes)
+
     def covers(self, settings: EngineSettings) -> bool:
         """Whether the engine that runs serves these settings."""
-        return self.alive and self.settings is not None and self.settings.covers(settings)
+        return self.alive and self.settings is not None and self.settings.serves(settings)
 
     async def take(self, parts: EngineParts) -> Seats:
         """The seats of an engine that serves ``parts``. The caller must `leave` afterwards. Raises `EngineError`."""
@@ -69,12 +77,12 @@ class SharedLanes:
             async with seats.beside() as lane:
                 yield lane
         finally:
-            await self.leave()
+            await uncancelled(self.leave())
 
     async def close(self) -> None:
         """End the engine's processes."""
         lanes, self.lanes, self.taken = self.lanes, [], None
-        await end(lanes)
+        await uncancelled(end(lanes))
 
     async def _start(self, parts: EngineParts) -> None:
         before, wanted = self.settings, parts.settings
@@ -82,7 +90,7 @@ class SharedLanes:
             wanted = before.together(wanted)
         await self.close()
         self.starts += 1
-        self.lanes = await started(wanted, parts.tokenizer, self.logs / f"engine_{self.starts}", self.say)
+        self.lanes = await self.start(wanted, parts.tokenizer, self.logs / f"engine_{self.starts}", self.say)
         self.taken = Seats(self.lanes, self.each)
 
 
@@ -112,8 +120,3 @@ class Visit:
     def lost(self) -> bool:
         """Whether the engine of this attempt has died."""
         return self.taken is not None and not self.taken.taken
-
-
-async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which goes on if the caller is cancelled."""
-    return await asyncio.shield(asyncio.ensure_future(work))

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from sttrl.errors import SttrlError
 from sttrl.serve.bodies import ChatBody, ResponseBody
 from sttrl.serve.counters import Counters
 from sttrl.serve.desk import Desk, Result
-from sttrl.serve.jobs import Job, Jobs
+from sttrl.serve.jobs import Job, Jobs, first_of
 from sttrl.serve.orders import KEPT, RefusedError, chat_order, response_order
 from sttrl.serve.replies import chat_completion, choice_of, chunk, error_body, finished_response, last_chunks, response
 
 NOBODY: Final = "anyone"
 """The owner of what is asked without a key."""
 LONGEST_KEY: Final = 255
-OPEN: Final = ("/health",)
-"""The routes that need no key."""
+ENDED: Final = "The server ended before the answer. The same request with the same Idempotency-Key goes on."
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -39,6 +40,7 @@ class Endpoint:
     def __init__(self, desk: Desk, keys: Sequence[str], say: Callable[[str], None]) -> None:
         self.desk, self.keys, self.say = desk, tuple(keys), say
         self.counters = Counters(desk)
+        self.starting: asyncio.Task[None] | None = None
         self.jobs = Jobs(desk, desk.session.folder / "requests", self.counters.count)
         self.tokenizer, self.ends = desk.session.parts.tokenizer, desk.session.parts.settings.stop_token_ids
         routes = [
@@ -52,24 +54,36 @@ class Endpoint:
             Route("/v1/responses/{id}", self.delete, methods=["DELETE"]),
             Route("/v1/responses/{id}/cancel", self.cancel, methods=["POST"]),
         ]
-        handlers: dict[Any, Any] = {RefusedError: _refused, HTTPException: _no_route, Exception: _failed}
+        handlers: dict[Any, Any] = {RefusedError: _refused, HTTPException: _no_route, ClientDisconnect: _left, Exception: _failed}
         self.app = Starlette(routes=routes, exception_handlers=handlers)
 
     def resume(self) -> int:
         """Begin again the background responses that an earlier process left unfinished. Returns how many."""
         left = self.jobs.unfinished()
         for id, request in left:
-            body = ResponseBody.model_validate(request["body"])
-            order = response_order(body, self.desk.house)
+            try:
+                order = response_order(ResponseBody.model_validate(request["body"]), self.desk.house)
+                self.desk.check(order, request["owner"])
+            except (ValidationError, RefusedError) as error:  # the server's settings are other ones now
+                self.jobs.fail(id, str(error))
+                continue
+            order = replace(order, seed=request["seed"])
             job = Job(id, request["owner"], request["created"], order, request["body"], self.jobs.folder / id, lasts=True, kept=True)
-            job.order = type(order)(**{**vars(order), "seed": request["seed"]})
             self.jobs.start(job, self._write_response, background=True)
         return len(left)
 
     async def health(self, request: Request) -> Response:
-        """``GET /health``"""
+        """``GET /health``. Whoever asks after the last lane has died lets the engine start again, without waiting for it."""
         alive = self.desk.session.lanes.alive
+        if not alive and (self.starting is None or self.starting.done()):
+            self.starting = asyncio.create_task(self._start_again())
         return JSONResponse({"status": "ok" if alive else "starting the engine"}, 200 if alive else 503)
+
+    async def _start_again(self) -> None:
+        try:
+            await self.desk.session.start()
+        except SttrlError as error:
+            self.say(f"the engine was not started again: {error}")
 
     async def metrics(self, request: Request) -> Response:
         """``GET /metrics``"""
@@ -98,12 +112,10 @@ class Endpoint:
         order = chat_order(parsed, self.desk.house)
         self._log(order.model, body)
         begun = self.jobs.begin(owner, order, body, self._write_chat, key=_key(request))
-        if not parsed.stream:
-            return JSONResponse(begun if isinstance(begun, dict) else await self.jobs.wait(begun, _gone(request)))
-        with_usage = parsed.stream_options is not None and parsed.stream_options.include_usage
-        if not isinstance(begun, dict) and (refused := await _at_once(begun)) is not None:
-            raise refused
-        return _events(self._chat_chunks(begun, with_usage))
+        if parsed.stream:
+            with_usage = parsed.stream_options is not None and parsed.stream_options.include_usage
+            return Events(self.jobs, begun, self._chat_chunks(begun, with_usage))
+        return JSONResponse(begun if isinstance(begun, dict) else await self.jobs.wait(begun, gone(request.receive)))
 
     async def respond(self, request: Request) -> Response:
         """``POST /v1/responses``"""
@@ -112,15 +124,13 @@ class Endpoint:
         order = response_order(parsed, self.desk.house)
         self._log(order.model, body)
         begun = self.jobs.begin(owner, order, body, self._write_response, key=_key(request), background=parsed.background)
+        if parsed.stream:
+            return Events(self.jobs, begun, self._response_events(begun))
         if isinstance(begun, dict):
             return JSONResponse(begun)
         if parsed.background:
             return JSONResponse(self._unfinished(begun))
-        if not parsed.stream:
-            return JSONResponse(await self.jobs.wait(begun, _gone(request)))
-        if (refused := await _at_once(begun)) is not None:
-            raise refused
-        return _events(self._response_events(begun))
+        return JSONResponse(await self.jobs.wait(begun, gone(request.receive)))
 
     async def response(self, request: Request) -> Response:
         """``GET /v1/responses/{id}``"""
@@ -130,10 +140,9 @@ class Endpoint:
         job = self.jobs.by_id.get(id)
         if job is not None:
             return JSONResponse(self._unfinished(job))
-        body, failed = found["request"]["body"], found["request"].get("failed")
-        status = "failed" if failed else "cancelled"
-        error = {"code": "server_error", "message": failed} if failed else None
-        return JSONResponse(response(f"resp_{id}", found["request"]["created"], body["model"], body, status, error=error))
+        body, failed = found["request"]["body"], found["request"].get("failed", ENDED)
+        error = {"code": "server_error", "message": failed}
+        return JSONResponse(response(f"resp_{id}", found["request"]["created"], body["model"], body, "failed", error=error))
 
     async def cancel(self, request: Request) -> Response:
         """``POST /v1/responses/{id}/cancel``"""
@@ -205,14 +214,14 @@ class Endpoint:
     async def _chat_chunks(self, begun: Job | dict[str, Any], with_usage: bool) -> AsyncIterator[str]:
         """The events of a chat completion: a chunk for each step of adapting as reasoning content, then the answer."""
         if isinstance(begun, Job):
-            id, created, model = f"chatcmpl-{begun.id}", begun.created, begun.order.model
-            async with self._watched(begun):
-                yield _data(chunk(id, created, model, 0, {"role": "assistant", "content": ""}))
-                async for line in begun.follow():
-                    yield _data(chunk(id, created, model, 0, {"reasoning_content": f"{line}\n"}))
-                reply = await _outcome(begun)
+            of = (f"chatcmpl-{begun.id}", begun.created, begun.order.model)
         else:
-            reply = begun
+            of = (begun["id"], begun["created"], begun["model"])
+        yield _data(chunk(*of, 0, {"role": "assistant", "content": ""}))
+        if isinstance(begun, Job):
+            async for line in begun.follow():
+                yield _data(chunk(*of, 0, {"reasoning_content": f"{line}\n"}))
+        reply = await _outcome(begun)
         if "error" in reply:
             yield _data(reply)
         else:
@@ -220,7 +229,7 @@ class Endpoint:
                 yield _data(part)
         yield "data: [DONE]\n\n"
 
-    async def _response_events(self, job: Job) -> AsyncIterator[str]:
+    async def _response_events(self, begun: Job | dict[str, Any]) -> AsyncIterator[str]:
         """The events of a response: a part of the reasoning's summary for each step, then the message."""
         number = 0
 
@@ -229,26 +238,29 @@ class Endpoint:
             number += 1
             return f"event: {kind}\ndata: {json.dumps({'type': kind, 'sequence_number': number - 1, **content})}\n\n"
 
-        async with self._watched(job):
-            begun = self._unfinished(job)
-            yield event("response.created", response=begun)
-            yield event("response.in_progress", response=begun)
-            item, place = f"rs_resp_{job.id}", 0
-            async for line in job.follow():
-                if not place:
-                    empty = {"id": item, "type": "reasoning", "summary": []}
-                    yield event("response.output_item.added", output_index=0, item=empty)
-                where = {"item_id": item, "output_index": 0, "summary_index": place}
-                part = {"type": "summary_text", "text": line}
-                yield event("response.reasoning_summary_part.added", **where, part={**part, "text": ""})
-                yield event("response.reasoning_summary_text.delta", **where, delta=line)
-                yield event("response.reasoning_summary_text.done", **where, text=line)
-                yield event("response.reasoning_summary_part.done", **where, part=part)
-                place += 1
-            reply = await _outcome(job)
-        if "output" not in reply:
-            error = {"code": "server_error", "message": reply["error"]["message"]}
-            yield event("response.failed", response={**begun, "status": "failed", "error": error})
+        if isinstance(begun, Job):
+            shown, lines = {**self._unfinished(begun), "status": "in_progress"}, begun.follow()
+        else:
+            shown, lines = {**begun, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}, _told(begun)
+        yield event("response.created", response=shown)
+        yield event("response.in_progress", response=shown)
+        item, place = f"rs_{shown['id']}", 0
+        async for line in lines:
+            if not place:
+                empty = {"id": item, "type": "reasoning", "summary": []}
+                yield event("response.output_item.added", output_index=0, item=empty)
+            where = {"item_id": item, "output_index": 0, "summary_index": place}
+            part = {"type": "summary_text", "text": line}
+            yield event("response.reasoning_summary_part.added", **where, part={**part, "text": ""})
+            yield event("response.reasoning_summary_text.delta", **where, delta=line)
+            yield event("response.reasoning_summary_text.done", **where, text=line)
+            yield event("response.reasoning_summary_part.done", **where, part=part)
+            place += 1
+        reply = await _outcome(begun)
+        if not reply.get("output"):
+            message = reply["error"]["message"] if reply.get("error") else "The request was cancelled."
+            error = {"code": "server_error", "message": message}
+            yield event("response.failed", response={**shown, "status": "failed", "error": error})
             return
         *before, message = reply["output"]
         for index, done in enumerate(before):
@@ -264,33 +276,48 @@ class Endpoint:
         yield event("response.output_item.done", output_index=len(before), item=message)
         yield event(f"response.{reply['status']}", response=reply)
 
-    @contextlib.asynccontextmanager
-    async def _watched(self, job: Job) -> AsyncIterator[None]:
-        """A client follows the job; when it hangs up, a job that does not last is ended."""
-        job.watchers += 1
-        try:
-            yield
-        finally:
-            await asyncio.shield(self.jobs.left(job))
+
+class Events(StreamingResponse):
+    """Server-sent events about a job, or about the reply of an earlier one. A client that hangs up ends a job that does not last.
+
+    It begins when the job does, so that a refusal still has its status.
+    """
+
+    def __init__(self, jobs: Jobs, begun: Job | dict[str, Any], parts: AsyncIterator[str]) -> None:
+        super().__init__(parts, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self.jobs, self.begun = jobs, begun
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events. Raises `RefusedError`, and `ClientDisconnect` if the client hangs up before the first."""
+        if isinstance(self.begun, dict):
+            await super().__call__(scope, receive, send)
+            return
+        async with self.jobs.watched(self.begun):
+            await first_of(self.begun.first_news(), gone(receive))
+            if self.begun.done:
+                await self.begun.reply()
+            await super().__call__(scope, receive, send)
 
 
-async def _outcome(job: Job) -> dict[str, Any]:
-    """The reply of a job that is done, or its error as a body."""
-    assert job.task is not None
+async def gone(receive: Receive) -> None:
+    """Returns when the client hangs up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _told(reply: dict[str, Any]) -> AsyncIterator[str]:
+    """How adapting went, as the reply of a finished response has it."""
+    for item in reply["output"]:
+        for part in item.get("summary", ()):
+            yield part["text"]
+
+
+async def _outcome(begun: Job | dict[str, Any]) -> dict[str, Any]:
+    """The reply, or its error as a body: the stream has begun, so its last event is the only place that can say it."""
     try:
-        return await job.task
+        return begun if isinstance(begun, dict) else await begun.reply()
     except RefusedError as error:
         return error_body(error)
-    except Exception:  # noqa: BLE001 - the stream has begun, so its last event is the only place that can say it
-        return error_body(INTERNAL)
-
-
-async def _at_once(job: Job) -> RefusedError | None:
-    """The error of a job that is refused before it begins, so that a stream can still say it by its status."""
-    assert job.task is not None
-    await job.first_news()
-    error = job.task.exception() if job.task.done() and not job.task.cancelled() else None
-    return error if isinstance(error, RefusedError) else INTERNAL if error is not None else None
 
 
 INTERNAL: Final = RefusedError("The server failed; its log says why.", status=500)
@@ -301,8 +328,9 @@ def _parsed(kind: type[B], body: dict[str, Any]) -> B:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
+        found = error.errors(include_url=False, include_input=False)
+        first = max(found, key=lambda each: len(each["loc"]))  # of a field that may have several forms, the one that fits best
+        name = ".".join(str(part) for part in first["loc"] if part != "str" and not str(part).endswith("]"))
         if first["type"] == "extra_forbidden":
             message = f"{name} is unknown or not supported."
         else:
@@ -318,16 +346,6 @@ def _key(request: Request) -> str | None:
     return key
 
 
-async def _gone(request: Request) -> None:
-    """Returns when the client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _events(parts: AsyncIterator[str]) -> Response:
-    return StreamingResponse(parts, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-
-
 def _data(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
@@ -340,6 +358,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     headers = {"Retry-After": str(round(error.retry_s + 0.5))} if error.retry_s is not None else {}
     return JSONResponse(error_body(error), error.status, headers=headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

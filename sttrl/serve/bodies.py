@@ -28,11 +28,20 @@ class Part(Strict):
     logprobs: list[Any] | None = None
 
 
-class Message(BaseModel):
-    """A message of a conversation. Items that other servers add, such as an id, are ignored."""
+class Message(Strict):
+    """A message of a conversation. What replies add to theirs may come back with them."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
+    type: Literal["message"] = "message"
+    id: str | None = None
+    status: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = None
+    reasoning_content: str | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @property
     def text(self) -> str:
@@ -45,7 +54,7 @@ class Adapting(Strict):
 
     method: str | None = None
     steps: Annotated[int, Field(ge=0)] | None = None
-    n_votes: Count | None = None
+    n_votes: Annotated[int, Field(ge=2)] | None = None
     n_train: Annotated[int, Field(ge=2)] | None = None
     voting_function: str | None = None
     answer_kind: Literal["math", "number", "choice"] | None = None
@@ -142,6 +151,14 @@ class ResponseBody(Sampled):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _messages(cls, value: Any) -> Any:
+        """Without the reasoning of earlier replies, which says how adapting went."""
+        if not isinstance(value, list):
+            return value
+        return [item for item in value if not (isinstance(item, dict) and item.get("type") == "reasoning")]
 
     @model_validator(mode="after")
     def _together(self) -> ResponseBody:

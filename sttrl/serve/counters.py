@@ -27,6 +27,7 @@ class Counters:
             "sttrl_waiting": ("Requests that wait for a seat", lambda: desk.waiting),
             "sttrl_sampling": ("Requests that only sample", lambda: desk.sampling),
             "sttrl_seats": ("Seats for requests that adapt", lambda: desk.seats),
+            "sttrl_forks": ("Forks that the learners hold", lambda: desk.session.lanes.forks),
             "sttrl_engine_starts": ("How often the engine was started", lambda: desk.session.lanes.starts),
         }
         for name, (help_text, value) in shown.items():

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import shutil
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+from starlette.requests import ClientDisconnect
 
 from sttrl.errors import SttrlError
 from sttrl.ledger.files import write_json
@@ -26,6 +29,8 @@ from sttrl.serve.orders import Order, RefusedError
 
 REQUEST: Final = "request.json"
 REPLY: Final = "reply.json"
+TO_RESUME: Final = frozenset({500, 503})
+"""The statuses of a failure after which the same request with the same key goes on where it ended."""
 
 Reply = dict[str, Any]
 Write = Callable[["Job", Result], Reply]
@@ -34,9 +39,9 @@ Write = Callable[["Job", Result], Reply]
 
 @dataclass(eq=False)
 class Job:
-    """A request that is being done. ``lines``: how adapting goes. ``lasts``: it goes on if its client hangs up, and its reply is kept.
+    """A request that is being done. ``lines``: how adapting goes. ``lasts``: it goes on if its client hangs up.
 
-    ``kept``: its folder stays when it is done.
+    ``kept``: its reply and its folder stay when it is done. ``cancelled``: by its client, who hung up or asked for it.
     """
 
     id: str
@@ -80,6 +85,18 @@ class Job:
         async with self.news:
             await self.news.wait_for(what)
 
+    async def reply(self) -> Reply:
+        """The reply, when the job is done. Raises `RefusedError`. Who waits may be cancelled; the job goes on."""
+        assert self.task is not None
+        try:
+            return await asyncio.shield(self.task)
+        except asyncio.CancelledError:
+            if not self.task.cancelled():
+                raise
+        if self.cancelled:
+            raise RefusedError("The request was cancelled.", status=499, code="cancelled")
+        raise RefusedError("The server is ending.", status=503)
+
     @property
     def done(self) -> bool:
         """Whether the work has ended."""
@@ -92,13 +109,14 @@ class Jobs:
     def __init__(self, desk: Desk, folder: Path, count: Callable[[Job, int, Result | None], None]) -> None:
         self.desk, self.folder, self.count = desk, folder, count
         self.by_id: dict[str, Job] = {}
+        self.waking: set[asyncio.Task[None]] = set()
 
     def begin(
         self, owner: str, order: Order, body: dict[str, Any], write: Write, *, key: str | None = None, background: bool = False
     ) -> Job | Reply:
         """Begin a request, or find it: the job that does it, or the reply that an earlier one got.
 
-        ``key``: the client's name for the request. Raises `RefusedError` if it stands for another one.
+        ``key``: the client's name for the request. Raises `RefusedError` if it stands for another one, or if the order cannot be done.
         """
         id = uuid.uuid4().hex if key is None else hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:32]
         folder = self.folder / id
@@ -107,13 +125,14 @@ class Jobs:
                 return running
             if (folder / REPLY).exists():
                 return dict(json.loads((folder / REPLY).read_text(encoding="utf-8")))
-            order = _with_seed(order, known["seed"])
+            order = replace(order, seed=known["seed"])
             return self.start(Job(id, owner, known["created"], order, body, folder, lasts=True, kept=True), write, background)
+        self.desk.check(order, owner)
         lasts = key is not None or background
         job = Job(id, owner, int(time.time()), order, body, folder, lasts=lasts, kept=lasts or self.desk.server.keep_runs)
         if background and sum(other.lasts and not other.done for other in self.by_id.values()) >= self.desk.server.max_background:
             raise RefusedError("Too many background responses are unfinished.", status=429, code="rate_limit_exceeded", retry_s=5.0)
-        if job.kept or order.policy == "adapt":
+        if self._on_disk(job):
             write_json(folder / REQUEST, {
                 "owner": owner, "created": job.created, "seed": order.seed, "background": background, "lasts": lasts, "body": body,
             })  # fmt: skip
@@ -123,44 +142,51 @@ class Jobs:
         """Let a job begin."""
         self.by_id[job.id] = job
         job.task = asyncio.create_task(self._do(job, write, background))
+        job.task.add_done_callback(lambda task: self._ended(job, task))
         return job
 
-    async def wait(self, job: Job, gone: Awaitable[object] | None = None) -> Reply:
-        """The reply of a job. If the client hangs up (``gone`` returns) and nobody else waits for it, a job that does not last is ended."""
-        assert job.task is not None
+    async def wait(self, job: Job, gone: Awaitable[object]) -> Reply:
+        """The reply of a job. If the client hangs up (``gone`` returns) and nobody else waits for it, a job that does not last is ended.
+
+        Raises `RefusedError`, and `ClientDisconnect` if the client hung up.
+        """
+        async with self.watched(job):
+            assert job.task is not None
+            await first_of(job.task, gone)
+            return await job.reply()
+
+    @asynccontextmanager
+    async def watched(self, job: Job) -> AsyncIterator[None]:
+        """A context in which a client waits for a job."""
         job.watchers += 1
-        watch = asyncio.ensure_future(gone) if gone is not None else None
         try:
-            await asyncio.wait([job.task, *([watch] if watch else [])], return_when=asyncio.FIRST_COMPLETED)
-            if job.task.done():
-                return await job.task
-            raise asyncio.CancelledError
+            yield
         finally:
-            if watch is not None:
-                watch.cancel()
-            await self.left(job)
+            await asyncio.shield(self.left(job))
 
     async def left(self, job: Job) -> None:
         """A client no longer waits for a job."""
         job.watchers -= 1
-        if job.task is not None and not job.task.done() and not job.watchers and not job.lasts:
+        if not job.done and not job.watchers and not job.lasts:
             await self.cancel(job)
 
     async def cancel(self, job: Job) -> None:
-        """End a job, and with it the fork it has."""
+        """End a job whose client no longer wants it, and with it the fork it has."""
         job.cancelled = True
-        if job.task is not None:
-            job.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await job.task
+        await self._end(job)
+
+    async def close(self) -> None:
+        """End every job; those that last go on after a restart."""
+        for job in list(self.by_id.values()):
+            await self._end(job)
 
     def stored(self, id: str, owner: str) -> dict[str, Any] | None:
-        """What the disk has of a request of this client: ``request``, and ``reply`` if it is done."""
+        """What the disk has of a response of this client: ``request``, and ``reply`` if it is done."""
         folder = self.folder / id
         if not id.isalnum() or not (folder / REQUEST).is_file():
             return None
         request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-        if request["owner"] != owner:
+        if request["owner"] != owner or "input" not in request["body"]:
             return None
         reply = json.loads((folder / REPLY).read_text(encoding="utf-8")) if (folder / REPLY).exists() else None
         return {"request": request, "reply": reply}
@@ -178,32 +204,33 @@ class Jobs:
                 shutil.rmtree(file.parent, ignore_errors=True)
         return found
 
-    async def close(self) -> None:
-        """End every job; those that last go on after a restart."""
-        for job in list(self.by_id.values()):
-            await self.cancel(job)
+    def settle(self, job: Job, reply: Reply) -> None:
+        """Keep the reply of a job that was cancelled."""
+        write_json(job.folder / REPLY, reply)
+
+    def fail(self, id: str, reason: str) -> None:
+        """Keep that a background response has failed."""
+        file = self.folder / id / REQUEST
+        write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "failed": reason, "background": False})
+
+    def forget(self, id: str) -> None:
+        """Remove what the disk has of a request."""
+        shutil.rmtree(self.folder / id, ignore_errors=True)
 
     async def _do(self, job: Job, write: Write, background: bool) -> Reply:
-        loop, told = asyncio.get_running_loop(), set[asyncio.Task[None]]()
-
         def tell(line: str) -> None:
             job.lines.append(line)
-            task = loop.create_task(job.tell())
-            told.add(task)
-            task.add_done_callback(told.discard)
+            self._wake(job)
+
+        def begin() -> None:
+            job.began = True
+            self._wake(job)
 
         status, result, failed = 200, None, None
         try:
-
-            def begin() -> None:
-                job.began = True
-                task = loop.create_task(job.tell())
-                told.add(task)
-                task.add_done_callback(told.discard)
-
             result = await self.desk.serve(job.order, job.owner, job.folder, tell, begin, patient=background)
             reply = write(job, result)
-            if job.lasts:
+            if job.kept:
                 await asyncio.to_thread(write_json, job.folder / REPLY, reply)
             return reply
         except asyncio.CancelledError:
@@ -216,28 +243,43 @@ class Jobs:
             status, failed = 503, str(error)
             raise RefusedError(failed, status=503) from error
         except Exception as error:
-            status, failed = 500, f"{type(error).__name__}: {error}"
-            raise
+            status, failed = 500, "The server failed; its log says why."
+            self.desk.say(self._trace(error))
+            raise RefusedError(failed, status=500) from error
         finally:
-            self.by_id.pop(job.id, None)
-            if not job.kept or (job.cancelled and not job.lasts):
-                await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
-            elif background and failed is not None:
-                self._set(job.folder, failed=failed, background=False)
+            if background and failed is not None:
+                self.fail(job.id, failed)
+            elif self._on_disk(job) and (not job.kept or (job.cancelled and not job.lasts) or (failed and status not in TO_RESUME)):
+                self.forget(job.id)
             self.count(job, status, result)
-            loop.call_soon(lambda: loop.create_task(job.tell()))
 
-    def settle(self, job: Job, reply: Reply) -> None:
-        """Keep the reply of a job that was cancelled."""
-        write_json(job.folder / REPLY, reply)
+    def _ended(self, job: Job, task: asyncio.Task[Reply]) -> None:
+        """A job's task is done. Its error is read here, for there may be nobody who waits for it."""
+        self.by_id.pop(job.id, None)
+        if not task.cancelled():
+            task.exception()
+        self._wake(job)
 
-    def forget(self, id: str) -> None:
-        """Remove what the disk has of a request."""
-        shutil.rmtree(self.folder / id, ignore_errors=True)
+    async def _end(self, job: Job) -> None:
+        """Cancel a job's task and wait for its end."""
+        assert job.task is not None
+        await asyncio.sleep(0)  # a task that has not begun would not tidy up
+        job.task.cancel()
+        await asyncio.wait([job.task])
 
-    def _set(self, folder: Path, **values: Any) -> None:
-        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-        write_json(folder / REQUEST, {**request, **values})
+    def _wake(self, job: Job) -> None:
+        task = asyncio.get_running_loop().create_task(job.tell())
+        self.waking.add(task)
+        task.add_done_callback(self.waking.discard)
+
+    def _on_disk(self, job: Job) -> bool:
+        """Whether a job has a folder."""
+        return job.kept or job.order.policy == "adapt"
+
+    def _trace(self, error: Exception) -> str:
+        """Where an unforeseen error came from. Its text may hold a prompt."""
+        said = str(error) if self.desk.server.log_prompts else "its text is left out, as are prompts"
+        return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}: {said}"
 
     def _known(self, id: str, body: dict[str, Any]) -> dict[str, Any] | None:
         file = self.folder / id / REQUEST
@@ -249,5 +291,12 @@ class Jobs:
         return known
 
 
-def _with_seed(order: Order, seed: int) -> Order:
-    return Order(**{**vars(order), "seed": seed})
+async def first_of(work: Awaitable[object], gone: Awaitable[object]) -> None:
+    """Returns when ``work`` is done, which goes on if this is cancelled. Raises `ClientDisconnect` if ``gone`` returns before."""
+    done, left = asyncio.ensure_future(work), asyncio.ensure_future(gone)
+    try:
+        await asyncio.wait([done, left], return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ClientDisconnect
+    finally:
+        left.cancel()

@@ -116,7 +116,7 @@ def _order(
 ) -> Order:
     policy, method, kept = _policy(model, adapting, effort, house)
     if policy in ("base", "kept"):
-        given = [f"sttrl.{name}" for name in adapting.model_fields_set if name not in ("seed", "method")]
+        given = [f"sttrl.{name}" for name in Adapting.model_fields if name in adapting.model_fields_set - {"seed", "method"}]
         given += [effort_name] if effort not in (None, "none") else []
         if given:
             raise RefusedError(f"{given[0]} does nothing with the model {model}, which does not adapt.", param=given[0])
@@ -175,19 +175,14 @@ def _settings(method: str, adapting: Adapting, effort: Effort | None, house: Hou
     """The settings of the run that adapts."""
     preset = EFFORTS[EFFORT if effort in (None, "none") else str(effort)]
     own = {name: value for name, value in adapting if name in adapting.model_fields_set and value is not None}
-    if own.get("voting_function", "majority") not in VOTES:  # a client must not name code of its own
-        shown = ", ".join(sorted(VOTES))
-        raise RefusedError(f"sttrl.voting_function {own['voting_function']!r} is none of {shown}.", param="sttrl.voting_function")
+    _check_adapting(method, adapting, own, house)
     for name in ("method", "budget_tokens", "deadline_s", "keep_adapter", "seed"):
         own.pop(name, None)
     chosen: dict[str, Any] = {**preset, **own}
     if "n_votes" in own and "n_train" not in own:
         chosen["n_train"] = max(2, min(preset["n_train"], own["n_votes"]))
     if method not in (*SAMPLES_VOTES, VOTE):
-        for name in ("n_votes", "n_train"):
-            if name in own:
-                raise RefusedError(f"sttrl.{name} does nothing with the method {method}.", param=f"sttrl.{name}")
-            del chosen[name]
+        del chosen["n_votes"], chosen["n_train"]
     if method == "memo":
         chosen.pop("steps") if "steps" not in own else None
     if method == "ttrl":
@@ -197,6 +192,20 @@ def _settings(method: str, adapting: Adapting, effort: Effort | None, house: Hou
         reason = f"A step may sample {most} tokens, and this server gives at most {house.server.max_budget_tokens} for a request."
         raise RefusedError(reason, param="sttrl.n_votes" if "n_votes" in own else "sttrl")
     return {"adaptation_method": "none" if method == VOTE else method, **chosen}
+
+
+def _check_adapting(method: str, adapting: Adapting, own: Mapping[str, Any], house: House) -> None:
+    """Raises `RefusedError` for a field that this server does not do, or that does nothing with the method."""
+    if own.get("voting_function", "majority") not in VOTES:  # a client must not name code of its own
+        shown = ", ".join(sorted(VOTES))
+        raise RefusedError(f"sttrl.voting_function {own['voting_function']!r} is none of {shown}.", param="sttrl.voting_function")
+    if own.get("max_response_tokens", 0) > house.response_tokens:
+        reason = f"sttrl.max_response_tokens is {own['max_response_tokens']}, and this server gives at most {house.response_tokens}."
+        raise RefusedError(reason, param="sttrl.max_response_tokens")
+    idle = ("lr", "keep_adapter") if method == VOTE else () if method in SAMPLES_VOTES else ("n_votes", "n_train")
+    for name in idle:
+        if getattr(adapting, name):
+            raise RefusedError(f"sttrl.{name} does nothing with the method {method}.", param=f"sttrl.{name}")
 
 
 def conversation(messages: Sequence[Message]) -> tuple[dict[str, str], ...]:
@@ -220,4 +229,6 @@ def conversation(messages: Sequence[Message]) -> tuple[dict[str, str], ...]:
         raise RefusedError("The first message after the system's must be the user's.", param="messages")
     if not all(message["content"].strip() for message in turns):
         raise RefusedError("A message is empty.", param="messages")
+    if any("\ud800" <= character <= "\udfff" for message in (*turns, {"content": system}) for character in message["content"]):
+        raise RefusedError("A message has half of a character: a surrogate without its other half.", param="messages")
     return (*([{"role": "system", "content": system}] if system.strip() else []), *turns)

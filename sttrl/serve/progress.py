@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sttrl.engine.base import Policy
+from sttrl.engine.base import Samples
 from sttrl.ledger.files import json_line, write_text
 from sttrl.ledger.records import ElectionRecord, StepRecord
 from sttrl.questions.kind import Questions
@@ -17,21 +17,23 @@ from sttrl.serve.orders import Order
 from sttrl.types import Ballots, Group, Request, Rollout
 
 RESERVE: float = 1.5
-"""How many times the seconds of a step are left for the answer before a deadline (derived)."""
+"""A further step begins only if at least this many times the seconds of the last step are left until the deadline (derived)."""
 
 
 @dataclass
 class Progress:
     """The state of a request that adapts. ``told``: called with each line for the client.
 
-    ``base``: the base's greedy response; ``base_answer``: its answer. ``first``: the vote of the base; ``best``: a response with the answer
-    that was elected last. ``rollouts``: the adapted policy's responses to the client. ``limit``: what ended adapting early.
+    ``base``: the base's greedy response; ``base_text`` and ``base_answer``: its text and its answer. ``first``: the vote of the base;
+    ``best``: a response with the answer that was elected last. ``rollouts``: the adapted policy's responses to the client. ``limit``: what
+    ended adapting early.
     """
 
     order: Order
     began: float
     told: Callable[[str], None] = lambda line: None
     base: Rollout | None = None
+    base_text: str | None = None
     base_answer: str | None = None
     first: ElectionRecord | None = None
     elected: ElectionRecord | None = None
@@ -56,6 +58,11 @@ class Progress:
     def seconds_left(self) -> float:
         """Until the deadline."""
         return self.began + self.order.deadline_s - time.monotonic()
+
+    def begin_again(self) -> None:
+        """The question begins, perhaps not for the first time: if its lane has died, what was known of it no longer holds."""
+        vars(self).update(vars(Progress(self.order, self.began, self.told)))
+        self.step_began = time.monotonic()
 
     def step(self, record: StepRecord) -> None:
         """A step is finished."""
@@ -89,6 +96,23 @@ class Progress:
         return f"step {self.steps}: {record.election.majority_ratio:.0%} of {record.election.samples} say {record.election.answer}; {left}"
 
 
+class Replying:
+    """A policy that answers the client in the batch in which it is evaluated: two batches would take the sampler twice as long.
+
+    ``requests``: the client's. ``replies``: the responses to them.
+    """
+
+    def __init__(self, policy: Samples, requests: tuple[Request, ...]) -> None:
+        self.policy, self.requests = policy, requests
+        self.replies: tuple[Rollout, ...] = ()
+
+    async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
+        """See `Policy.sample`."""
+        found = await self.policy.sample((*self.requests, *requests))
+        self.replies = found[: len(self.requests)]
+        return found[len(self.requests) :]
+
+
 class Answering(Questions):
     """Text questions whose adapted policy also answers the client; see `sttrl.questions.kind.Questions`.
 
@@ -100,19 +124,20 @@ class Answering(Questions):
         super().__init__(of.config, of.judge, of.seeds, of.clock)
         self.progress, self.keep = progress, keep
 
-    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Policy) -> Poll:
+    async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Samples) -> Poll:
         """The poll. After adapting, the answers to the client too."""
         if stage == "base":
+            self.progress.begin_again()
             poll = await super().evaluate(stage, problem, policy)
-            self.progress.base = poll.greedy
-            place = poll.ballots.class_G[-1]
-            self.progress.base_answer = None if place is None else poll.ballots.representative_C[place]
+            assert poll.greedy is not None
+            self.progress.base, self.progress.base_text = poll.greedy, poll.greedy.text
+            self.progress.base_answer = poll.ballots.answer_G[-1].text
         else:
             order = self.progress.order
-            requests = Request.each(problem.prompt_T, order.sampling, self.seeds(problem, "reply", 0, order.n))
-            self.progress.rollouts = await policy.sample(requests)
+            replying = Replying(policy, Request.each(problem.prompt_T, order.sampling, self.seeds(problem, "reply", 0, order.n)))
+            poll = await super().evaluate(stage, problem, replying)
+            self.progress.rollouts = replying.replies
             write_text(self.keep, "".join(map(json_line, map(_plain, self.progress.rollouts))))
-            poll = await super().evaluate(stage, problem, policy)
         self.progress.evaluated += sum(len(r.token_T) for r in poll.rollout_G)
         return poll
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,8 @@ def last_chunks(reply: Mapping[str, Any], with_usage: bool) -> Iterator[dict[str
     of = (reply["id"], reply["created"], reply["model"])
     about = {"sttrl": reply["sttrl"]} if "sttrl" in reply else {}
     for choice in reply["choices"]:
-        delta = {"role": "assistant", "content": choice["message"]["content"]}
+        role = {"role": "assistant"} if choice["index"] else {}  # the first choice has had its role
+        delta = {**role, "content": choice["message"]["content"]}
         yield chunk(*of, choice["index"], delta, logprobs=choice["logprobs"])
         yield chunk(*of, choice["index"], {}, finish_reason=choice["finish_reason"], **about)
     if with_usage:
@@ -156,10 +158,14 @@ def _logprobs(rollout: Rollout, top: int, tokenizer: Any, ends: Sequence[int], c
         text = tokenizer.decode([token])
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
-    before = 0
-    for place, (token, logprob) in enumerate(zip(rollout.token_T, rollout.logprob_T, strict=True)):
-        if token in ends or before >= chars:
+    def length(count: int) -> int:
+        """Characters of the first ``count`` tokens."""
+        return len(tokenizer.decode(list(rollout.token_T[:count]), skip_special_tokens=True))
+
+    every = range(len(rollout.token_T) + 1)
+    kept = len(rollout.token_T) if chars >= len(rollout.text) else bisect_left(every, chars, key=length)
+    for place, (token, logprob) in enumerate(zip(rollout.token_T[:kept], rollout.logprob_T[:kept], strict=True)):
+        if token in ends:
             return
         likeliest = rollout.top_T[place][:top] if rollout.top_T else ()
         yield {**shown(token, logprob), "top_logprobs": [shown(*pair) for pair in likeliest]}
-        before = len(tokenizer.decode(list(rollout.token_T[: place + 1]), skip_special_tokens=True))

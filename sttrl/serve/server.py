@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from sttrl.config import RunConfig, field_names
 from sttrl.errors import UsageError
+from sttrl.ledger.files import make_folder
 from sttrl.library.session import OWN, AsyncSession
-from sttrl.questions.answers import Judge
+from sttrl.run.shared import StartLanes
+from sttrl.run.workshop import started
 from sttrl.serve.app import Endpoint
 from sttrl.serve.desk import Desk
 from sttrl.serve.settings import HOST, ServerSettings, served_folder
@@ -22,19 +29,22 @@ KEY = "STTRL_API_KEY"
 LOOPBACK = (HOST, "localhost", "::1")
 
 
-def serve(config: RunConfig, server: ServerSettings) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises `UsageError` for an address that cannot be used, and what a session raises."""
+def serve(config: RunConfig, server: ServerSettings, start_lanes: StartLanes = started) -> None:
+    """Serve until SIGTERM or Ctrl-C. ``start_lanes`` starts the engine. Raises `UsageError` for an address or a folder that cannot be
+    used, and what a session raises."""
     keys = (*server.api_key, *(key for key in os.environ.get(KEY, "").split(",") if key))
     if any(not key.strip() for key in keys):
         raise UsageError("--api_key is empty.", "Give a key, or leave it out.")
-    with _listening(server) as listener:
-        asyncio.run(_serve(config, server, keys, listener))
-
-
-async def _serve(config: RunConfig, server: ServerSettings, keys: tuple[str, ...], listener: socket.socket) -> None:
     folder = served_folder(config.run.output_dir, config.run.run_name)
-    async with AsyncSession(config.engine.model, output_dir=folder, say=_say, **session_settings(config)) as session, Judge() as judge:
-        endpoint = Endpoint(Desk(session, judge, server, config.engine.model, _say), keys, _say)
+    settings = session_settings(config)
+    with _listening(server) as listener, _held(folder):
+        session = AsyncSession(config.engine.model, output_dir=folder, say=_say, start_lanes=start_lanes, **settings)
+        asyncio.run(_serve(session, config.engine.model, server, keys, listener))
+
+
+async def _serve(opened: AsyncSession, model: str, server: ServerSettings, keys: tuple[str, ...], listener: socket.socket) -> None:
+    async with opened as session:
+        endpoint = Endpoint(Desk(session, session.judge, server, model, _say), keys, _say)
         web = uvicorn.Server(
             uvicorn.Config(endpoint.app, log_level="warning", timeout_graceful_shutdown=max(1, round(server.grace_s)), lifespan="off")
         )
@@ -44,7 +54,7 @@ async def _serve(config: RunConfig, server: ServerSettings, keys: tuple[str, ...
             _say(f"{again} background responses go on")
         if server.host not in LOOPBACK and not keys:
             _say(f"anyone who reaches {server.host} can use this server: give --api_key")
-        _say(f"serving {config.engine.model} on http://{host}:{port}/v1 with {endpoint.desk.seats} seats")
+        _say(f"serving {model} on http://{host}:{port}/v1 with {endpoint.desk.seats} seats")
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn ends its requests, then raises the signal again for whoever handled it before.
             asyncio.get_running_loop().add_signal_handler(number, lambda: None)
@@ -55,7 +65,7 @@ async def _serve(config: RunConfig, server: ServerSettings, keys: tuple[str, ...
     _say("the server has ended")
 
 
-def session_settings(config: RunConfig) -> dict[str, object]:
+def session_settings(config: RunConfig) -> dict[str, Any]:
     """The settings of a run that are not the defaults, for a session. Raises `UsageError` for one that a server does not have."""
     plain = RunConfig()
     chosen = {name: config.setting(name) for name in field_names() if config.setting(name) != plain.setting(name)}
@@ -66,6 +76,18 @@ def session_settings(config: RunConfig) -> dict[str, object]:
             raise UsageError(f"--{name} does nothing with serve.", "Each request says how it is adapted.")
     asked_as_they_are = {"instruction": config.questions.instruction or ""}
     return {**chosen, **asked_as_they_are, "parallel_problems": config.run.parallel_problems}
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder of the endpoint. Raises `UsageError` if another server has it: two would do the same background responses."""
+    make_folder(folder)
+    with (folder / "lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"Another server uses {folder}.", "Give another --output_dir or --run_name.") from error
+        yield
 
 
 def _listening(server: ServerSettings) -> socket.socket:

@@ -76,6 +76,9 @@ class Request:
     seed: int
     given_T: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        assert 0 <= self.seed < 1 << 63, f"the seed is {self.seed}"
+
     @classmethod
     def each(cls, prompt_T: tuple[int, ...], sampling: Sampling, seeds_G: Sequence[int]) -> tuple[Request, ...]:
         """A request for each seed, all with the same prompt and sampling."""

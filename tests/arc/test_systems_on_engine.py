@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1800)]
 NAMES = tuple(file.stem for file in CONFIGS)
 TASKS = ("5582e5ca", "d037b0a7")
 ALIKE = {
-    "lora_rank": 8, "lora_targets": ["q_proj", "v_proj"], "lora_trainable_modules": ["embed_tokens", "lm_head"], "lora_alpha": 8,
+    "lora_rank": 8, "lora_targets": ("q_proj", "v_proj"), "lora_trainable_modules": ("embed_tokens", "lm_head"), "lora_alpha": 8,
     "lora_rank_stabilised": True, "base_dtype": "same", "optimizer": "adamw", "learner_ranks": 1,
 }  # fmt: skip
 """What decides how the engine is built: the same for all, so that one engine serves them."""
@@ -29,6 +29,7 @@ def on_engine(name: str, model: Path, folder: Path) -> RunConfig:
     config = reduced(name, folder / name).changed(model=str(model), output_dir=folder, run_name=name, dataset="arc-demo", ids=TASKS)
     few = {"ttt_rows": 2, "ttt_batch": 2} if config.method.adaptation_method == "ttt" else {}
     few |= {"steps": 1} if config.method.adaptation_method == "sttrl" else {}
+    few |= {"max_response_tokens": 24} if config.method.adaptation_method != "finetune" else {}  # an untrained reply has no end
     return config.changed(**few, **(ALIKE if config.method.adaptation_method != "none" else {}))
 
 

@@ -21,6 +21,8 @@ from sttrl.engine.lanes import Lane, RayEngine
 from sttrl.engine.models import load_tokenizer
 from sttrl.engine.reaper import family
 from sttrl.engine.verl.worker_group import Workers
+from sttrl.engine.vllm.records import PolicyKey
+from sttrl.engine.vllm.sampler import Sampler
 from sttrl.errors import EngineError
 from sttrl.ledger.folder import claim
 from sttrl.ledger.journal import Journal, read_finished
@@ -29,6 +31,7 @@ from sttrl.questions.kind import Questions
 from sttrl.run.plan import make_plan
 from sttrl.run.runner import Runner
 from sttrl.run.seats import Seats
+from sttrl.types import DeltaSpec
 
 LIMIT = 6
 
@@ -108,6 +111,56 @@ def test_what_kept_a_learner_from_starting_is_one_line_and_no_traceback(
     assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
 
 
+def test_a_caller_that_is_cancelled_does_not_end_the_start_of_the_learner(tmp_path: Path) -> None:
+    async def both() -> str:
+        lane, ready = Lane(settings_for(tmp_path), None), asyncio.Event()
+
+        async def start() -> Any:
+            await ready.wait()
+            return "workers"
+
+        lane.learner_ready = asyncio.create_task(start())
+        hasty, patient = asyncio.create_task(lane.learner()), asyncio.create_task(lane.learner())
+        await asyncio.sleep(0)
+        hasty.cancel()
+        await asyncio.wait([hasty])
+        ready.set()
+        return str(await patient)
+
+    assert asyncio.run(both()) == "workers"
+
+
+def test_requests_of_the_base_let_a_waiting_policy_go_first(tmp_path: Path) -> None:
+    """Else those that come without end keep every other policy out."""
+
+    async def order() -> list[str]:
+        sampler, done = Sampler(settings_for(tmp_path)), list[str]()
+
+        async def swap(key: PolicyKey) -> None:
+            sampler.resident = key.weights
+
+        sampler._swap = swap  # type: ignore[method-assign]
+
+        async def ask(name: str, key: PolicyKey, until: asyncio.Event) -> None:
+            async with sampler._holding(key):
+                await until.wait()
+                done.append(name)
+
+        base, fork = PolicyKey("base", 0, None), PolicyKey("fork", 1, "folder")
+        first, others = asyncio.Event(), asyncio.Event()
+        others.set()
+        tasks = []
+        for name, key, until in (("base", base, first), ("fork", fork, others), ("base again", base, others)):
+            tasks.append(asyncio.create_task(ask(name, key, until)))
+            await asyncio.sleep(0.01)
+        assert done == [], "the base is resident and has a request in flight; the fork waits, and so does the base's next request"
+        first.set()
+        await asyncio.gather(*tasks)
+        return done
+
+    assert asyncio.run(order()) == ["base", "fork", "base again"]
+
+
 def test_ranks_meet_in_a_file_of_their_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """verl finds a free port seconds before it is used; two lanes have found the same one."""
     groups = list[dict[str, Any]]()
@@ -170,3 +223,37 @@ def test_a_killed_lane_gives_its_questions_to_the_other(tiny_model: Path, engine
     assert killed and 1 <= sum("goes to another lane. Lane 1 of 2 is lost" in line for line in said) <= 2
     assert parts is not None and parts.settings.lanes == 2 and len({p.pid for p in started}) >= 4
     assert not living(started), "no process is left"
+
+
+@pytest.mark.parametrize("asked", ["open_fork", "close_fork"])
+def test_a_caller_who_is_cancelled_while_a_fork_is_opened_or_closed_leaves_no_fork(asked: str, tmp_path: Path) -> None:
+    held, done = asyncio.Event(), list[str]()
+
+    async def use(engine: RayEngine) -> None:
+        async with engine.fork("one", DeltaSpec(kind="lora")):
+            assert engine.forks == {"one"}
+
+    async def cancelled() -> frozenset[str]:
+        released = asyncio.Event()
+
+        async def ask(method: str) -> None:
+            if method == asked:
+                held.set()
+                await released.wait()
+            done.append(method)
+
+        engine = RayEngine(settings_for(tmp_path, samples=False), None)
+        # As with Ray, what was asked goes on if the caller is cancelled.
+        group = SimpleNamespace(execute_all=lambda _, method, *arguments: [asyncio.shield(ask(method))])
+        engine.lane.learner_ready = asyncio.create_task(asyncio.sleep(0, Workers[Any]("learner", group)))
+        user = asyncio.create_task(use(engine))
+        await held.wait()
+        user.cancel()
+        released.set()
+        await asyncio.wait([user])
+        while engine.forks:
+            await asyncio.sleep(0)
+        return engine.forks
+
+    assert asyncio.run(asyncio.wait_for(cancelled(), 60)) == frozenset()
+    assert done == ["open_fork", "close_fork"]

@@ -102,9 +102,13 @@ class StandInPolicy:
         total = math.fsum(math.exp(x - top) for x in logit)
         return [math.exp(x - top) / total for x in logit]
 
+    def answer_of(self, token: int) -> int:
+        """The answer that the first token of a response stands for."""
+        return token % CHOICES
+
     async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
         """One response to each request."""
-        await asyncio.sleep(0)
+        await self.engine.pause("sample")
         self.engine.faults.at("sample")
         return tuple(self._rollout(request) for request in requests)
 
@@ -117,7 +121,7 @@ class StandInPolicy:
 
         def stats(group: TrainGroup, row: Row) -> TokenStats:
             p = self.probabilities(group.prefix_T, measure.temperature, base=at == "base")
-            mean, count = math.log(p[row.token_T[0]]) / len(row.token_T), len(row.token_T)
+            mean, count = math.log(p[self.answer_of(row.token_T[0])]) / len(row.token_T), len(row.token_T)
             return TokenStats(**{f"{stat}_T": (signs.get(stat, 1.0) * mean,) * count for stat in measure.want})
 
         return tuple(tuple(stats(group, row) for row in group.row_G) for group in groups)
@@ -129,13 +133,13 @@ class StandInPolicy:
     async def update(self, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
         """Add the advantages to the logits of the answers that earned them; without advantages, every row is good."""
         assert self.spec.kind != "none", "a fork without a delta cannot be updated"
-        await asyncio.sleep(0)
+        await self.engine.pause("update")
         self.engine.faults.at("update")
         loss = 0.0
         for group in groups:
             for row in group.row_G:
                 advantage = row.advantage_T[0] if row.advantage_T else 1.0
-                self.delta_C[row.token_T[0] % CHOICES] += 0.5 * advantage / len(group.row_G)
+                self.delta_C[self.answer_of(row.token_T[0])] += 0.5 * advantage / len(group.row_G)
                 loss -= advantage
         self.version += 1
         prompt_T = groups[0].prefix_T
@@ -190,6 +194,14 @@ class StandIn:
         self.faults, self.texts = faults or Faults(), texts
         self.open: set[str] = set()
 
+    async def pause(self, kind: str) -> None:
+        """A call of this kind takes its time."""
+        await asyncio.sleep(0)
+
+    def policy(self, delta: DeltaSpec) -> Policy:
+        """A new policy."""
+        return StandInPolicy(self, delta)
+
     @asynccontextmanager
     async def fork(self, name: str, delta: DeltaSpec) -> AsyncIterator[Policy]:
         """A policy equal to the base."""
@@ -197,7 +209,7 @@ class StandIn:
         assert name not in self.open, f"{name} is open already"
         self.open.add(name)
         try:
-            yield StandInPolicy(self, delta)
+            yield self.policy(delta)
         finally:
             self.open.discard(name)
 
@@ -208,6 +220,11 @@ class StandIn:
     async def close(self) -> None:
         """Every fork must have been left."""
         assert not self.open, f"forks left open: {self.open}"
+
+    @property
+    def forks(self) -> frozenset[str]:
+        """Those that are open."""
+        return frozenset(self.open)
 
 
 class InlineJudge(Judge):

@@ -39,6 +39,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         context_length=lambda folder: state.context,
         first_use=lambda name: None,
         load_tokenizer=lambda folder, trust: ByteTokenizer(),
+        local_file=lambda name, file, revision: None,
         model_folder=model_folder,
         stop_token_ids=lambda folder, tokenizer: (0,),
     )

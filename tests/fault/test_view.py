@@ -247,8 +247,7 @@ def test_a_page_follows_a_run(tab: Any, tmp_path: Path, judge: Judge) -> None:
         sync_api.expect(tab.locator(".list li")).to_have_count(4, timeout=LONG_MS)
         assert tab.locator(".question h2").inner_text() == "q1", "the reader's place stays"
         tab.locator(".list a").nth(3).click()
-        tab.wait_for_selector(".sample")
-        assert tab.locator(".question h2").inner_text() == "q3"
+        sync_api.expect(tab.locator(".question h2")).to_have_text("q3", timeout=LONG_MS)
 
 
 def test_two_runs_side_by_side(tab: Any, tmp_path: Path, judge: Judge) -> None:

@@ -343,13 +343,14 @@ COMMANDS = {
     "--test-set-name2 x --seed 42 --num-aug 1000 --puzzle-identifiers-start 1 --test-set-names a b --train-only-subsets c "
     "--no-enable-train-translation",
     "sudoku": "--source-repo a/b --output-dir o --subsample-size 1000 --min-difficulty 3 --num-aug 1000",
+    "sudoku-tasks": "--source-repo a/b --output-dir o --tasks 5 --demos 2 --subsample-size 1000 --min-difficulty 3 --seed 1",
     "maze": "--source-repo a/b --output-dir o --subsample-size 1000 --aug",
     "demo": "--output-dir o --kind rules",
 }
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_the_flags_of_the_original_builders_are_read(name: str) -> None:
+def test_the_flags_of_the_builders_are_read_with_hyphens_and_with_underscores(name: str) -> None:
     arguments = COMMANDS[name].split()
     with_underscores = [word.replace("-", "_").replace("__", "--", 1) if word.startswith("--") else word for word in arguments]
     wanted = parse(BUILDERS[name], arguments)

@@ -60,9 +60,9 @@ class Generation:
         lora = adapter and LoRARequest(adapter.name, adapter.id, adapter.folder)
         names = [f"{next(self.request_ids)}" for _ in requests]
         try:
-            if alone:
-                await self.llm.pause_generation(mode="keep", clear_cache=False)
             try:
+                if alone:
+                    await self.llm.pause_generation(mode="keep", clear_cache=False)
                 queues = [
                     await self.llm.add_request(
                         name,

@@ -82,10 +82,17 @@ class Sampler:
         """Until these weights are resident, or may be. The base comes last: what many questions ask of it becomes one large batch."""
         self.waiting.append(weights)
         try:
-            await self.turn.wait_for(lambda: self.resident == weights or self.in_flight == 0 and weights == self._next())
+            await self.turn.wait_for(lambda: self._may_enter(weights))
         finally:
             self.waiting.remove(weights)
             self.turn.notify_all()
+
+    def _may_enter(self, weights: str) -> bool:
+        """Whether requests of these weights may be sampled now. Those of a resident base let every other policy go first: new ones could
+        come without end, and then the batch would never be empty."""
+        if self.resident == weights:
+            return weights != BASE or self._next() == BASE
+        return self.in_flight == 0 and weights == self._next()
 
     def _next(self) -> str:
         return next((weights for weights in self.waiting if weights != BASE), BASE)
