@@ -34,7 +34,7 @@ from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import VOTE, VoteSettings
+from sttrl.config.vote import FIRST_ROUND, VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -251,6 +251,11 @@ def _check_samples(config: RunConfig) -> None:
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
     if config.method.adaptation_method in config.sampling.without:
         return
+    if config.vote.votes_until is not None and n_votes <= FIRST_ROUND:
+        raise UsageError(
+            f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
+            "Leave it out, or raise --n_votes.",
+        )
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:
