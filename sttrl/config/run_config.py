@@ -78,6 +78,7 @@ class RunConfig:
         _check_samples(self)
         _check_places(self)
         _check_bits(self)
+        _check_weights(self)
         _check_used(self)
 
     @classmethod
@@ -296,6 +297,15 @@ def _check_bits(config: RunConfig) -> None:
         raise UsageError(
             f"--base_dtype {config.engine.base_dtype} with --lora_rank 0: all weights are trained, so there is no base.",
             "Use --lora_rank 16, or --base_dtype same.",
+        )
+
+
+def _check_weights(config: RunConfig) -> None:
+    """Truncated importance sampling weighs by the ratio of old learner and sampler."""
+    if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
+        raise UsageError(
+            f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
+            "Leave it out, or use --policy_loss vanilla.",
         )
 
 

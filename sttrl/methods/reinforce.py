@@ -27,6 +27,7 @@ def objective_of(config: RunConfig, response_tokens: int) -> Objective:
         ppo_epochs=reinforcement.ppo_epochs,
         mini_batches=config.steps_of_a_pass,
         horizon=response_tokens,
+        tis_cap=reinforcement.tis_cap,
     )
 
 

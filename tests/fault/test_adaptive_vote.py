@@ -37,7 +37,7 @@ def a_vote(judge: Judge, **changes: Any) -> tuple[HeldVote, StandIn]:
     engine = StandIn(faults=Faults())
 
     async def ballots(problem: Problem, group: Group) -> Any:
-        return judge.ballots_sync(problem.kind, [(r.text, r.finish) for r in group.rollout_G])
+        return judge.ballots_sync(PROBLEM.kind, [(r.text, r.finish) for r in group.rollout_G])
 
     async def hold() -> HeldVote:
         tools = Tools(
@@ -92,7 +92,7 @@ def test_the_learner_measures_each_sample_once(judge: Judge) -> None:
     assert early.ballots.stats_G == a_vote(judge, voting_function="energy")[0].ballots.stats_G
 
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "sttrl": {"steps": 3},
     "sttrl, all that are drawn are trained on": {"steps": 3, "n_train": 32},
     "ttft": {"adaptation_method": "ttft", "steps": 2},
@@ -104,7 +104,7 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_holds_what_was_drawn(method: str, tmp_path: Path, judge: Judge) -> None:
-    own = {"limit": 6, "ties": "first", "n_votes": 32, "n_train": 8, "temp": 0.4, **METHODS[method]}
+    own: dict[str, Any] = {"limit": 6, "ties": "first", "n_votes": 32, "n_train": 8, "temp": 0.4, **METHODS[method]}
     attempt(config_for(tmp_path / "run", **own, votes_until=0.6), StandIn(), judge)
     finished = read_finished(tmp_path / "run", poll_from_json)
     assert all(question.record.status == "done" for question in finished)
