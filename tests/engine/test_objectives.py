@@ -219,10 +219,10 @@ def test_every_loss_but_bypass_mode_reads_the_weights(policy_loss_name: str) -> 
         found[cap] = loss_of(objective, LOGPROB_G, ADVANTAGE_G, OLD_G, BASE_G, sampler_G=SAMPLER_G)
     assert (found[None][:2] == found[1.5][:2]) == (policy_loss_name == "bypass_mode")
     whole = found[1.5]
-    parts = [
-        loss_of(objective, *(rows[i : i + 1] for rows in (LOGPROB_G, ADVANTAGE_G, OLD_G, BASE_G)), (3, 6), sampler_G=SAMPLER_G[i : i + 1])
-        for i in range(3)
-    ]
+    parts = []
+    for i in range(3):
+        own = slice(i, i + 1)
+        parts.append(loss_of(objective, LOGPROB_G[own], ADVANTAGE_G[own], OLD_G[own], BASE_G[own], step=(3, 6), sampler_G=SAMPLER_G[own]))
     assert sum(part[0] for part in parts) == pytest.approx(whole[0], rel=1e-4)
     for i, (_, (gradient_T,), _) in enumerate(parts):
         assert gradient_T == pytest.approx(whole[1][i], rel=1e-3, abs=1e-6)
