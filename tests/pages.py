@@ -49,7 +49,7 @@ def loaded(
 
 def page_of(run: RunContent, name: str = "run", pieces: Pieces | None = None) -> str:
     """The page of one run."""
-    return page_alone(name, [(name, run, summarise(run.finished, run.grades, run.seconds), pieces)])
+    return page_alone(name, [(name, run, summarise(run.finished, run.grades, run.seconds, run.config), pieces)])
 
 
 @dataclass(frozen=True)

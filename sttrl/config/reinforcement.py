@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
 from sttrl.config.extensions import Choice
-from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, at_least
+from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 
 RewardKind = Literal[
     "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format", "demonstrations",
@@ -17,6 +17,7 @@ BINARY = frozenset({"agreement", "random", "format", "demonstrations_random"})
 TrainSamples = Literal["first", "balanced"]
 REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
 ESTIMATOR = Choice(setting="adv_estimator", noun="estimator", group="sttrl.adv_estimators", open=True)
+CAP = Rule(lambda value: 1 <= value < float("inf"), "Use a finite number, 1 or more, such as 2; or leave it out.")
 REINFORCING = frozenset({"sttrl", "ttrl"})
 """The methods that reward the samples of a vote."""
 
@@ -50,6 +51,9 @@ class ReinforcementSettings(Group):
     """PPO clips the ratio at 1 minus this (TTRL: 0.2)."""
     clip_high: Annotated[float, NOT_NEGATIVE] = 0.2
     """PPO clips the ratio at 1 plus this (TTRL: 0.2)."""
+    tis_cap: Annotated[float | None, CAP] = None
+    """Truncated importance sampling: weigh each token by the ratio of the old learner's probability to the sampler's, at most this (verl:
+    2.0); unset: all tokens weigh 1."""
     gamma: Annotated[float, FRACTION] = 1.0
     """Discount of later tokens (verl: 1.0)."""
     gae_lambda: Annotated[float, FRACTION] = 1.0

@@ -36,7 +36,7 @@ from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import VOTE, VoteSettings
+from sttrl.config.vote import FIRST_ROUND, VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -84,6 +84,7 @@ class RunConfig:
         _check_places(self)
         _check_bits(self)
         _check_rewards(self)
+        _check_weights(self)
         _check_used(self)
 
     @classmethod
@@ -269,6 +270,11 @@ def _check_samples(config: RunConfig) -> None:
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
     if config.method.adaptation_method in config.sampling.without:
         return
+    if config.vote.votes_until is not None and n_votes <= FIRST_ROUND:
+        raise UsageError(
+            f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
+            "Leave it out, or raise --n_votes.",
+        )
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:
@@ -319,6 +325,15 @@ def _check_rewards(config: RunConfig) -> None:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
             f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
+        )
+
+
+def _check_weights(config: RunConfig) -> None:
+    """Truncated importance sampling weighs by the ratio of old learner and sampler."""
+    if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
+        raise UsageError(
+            f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
+            "Leave it out, or use --policy_loss vanilla.",
         )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from sttrl.config.extensions import Choice
-from sttrl.config.rules import FRACTION, Group
+from sttrl.config.rules import FRACTION, Group, Rule
 
 VotingFunction = Literal["majority", "energy", "confidence"]
 VOTE = Choice(setting="voting_function", noun="vote", group="sttrl.votes", ours=get_args(VotingFunction))
 ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
 """The methods that hold votes."""
+FIRST_ROUND: Final = 4
+"""Samples of an adaptive vote before it may end (derived): two samples that agree are no evidence."""
+SUPERMAJORITY = Rule(lambda value: 0.5 < value <= 1, "Use a share above 0.5, at most 1, such as 0.75; or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,9 @@ class VoteSettings(Group):
     package.module:Name, a vote of your own."""
     ties: Literal["abstain", "first", "confidence"] = "abstain"
     """In a tied vote elect no answer (abstain), the one that was sampled first, or the one with the higher mean confidence."""
+    votes_until: Annotated[float | None, SUPERMAJORITY] = None
+    """Sample 4, 8, 16, ... responses until the elected answer has at least this share of them, at most --n_votes (derived); unset:
+    always --n_votes."""
     min_margin: Annotated[float, FRACTION] = 0.0
     """Gate: no update after a vote whose winner leads the runner-up by less than this fraction of the vote weight."""
     min_agreement: Annotated[float, FRACTION] = 0.0

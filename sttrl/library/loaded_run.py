@@ -103,7 +103,7 @@ def load_run(path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | No
         path=folder,
         config=content.config,
         status="finished" if last["kind"] == "attempt" else "unfinished",
-        summary=summarise(content.finished, content.grades, content.seconds),
+        summary=summarise(content.finished, content.grades, content.seconds, content.config),
         problems=tuple(
             _problem(content, question, score, asked.get(question.record.id), label_of.get(question.record.id))
             for question, score in zip(content.finished, scores, strict=True)

@@ -1,11 +1,12 @@
-"""Two comparisons that the judge makes: one more response with the classes of a vote, and the elected answers of two votes."""
+"""What the judge compares: one more response with the classes of a vote, and the elected answers of two votes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from sttrl.types import Ballots, Group, HeldVote, Rollout
+from sttrl.objectives.rewards import RewardFunction
+from sttrl.types import Ballots, Group, HeldVote, Rollout, TokenStats
 
 JudgeOf = Callable[[Group], Awaitable[Ballots]]
 """Judges responses to one question."""
@@ -24,6 +25,19 @@ async def ballots_with(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballot
         class_G=(*ballots.class_G, len(members) if new else None if own is None else judged.class_G.index(own)),
         representative_C=(*ballots.representative_C, *((answer.text or "",) if new else ())),
     )
+
+
+async def earned(judge: JudgeOf, reward: RewardFunction, vote: HeldVote, greedy: Rollout, stats_G: Sequence[TokenStats]) -> float:
+    """The reward of the greedy response, as if it were one more sample. The vote and the samples' rewards do not change.
+
+    ``stats_G``: the statistics of its tokens that the reward reads, measured by the learner: the sampler scores a greedy response at
+    temperature 1.
+    """
+    ballots = await ballots_with(judge, vote, greedy)
+    ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats_G))
+    in_winner = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
+    election = replace(vote.election, in_winner_G=(*vote.election.in_winner_G, in_winner))
+    return reward(ballots, election, [r.seed for r in (*vote.group.rollout_G, greedy)])[-1]
 
 
 async def elect_the_same(judge: JudgeOf, before: HeldVote, after: HeldVote) -> bool:

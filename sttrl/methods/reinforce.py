@@ -11,7 +11,25 @@ from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
-from sttrl.types import Election, GateReason, HeldVote, Measure, StopReason, TrainGroup
+from sttrl.types import Election, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
+
+
+def objective_of(config: RunConfig, response_tokens: int) -> Objective:
+    """What a policy-gradient update minimises, for responses of at most ``response_tokens``."""
+    reinforcement = config.reinforcement
+    return Objective(
+        temperature=config.sampling.temp,
+        policy_loss=reinforcement.policy_loss,
+        loss_aggregation=reinforcement.loss_aggregation,
+        clip_low=reinforcement.clip_low,
+        clip_high=reinforcement.clip_high,
+        kl_coef=config.update.kl_coef,
+        max_logprob_gap=config.update.max_logprob_gap,
+        ppo_epochs=reinforcement.ppo_epochs,
+        mini_batches=config.steps_of_a_pass,
+        horizon=response_tokens,
+        tis_cap=reinforcement.tis_cap,
+    )
 
 
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:

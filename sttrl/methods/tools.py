@@ -11,7 +11,8 @@ from sttrl.config import RunConfig
 from sttrl.config.own_method import settings_of
 from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.seeds import SeedSource
-from sttrl.methods.ballots import ballots_with
+from sttrl.methods.ballots import earned
+from sttrl.methods.reinforce import objective_of
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of_run
 from sttrl.types import (
@@ -34,8 +35,10 @@ from sttrl.types import (
     TrainGroup,
 )
 from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
+from sttrl.voting.rounds import is_decided, rounds
 
 S = TypeVar("S")
+NOBODY = Ballots(answer_G=(), class_G=(), representative_C=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +69,7 @@ class Tools:
     @property
     def objective(self) -> Objective:
         """What a policy-gradient update minimises."""
-        config = self.config
-        return Objective(
-            temperature=config.sampling.temp,
-            policy_loss=config.reinforcement.policy_loss,
-            loss_aggregation=config.reinforcement.loss_aggregation,
-            clip_low=config.reinforcement.clip_low,
-            clip_high=config.reinforcement.clip_high,
-            kl_coef=config.update.kl_coef,
-            max_logprob_gap=config.update.max_logprob_gap,
-            ppo_epochs=config.reinforcement.ppo_epochs,
-            mini_batches=config.steps_of_a_pass,
-            horizon=self.response_tokens,
-        )
+        return objective_of(self.config, self.response_tokens)
 
     def own_settings(self, kind: type[S]) -> S:
         """The settings of a method of one's own (``--method_settings``), as an instance of its dataclass. Raises `UsageError`."""
@@ -105,46 +96,55 @@ class Tools:
         )
 
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
-        """Sample ``n_votes`` responses, judge them, vote, and reward each of them."""
+        """Sample ``n_votes`` responses, or fewer with ``votes_until``; judge them, vote, and reward each of them."""
         config, reward = self.config, reward_of_run(self.config)
-        prompt_T, seeds_G = problem.prompt_of(step), self.seeds(problem, "vote", step, config.sampling.n_votes)
-        asked = Request.each(prompt_T, self.sampling, seeds_G)
-        if "baseline" in estimator_needs(config.reinforcement.adv_estimator):
-            greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
-            asked += Request.each(prompt_T, greedily, self.seeds(problem, "baseline", step, 1))
-        rollouts = await policy.sample(asked)
-        group = Group(prompt_T=prompt_T, rollout_G=rollouts[: config.sampling.n_votes])
-        greedy = rollouts[-1] if len(rollouts) > config.sampling.n_votes else None
         read = stats_needed(config.vote.voting_function, VoteConfig.of(config)) | reward.stats
-        ballots = await self.weighed(problem, policy, group, read)
+        group, ballots, greedy = await self.drawn(problem, policy, step, read)
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
-        return replace(vote, baseline=await self.earned(problem, policy, vote, greedy)) if greedy else vote
+        if greedy is None:
+            return vote
+        stats_G = await self.stats(policy, replace(group, rollout_G=(greedy,)), reward.stats)
+        return replace(vote, baseline=await earned(partial(self.ballots, problem), reward.function, vote, greedy, stats_G))
 
-    async def weighed(self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Ballots:
-        """Judge a group and add token statistics. Log-probs come with the samples; the learner computes the others that are ``wanted``."""
-        ballots = await self.ballots(problem, group)
-        stats_G: Sequence[TokenStats] = [TokenStats()] * len(group.rollout_G)
-        if wanted - {"logprob"}:
-            (stats_G,) = await policy.score([TrainGroup.of(group)], self.measure(wanted - {"logprob"}))
-        return replace(ballots, stats_G=tuple(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, group.rollout_G, strict=True)))
+    async def drawn(self, problem: Problem, policy: Policy, step: int, read: frozenset[Stat]) -> tuple[Group, Ballots, Rollout | None]:
+        """The samples of a vote, their ballots with the statistics ``read``, and a greedy response if the advantage estimator needs one.
+
+        A sample's seed depends on its number only, so the samples of a vote that ends early are the first of the whole vote's.
+        """
+        config, prompt_T = self.config, problem.prompt_of(step)
+        seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
+        group, ballots, greedy = Group(prompt_T=prompt_T, rollout_G=()), NOBODY, tuple[Rollout, ...]()
+        for count in rounds(len(seeds_G), until):
+            before = len(group.rollout_G)
+            asked = Request.each(prompt_T, self.sampling, seeds_G[before:count])
+            if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):
+                greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
+                asked += Request.each(prompt_T, greedily, self.seeds(problem, "baseline", step, 1))
+            rollouts = await policy.sample(asked)
+            group, greedy = replace(group, rollout_G=group.rollout_G + rollouts[: count - before]), greedy or rollouts[count - before :]
+            ballots = await self.weighed(problem, policy, group, read, ballots.stats_G or ())
+            if is_decided(self.vote(ballots), until):
+                break
+        return group, ballots, next(iter(greedy), None)
+
+    async def weighed(
+        self, problem: Problem, policy: Policy, group: Group, wanted: frozenset[Stat], known_G: Sequence[TokenStats] = ()
+    ) -> Ballots:
+        """Judge a group and add token statistics. ``known_G``: those of the first samples. The learner computes ``wanted``."""
+        ballots, new_G = await self.ballots(problem, group), group.rollout_G[len(known_G) :]
+        stats_G = await self.stats(policy, replace(group, rollout_G=new_G), wanted - {"logprob"})
+        return replace(ballots, stats_G=(*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))))
+
+    async def stats(self, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Sequence[TokenStats]:
+        """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""
+        if not wanted:
+            return [TokenStats()] * len(group.rollout_G)
+        (stats_G,) = await policy.score([TrainGroup.of(group)], self.measure(wanted))
+        return stats_G
 
     def measure(self, wanted: frozenset[Stat]) -> Measure:
         """What the learner measures, at the temperature of the samples."""
         top_k, energy = self.config.confidence_vote.confidence_top_k, self.config.energy_vote.energy_temp
         return Measure(want=wanted, temperature=self.config.sampling.temp, energy_temperature=energy, top_k=top_k)
-
-    async def earned(self, problem: Problem, policy: Policy, vote: HeldVote, greedy: Rollout) -> float:
-        """The reward of the greedy response, as if it were one more sample. The vote and the samples' rewards do not change.
-
-        The learner measures the statistics of its tokens again: the sampler scores a greedy response at temperature 1.
-        """
-        reward = reward_of_run(self.config)
-        ballots = await ballots_with(partial(self.ballots, problem), vote, greedy)
-        if reward.stats:
-            (stats,) = await policy.score([TrainGroup.of(replace(vote.group, rollout_G=(greedy,)))], self.measure(reward.stats))
-            ballots = replace(ballots, stats_G=(*(vote.ballots.stats_G or ()), *stats))
-        in_winner = float(ballots.class_G[-1] is not None and ballots.class_G[-1] == vote.election.winner)
-        election = replace(vote.election, in_winner_G=(*vote.election.in_winner_G, in_winner))
-        return reward.function(ballots, election, [r.seed for r in (*vote.group.rollout_G, greedy)])[-1]

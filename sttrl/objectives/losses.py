@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import agg_loss, kl_penalty
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_weights
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import CriticConfig, FSDPActorConfig
@@ -25,6 +26,8 @@ from sttrl.types import Objective
 GAP_SUMS = ("count", "gap", "gap_max", "x", "y", "xx", "yy", "xy", "finite")
 KL, CLIPPED = "kl_loss", "actor/pg_clipfrac"
 """verl's names of the KL divergence to the base and the share of clipped ratios."""
+SAMPLER_WEIGHT = "sampler_weight"
+"""The name of the mean weight of truncated importance sampling."""
 NOTHING = math.log(torch.finfo(torch.float32).tiny)
 """Log of the least probability that float32 holds in full."""
 DRO_BETA = 0.1
@@ -74,10 +77,28 @@ def policy_loss(objective: Objective, rows: int, weight: float, model_output: Ou
     _average_over(data, rows, weight)
     if objective.policy_loss == "bypass_mode":  # its old policy is the sampler by definition
         data["old_log_probs"] = data["rollout_log_probs"]
+    weighed = {} if objective.tis_cap is None else {SAMPLER_WEIGHT: _weigh_by_sampler(data, objective.tis_cap)}
     if objective.policy_loss == "geo_mean":  # verl takes the mean of the micro-batch; the loss is linear in the advantage
         data["advantages"] = data["advantages"] * (len(learner_G) * data["dp_size"] / rows)
     loss, metrics = ppo_loss(actor_config(objective, rows), model_output, data, dp_group)
-    return loss, metrics | _means_over_tokens(metrics, objective, model_output, data) | _compared(learner_G, data)
+    return loss, metrics | weighed | _means_over_tokens(metrics, objective, model_output, data) | _compared(learner_G, data)
+
+
+def _weigh_by_sampler(data: TensorDict, cap: float) -> Metric:
+    """Give each token verl's weight min(exp(old learner's log-prob - sampler's), ``cap``), which `ppo_loss` multiplies its loss by.
+
+    Truncated importance sampling of single tokens, verl's ``RolloutCorrectionConfig.decoupled_token_is``. The weights carry no gradient.
+    Rows that nobody sampled weigh 1. Returns this micro-batch's part of the mean weight over the step's tokens.
+    """
+    old, mask_S = data["old_log_probs"], data["response_mask"].values()
+    weight_S = torch.zeros_like(old.values())
+    if mask_S.any():  # verl refuses rows that are only padding
+        sampler = data["rollout_log_probs"] if "rollout_log_probs" in data.keys() else old
+        log_ratio_S = old.values() - sampler.values()
+        weight_S = compute_rollout_correction_weights(log_ratio_S[None], mask_S[None], "token", cap)[0][0]
+    rows = weight_S.split(old.offsets().diff().tolist())
+    data["rollout_is_weights"] = torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
+    return Metric(value=float(weight_S.sum()) / data["batch_num_tokens"] * data["dp_size"], aggregation=AggregationType.SUM)
 
 
 def nll_loss(rows: int, weight: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:

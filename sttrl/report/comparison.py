@@ -158,8 +158,8 @@ def _metrics(runs: Sequence[ComparedRun], which: str) -> list[str]:
 def _facts(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
     found = [facts(run.summary) for run in runs]
     lines = []
-    for name in found[0] if found else ():
-        lines += ["", name, *(line for letter, each in zip(letters, found, strict=True) for line in named(letter, each[name]))]
+    for name in dict.fromkeys(name for each in found for name in each):
+        lines += ["", name, *(line for letter, each in zip(letters, found, strict=True) for line in named(letter, each.get(name, NOTHING)))]
     return lines
 
 

@@ -62,7 +62,7 @@ def write_page(folders: Sequence[Path], out: Path, data_dir: Path | None = None,
     sweep = read_sweep_view(folders[0]) if len(folders) == 1 and is_sweep(folders[0]) else None
     names = names_of(folders if sweep is None else runs_below(folders[0]))
     runs = [(name, read_run(folder, data_dir)) for folder, name in names.items()]
-    shown = [(name, run, summarise(run.finished, run.grades, run.seconds), find_pieces(run.config)) for name, run in runs]
+    shown = [(name, run, summarise(run.finished, run.grades, run.seconds, run.config), find_pieces(run.config)) for name, run in runs]
     compared = [
         ComparedRun(name=name, summary=summary, config=run.config, finished=run.finished, grades=run.grades)
         for name, run, summary, _ in shown

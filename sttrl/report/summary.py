@@ -24,8 +24,13 @@ _VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement")
 _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
 
-def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The summary of a run. A block that does not exist (no labels, no adaptation) is None, and so is a mean over no questions."""
+def summarise(
+    finished: Sequence[FinishedQuestion], grades: Grades, seconds: Mapping[str, float], config: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The summary of a run. A block that does not exist (no labels, no adaptation) is None, and so is a mean over no questions.
+
+    ``config``: the content of config.json, which says whether votes could end early.
+    """
     scores = score_questions(finished, grades)
     return {
         "schema": SUMMARY_SCHEMA,
@@ -38,6 +43,7 @@ def summarise(finished: Sequence[FinishedQuestion], grades: Grades, seconds: Map
         "by_first_vote": _by_first_vote(scores),
         "flip_rate": _mean([score.flip_rate for score in scores if score.flip_rate is not None]),
         "votes": _vote_counts(finished),
+        "saved": _saved(finished, config or {}),
         "over_time": over_time(finished, grades, scores),
         "timeouts": grades.timeouts,
         "tokens": _tokens(finished),
@@ -137,6 +143,19 @@ def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
         "equal_rewards": alike,
         "gated": {gate: gates[gate] for gate in _VOTE_GATES},
     }
+
+
+def _saved(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> dict[str, int] | None:
+    """The samples that votes did not draw because they were decided, and the tokens of these at the mean length of their vote's samples.
+
+    None if votes could not end early.
+    """
+    if config.get("votes_until") is None:
+        return None
+    votes = [(step.election.samples, step.tokens_sampled) for question in finished for step in question.steps if step.election is not None]
+    left_G = [max(0, config["n_votes"] - drawn) for drawn, _ in votes]
+    tokens = sum(left * tokens / drawn for left, (drawn, tokens) in zip(left_G, votes, strict=True))
+    return {"samples": sum(left_G), "tokens": round(tokens)}
 
 
 def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:

@@ -58,6 +58,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "votes": _vote_line(summary),
         "1st votes": _by_first_vote(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
+        **({} if summary["saved"] is None else {"saved": _saved_line(summary["saved"])}),
         **({"searched": ", ".join(f"{name} {count:,}" for name, count in summary["counts"].items())} if summary["counts"] else {}),
         "seconds": seconds or NOTHING,
     }
@@ -140,6 +141,10 @@ def _question_counts(counts: Mapping[str, Any]) -> str:
     parts += [f"{counts['unlabelled']} without a label"] if counts["unlabelled"] else []
     parts += [f"{counts['unpolled']} without a base evaluation"] if counts["unpolled"] else []
     return ", ".join(parts)
+
+
+def _saved_line(saved: Mapping[str, int]) -> str:
+    return f"{saved['samples']:,} samples not drawn, about {saved['tokens']:,} tokens by the mean length of their vote's samples"
 
 
 def _by_first_vote(summary: Mapping[str, Any]) -> str:

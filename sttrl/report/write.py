@@ -19,7 +19,7 @@ def write_report(run: RunContent, pieces: Pieces | None = None) -> dict[str, Any
     Raises `JournalError` if a file cannot be written; its old content stays.
     """
     folder = run.folder
-    summary = summarise(run.finished, run.grades, run.seconds)
+    summary = summarise(run.finished, run.grades, run.seconds, run.config)
     write_text(folder / "results.jsonl", results_lines(run.finished))
     write_text(folder / "metrics.jsonl", metrics_lines(run.finished, run.of_all))
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")

@@ -122,7 +122,8 @@ class Objective:
     Names and defaults are verl's (`verl.trainer.ppo.core_algos`) and TTRL's scripts (arXiv 2504.16084). An update passes
     ``ppo_epochs`` times over the batch, each time in at most ``mini_batches`` steps; with more than one step in all, old log-probs
     are computed before the first. ``horizon``: what ``seq-mean-token-sum-norm`` divides by, the same in every step: the tokens that
-    a response may have (Dr. GRPO, arXiv 2503.20783).
+    a response may have (Dr. GRPO, arXiv 2503.20783). ``tis_cap``: weigh each token's policy loss by the ratio of learner to sampler, at
+    most this; None: by 1.
     """
 
     loss: LossKind = "policy"
@@ -138,6 +139,7 @@ class Objective:
     ppo_epochs: int = 1
     mini_batches: int = 1
     horizon: int = 1
+    tis_cap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,8 @@ class UpdateStats:
     ``loss`` and ``grad_norm`` are means over the optimiser steps, ``kl_to_base`` and the comparison with the sampler are the
     first step's. ``lr``, ``embedding_lr``: the learning rate of each group of parameters. ``logprob_gap_mean``, ``logprob_gap_max``,
     ``logprob_correlation``: learner against sampler on the sampled tokens; None where the rows have no log-probs of the sampler.
-    ``value_loss``: the critic's. ``tokens`` that carried loss, counted at every pass.
+    ``value_loss``: the critic's. ``tis_weight``: the mean weight of a token where ``tis_cap`` is set. ``tokens`` that carried loss, counted
+    at every pass.
     """
 
     loss: float
@@ -164,3 +167,4 @@ class UpdateStats:
     clip_fraction: float | None = None
     value_loss: float | None = None
     embedding_lr: float | None = None
+    tis_weight: float | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import pytest
+import torch
 from learner_tools import micro_batches_of, scored
 from live_engine import OTHER_PROMPT_T
 from test_updates import OPEN, TEMPERATURE, check_close, forked, gradients, group
@@ -73,6 +75,23 @@ def test_in_the_first_update_the_kl_term_holds_the_later_steps_back(lora_learner
         assert scores["held"] != scores["free"], changes
         for held, expected in zip(scores["held"], scores["given"], strict=True):
             assert held == pytest.approx(expected, abs=1e-3), changes
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_weights_of_truncated_importance_sampling_are_the_old_learner_s(lora_learner: Any, passes: int) -> None:
+    """By hand from the learner's log-probs before the update; `group` says that the sampler's are all -1. Splits change nothing."""
+    cap, data = 0.9 * math.e, group()
+    with forked(lora_learner) as name:
+        logprob_G = scored(lora_learner, name, data, TEMPERATURE)
+    flat = [min(math.exp(logprob + 1), cap) for logprob_T in logprob_G for logprob in logprob_T]
+    objective = replace(OPEN, tis_cap=cap, ppo_epochs=passes)
+    for tokens in (4096, SMALL):
+        with forked(lora_learner) as name, micro_batches_of(lora_learner, tokens):
+            assert lora_learner.update(name, [data], objective).tis_weight == pytest.approx(sum(flat) / len(flat), rel=1e-3)
+    with forked(lora_learner) as name:
+        weighed, plain = (gradients(lora_learner, name, [data], o) for o in (objective, replace(objective, tis_cap=None)))
+        assert any(not torch.allclose(weighed[key], plain[key]) for key in plain)
+        assert lora_learner.update(name, [data], replace(objective, tis_cap=None)).tis_weight is None
 
 
 def test_more_mini_batches_than_responses_are_as_many_as_responses(lora_learner: Any) -> None:

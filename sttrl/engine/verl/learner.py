@@ -24,7 +24,7 @@ from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceE
 from sttrl.engine.verl.vectors import Vectors
 from sttrl.engine.verl.worker import ForkTrainer, StepResult
 from sttrl.errors import EngineError, StepError, UsageError
-from sttrl.objectives.losses import KL, carries_loss, log_prob_gap, marginal_entropy_loss, nll_loss, policy_loss
+from sttrl.objectives.losses import KL, SAMPLER_WEIGHT, carries_loss, log_prob_gap, marginal_entropy_loss, nll_loss, policy_loss
 from sttrl.types import DeltaSpec, Measure, Objective, TokenStats, TrainGroup, UpdateStats
 
 
@@ -198,6 +198,7 @@ class Learner(ForkTrainer):
         first, steps = results[0], len(results)
         rates = {group["name"]: group["lr"] for group in self.engine.optimizer.param_groups}
         gap_mean, gap_max, correlation = log_prob_gap(first.sums) if fresh(groups) else (None, None, None)
+        weights = [r.sums[SAMPLER_WEIGHT] for r in results if SAMPLER_WEIGHT in r.sums]
         clipped = [r.clip_fraction for r in results if r.clip_fraction is not None]
         return UpdateStats(
             loss=sum(r.loss for r in results) / steps,
@@ -212,6 +213,7 @@ class Learner(ForkTrainer):
             micro_batches=sum(r.micro_batches for r in results),
             seconds=0.0,
             optimizer_steps=steps,
+            tis_weight=sum(weights) / len(weights) if weights else None,
             clip_fraction=sum(clipped) / len(clipped) if clipped else None,
         )
 

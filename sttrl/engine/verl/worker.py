@@ -28,7 +28,7 @@ from sttrl.engine.verl.packing import distinct_inputs
 from sttrl.engine.verl.rows import LONGEST_ROW, Total, longest_row, rows_of_rank, tensors_of
 from sttrl.engine.verl.training_engine import BITSANDBYTES, PromptOnce
 from sttrl.errors import DivergedError, EngineError, OutOfMemoryError
-from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, log_prob_gap
+from sttrl.objectives.losses import CLIPPED, GAP_SUMS, KL, SAMPLER_WEIGHT, log_prob_gap
 from sttrl.types import DeltaSpec, Objective, Row, TrainGroup
 
 OUT_OF_MEMORY_RETRIES = 2
@@ -50,7 +50,7 @@ Measured with SmolLM2 in bfloat16: 0.04 with a correct layout, 3 to 8 where rows
 rounding alone gives 3e-5."""
 MAXIMA = ("gap_max", "finite")
 ADDED = tuple(name for name in GAP_SUMS if name not in MAXIMA)
-MEANS = (KL, CLIPPED)
+MEANS = (KL, CLIPPED, SAMPLER_WEIGHT)
 """Metrics whose values of all micro-batches add up to the mean over the step's tokens."""
 MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError, RuntimeError)
 """Errors that `is_out_of_memory` looks at."""
@@ -62,7 +62,7 @@ class HalfStepError(Exception):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimiser step measured on all ranks. ``sums``: `GAP_SUMS`, `KL` and `CLIPPED`; ``clip_fraction``: of the ratios."""
+    """What one optimiser step measured on all ranks. ``sums``: `GAP_SUMS` and `MEANS`; ``clip_fraction``: of the ratios."""
 
     sums: dict[str, float]
     loss: float

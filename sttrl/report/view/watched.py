@@ -80,7 +80,7 @@ class WatchedRun:
             known = graded_before(run.finished, run.labels, {**read_entries(self.folder), **self._entries})
             run = replace(run, grades=Grades(verdicts={**self._late.verdicts, **known.verdicts}))
         pieces = self._find_pieces(run.config) if self._state is None else self._state.pieces
-        self._state = State(version=version, run=run, summary=summarise(run.finished, run.grades, run.seconds), pieces=pieces)
+        self._state = State(version=version, run=run, summary=summarise(run.finished, run.grades, run.seconds, run.config), pieces=pieces)
 
     async def close(self) -> None:
         """Give up grading."""

@@ -1,0 +1,98 @@
+"""The adaptive vote by hand: its rounds, when it is decided, which settings it refuses, and what is said to be saved."""
+
+from __future__ import annotations
+
+import pytest
+from test_report_metrics import LABELLED, question, step, voteless
+
+from sttrl.config import RunConfig
+from sttrl.errors import UsageError
+from sttrl.report import summarise
+from sttrl.report.comparison import ComparedRun, compare_table
+from sttrl.report.tables import before_after_table
+from sttrl.types import Answer, Ballots, Election
+from sttrl.voting import VoteConfig, majority
+from sttrl.voting.rounds import is_decided, rounds
+
+
+@pytest.mark.parametrize(
+    ("samples", "counts"),
+    [(64, (4, 8, 16, 32, 64)), (5, (4, 5)), (8, (4, 8)), (12, (4, 8, 12)), (4, (4,)), (3, (3,)), (1, (1,))],
+)
+def test_rounds_double_up_to_the_most(samples: int, counts: tuple[int, ...]) -> None:
+    assert rounds(samples, 0.75) == counts and rounds(samples, None) == (samples,)
+
+
+def elected(*answers: str | None, ties: str = "abstain") -> Election:
+    """The majority vote on these answers; None: a sample without one."""
+    classes = tuple(dict.fromkeys(answer for answer in answers if answer is not None))
+    return majority(
+        Ballots(
+            answer_G=tuple(Answer(text=text, invalid=None if text is not None else "cut") for text in answers),
+            class_G=tuple(None if text is None else classes.index(text) for text in answers),
+            representative_C=classes,
+        ),
+        VoteConfig(ties=ties),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "until", "decided"),
+    [
+        (("7", "7", "7", "3"), 0.75, True),
+        (("7", "7", "7", "3"), 0.76, False),
+        (("7", "7", "7", None), 1.0, False),
+        (("7", "7", "7", "7"), 1.0, True),
+        (("7", "7", None, None), 0.51, False),
+        (("7", "7", "3", "3"), 0.51, False),
+        ((None, None, None, None), 0.51, False),
+        (("7", "7", "7", "7"), None, False),
+    ],
+)
+def test_a_vote_is_decided_by_its_share_of_all_samples(answers: tuple[str | None, ...], until: float | None, decided: bool) -> None:
+    assert is_decided(elected(*answers), until) is decided
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"votes_until": 0.5}, "--votes_until is 0.5"),
+        ({"votes_until": 1.1}, "--votes_until is 1.1"),
+        ({"votes_until": float("nan")}, "--votes_until is nan"),
+        ({"votes_until": 0.75, "adaptation_method": "none"}, "--votes_until 0.75 does nothing with --adaptation_method none"),
+        ({"votes_until": 0.75, "adaptation_method": "memo"}, "--votes_until 0.75 does nothing with --adaptation_method memo"),
+        ({"votes_until": 0.75, "n_votes": 4, "n_train": 4}, "--votes_until 0.75 does nothing with --n_votes 4"),
+    ],
+)
+def test_a_share_that_decides_nothing_is_refused(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint.replace("(", r"\(")):
+        RunConfig.of(**settings)
+
+
+def test_what_is_saved_is_counted_in_samples_and_estimated_in_tokens() -> None:
+    """Three votes of at most 16: 4 samples with 10 tokens each, 8 with 20, and 16; so 12 and 8 are left, about 12 * 10 + 8 * 20 tokens."""
+    finished = [
+        question(0, {}, [step(0, ["7"] * 4), step(1, ["7"] * 6 + ["3"] * 2, tokens_sampled=160), voteless(2)]),
+        question(1, {}, [step(0, ["7"] * 8 + ["3"] * 8)]),
+    ]
+    summary = summarise(finished, LABELLED, {}, {"votes_until": 0.75, "n_votes": 16})
+    assert summary["saved"] == {"samples": 20, "tokens": 280}
+    table = before_after_table(summary)
+    assert "20 samples not drawn, about 280 tokens by the mean length of" in " ".join(table.split())
+
+
+def test_a_run_without_it_has_saved_nothing_and_says_nothing() -> None:
+    finished = [question(0, {}, [step(0, ["7"] * 4)])]
+    for config in ({}, {"n_votes": 16}, {"n_votes": 16, "votes_until": None}):
+        summary = summarise(finished, LABELLED, {}, config)
+        assert summary["saved"] is None and "not drawn" not in before_after_table(summary)
+
+
+def test_a_run_with_it_is_compared_with_one_without() -> None:
+    finished = [question(0, {}, [step(0, ["7"] * 4)])]
+    runs = [
+        ComparedRun(name=name, summary=summarise(finished, LABELLED, {}, config), config=config, finished=finished, grades=LABELLED)
+        for name, config in (("full", {"n_votes": 4}), ("early", {"n_votes": 16, "votes_until": 0.75}))
+    ]
+    for order in (runs, runs[::-1]):
+        assert "12 samples not drawn" in " ".join(compare_table(order).split())
