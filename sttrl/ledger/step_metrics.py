@@ -21,7 +21,7 @@ UPDATE_METRICS: Final = {
     "optimizer_steps": "update/optimizer_steps",
     "clip_fraction": "update/clip_fraction",
     "value_loss": "update/value_loss",
-    "tis_weight": "update/tis_weight_mean",
+    "tis_weight": "update/tis_weight",
 }
 """The name in metrics.jsonl of each field of `UpdateStats`. Its ``tokens`` are ``tokens/trained``."""
 
