@@ -24,6 +24,7 @@ from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
+from sttrl.config.question_views import QuestionViewSettings
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
@@ -36,7 +37,7 @@ from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import FIRST_ROUND, VOTE, VoteSettings
+from sttrl.config.vote import ELECTING, FIRST_ROUND, VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -53,6 +54,7 @@ class RunConfig:
 
     data: DataSettings = DataSettings()
     questions: QuestionSettings = QuestionSettings()
+    asking: QuestionViewSettings = QuestionViewSettings()
     method: MethodSettings = MethodSettings()
     sampling: SamplingSettings = SamplingSettings()
     vote: VoteSettings = VoteSettings()
@@ -85,6 +87,7 @@ class RunConfig:
         _check_bits(self)
         _check_rewards(self)
         _check_weights(self)
+        _check_views(self)
         _check_used(self)
 
     @classmethod
@@ -334,6 +337,18 @@ def _check_weights(config: RunConfig) -> None:
         raise UsageError(
             f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
             "Leave it out, or use --policy_loss vanilla.",
+        )
+
+
+def _check_views(config: RunConfig) -> None:
+    """Every view needs a sample of each vote; without votes, of each evaluation."""
+    method, views = config.method.adaptation_method, config.asking.question_views
+    votes = method in ELECTING or (method == "memo" and config.memo.memo_form == "answer") or config.own_method is not None
+    name, samples = ("n_votes", config.sampling.n_votes) if votes else ("val_samples", config.evaluation.val_samples)
+    if views > samples:
+        raise UsageError(
+            f"--question_views {views} is more than --{name} {samples}: some views would not be asked.",
+            f"Use fewer views, or a larger --{name}.",
         )
 
 

@@ -160,6 +160,7 @@ class Fork:
                 finish=s.finish,
                 text=text,
                 top_T=s.top_T,
+                view=request.view,
             )
             for request, s, text in zip(requests, sampled, texts, strict=True)
         )

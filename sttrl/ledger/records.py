@@ -19,9 +19,9 @@ from typing import Any
 
 from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (2, 3)
-"""Version 2 has no ``reward_G`` in its ballots."""
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (2, 3, 4)
+"""Version 2 has no ``reward_G`` in its ballots, versions 2 and 3 have no ``view_G``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,8 @@ class ElectionRecord:
 class BallotsRecord:
     """The judged answers of a group: the normal form of each (or None, with the reason), and the equivalence classes.
 
-    ``reward_G``: how right each sample is, where the right answer is known without a label; None elsewhere.
+    ``reward_G``: how right each sample is, where the right answer is known without a label; None elsewhere. ``view_G``: the number of the
+    view that each sample answers; None for a problem that is asked in one way only. Answers are mapped back to the plain problem.
     """
 
     answer_G: list[str | None]
@@ -64,6 +65,7 @@ class BallotsRecord:
     class_G: list[int | None]
     representative_C: list[str]
     reward_G: list[float] | None = None
+    view_G: list[int] | None = None
 
     @classmethod
     def of(cls, ballots: Ballots) -> BallotsRecord:
@@ -74,6 +76,7 @@ class BallotsRecord:
             class_G=list(ballots.class_G),
             representative_C=list(ballots.representative_C),
             reward_G=None if ballots.reward_G is None else list(ballots.reward_G),
+            view_G=None if ballots.view_G is None else list(ballots.view_G),
         )
 
 

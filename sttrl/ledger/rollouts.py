@@ -30,9 +30,10 @@ def rollouts_file(folder: Path, question_id: str) -> Path:
     return folder / "rollouts" / f"{folder_name(question_id)}.jsonl"
 
 
-def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None) -> dict[str, Any]:
-    """One response with its judged answer, as a JSON object."""
+def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None, view: str | None = None) -> dict[str, Any]:
+    """One response with its judged answer, as a JSON object. ``view``: the name of the view that it answers, if there are several."""
     return {
+        **({} if view is None else {"view": view}),
         "seed": rollout.seed,
         "version": rollout.version,
         "finish": rollout.finish,

@@ -23,6 +23,7 @@ async def ballots_with(judge: JudgeOf, vote: HeldVote, other: Rollout) -> Ballot
         ballots,
         answer_G=(*ballots.answer_G, answer),
         class_G=(*ballots.class_G, len(members) if new else None if own is None else judged.class_G.index(own)),
+        view_G=None if ballots.view_G is None else (*ballots.view_G, other.view),
         representative_C=(*ballots.representative_C, *((answer.text or "",) if new else ())),
     )
 

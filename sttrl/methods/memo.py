@@ -7,6 +7,7 @@ the next token over views of the prompt, each of which ends where the answer wou
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import fsum
 
 from sttrl.engine.base import Policy
@@ -38,28 +39,28 @@ class Memo:
     async def answer_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
         """A policy-gradient step on the entropy of the sampled answers."""
         version, vote = policy.version, await self.tools.hold(problem, policy, index)
-        group = self.answer_group(vote)
+        groups = self.answer_groups(vote)
         gap, temperature = self.config.update.max_logprob_gap, self.config.sampling.temp
-        update = await policy.update([group], Objective(kl_coef=0.0, max_logprob_gap=gap, temperature=temperature)) if group else None
+        update = await policy.update(groups, Objective(kl_coef=0.0, max_logprob_gap=gap, temperature=temperature)) if groups else None
         self.tools.observe(problem, Step(index=index, version=version, vote=vote, update=update))
         if update or problem.turns > 1:  # the next turn asks something else
             return None
         return "unparsable" if vote.election.voters == 0 else "unanimous"
 
-    def answer_group(self, vote: HeldVote) -> TrainGroup | None:
-        """The first samples; the advantage is the log frequency of the own class minus the mean. None if all rewards are equal."""
+    def answer_groups(self, vote: HeldVote) -> tuple[TrainGroup, ...]:
+        """The first samples; the advantage is the log frequency of the own class minus the mean. None of them if all rewards are equal."""
         rollout_G = vote.group.rollout_G[: self.config.sampling.n_train]
         reward_G = memo_answer_rewards(vote.ballots)[: len(rollout_G)]
         if len(set(reward_G)) == 1:
-            return None
+            return ()
         mean = fsum(reward_G) / len(reward_G)
-        row_G = tuple(Row.of(r, (reward - mean,) * len(r.token_T)) for reward, r in zip(reward_G, rollout_G, strict=True))
-        return TrainGroup(prefix_T=vote.group.prompt_T, row_G=row_G)
+        row_G = [Row.of(r, (reward - mean,) * len(r.token_T)) for reward, r in zip(reward_G, rollout_G, strict=True)]
+        return TrainGroup.each(replace(vote.group, rollout_G=rollout_G), row_G)
 
     async def token_step(self, problem: Problem, policy: Policy, index: int) -> StopReason | None:
         """A step on the entropy of the next token, averaged over the views."""
         version = policy.version
-        update = await policy.update([views_group(problem.view_V)], Objective(loss="marginal_entropy"))
+        update = await policy.update([views_group(problem.begun_V)], Objective(loss="marginal_entropy"))
         self.tools.observe(problem, Step(index=index, version=version, vote=None, update=update))
         return None
 

@@ -11,7 +11,7 @@ from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
-from sttrl.types import Election, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
+from sttrl.types import Election, GateReason, Group, HeldVote, Measure, Objective, Row, StopReason, TrainGroup, in_sample_order
 
 
 def objective_of(config: RunConfig, response_tokens: int) -> Objective:
@@ -62,35 +62,35 @@ def rewards_differ(config: RunConfig, vote: HeldVote) -> bool:
     return len({vote.reward_G[i] for i in trained_on(config, vote)}) > 1
 
 
-async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:
-    """A group for each vote whose `rewards_differ`: the samples that are `trained_on`, with their advantages."""
+async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[tuple[TrainGroup, ...], ...]:
+    """The groups of each vote whose `rewards_differ`, one for each view: the samples that are `trained_on`, with their advantages."""
     chosen = [(vote, trained_on(config, vote)) for vote in votes if rewards_differ(config, vote)]
-    group_P = [TrainGroup.of(replace(vote.group, rollout_G=tuple(vote.group.rollout_G[i] for i in places))) for vote, places in chosen]
+    group_P = [replace(vote.group, rollout_G=tuple(vote.group.rollout_G[i] for i in places)) for vote, places in chosen]
     reward_PG = [tuple(vote.reward_G[i] for i in places) for vote, places in chosen]
     baseline_P = [vote.baseline for vote, _ in chosen]
     evidence_P = [await _evidence(config, policy, *parts) for parts in zip(group_P, reward_PG, baseline_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
-    return tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
+    return tuple(_with(number, *parts) for number, parts in enumerate(zip(group_P, evidence_P, found_P, strict=True)))
 
 
-def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:
-    """The group with its advantages and, if a critic gave values, with values and returns."""
-    row_G = [replace(row, advantage_T=advantage_T) for row, advantage_T in zip(group.row_G, found.advantage_GT, strict=True)]
+def _with(problem: int, group: Group, evidence: Evidence, found: Advantages) -> tuple[TrainGroup, ...]:
+    """The group's rows with their advantages and, if a critic gave values, with values and returns."""
+    row_G = list(map(Row.of, group.rollout_G, found.advantage_GT))
     if evidence.value_GT is not None:
         of_critic = zip(row_G, evidence.value_GT, found.return_GT, strict=True)
         row_G = [replace(row, value_T=value_T, return_T=return_T) for row, value_T, return_T in of_critic]
-    return replace(group, row_G=tuple(row_G))
+    return TrainGroup.each(group, row_G, problem)
 
 
-async def _evidence(config: RunConfig, policy: Policy, group: TrainGroup, reward_G: tuple[float, ...], baseline: float | None) -> Evidence:
+async def _evidence(config: RunConfig, policy: Policy, group: Group, reward_G: tuple[float, ...], baseline: float | None) -> Evidence:
     """What the advantage estimator needs to know of a group."""
-    needs, length_G = estimator_needs(config.reinforcement.adv_estimator), tuple(len(row.token_T) for row in group.row_G)
+    needs, length_G = estimator_needs(config.reinforcement.adv_estimator), tuple(len(r.token_T) for r in group.rollout_G)
     evidence = Evidence(reward_G=reward_G, length_G=length_G, baseline=baseline)
     if "values" in needs:
-        evidence = replace(evidence, value_GT=(await policy.values([group]))[0])
+        evidence = replace(evidence, value_GT=in_sample_order(group, await policy.values(TrainGroup.of(group))))
     if "token_stats" in needs:
         measure = Measure(want=frozenset({"logprob", "sum_pi_squared"}), temperature=config.sampling.temp)
-        (stats_G,) = await policy.score([group], measure)
+        stats_G = in_sample_order(group, await policy.score(TrainGroup.of(group), measure))
         evidence = replace(
             evidence,
             logprob_GT=tuple(stats.logprob_T or () for stats in stats_G),

@@ -33,6 +33,7 @@ from sttrl.types import (
     Step,
     TokenStats,
     TrainGroup,
+    in_sample_order,
 )
 from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
 from sttrl.voting.rounds import is_decided, rounds
@@ -111,17 +112,18 @@ class Tools:
     async def drawn(self, problem: Problem, policy: Policy, step: int, read: frozenset[Stat]) -> tuple[Group, Ballots, Rollout | None]:
         """The samples of a vote, their ballots with the statistics ``read``, and a greedy response if the advantage estimator needs one.
 
-        A sample's seed depends on its number only, so the samples of a vote that ends early are the first of the whole vote's.
+        A sample's seed and view depend on its number only, so the samples of a vote that ends early are the first of the whole vote's.
+        The greedy response is to the plain problem.
         """
-        config, prompt_T = self.config, problem.prompt_of(step)
+        config, prompt_V = self.config, problem.prompts_of(step)
         seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
-        group, ballots, greedy = Group(prompt_T=prompt_T, rollout_G=()), NOBODY, tuple[Rollout, ...]()
+        group, ballots, greedy = Group.begin(prompt_V), NOBODY, tuple[Rollout, ...]()
         for count in rounds(len(seeds_G), until):
             before = len(group.rollout_G)
-            asked = Request.each(prompt_T, self.sampling, seeds_G[before:count])
+            asked = Request.spread(prompt_V, self.sampling, seeds_G[before:count], before)
             if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):
                 greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
-                asked += Request.each(prompt_T, greedily, self.seeds(problem, "baseline", step, 1))
+                asked += Request.each(prompt_V[0], greedily, self.seeds(problem, "baseline", step, 1))
             rollouts = await policy.sample(asked)
             group, greedy = replace(group, rollout_G=group.rollout_G + rollouts[: count - before]), greedy or rollouts[count - before :]
             ballots = await self.weighed(problem, policy, group, read, ballots.stats_G or ())
@@ -141,8 +143,7 @@ class Tools:
         """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""
         if not wanted:
             return [TokenStats()] * len(group.rollout_G)
-        (stats_G,) = await policy.score([TrainGroup.of(group)], self.measure(wanted))
-        return stats_G
+        return in_sample_order(group, await policy.score(TrainGroup.of(group), self.measure(wanted)))
 
     def measure(self, wanted: frozenset[Stat]) -> Measure:
         """What the learner measures, at the temperature of the samples."""

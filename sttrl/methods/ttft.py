@@ -6,6 +6,7 @@ each step is one AdamW step on the mean negative log-likelihood of their tokens,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sttrl.engine.base import Policy
@@ -31,14 +32,14 @@ class Ttft:
         if stop or gate or not self.config.method_steps:
             self.tools.observe(problem, Step(index=0, version=version, vote=vote, update=None, gate=None if stop else gate))
             return Outcome(stop=stop or "steps")
-        group = self.agreeing(vote)
+        groups = self.agreeing(vote)
         for index in range(self.config.method_steps):
             if self.tools.out_of_time(problem):
                 return Outcome(stop="time")
-            update = await policy.update([group], self.objective())
+            update = await policy.update(groups, self.objective())
             self.tools.observe(problem, Step(index=index, version=version + index, vote=None if index else vote, update=update))
             # From the second step on the sampler's log-probs are those of older weights: there is nothing to compare.
-            group = replace(group, row_G=tuple(replace(row, sampler_logprob_T=None) for row in group.row_G))
+            groups = [replace(g, row_G=tuple(replace(row, sampler_logprob_T=None) for row in g.row_G)) for g in groups]
         return Outcome(stop="steps")
 
     def nothing_to_fit(self, vote: HeldVote) -> StopReason | None:
@@ -51,7 +52,7 @@ class Ttft:
         """The mean negative log-likelihood, at the temperature of the samples."""
         return Objective(loss="nll", temperature=self.config.sampling.temp, max_logprob_gap=self.config.update.max_logprob_gap)
 
-    def agreeing(self, vote: HeldVote) -> TrainGroup:
-        """The first samples that agree with the elected answer."""
+    def agreeing(self, vote: HeldVote) -> Sequence[TrainGroup]:
+        """The first samples that agree with the elected answer, a group for each view."""
         agreeing = tuple(r for r, in_winner in zip(vote.group.rollout_G, vote.election.in_winner_G, strict=True) if in_winner)
         return TrainGroup.of(replace(vote.group, rollout_G=agreeing[: self.config.sampling.n_train]))

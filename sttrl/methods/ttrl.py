@@ -42,10 +42,10 @@ class Ttrl:
         gates = [self.gate(vote) for vote in votes]
         places = [i for i, (vote, gate) in enumerate(zip(votes, gates, strict=True)) if gate is None and self.teaches(vote)]
         groups = await train_groups(tools.config, policy, [votes[i] for i in places])
-        update = await policy.update(groups, self.objective(len(groups))) if groups else None
-        group_at = dict(zip(places, groups, strict=True))
+        update = await policy.update([group for of_vote in groups for group in of_vote], self.objective(len(groups))) if groups else None
+        groups_at = dict(zip(places, groups, strict=True))
         for i, (problem, vote, gate) in enumerate(zip(problems, votes, gates, strict=True)):
-            tokens = group_at[i].n_tokens * self.config.reinforcement.ppo_epochs if i in group_at else 0
+            tokens = sum(group.n_tokens for group in groups_at.get(i, ())) * self.config.reinforcement.ppo_epochs
             own = replace(update, tokens=tokens) if update and tokens else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
 

@@ -18,6 +18,7 @@ from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import Poll, PollRecord, poll_from_json
+from sttrl.questions.views import mapped_back
 from sttrl.types import Ballots, Group, Request, Rollout, Row, Sampling, TokenStats
 from sttrl.voting import VoteConfig, confidence_vote, majority
 
@@ -51,13 +52,13 @@ class Questions:
         return self.config.sampling.max_response_tokens
 
     async def evaluate(self, stage: Literal["base", "adapted"], problem: AskedQuestion, policy: Samples) -> Poll:
-        """``val_samples`` samples and a greedy response, with the same seeds for every policy and stage."""
+        """``val_samples`` samples, spread over the views, and a greedy response to the plain question; the seeds are always the same."""
         sampling, count = self.config.sampling_of_evaluations, self.config.evaluation.val_samples
-        asked = Request.each(problem.prompt_T, sampling, self.seeds(problem, "evaluate", 0, count))
+        asked = Request.spread(problem.prompts_of(0), sampling, self.seeds(problem, "evaluate", 0, count))
         greedily = replace(sampling, temperature=0.0, top_p=1.0)
         asked += Request.each(problem.prompt_T, greedily, self.seeds(problem, "greedy", 0, 1))
         *samples, greedy = await policy.sample(asked)
-        return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(samples)), greedy)
+        return await self._held(problem, sampling, samples, greedy)
 
     async def baseline(self, problem: AskedQuestion, base: Policy, budget: int, reused: Sequence[Rollout]) -> Poll:
         """A vote of the base with ``budget`` response tokens: as many as the adaptation sampled and trained on.
@@ -70,14 +71,15 @@ class Questions:
             lengths = [len(r.token_T) for r in rollouts] or [sampling.max_tokens // 2]
             more = min(MOST_AT_ONCE, enough(budget - spent, lengths))
             seeds_G = self.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
-            rollouts += await base.sample(Request.each(problem.prompt_T, sampling, seeds_G))
-        return await self._held(problem, sampling, Group(prompt_T=problem.prompt_T, rollout_G=tuple(within(rollouts, budget))))
+            rollouts += await base.sample(Request.spread(problem.prompts_of(0), sampling, seeds_G, len(rollouts)))
+        return await self._held(problem, sampling, within(rollouts, budget))
 
     async def ballots(self, problem: AskedQuestion, group: Group) -> Ballots:
-        """The answers of a group of responses, judged."""
+        """The answers of a group of responses, judged, each mapped back from the view that it answers."""
         with self.clock(problem.id, "judge"):
             texts_and_finishes = [(r.text, r.finish) for r in group.rollout_G]
-            return await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
+            found = await self.judge.ballots(problem.kind, texts_and_finishes, problem.option_count)
+        return mapped_back(found, problem.view_V, [r.view for r in group.rollout_G]) if problem.view_V else found
 
     def rows(self, problem: AskedQuestion) -> Sequence[Row]:
         """None: a question brings no training rows, and the method ttt is refused before a run starts."""
@@ -109,10 +111,14 @@ class Questions:
     def lines(self, name: str, evaluation: Poll) -> Iterator[dict[str, Any]]:
         """The responses of a poll with their answers, for the file of rollouts; the greedy one is last."""
         for rollout, answer in zip(evaluation.rollout_G, evaluation.ballots.answer_G, strict=True):
-            yield {"poll": name, "greedy": rollout is evaluation.greedy, **rollout_line(rollout, answer.text, answer.invalid)}
+            line = rollout_line(
+                rollout, answer.text, answer.invalid, evaluation.view_key_V[rollout.view] if evaluation.view_key_V else None
+            )
+            yield {"poll": name, "greedy": rollout is evaluation.greedy, **line}
 
-    async def _held(self, problem: AskedQuestion, sampling: Sampling, group: Group, greedy: Rollout | None = None) -> Poll:
+    async def _held(self, problem: AskedQuestion, sampling: Sampling, rollouts: Sequence[Rollout], greedy: Rollout | None = None) -> Poll:
         """Judge the samples and the greedy response, and hold a majority vote and a confidence vote over the samples."""
+        group = replace(Group.begin(problem.prompts_of(0)), rollout_G=tuple(rollouts))
         everyone = replace(group, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
         ballots = await self.ballots(problem, everyone)
         count = len(group.rollout_G)
@@ -120,6 +126,7 @@ class Questions:
             ballots,
             answer_G=ballots.answer_G[:count],
             class_G=ballots.class_G[:count],
+            view_G=None if ballots.view_G is None else ballots.view_G[:count],
             stats_G=tuple(TokenStats(logprob_T=r.logprob_T) for r in group.rollout_G),
         )
         return Poll(
@@ -129,4 +136,5 @@ class Questions:
             ballots=ballots,
             election=majority(samples, VoteConfig.of(self.config)),
             confidence=confidence_vote(samples, VoteConfig.of(self.config)),
+            view_key_V=tuple(view.key for view in problem.view_V),
         )

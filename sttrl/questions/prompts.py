@@ -10,6 +10,7 @@ from typing import Any
 from sttrl.data.table import OnBadRow, Question, SkippedRow, Turn
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError, error_text
+from sttrl.questions.views import View, ViewChoice, views_of
 from sttrl.types import AnswerKind, Problem
 
 PLACEHOLDER = "{question}"
@@ -40,13 +41,34 @@ ANSWER_BEGINS = "The answer is \\boxed{"
 
 @dataclass(frozen=True, kw_only=True)
 class AskedQuestion(Problem):
-    """A question as a problem. ``view_V``: other wordings for memo, each ending where the answer would begin.
+    """A question as a problem. ``view_V``: the views under which it is asked, the plain one first, and ``prompt_V`` their prompts; none: it
+    is asked in one way only.
 
     ``option_count``: how many options a choice question has, lettered from A; None: not known.
     """
 
     kind: AnswerKind
     option_count: int | None = None
+    view_V: tuple[View, ...] = ()
+    prompt_V: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt of the views."""
+        return max(map(len, self.prompts_of(0)))
+
+    @property
+    def every_prompt(self) -> tuple[tuple[int, ...], ...]:
+        """The prompts of all views, and those that memo reads."""
+        return (*self.prompts_of(0), *self.begun_V)
+
+    def prompts_of(self, step: int) -> tuple[tuple[int, ...], ...]:
+        """The prompts of the views, the same in every step."""
+        return self.prompt_V or (self.prompt_T,)
+
+    def view_key(self, view: int) -> str | None:
+        """The name of a view in records; None for a question that is asked in one way only."""
+        return self.view_V[view].key if self.view_V else None
 
 
 def build_problem(
@@ -59,32 +81,37 @@ def build_problem(
     system: str | None = None,
     template_settings: Mapping[str, object] | None = None,
     file: str = "data set",
-    views: int = 0,
+    wordings: int = 0,
+    views: ViewChoice | None = None,
 ) -> AskedQuestion:
     """Put a question into the model's chat template, or into ``prompt_format`` where given, and tokenise it.
 
     ``instruction`` is added after the question unless the prompt contains it already; some chat templates do.
     ``system``: a system message that replaces the row's own; "" removes the row's own.
-    ``template_settings``: further arguments of the chat template. ``views``: how many other wordings to make as well.
-    Raises UsageError if no prompt can be made, DataRowError if it has more than ``max_prompt_tokens``.
+    ``template_settings``: further arguments of the chat template. ``wordings``: how many wordings for memo to make as well. ``views``: the
+    views under which it is asked; None: as it is only.
+    Raises UsageError if no prompt can be made, DataRowError if it has more than ``max_prompt_tokens``, or cannot be asked under the views.
     """
     system = (question.system if system is None else system) or None
     writer = _Writer(tokenizer, prompt_format, system, question.earlier, template_settings or {})
     writer.check(question.id)
-    prompt_T = writer.token_ids(writer.with_instruction(question.text, instruction))
-    if len(prompt_T) > max_prompt_tokens:
-        problem = f"question {question.id!r} makes a prompt of {len(prompt_T)} tokens, more than --max_prompt_tokens {max_prompt_tokens}"
+    view_V = _views(question, views, file)
+    texts = [view.text for view in view_V] or [question.text]
+    prompt_V = tuple(writer.token_ids(writer.with_instruction(text, instruction)) for text in texts)
+    if (longest := max(map(len, prompt_V))) > max_prompt_tokens:
+        problem = f"question {question.id!r} makes a prompt of {longest} tokens, more than --max_prompt_tokens {max_prompt_tokens}"
         raise DataRowError(file, question.row, "prompt", problem, "Raise it, or give --on_bad_row skip; a prompt is never cut.")
-    if not prompt_T:
+    if not prompt_V[0]:
         raise UsageError(f"The prompt of question {question.id!r} has no tokens.", "Correct --prompt_format.")
-    view_V = _views(question.text, writer, views)
     return AskedQuestion(
         id=question.id,
         index=question.index,
         kind=question.kind,
-        prompt_T=prompt_T,
+        prompt_T=prompt_V[0],
+        begun_V=_begun(question.text, writer, wordings),
+        option_count=len(view_V[0].order) if view_V and view_V[0].order else question.option_count,
         view_V=view_V,
-        option_count=question.option_count,
+        prompt_V=prompt_V if view_V else (),
     )
 
 
@@ -99,7 +126,8 @@ def build_problems(
     template_settings: Mapping[str, object] | None = None,
     on_bad_row: OnBadRow = "stop",
     file: str = "data set",
-    views: int = 0,
+    wordings: int = 0,
+    views: ViewChoice | None = None,
 ) -> tuple[tuple[AskedQuestion, ...], tuple[SkippedRow, ...]]:
     """The problem of every question. With ``skip``, a question whose prompt is too long is left out and reported."""
     problems: list[AskedQuestion] = []
@@ -115,6 +143,7 @@ def build_problems(
                 system=system,
                 template_settings=template_settings,
                 file=file,
+                wordings=wordings,
                 views=views,
             )
         except DataRowError as error:
@@ -124,7 +153,9 @@ def build_problems(
         else:
             problems.append(problem)
     if skipped and not problems:
-        raise DataError(f"No question of {file} is short enough: {skipped[0].reason}.", "Raise --max_prompt_tokens.")
+        short = skipped[0].field == "prompt"
+        said, remedy = ("is short enough", "Raise --max_prompt_tokens.") if short else ("can be asked", "Leave --question_views out.")
+        raise DataError(f"No question of {file} {said}: {skipped[0].reason}.", remedy)
     return tuple(problems), tuple(skipped)
 
 
@@ -203,7 +234,18 @@ class _Writer:
             raise UsageError(f"The model's chat template fails: {error_text(error, first_line=True)}.", remedy) from error
 
 
-def _views(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:
+def _views(question: Question, chosen: ViewChoice | None, file: str) -> tuple[View, ...]:
+    """The views under which a question is asked; none if it is asked as it is only. Raises DataRowError if there can be none."""
+    if chosen is None:
+        return ()
+    try:
+        return views_of(question.text, question.id, question.option_count, chosen)
+    except ValueError as error:
+        remedy = "Give --on_bad_row skip to leave such questions out, or leave --question_views out."
+        raise DataRowError(file, question.row, "options", f"question {question.id!r}: {error}", remedy) from error
+
+
+def _begun(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:
     """The first ``count`` wordings of a prompt, each ending where the answer begins. They must have the same first token."""
     if count > len(VIEWS):
         raise UsageError(f"--memo_views is {count}, and there are {len(VIEWS)} wordings of a prompt.", f"Use at most {len(VIEWS)}.")

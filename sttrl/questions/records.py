@@ -22,7 +22,8 @@ class Poll:
     """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
 
     ``ballots``: the judged samples and, last, the greedy response. ``election``: the majority vote over the samples only.
-    ``confidence``: the vote that weighs each sample by exp of its mean log-prob.
+    ``confidence``: the vote that weighs each sample by exp of its mean log-prob. ``view_key_V``: the names of the views over which the
+    samples are spread; none: the question is asked in one way only.
     """
 
     sampling: Sampling
@@ -31,6 +32,7 @@ class Poll:
     ballots: Ballots
     election: Election
     confidence: Election
+    view_key_V: tuple[str, ...] = ()
 
     @property
     def rollout_G(self) -> tuple[Rollout, ...]:

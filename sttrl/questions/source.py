@@ -9,11 +9,13 @@ from typing import Any
 from sttrl.config import RunConfig, to_plain
 from sttrl.config.template import template_settings
 from sttrl.data import BuiltProblems, SourceSpec, Table, questions
+from sttrl.errors import UsageError
 from sttrl.ledger.folder import begun_revisions, run_folder, source_of
 from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Clock, Questions, opened_questions
-from sttrl.questions.prompts import build_problems
+from sttrl.questions.prompts import AskedQuestion, build_problems
+from sttrl.questions.views import ViewChoice
 
 
 class ChosenQuestions:
@@ -73,8 +75,30 @@ class ChosenQuestions:
             max_prompt_tokens=data.max_prompt_tokens or dataset.max_prompt_tokens,
             on_bad_row=data.on_bad_row,
             file=self.table.source,
-            views=self.config.memo.memo_views if self.config.memo.memo_form == "token" else 0,
+            wordings=self.config.memo.memo_views if self.config.memo.memo_form == "token" else 0,
+            views=self._views(),
         )
         return BuiltProblems(
-            problems=problems, skipped=(*self.table.skipped, *skipped), response_tokens=self.config.sampling.max_response_tokens
+            problems=problems,
+            skipped=(*self.table.skipped, *skipped),
+            response_tokens=self.config.sampling.max_response_tokens,
+            remarks=_fewer_views(problems, self.config.asking.question_views),
         )
+
+    def _views(self) -> ViewChoice | None:
+        """The views under which each question is asked; None: as it is only. Raises `UsageError` for questions without options."""
+        chosen, kind = self.config.asking, self.table.dataset.kind
+        if chosen.question_views == 1:
+            return None
+        if chosen.question_view_form == "options" and kind != "choice":
+            raise UsageError(
+                f"--question_view_form options: answers of {self.table.dataset.name} are of the kind {kind}, so there are no options.",
+                "Leave --question_views out, or give --answer_kind choice for a file of multiple-choice questions.",
+            )
+        return ViewChoice(form=chosen.question_view_form, count=chosen.question_views, seed=self.config.run.seed)
+
+
+def _fewer_views(problems: Sequence[AskedQuestion], count: int) -> tuple[str, ...]:
+    """A line about the questions that have fewer views than were asked for, if there are any."""
+    fewer = [problem for problem in problems if problem.view_V and len(problem.view_V) < count]
+    return (f"{len(fewer)} of {len(problems)} questions have fewer than {count} views, such as {fewer[0].id!r}",) if fewer else ()

@@ -140,7 +140,7 @@ def prepare(config: RunConfig, chosen: Chosen, shared: Shared, say: Callable[[st
     check_length(config, built, limit)
     ends = tuple(dict.fromkeys((*stop_token_ids(model, tokenizer), *built.end_T)))
     settings = engine_settings(config, device, str(model), longest, ends, cached_numbers(model))
-    check_fit(settings, [tokens for p in built.problems for tokens in (p.prompt_T, *p.view_V)])
+    check_fit(settings, [tokens for p in built.problems for tokens in p.every_prompt])
     return built, EngineParts(settings, tokenizer, commit_of(model))
 
 

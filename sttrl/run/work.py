@@ -91,7 +91,8 @@ class Work:
         for step in self.steps:
             if (vote := step.vote) is not None:
                 for rollout, answer, reward in zip(vote.group.rollout_G, vote.ballots.answer_G, vote.reward_G, strict=True):
-                    yield {"step": step.index, "reward": reward, **rollout_line(rollout, answer.text, answer.invalid)}
+                    view = self.problem.view_key(rollout.view)
+                    yield {"step": step.index, "reward": reward, **rollout_line(rollout, answer.text, answer.invalid, view)}
 
     def _rollouts(self) -> Iterator[Rollout]:
         for evaluation in self.evaluations.values():

@@ -18,6 +18,7 @@ from sttrl.types.training import (
     TrainableModule,
     TrainGroup,
     UpdateStats,
+    in_sample_order,
     whole_rows,
 )
 from sttrl.types.votes import (
@@ -67,5 +68,6 @@ __all__ = [
     "TrainGroup",
     "TrainableModule",
     "UpdateStats",
+    "in_sample_order",
     "whole_rows",
 ]

@@ -15,18 +15,24 @@ it became less likely than `Sampling.lowest_logprob`."""
 class Problem:
     """A problem of any kind, ready to be sampled: the prompt is tokenised once, here, for sampler and learner alike.
 
-    ``prompt_T``: the prompt that stands for the problem. ``view_V``: other ways to ask the same.
+    ``prompt_T``: the prompt that stands for the problem. ``begun_V``: prompts that ask the same in other words, each with the beginning
+    of an answer (MEMO).
     """
 
     id: str
     index: int
     prompt_T: tuple[int, ...]
-    view_V: tuple[tuple[int, ...], ...] = ()
+    begun_V: tuple[tuple[int, ...], ...] = ()
 
     @property
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt of the problem that is sampled."""
         return len(self.prompt_T)
+
+    @property
+    def every_prompt(self) -> tuple[tuple[int, ...], ...]:
+        """The prompts of the problem that are known before a run."""
+        return (self.prompt_T, *self.begun_V)
 
     @property
     def turns(self) -> int:
@@ -36,6 +42,14 @@ class Problem:
     def prompt_of(self, step: int) -> tuple[int, ...]:
         """The prompt that the step with this 0-based index asks."""
         return self.prompt_T
+
+    def prompts_of(self, step: int) -> tuple[tuple[int, ...], ...]:
+        """The prompts of the views over which the samples of a step are spread; the first is `prompt_of`."""
+        return (self.prompt_of(step),)
+
+    def view_key(self, view: int) -> str | None:
+        """The name of a view in records; None for a problem that is asked in one way only."""
+        return None
 
 
 MOST_TOP_LOGPROBS = 64
@@ -67,6 +81,7 @@ class Sampling:
 class Request:
     """One response that is asked for. The same prompt, sampling, seed and weights give the same response.
 
+    ``view``: the number of the view of its problem whose prompt this is.
     ``given_T``: the response, where only its log-probs and the likeliest tokens at its positions are asked for; nothing is drawn then.
     The model must have at most `MOST_TOP_LOGPROBS` tokens.
     """
@@ -75,6 +90,7 @@ class Request:
     sampling: Sampling
     seed: int
     given_T: tuple[int, ...] = ()
+    view: int = 0
 
     def __post_init__(self) -> None:
         assert 0 <= self.seed < 1 << 63, f"the seed is {self.seed}"
@@ -84,6 +100,14 @@ class Request:
         """A request for each seed, all with the same prompt and sampling."""
         return tuple(cls(prompt_T=prompt_T, sampling=sampling, seed=seed) for seed in seeds_G)
 
+    @classmethod
+    def spread(cls, prompt_V: Sequence[tuple[int, ...]], sampling: Sampling, seeds_G: Sequence[int], first: int = 0) -> tuple[Request, ...]:
+        """A request for each seed: sample i, counted from ``first``, asks view i modulo the number of views."""
+        view_G = [number % len(prompt_V) for number in range(first, first + len(seeds_G))]
+        return tuple(
+            cls(prompt_T=prompt_V[view], sampling=sampling, seed=seed, view=view) for view, seed in zip(view_G, seeds_G, strict=True)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
@@ -91,7 +115,8 @@ class Rollout:
 
     ``logprob_T``: log-probability of each sampled token under the sampler at the sampling temperature
     (before top-p; a greedy response is scored at temperature 1), same length as ``token_T``; the end-of-turn token is included
-    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them.
+    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them. ``view``: the
+    number of the view that it answers, as the request has it.
     """
 
     seed: int
@@ -101,14 +126,25 @@ class Rollout:
     finish: FinishReason
     text: str
     top_T: tuple[TopTokens, ...] = ()
+    view: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The responses to one prompt, in the order of their seeds."""
+    """The responses to one problem, in the order of their seeds. ``prompt_V``: the prompt of each view; none: all answer ``prompt_T``."""
 
     prompt_T: tuple[int, ...]
     rollout_G: tuple[Rollout, ...]
+    prompt_V: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def begin(cls, prompt_V: tuple[tuple[int, ...], ...]) -> Group:
+        """A group without responses yet, to a problem with these prompts of its views."""
+        return cls(prompt_T=prompt_V[0], rollout_G=(), prompt_V=prompt_V if len(prompt_V) > 1 else ())
+
+    def prompt_of(self, rollout: Rollout) -> tuple[int, ...]:
+        """The prompt that a response answers."""
+        return self.prompt_V[rollout.view] if self.prompt_V else self.prompt_T
 
     @property
     def n_tokens(self) -> int:

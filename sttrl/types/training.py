@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from sttrl.types.problems import Group, Rollout
 
+T = TypeVar("T")
 TrainableModule = Literal["embed_tokens", "lm_head"]
 """What can be trained whole beside an adapter: the embeddings of the tokens, and the head that makes logits of the last hidden state."""
 
@@ -70,20 +71,42 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGroup:
-    """Rows that follow the same prefix of at least one token, which carries no loss. Rows of different prompts are several groups."""
+    """Rows that follow the same prefix of at least one token, which carries no loss. Rows of different prompts are several groups.
+
+    ``problem``: successive groups with the same number are of one problem under several views, and stay in one mini-batch; None: alone.
+    """
 
     prefix_T: tuple[int, ...]
     row_G: tuple[Row, ...]
+    problem: int | None = None
 
     @classmethod
-    def of(cls, group: Group) -> TrainGroup:
-        """The responses to a prompt, every token with weight 1."""
-        return cls(prefix_T=group.prompt_T, row_G=tuple(map(Row.of, group.rollout_G)))
+    def each(cls, group: Group, row_G: Sequence[Row], problem: int = 0) -> tuple[TrainGroup, ...]:
+        """The rows of a group's responses: a training group for each prompt that was asked, in the order in which they were asked first.
+
+        `in_sample_order` undoes the order.
+        """
+        by_prompt: dict[tuple[int, ...], list[Row]] = {}
+        for rollout, row in zip(group.rollout_G, row_G, strict=True):
+            by_prompt.setdefault(group.prompt_of(rollout), []).append(row)
+        return tuple(cls(prefix_T=prompt_T, row_G=tuple(of_it), problem=problem) for prompt_T, of_it in by_prompt.items())
+
+    @classmethod
+    def of(cls, group: Group) -> tuple[TrainGroup, ...]:
+        """The responses of a group, every token with weight 1, as `each` orders them."""
+        return cls.each(group, tuple(map(Row.of, group.rollout_G)))
 
     @property
     def n_tokens(self) -> int:
         """Tokens that carry loss."""
         return sum(weight > 0 for row in self.row_G for weight in row.weight_T)
+
+
+def in_sample_order(group: Group, found: Sequence[Sequence[T]]) -> tuple[T, ...]:
+    """What was found for each row of each of `TrainGroup.each`, in the order of the group's samples."""
+    prompts = list(dict.fromkeys(map(group.prompt_of, group.rollout_G)))
+    next_of = [iter(rows) for rows in found]
+    return tuple(next(next_of[prompts.index(group.prompt_of(rollout))]) for rollout in group.rollout_G)
 
 
 def whole_rows(rows: Sequence[Row]) -> tuple[TrainGroup, ...]:

@@ -34,7 +34,8 @@ class Ballots:
     ``class_G``: class index of each sample, or None where the sample has no answer.
     ``representative_C``: normal form of the first member of each class, in order of first appearance.
     ``stats_G``: token statistics of each sample, where a vote weighs samples by them. ``reward_G``: what the kind of problem gives each
-    sample, where it knows the right answer without a label, such as that of a held-out demonstration; None: it does not.
+    sample, where it knows the right answer without a label, such as that of a held-out demonstration; None: it does not. ``view_G``: the
+    number of the view that each sample answers; None: the problem is asked in one way only. Answers are those of the plain problem.
     """
 
     answer_G: tuple[Answer, ...]
@@ -42,6 +43,7 @@ class Ballots:
     representative_C: tuple[str, ...]
     stats_G: tuple[TokenStats, ...] | None = None
     reward_G: tuple[float, ...] | None = None
+    view_G: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

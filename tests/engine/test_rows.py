@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +32,23 @@ def test_no_mini_batch_is_empty_and_every_response_is_in_one(lengths_P: list[lis
     )
     if len(groups) > 1:
         assert all(g in groups for batch in batches for g in batch), "a question of several is never split"
+
+
+@given(st.lists(st.lists(LENGTHS, min_size=1, max_size=3), min_size=1, max_size=4), st.integers(1, 40))
+def test_a_problem_under_several_views_is_never_split_where_there_are_several(lengths_PV: list[list[list[int]]], count: int) -> None:
+    """Every view is a group of its own. A single problem is split by rows, as evenly as one prompt would be."""
+    groups = [replace(group(n, 10 * p + v), problem=p) for p, of_one in enumerate(lengths_PV) for v, n in enumerate(of_one)]
+    batches = mini_batches(groups, count)
+    assert 1 <= len(batches) <= count and all(g.row_G for batch in batches for g in batch)
+    assert sorted((r for batch in batches for g in batch for r in g.row_G), key=repr) == sorted(
+        (r for g in groups for r in g.row_G), key=repr
+    )
+    if len(lengths_PV) > 1:
+        assert all(g in groups for batch in batches for g in batch)
+        assert sum(len({g.problem for g in batch}) for batch in batches) == len(lengths_PV), "all views of a problem are together"
+    else:
+        sizes = [sum(len(g.row_G) for g in batch) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1 and {g.prefix_T for batch in batches for g in batch} == {(1, 2)}
 
 
 @given(LENGTHS, st.integers(1, 4))

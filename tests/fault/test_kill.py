@@ -9,7 +9,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sttrl.config import RunConfig
 from sttrl.errors import JournalError
 from sttrl.ledger.journal import JOURNAL, Journal, read_lines
 from sttrl.questions.answers import Judge
+from sttrl.types import Problem
 
 KILLED = 137
 CUTS = 200
@@ -103,14 +104,14 @@ class Torn:
         return getattr(self.file, name)
 
 
-def run_and_die(config: RunConfig, judge: Judge, instant: int) -> bool:
+def run_and_die(config: RunConfig, judge: Judge, instant: int, problems: Sequence[Problem] | None = None) -> bool:
     """Run in a child that is killed at the instant; True where it came that far."""
     child = os.fork()
     if child == 0:
         try:
             instants = Instants(last=instant)
             instants.install(pytest.MonkeyPatch())
-            attempt(config, instants.engine(), judge)
+            attempt(config, instants.engine(), judge, problems)
             os._exit(0)
         finally:
             os._exit(1)

@@ -64,7 +64,7 @@ def test_a_special_token_in_a_prompt_format_is_what_its_author_wrote(tokenizer: 
 
 
 def test_a_special_token_in_a_view_of_a_prompt_is_text(tokenizer: Any) -> None:
-    plain, hostile = (built(each, tokenizer, views=9).view_V for each in ("What?", HOSTILE[1]))
+    plain, hostile = (built(each, tokenizer, wordings=9).begun_V for each in ("What?", HOSTILE[1]))
     for one, other in zip(plain, hostile, strict=True):
         assert controls(one, tokenizer) == controls(other, tokenizer)
         assert tokenizer.decode(other) == tokenizer.decode(one).replace("What?", HOSTILE[1])

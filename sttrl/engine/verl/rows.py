@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from tensordict import TensorDict
@@ -58,13 +59,21 @@ def longest_row(group: TrainGroup) -> int:
 
 
 def mini_batches(groups: Sequence[TrainGroup], count: int) -> list[Sequence[TrainGroup]]:
-    """At most ``count`` mini-batches, none of them empty: of whole groups where there are several, as in verl; else of every n-th row."""
-    if len(groups) > 1:
-        count = min(count, len(groups))
-        return [groups[i::count] for i in range(count)]
-    (group,) = groups
-    count = min(count, len(group.row_G))
-    return [[pick(group, range(i, len(group.row_G), count))] for i in range(count)]
+    """At most ``count`` mini-batches, none of them empty: of whole problems where there are several, as in verl; else of every n-th row."""
+    problems = [
+        list(of_one) for _, of_one in groupby(enumerate(groups), lambda each: -1 - each[0] if each[1].problem is None else each[1].problem)
+    ]
+    if len(problems) > 1:
+        count = min(count, len(problems))
+        return [[group for of_one in problems[i::count] for _, group in of_one] for i in range(count)]
+    place_of = [(p, row) for p, group in enumerate(groups) for row in range(len(group.row_G))]
+    count = min(count, len(place_of))
+    return [_rows_at(groups, place_of[i::count]) for i in range(count)]
+
+
+def _rows_at(groups: Sequence[TrainGroup], places: Sequence[tuple[int, int]]) -> Sequence[TrainGroup]:
+    """The rows at some places (number of the group, number of the row), without groups that none is in."""
+    return [pick(groups[p], [row for _, row in of_it]) for p, of_it in groupby(places, lambda place: place[0])]
 
 
 def tensors_of(group: TrainGroup, temperature: float, budget: int, longest: int, padding: int = 0) -> TensorDict:

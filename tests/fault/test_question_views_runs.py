@@ -1,0 +1,156 @@
+"""Views of questions in whole runs on the stand-in engine: votes, evaluations, the vote with the same tokens, kill and resume."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in import ByteTokenizer, StandIn, attempt, config_for, digest, results, rollouts
+from test_kill import check_nothing_twice, run_and_die
+
+from sttrl.config import RunConfig
+from sttrl.data import read_table
+from sttrl.ledger.journal import read_finished
+from sttrl.ledger.records import BallotsRecord
+from sttrl.questions.answers import Judge
+from sttrl.questions.options import option_spans
+from sttrl.questions.prompts import AskedQuestion
+from sttrl.questions.records import poll_from_json
+from sttrl.questions.source import ChosenQuestions
+from sttrl.types import FinishReason, Problem
+
+VIEWS = 4
+METHODS: dict[str, dict[str, Any]] = {
+    "sttrl": {"ties": "first"},
+    "remax": {"adv_estimator": "remax"},
+    "energy": {"voting_function": "energy"},
+    "otb": {"adv_estimator": "optimal_token_baseline"},
+    "two mini-batches": {"mini_batches": 2},
+    "until": {"votes_until": 0.9},
+    "balanced": {"train_samples": "balanced"},
+    "ttft": {"adaptation_method": "ttft", "steps": 2},
+    "memo": {"adaptation_method": "memo", "steps": 2},
+    "slot": {"adaptation_method": "slot", "steps": 1},
+    "ttrl": {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2, "eval_every": 1, "checkpoint_every": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def choices(tmp_path: Path) -> Path:
+    """Multiple-choice questions; the right option is the one with the number of the question in it."""
+    path = tmp_path / "choices.jsonl"
+    lines = [
+        {"id": f"q{n}", "question": f"Number {n}?", "options": [f"it is {m}" for m in range(VIEWS)], "answer": "ABCD"[n % VIEWS]}
+        for n in range(3)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def settings(folder: Path, choices: Path, method: str = "sttrl", **changes: Any) -> RunConfig:
+    own: dict[str, Any] = {
+        "dataset": str(choices), "limit": None, "prompt_format": "{question} Answer:", "steps": 2, "n_votes": 8, "n_train": 8,
+        "question_views": VIEWS,
+    }  # fmt: skip
+    return config_for(folder, **{**own, **METHODS[method], **changes})
+
+
+def built(config: RunConfig) -> Sequence[Problem]:
+    return ChosenQuestions(config, read_table).build(ByteTokenizer(), None).problems
+
+
+def shown(prompt_T: Sequence[int]) -> list[str]:
+    """The options in the order of a prompt."""
+    text = bytes(prompt_T).decode().removesuffix(" Answer:").rpartition("Please reason")[0].rstrip() or bytes(prompt_T).decode()
+    spans = option_spans(text)
+    assert spans is not None
+    return [text[start:end] for start, end in spans]
+
+
+def knowing(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+    """A model that knows the option "it is 2", wherever it stands; of four samples one errs."""
+    place = shown(prompt_T).index("it is 2")
+    return f"The answer is \\boxed{{{'ABCD'[place if digest('err', seed) % 4 else digest('which', seed) % VIEWS]}}}", "stop"
+
+
+def first_place(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+    """A model that always takes option A."""
+    return "The answer is \\boxed{A}", "stop"
+
+
+def ballots_of(folder: Path) -> list[tuple[str, BallotsRecord]]:
+    """The ballots of every step and poll of a run."""
+    found: list[tuple[str, BallotsRecord]] = []
+    for question in read_finished(folder, poll_from_json):
+        found += [(name, poll.ballots) for name, poll in question.record.polls.items()]
+        found += [("step", step.ballots) for step in question.steps if step.ballots is not None]
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_vote_and_evaluation_is_spread_over_the_views_and_mapped_back(
+    method: str, tmp_path: Path, choices: Path, judge: Judge
+) -> None:
+    config = settings(tmp_path / "run", choices, method)
+    problems = built(config)
+    attempt(config, StandIn(texts=knowing), judge, problems)
+    finished = read_finished(tmp_path / "run", poll_from_json)
+    assert {question.record.status for question in finished} == {"done"}
+    for name, ballots in ballots_of(tmp_path / "run"):
+        greedy = name in ("base", "adapted")
+        assert ballots.view_G is not None and len(ballots.view_G) == len(ballots.answer_G)
+        spread = ballots.view_G[:-1] if greedy else ballots.view_G
+        assert spread == [number % VIEWS for number in range(len(spread))] and (not greedy or ballots.view_G[-1] == 0)
+        letters = Counter(answer for answer in ballots.answer_G if answer is not None)
+        assert letters["C"] >= len(ballots.answer_G) / 2, "it is 2 is option C of the file"
+    for problem, question in zip(problems, finished, strict=True):
+        assert isinstance(problem, AskedQuestion) and question.record.polls["base"].answer == "C"
+        lines = [json.loads(line) for line in rollouts(tmp_path / "run")[f"{problem.id}.jsonl"].splitlines()]
+        keys = {view.key for view in problem.view_V}
+        assert {line["view"] for line in lines} == keys and len(keys) == VIEWS
+        for line in lines:
+            view = next(view for view in problem.view_V if view.key == line["view"])
+            assert view.order is not None
+            said = line["text"][-2]
+            assert line["answer"] == "ABCD"[view.order["ABCD".index(said)]], (
+                "the record has the letter of the file, the text that of the view"
+            )
+
+
+def test_a_model_that_prefers_a_place_elects_nothing(tmp_path: Path, choices: Path, judge: Judge) -> None:
+    """Every option stands once at place A in four views, so each letter gets as many votes."""
+    attempt(config := settings(tmp_path / "views", choices, ties="abstain"), StandIn(texts=first_place), judge, built(config))
+    attempt(
+        config := settings(tmp_path / "plain", choices, ties="abstain", question_views=1), StandIn(texts=first_place), judge, built(config)
+    )
+    for question in read_finished(tmp_path / "views", poll_from_json):
+        assert question.record.stop == "tie" and question.record.polls["base"].election.share_C == [0.25] * VIEWS
+    for question in read_finished(tmp_path / "plain", poll_from_json):
+        assert question.record.stop == "unanimous" and question.record.answer == "A"
+        assert all(ballots.view_G is None for _, ballots in ballots_of(tmp_path / "plain"))
+
+
+def test_the_baseline_is_of_the_same_samples_as_the_first_vote(tmp_path: Path, choices: Path, judge: Judge) -> None:
+    attempt(config := settings(tmp_path / "run", choices), StandIn(texts=knowing), judge, built(config))
+    for question in read_finished(tmp_path / "run", poll_from_json):
+        first, same = question.steps[0].ballots, question.record.polls["vote_same_tokens"].ballots
+        assert first is not None and len(same.answer_G) >= len(first.answer_G)
+        assert same.answer_G[: len(first.answer_G)] == first.answer_G and same.view_G[: len(first.answer_G)] == first.view_G
+
+
+@pytest.mark.parametrize("method", ["sttrl", "ttrl"])
+def test_a_killed_run_is_resumed_with_the_same_views(method: str, tmp_path: Path, choices: Path, judge: Judge) -> None:
+    whole, cut = (settings(tmp_path / name, choices, method) for name in ("whole", "cut"))
+    attempt(whole, StandIn(), judge, built(whole))
+    chance, kills = random.Random(3), 0
+    for _ in range(12):
+        kills += run_and_die(cut, judge, chance.randrange(1, 50), built(cut))
+    attempt(cut, StandIn(), judge, built(cut))
+    assert kills >= 4
+    check_nothing_twice(tmp_path / "cut")
+    assert results(tmp_path / "cut") == results(tmp_path / "whole") and rollouts(tmp_path / "cut") == rollouts(tmp_path / "whole")
