@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "self_harmony", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,11 @@ PRESETS: Final[dict[PresetName, Preset]] = {
         what="TTRL on winners up to half and the rarest answers, with advantages of 1 and -1",
         source="DDRL, arXiv 2604.21327, without its fine-tuning after the training; scripts of yuyongcan/DDRL.",
         settings={**_TTRL, "train_samples": "balanced", "adv_estimator": "dae"},
+    ),
+    "self_harmony": Preset(
+        what="TTRL whose vote is the harmonic mean over the question and a paraphrase that the base writes",
+        source="Self-Harmony, arXiv 2511.01191, without the training of its Reframer; other values are those of TTRL's scripts (derived).",
+        settings={**_TTRL, "voting_function": "harmony", "question_views": 2, "question_view_form": "paraphrases"},
     ),
     "slot": Preset(
         what="a vector on the last hidden state, tuned on each prompt",

@@ -343,6 +343,13 @@ def _check_weights(config: RunConfig) -> None:
 def _check_views(config: RunConfig) -> None:
     """Every view needs a sample of each vote; without votes, of each evaluation."""
     method, views = config.method.adaptation_method, config.asking.question_views
+    if views == 1:
+        if config.asking.question_view_form != "options":
+            raise UsageError(
+                f"--question_view_form {config.asking.question_view_form} does nothing with --question_views 1.", "Use --question_views 2."
+            )
+        if config.vote.voting_function == "harmony":
+            raise UsageError("--voting_function harmony compares views, and --question_views is 1.", "Use --question_views 2.")
     votes = method in ELECTING or (method == "memo" and config.memo.memo_form == "answer") or config.own_method is not None
     name, samples = ("n_votes", config.sampling.n_votes) if votes else ("val_samples", config.evaluation.val_samples)
     if views > samples:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal, get_args
 from sttrl.config.extensions import Choice
 from sttrl.config.rules import FRACTION, Group, Rule
 
-VotingFunction = Literal["majority", "energy", "confidence"]
+VotingFunction = Literal["majority", "energy", "confidence", "harmony"]
 VOTE = Choice(setting="voting_function", noun="vote", group="sttrl.votes", ours=get_args(VotingFunction))
 ELECTING = frozenset({"sttrl", "ttrl", "ttft"})
 """The methods that hold votes."""
@@ -24,8 +24,9 @@ class VoteSettings(Group):
     methods: ClassVar[frozenset[str] | None] = ELECTING
 
     voting_function: Annotated[VotingFunction | str, VOTE, VOTE.flag] = "majority"
-    """How samples elect the pseudo-label: by majority of equal answers, or with each sample weighed by its energy or confidence. Or
-    package.module:Name, a vote of your own."""
+    """How samples elect the pseudo-label: by majority of equal answers, with each sample weighed by its energy or confidence, or by the
+    harmonic mean of the answer's frequencies under several views of the question (harmony, Self-Harmony). Or package.module:Name, a vote
+    of your own."""
     ties: Literal["abstain", "first", "confidence"] = "abstain"
     """In a tied vote elect no answer (abstain), the one that was sampled first, or the one with the higher mean confidence."""
     votes_until: Annotated[float | None, SUPERMAJORITY] = None

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -101,6 +101,10 @@ class Journal:
     def question(self, record: QuestionRecord) -> None:
         """A question is finished; no later line changes it."""
         self.append("question", **dataclasses.asdict(record))
+
+    def views(self, question_id: str, texts: Sequence[str], tokens: int) -> None:
+        """The base has written views of a question, with so many tokens, before they are first asked."""
+        self.append("views", id=question_id, texts=list(texts), tokens=tokens)
 
     def close(self) -> None:
         """Release the folder."""

@@ -9,6 +9,7 @@ A journal is a sequence of JSON objects, one a line:
 ``{"kind": "trained", "step"}``: that policy's state after ``step`` steps is on disk; later steps of earlier attempts no longer count.
 ``{"kind": "ended", "step", "status", "error"}``: that policy's training was ended by an error after ``step`` steps.
 ``{"kind": "resumed", "attempt"}``: an attempt resumes that training.
+``{"kind": "views", "id", "texts", "tokens"}``: paraphrases of the question that the base has written; they count in every later attempt.
 ``{"kind": "attempt", "attempt", "seconds"}``: an attempt ended; ``seconds`` are wall seconds, ``total`` and ``start_up``.
 """
 
@@ -21,7 +22,7 @@ from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
 SCHEMA_VERSION = 4
 READABLE_VERSIONS = (2, 3, 4)
-"""Version 2 has no ``reward_G`` in its ballots, versions 2 and 3 have no ``view_G``."""
+"""Version 2 has no ``reward_G`` in its ballots, versions 2 and 3 have no ``view_G`` and no lines of views."""
 
 
 @dataclass(frozen=True, kw_only=True)

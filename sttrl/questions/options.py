@@ -38,8 +38,20 @@ def option_spans(text: str, count: int | None = None) -> tuple[Span, ...] | None
 
     The last list counts: a question may hold another one before its options.
     """
-    found = [spans for letters in (_LINE, _INLINE) for upper in (True, False) if (spans := _listed(text, letters, upper))]
-    return next((spans for spans in found if count in (None, len(spans))), None)
+    found = _found(text, count)
+    return found[1] if found else None
+
+
+def list_start(text: str, count: int | None = None) -> int | None:
+    """Where the list of options begins, with its first letter; None as in `option_spans`."""
+    found = _found(text, count)
+    return found[0] if found else None
+
+
+def _found(text: str, count: int | None) -> tuple[int, tuple[Span, ...]] | None:
+    """The start of the list of options, and the options."""
+    lists = [found for letters in (_LINE, _INLINE) for upper in (True, False) if (found := _listed(text, letters, upper))]
+    return next((found for found in lists if count in (None, len(found[1]))), None)
 
 
 def reordered(text: str, spans: Sequence[Span], order: Sequence[int]) -> str:
@@ -99,8 +111,8 @@ def _drawn(places: Sequence[int], seed: int, question_id: str, purpose: str, dra
     return sorted(places, key=lambda place: seed_of(seed, question_id, f"options {purpose}", draw, place))
 
 
-def _listed(text: str, letters: re.Pattern[str], upper: bool) -> tuple[Span, ...] | None:
-    """The last list whose letters are A, B, C and so on."""
+def _listed(text: str, letters: re.Pattern[str], upper: bool) -> tuple[int, tuple[Span, ...]] | None:
+    """The last list whose letters are A, B, C and so on: where it begins, and its options."""
     wanted = ascii_uppercase if upper else ascii_uppercase.lower()
     best: list[re.Match[str]] = []
     run: list[re.Match[str]] = []
@@ -119,7 +131,7 @@ def _listed(text: str, letters: re.Pattern[str], upper: bool) -> tuple[Span, ...
     )
     end = _end(text, start, [text[slice(*span)] for span in spans])
     whole = None if end is None else (*spans, _without_rim(text, start, end))
-    return whole if whole is not None and all(first < last for first, last in whole) else None
+    return (best[0].start(), whole) if whole is not None and all(first < last for first, last in whole) else None
 
 
 def _end(text: str, start: int, others: Sequence[str]) -> int | None:

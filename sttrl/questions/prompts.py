@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sttrl.data.table import OnBadRow, Question, SkippedRow, Turn
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError, error_text
-from sttrl.questions.views import View, ViewChoice, views_of
-from sttrl.types import AnswerKind, Problem
+from sttrl.questions.paraphrases import Paraphrasing, paraphrasing_of
+from sttrl.questions.views import View, ViewChoice, permuted_views
+from sttrl.types import AnswerKind, Problem, Request
 
 PLACEHOLDER = "{question}"
 """What a prompt format contains where the question goes."""
@@ -42,7 +43,7 @@ ANSWER_BEGINS = "The answer is \\boxed{"
 @dataclass(frozen=True, kw_only=True)
 class AskedQuestion(Problem):
     """A question as a problem. ``view_V``: the views under which it is asked, the plain one first, and ``prompt_V`` their prompts; none: it
-    is asked in one way only.
+    is asked in one way only. ``paraphrasing``: how the base writes views; None: it does not.
 
     ``option_count``: how many options a choice question has, lettered from A; None: not known.
     """
@@ -51,16 +52,32 @@ class AskedQuestion(Problem):
     option_count: int | None = None
     view_V: tuple[View, ...] = ()
     prompt_V: tuple[tuple[int, ...], ...] = ()
+    paraphrasing: Paraphrasing | None = None
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens of the longest prompt of the views."""
-        return max(map(len, self.prompts_of(0)))
+        """Tokens of the longest prompt of the views, also of those that are not written yet."""
+        written = self.paraphrasing
+        return max(*map(len, self.prompts_of(0)), *((written.longest, len(written.request_T)) if written else (0,)))
 
     @property
     def every_prompt(self) -> tuple[tuple[int, ...], ...]:
-        """The prompts of all views, and those that memo reads."""
-        return (*self.prompts_of(0), *self.begun_V)
+        """The prompts of all views, those that memo reads, and the request for paraphrases."""
+        return (*self.prompts_of(0), *self.begun_V, *([self.paraphrasing.request_T] if self.paraphrasing else []))
+
+    @property
+    def views_wanted(self) -> int:
+        """How many paraphrases the base writes."""
+        return self.paraphrasing.count if self.paraphrasing else 0
+
+    def view_requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """What the base is asked for them."""
+        return self.paraphrasing.requests(seeds_G) if self.paraphrasing else ()
+
+    def with_views(self, texts: Sequence[str]) -> AskedQuestion:
+        """The question, asked as it is and in the words of the paraphrases."""
+        view_V, prompt_V = self.paraphrasing.views(texts) if self.paraphrasing else (self.view_V, self.prompt_V)
+        return replace(self, view_V=view_V, prompt_V=prompt_V)
 
     def prompts_of(self, step: int) -> tuple[tuple[int, ...], ...]:
         """The prompts of the views, the same in every step."""
@@ -112,6 +129,7 @@ def build_problem(
         option_count=len(view_V[0].order) if view_V and view_V[0].order else question.option_count,
         view_V=view_V,
         prompt_V=prompt_V if view_V else (),
+        paraphrasing=_paraphrasing(question, views, writer, instruction, max_prompt_tokens),
     )
 
 
@@ -236,13 +254,31 @@ class _Writer:
 
 def _views(question: Question, chosen: ViewChoice | None, file: str) -> tuple[View, ...]:
     """The views under which a question is asked; none if it is asked as it is only. Raises DataRowError if there can be none."""
-    if chosen is None:
+    if chosen is None or chosen.form != "options":
         return ()
     try:
-        return views_of(question.text, question.id, question.option_count, chosen)
+        return permuted_views(question.text, question.id, question.option_count, chosen)
     except ValueError as error:
         remedy = "Give --on_bad_row skip to leave such questions out, or leave --question_views out."
         raise DataRowError(file, question.row, "options", f"question {question.id!r}: {error}", remedy) from error
+
+
+def _paraphrasing(
+    question: Question, chosen: ViewChoice | None, writer: _Writer, instruction: str | None, max_prompt_tokens: int
+) -> Paraphrasing | None:
+    """How the base paraphrases a question; None if it does not."""
+    if chosen is None or chosen.form != "paraphrases":
+        return None
+    return paraphrasing_of(
+        question.text,
+        question.option_count,
+        has_options=question.kind == "choice",
+        count=chosen.count - 1,
+        sampling=chosen.sampling,
+        write=lambda text: writer.token_ids(writer.with_instruction(text, instruction)),
+        ask=writer.token_ids,
+        max_prompt_tokens=max_prompt_tokens,
+    )
 
 
 def _begun(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:

@@ -95,7 +95,8 @@ class ChosenQuestions:
                 f"--question_view_form options: answers of {self.table.dataset.name} are of the kind {kind}, so there are no options.",
                 "Leave --question_views out, or give --answer_kind choice for a file of multiple-choice questions.",
             )
-        return ViewChoice(form=chosen.question_view_form, count=chosen.question_views, seed=self.config.run.seed)
+        sampling = self.config.sampling_of_votes
+        return ViewChoice(form=chosen.question_view_form, count=chosen.question_views, seed=self.config.run.seed, sampling=sampling)
 
 
 def _fewer_views(problems: Sequence[AskedQuestion], count: int) -> tuple[str, ...]:

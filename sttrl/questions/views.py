@@ -12,7 +12,7 @@ from string import ascii_uppercase
 
 from sttrl.config.question_views import ViewForm
 from sttrl.questions.options import option_spans, orders, reordered
-from sttrl.types import Answer, Ballots
+from sttrl.types import Answer, Ballots, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,19 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewChoice:
-    """Which views are made of each question. ``seed``: the run's."""
+    """Which views are made of each question. ``seed``: the run's. ``sampling``: how the base writes paraphrases."""
 
     form: ViewForm
     count: int
     seed: int
+    sampling: Sampling
 
 
-def views_of(text: str, question_id: str, option_count: int | None, chosen: ViewChoice) -> tuple[View, ...]:
-    """The views of a question, the plain one first; fewer than chosen if the question has no more.
+def permuted_views(text: str, question_id: str, option_count: int | None, chosen: ViewChoice) -> tuple[View, ...]:
+    """The views of a question with permuted options, the plain one first; fewer than chosen if the question has no more.
 
     Raises:
-        ValueError: the views permute options, and none can be found in the text.
+        ValueError: no options can be found in the text.
     """
     spans = option_spans(text, option_count)
     if spans is None:

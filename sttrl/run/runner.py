@@ -31,6 +31,7 @@ from sttrl.run.states import ALL, States, kept_adapter
 from sttrl.run.timing import Stopwatch, TimedPolicy
 from sttrl.run.training import Training
 from sttrl.run.work import Work, problem_line, step_line
+from sttrl.run.written_views import WrittenViews
 from sttrl.types import DeltaSpec, Problem, Step
 
 NOTHING = DeltaSpec(kind="none")
@@ -110,7 +111,7 @@ class Runner:
         self.work: dict[str, Work] = {}
         self.observed: list[tuple[Work, Step]] = []
         seeds = seed_source(config.run.seed)
-        self.kind = kind(seeds, self.clock)
+        self.kind, self.views = kind(seeds, self.clock), WrittenViews(folder, journal, seeds)
         self.of_no_problem = Work(Problem(id=OF_ALL, index=0, prompt_T=()), self.kind)
         tools = Tools(
             config=config,
@@ -234,7 +235,9 @@ class Runner:
     async def _round(self, problems: Sequence[Problem], scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base, adapt, evaluate the adapted policy, let the base vote with the same tokens, and record each problem."""
         works = self._start(problems, training)
-        await self.each([work for work in works if "base" not in work.evaluated], lambda work: self._ask_base(work, scope, training))
+        await self.each([work for work in works if work.problem.views_wanted], lambda work: self._write_views(work, scope, training))
+        begun = [work for work in works if work.problem.id in self.work and "base" not in work.evaluated]
+        await self.each(begun, lambda work: self._ask_base(work, scope, training))
         asked = [work for work in works if work.problem.id in self.work]
         if training is not None:
             failure = await self._train(asked, scope, training)
@@ -270,6 +273,13 @@ class Runner:
             for work in (*works, self.of_no_problem):
                 training.recall(work)
         return works
+
+    async def _write_views(self, work: Work, scope: OpenScope, training: Training | None) -> None:
+        """Let the base write views of a problem, unless the journal has them; if that fails, the problem ends here."""
+        self._now(work, "writing views")
+        failure = await self.boundary.guard(work.problem.id, self.views.add(work, scope.base))
+        if failure is not None:
+            await self._finish(work, failure, scope, training)
 
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base; if that fails, the problem ends here. Before a training the evaluation is journalled at once."""

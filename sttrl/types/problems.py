@@ -47,6 +47,19 @@ class Problem:
         """The prompts of the views over which the samples of a step are spread; the first is `prompt_of`."""
         return (self.prompt_of(step),)
 
+    @property
+    def views_wanted(self) -> int:
+        """How many views the base policy writes before the problem is asked."""
+        return 0
+
+    def view_requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """What the base policy is asked for these views."""
+        return ()
+
+    def with_views(self, texts: Sequence[str]) -> Problem:
+        """The problem with the views that the base has written; an empty text stands for one that it did not finish."""
+        return self
+
     def view_key(self, view: int) -> str | None:
         """The name of a view in records; None for a problem that is asked in one way only."""
         return None

@@ -16,6 +16,7 @@ from sttrl.types import Ballots, Election, Stat
 from sttrl.voting.confidence import STATISTICS, confidence, confidence_vote, mean_logprob_confidence, tie_confidence
 from sttrl.voting.elect import TiePolicy, VoteConfig, elect, measure_voters
 from sttrl.voting.energy import ENERGIES, energy
+from sttrl.voting.harmony import harmony
 from sttrl.voting.majority import majority
 
 Vote = Callable[[Ballots, VoteConfig], Election]
@@ -25,12 +26,14 @@ VOTES: Final[dict[str, Vote]] = {
     "majority": majority,
     "energy": energy,
     "confidence": confidence,
+    "harmony": harmony,
 }
 
 READS: Final[dict[str, Callable[[VoteConfig], frozenset[Stat]]]] = {
     "majority": lambda config: frozenset(),
     "energy": lambda config: frozenset({ENERGIES[config.energy]}),
     "confidence": lambda config: frozenset({STATISTICS[config.confidence][0]}),
+    "harmony": lambda config: frozenset(),
 }
 """The token statistics that each vote weighs samples by."""
 
@@ -90,6 +93,7 @@ __all__ = [
     "elect",
     "elect_by",
     "energy",
+    "harmony",
     "majority",
     "mean_logprob_confidence",
     "measure_voters",

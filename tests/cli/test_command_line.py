@@ -217,7 +217,8 @@ def test_any_text_survives_the_file(text: str, tmp_path: Path) -> None:
         ("continuous: maybe", "continuous cannot be 'maybe'. An example is continuous: false"),
         (
             "voting_function: plurality",
-            "voting_function cannot be 'plurality'. Use 'majority', 'energy', 'confidence', or a vote of your own as package.module:Name",
+            "voting_function cannot be 'plurality'. Use 'majority', 'energy', 'confidence', 'harmony', or a vote of your own as "
+            "package.module:Name",
         ),
         ("track: [wandb, nowhere]", "track cannot be ['wandb', 'nowhere']. Input should be 'tensorboard', 'wandb' or 'trackio'"),
         ("prompt_format: {a: 1}", "prompt_format cannot be {'a': 1}"),

@@ -115,7 +115,7 @@ def test_an_endpoint_takes_none(capsys: Said) -> None:
 def test_an_unknown_preset_is_one_line(where: str, tmp_path: Path, capsys: Said) -> None:
     (tmp_path / "a.yaml").write_text("preset: tttrl\n")
     if where == "python":
-        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, slot"):
+        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, self_harmony, slot"):
             RunConfig.of(preset="tttrl")
         return
     said = complaint(capsys, *(("--preset", "tttrl") if where == "flag" else ("--config", str(tmp_path / "a.yaml"))), code=2)

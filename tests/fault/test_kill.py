@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import Faults, StandIn, attempt, config_for, results, rollouts
+from stand_in import Faults, StandIn, Texts, attempt, config_for, results, rollouts, usual_text
 
 from sttrl.config import RunConfig
 from sttrl.errors import JournalError
@@ -72,7 +72,7 @@ class Instants:
             monkeypatch.setattr(os, name, self.around(getattr(os, name)))
         monkeypatch.setattr(shutil, "rmtree", self.around(shutil.rmtree))
 
-    def engine(self) -> StandIn:
+    def engine(self, texts: Texts = usual_text) -> StandIn:
         """An engine whose calls are instants too."""
         faults = Faults()
         at = faults.at
@@ -82,7 +82,7 @@ class Instants:
             self.tick()
 
         faults.at = watched  # type: ignore[method-assign]
-        return StandIn(faults)
+        return StandIn(faults, texts)
 
 
 class Torn:
@@ -104,14 +104,16 @@ class Torn:
         return getattr(self.file, name)
 
 
-def run_and_die(config: RunConfig, judge: Judge, instant: int, problems: Sequence[Problem] | None = None) -> bool:
+def run_and_die(
+    config: RunConfig, judge: Judge, instant: int, problems: Sequence[Problem] | None = None, texts: Texts = usual_text
+) -> bool:
     """Run in a child that is killed at the instant; True where it came that far."""
     child = os.fork()
     if child == 0:
         try:
             instants = Instants(last=instant)
             instants.install(pytest.MonkeyPatch())
-            attempt(config, instants.engine(), judge, problems)
+            attempt(config, instants.engine(texts), judge, problems)
             os._exit(0)
         finally:
             os._exit(1)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import ByteTokenizer, StandIn, attempt, config_for, digest, results, rollouts
+from stand_in import ByteTokenizer, Faults, StandIn, attempt, config_for, digest, results, rollouts
 from test_kill import check_nothing_twice, run_and_die
 
 from sttrl.config import RunConfig
 from sttrl.data import read_table
-from sttrl.ledger.journal import read_finished
+from sttrl.errors import StepError
+from sttrl.ledger.journal import read_finished, read_lines
 from sttrl.ledger.records import BallotsRecord
 from sttrl.questions.answers import Judge
 from sttrl.questions.options import option_spans
@@ -154,3 +155,69 @@ def test_a_killed_run_is_resumed_with_the_same_views(method: str, tmp_path: Path
     assert kills >= 4
     check_nothing_twice(tmp_path / "cut")
     assert results(tmp_path / "cut") == results(tmp_path / "whole") and rollouts(tmp_path / "cut") == rollouts(tmp_path / "whole")
+
+
+PARAPHRASED: dict[str, Any] = {"question_views": 3, "question_view_form": "paraphrases", "voting_function": "harmony", "temp": 0.5}
+
+
+def rewriting(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+    """A model that rewrites a question, now and then not to the end, and otherwise answers."""
+    if b"Reply with the rewritten question only" in bytes(prompt_T):
+        return f"Wording {seed % 1000}: which number is meant?", "stop" if digest("rewrite", seed) % 3 else "length"
+    return f"The answer is \\boxed{{{'ABCD'[answer % VIEWS]}}}", "stop"
+
+
+def written(folder: Path) -> dict[str, list[str]]:
+    lines = [line for line in read_lines(folder) if line["kind"] == "views"]
+    assert len({line["id"] for line in lines}) == len(lines), "views are written once"
+    return {line["id"]: line["texts"] for line in lines}
+
+
+@pytest.mark.parametrize("method", ["sttrl", "ttrl"])
+def test_paraphrases_are_journalled_before_they_are_asked_and_stay_after_a_kill(
+    method: str, tmp_path: Path, choices: Path, judge: Judge
+) -> None:
+    whole, cut = (settings(tmp_path / name, choices, method, **PARAPHRASED) for name in ("whole", "cut"))
+    attempt(whole, StandIn(texts=rewriting), judge, built(whole))
+    texts, asked = written(tmp_path / "whole"), {problem.id: problem for problem in built(whole)}
+    assert set(texts) == set(asked) and all(len(each) == 2 for each in texts.values()) and any("" in each for each in texts.values())
+    views = {id: problem.with_views(texts[id]) for id, problem in asked.items()}
+    for question in read_finished(tmp_path / "whole", poll_from_json):
+        seen = views[question.record.id]
+        assert isinstance(seen, AskedQuestion)
+        lines = [json.loads(line) for line in rollouts(tmp_path / "whole")[f"{seen.id}.jsonl"].splitlines()]
+        assert {line["view"] for line in lines} == {view.key for view in seen.view_V}
+        tokens = sum(len(r["tokens"]) for r in lines if r.get("poll") in ("base", "adapted"))
+        assert question.record.status == "done" and question.record.tokens_evaluated > tokens - sum(
+            len(r["tokens"]) for r in lines if "step" in r
+        )
+    chance, kills = random.Random(5), 0
+    for _ in range(12):
+        kills += run_and_die(cut, judge, chance.randrange(1, 50), built(cut), rewriting)
+    attempt(cut, StandIn(texts=rewriting), judge, built(cut))
+    assert kills >= 4 and written(tmp_path / "cut") == texts
+    assert results(tmp_path / "cut") == results(tmp_path / "whole") and rollouts(tmp_path / "cut") == rollouts(tmp_path / "whole")
+
+
+def test_the_base_writes_with_its_own_seeds_and_is_asked_once(tmp_path: Path, choices: Path, judge: Judge) -> None:
+    """A resumed training reads the journal: the engine of the second attempt is asked for no paraphrase."""
+    config = settings(tmp_path / "run", choices, "ttrl", **PARAPHRASED)
+    stopped = StandIn(Faults(plan={("update", 2): KeyboardInterrupt()}), texts=rewriting)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(config, stopped, judge, built(config))
+    before = written(tmp_path / "run")
+
+    def only_answering(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+        assert b"Reply with the rewritten question only" not in bytes(prompt_T)
+        return rewriting(prompt_T, seed, answer)
+
+    attempt(config, StandIn(texts=only_answering), judge, built(config))
+    assert len(before) == 3 and written(tmp_path / "run") == before
+    assert {question.record.status for question in read_finished(tmp_path / "run", poll_from_json)} == {"done"}
+
+
+def test_where_the_base_cannot_write_views_the_question_fails_and_the_others_go_on(tmp_path: Path, choices: Path, judge: Judge) -> None:
+    config = settings(tmp_path / "run", choices, **PARAPHRASED)
+    attempt(config, StandIn(Faults(plan={("sample", 1): StepError("no", "try")}), texts=rewriting), judge, built(config))
+    statuses = [question.record.status for question in read_finished(tmp_path / "run", poll_from_json)]
+    assert statuses == ["failed", "done", "done"]

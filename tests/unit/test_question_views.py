@@ -16,9 +16,10 @@ from sttrl.questions import build_problem, build_problems
 from sttrl.questions.answers import Judge
 from sttrl.questions.options import movable, option_spans, orders, reordered
 from sttrl.questions.source import ChosenQuestions
-from sttrl.questions.views import View, ViewChoice, mapped_back, views_of
+from sttrl.questions.views import View, ViewChoice, mapped_back, permuted_views
 from sttrl.types import Answer, Group, Request, Rollout, Row, Sampling, TrainGroup, in_sample_order
 
+SAMPLING = Sampling(temperature=1.0, max_tokens=40)
 ASKED = "Which is even?\n\nA. one\nB. three\nC. four\nD. five"
 
 
@@ -105,8 +106,8 @@ def test_a_letter_is_mapped_back_to_the_option_that_stood_there() -> None:
     assert View(key="", text="").invert(Answer(text="x + 1")).text == "x + 1"
 
 
-def test_views_of_a_question() -> None:
-    plain, *others = views_of(ASKED, "q1", None, ViewChoice(form="options", count=4, seed=0))
+def test_permuted_views_a_question() -> None:
+    plain, *others = permuted_views(ASKED, "q1", None, ViewChoice(form="options", count=4, seed=0, sampling=SAMPLING))
     assert (plain.key, plain.text, plain.order) == ("", ASKED, (0, 1, 2, 3)) and len(others) == 3
     for view in others:
         assert view.order is not None and view.key == "options" + "".join("ABCD"[o] for o in view.order)
@@ -115,7 +116,7 @@ def test_views_of_a_question() -> None:
         assert shown is not None and view.invert(Answer(text="ABCD"[shown.index("four")])).text == "C", "four is C, wherever it stands"
         assert ASKED not in repr(view)
     with pytest.raises(ValueError, match="options cannot be found"):
-        views_of("How much?", "q1", None, ViewChoice(form="options", count=4, seed=0))
+        permuted_views("How much?", "q1", None, ViewChoice(form="options", count=4, seed=0, sampling=SAMPLING))
 
 
 def test_classes_are_of_the_letters_that_were_mapped_back() -> None:
@@ -161,7 +162,7 @@ def text_of(prompt_T: Sequence[int]) -> str:
 
 
 def test_a_problem_has_a_prompt_for_each_view_with_the_instruction() -> None:
-    chosen = ViewChoice(form="options", count=3, seed=0)
+    chosen = ViewChoice(form="options", count=3, seed=0, sampling=SAMPLING)
     problem = build_problem(
         choice(ASKED), FakeTokenizer(), instruction="Give a letter.", prompt_format=None, max_prompt_tokens=500, views=chosen
     )
@@ -173,11 +174,11 @@ def test_a_problem_has_a_prompt_for_each_view_with_the_instruction() -> None:
 
 
 def test_a_question_without_options_is_named_or_left_out() -> None:
-    chosen = ViewChoice(form="options", count=3, seed=0)
+    chosen = ViewChoice(form="options", count=3, seed=0, sampling=SAMPLING)
     asked, settings = [choice(ASKED), choice("How much?", 1)], {"instruction": None, "prompt_format": None, "max_prompt_tokens": 500}
     with pytest.raises(DataError, match="question 'q1': its options cannot be found"):
-        build_problems(asked, FakeTokenizer(), views=chosen, **settings)  # type: ignore[arg-type]
-    problems, skipped = build_problems(asked, FakeTokenizer(), views=chosen, on_bad_row="skip", **settings)  # type: ignore[arg-type]
+        build_problems(asked, FakeTokenizer(), views=chosen, **settings)
+    problems, skipped = build_problems(asked, FakeTokenizer(), views=chosen, on_bad_row="skip", **settings)
     assert [problem.id for problem in problems] == ["q0"] and "options cannot be found" in skipped[0].reason
 
 

@@ -1,0 +1,81 @@
+"""Paraphrases of a question, written by the base policy, as views of it (Self-Harmony, arXiv 2511.01191: its Reframer).
+
+The paper trains the Reframer too; here the base writes the paraphrases once, with seeds of their own, and the journal keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sttrl.data.rows import text_problem
+from sttrl.questions.options import list_start
+from sttrl.questions.views import View
+from sttrl.types import Request, Sampling
+
+REWRITE = (
+    "Rewrite the question below in other words. Keep every number, name and condition, so that its answer stays the same. "
+    "Do not answer it. Reply with the rewritten question only.\n\n{question}"
+)
+"""What the base is asked (derived)."""
+SPARE_TOKENS = 64
+"""A paraphrase may make a prompt twice as long as the question's, and this much longer (derived)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paraphrasing:
+    """How paraphrases of one question are asked for, and how prompts are made of them.
+
+    ``count``: how many are asked for. ``text``: the question; what begins at ``stem``, its options, is kept as it is. ``write``: makes the
+    prompt of a question's text. ``longest``: the most tokens of a paraphrase's prompt.
+    """
+
+    count: int
+    text: str = field(repr=False)
+    stem: int
+    request_T: tuple[int, ...]
+    sampling: Sampling
+    write: Callable[[str], tuple[int, ...]] = field(repr=False)
+    longest: int
+
+    def requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
+        """A request for each paraphrase."""
+        return Request.each(self.request_T, self.sampling, seeds_G)
+
+    def views(self, texts: Sequence[str]) -> tuple[tuple[View, ...], tuple[tuple[int, ...], ...]]:
+        """The plain view and those of the paraphrases, with their prompts.
+
+        A paraphrase is what follows the model's thoughts, if it wrote any. It is left out if it is empty, too long, no valid text, or the
+        same as the question or an earlier one.
+        """
+        view_V, prompt_V = [View(key="", text=self.text)], [self.write(self.text)]
+        for number, written in enumerate(texts, 1):
+            words = written.rpartition("</think>")[2].strip()
+            text = f"{words}{self.text[self.stem :]}"
+            if not words or text_problem(text) is not None or text in [view.text for view in view_V]:
+                continue
+            prompt_T = self.write(text)
+            if len(prompt_T) <= self.longest:
+                view_V.append(View(key=f"paraphrase{number}", text=text))
+                prompt_V.append(prompt_T)
+        return tuple(view_V), tuple(prompt_V)
+
+
+def paraphrasing_of(
+    text: str,
+    option_count: int | None,
+    *,
+    has_options: bool,
+    count: int,
+    sampling: Sampling,
+    write: Callable[[str], tuple[int, ...]],
+    ask: Callable[[str], tuple[int, ...]],
+    max_prompt_tokens: int,
+) -> Paraphrasing:
+    """How a question is paraphrased. ``has_options``: its list of options stays as it is. ``ask``: makes the prompt of a request."""
+    start = list_start(text, option_count) if has_options else None
+    stem = len(text[:start].rstrip()) if start is not None and text[:start].strip() else len(text)
+    plain = len(write(text))
+    longest = max(plain, min(2 * plain + SPARE_TOKENS, max_prompt_tokens))
+    request_T = ask(REWRITE.replace("{question}", text[:stem]))
+    return Paraphrasing(count=count, text=text, stem=stem, request_T=request_T, sampling=sampling, write=write, longest=longest)
