@@ -49,7 +49,7 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"adaptation_method": "ttft", "voting_function": "energy"},
     {"adaptation_method": "slot", "lr": 0.3, **OTHER},
     {"adaptation_method": "memo", **OTHER},
-    {"adaptation_method": "memo", "memo_form": "token", "memo_views": 3, **OTHER},
+    {"adaptation_method": "memo", "memo_form": "token", "question_views": 3, **OTHER},
 )
 
 

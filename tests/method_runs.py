@@ -23,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ttft": {"adaptation_method": "ttft"},
     "slot": SLOT,
     "memo_answer": MEMO,
-    "memo_token": {**MEMO, "memo_form": "token", "memo_views": 3},
+    "memo_token": {**MEMO, "memo_form": "token", "question_views": 3},
 }
 
 

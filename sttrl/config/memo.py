@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from sttrl.config.rules import Group, at_least
+from sttrl.config.rules import Group
 
 MemoForm = Literal["answer", "token"]
 
@@ -18,6 +18,4 @@ class MemoSettings(Group):
     kinds: ClassVar[frozenset[str] | None] = frozenset({"questions"})
 
     memo_form: MemoForm = "answer"
-    """memo: lower the entropy of the sampled answers, or of the next token averaged over views of the prompt."""
-    memo_views: Annotated[int, at_least(2)] = 8
-    """Number of views of the prompt in --memo_form token (derived)."""
+    """memo: lower the entropy of the sampled answers, or of the next token averaged over the views of --question_views."""

@@ -193,6 +193,11 @@ class RunConfig:
         return at_once or method in ("ttrl", "finetune") or (method == "ttt" and self.ttt.scope == "dataset")
 
     @property
+    def averages_views(self) -> bool:
+        """Whether the method averages over the views of a question, instead of asking them."""
+        return self.method.adaptation_method == "memo" and self.memo.memo_form == "token"
+
+    @property
     def in_flight(self) -> int:
         """How many questions a lane works on at once: one if the order must be fixed."""
         return 1 if self.run.deterministic or self.method.continuous else self.run.parallel_problems
@@ -342,21 +347,11 @@ def _check_weights(config: RunConfig) -> None:
 
 def _check_views(config: RunConfig) -> None:
     """Every view needs a sample of each vote; without votes, of each evaluation."""
-    method, views = config.method.adaptation_method, config.asking.question_views
-    if views == 1:
-        if config.asking.question_view_form != "options":
-            raise UsageError(
-                f"--question_view_form {config.asking.question_view_form} does nothing with --question_views 1.", "Use --question_views 2."
-            )
-        if config.vote.voting_function == "harmony":
-            raise UsageError("--voting_function harmony compares views, and --question_views is 1.", "Use --question_views 2.")
-    votes = method in ELECTING or (method == "memo" and config.memo.memo_form == "answer") or config.own_method is not None
+    method = config.method.adaptation_method
+    votes = method in ELECTING or (method == "memo" and not config.averages_views) or config.own_method is not None
     name, samples = ("n_votes", config.sampling.n_votes) if votes else ("val_samples", config.evaluation.val_samples)
-    if views > samples:
-        raise UsageError(
-            f"--question_views {views} is more than --{name} {samples}: some views would not be asked.",
-            f"Use fewer views, or a larger --{name}.",
-        )
+    compared = config.vote.voting_function == "harmony"
+    config.asking.check(averaged=config.averages_views, compared=compared, samples=samples, name=name)
 
 
 def _check_used(config: RunConfig) -> None:

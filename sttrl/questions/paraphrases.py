@@ -27,7 +27,8 @@ class Paraphrasing:
     """How paraphrases of one question are asked for, and how prompts are made of them.
 
     ``count``: how many are asked for. ``text``: the question; what begins at ``stem``, its options, is kept as it is. ``write``: makes the
-    prompt of a question's text. ``longest``: the most tokens of a paraphrase's prompt.
+    prompt of a question's text. ``longest``: the most tokens of a paraphrase's prompt. ``begin``: makes the prompt with the beginning of an
+    answer, where memo averages over the paraphrases; None: they are asked.
     """
 
     count: int
@@ -37,6 +38,7 @@ class Paraphrasing:
     sampling: Sampling
     write: Callable[[str], tuple[int, ...]] = field(repr=False)
     longest: int
+    begin: Callable[[str], tuple[int, ...]] | None = field(default=None, repr=False)
 
     def requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
         """A request for each paraphrase."""
@@ -70,6 +72,7 @@ def paraphrasing_of(
     sampling: Sampling,
     write: Callable[[str], tuple[int, ...]],
     ask: Callable[[str], tuple[int, ...]],
+    begin: Callable[[str], tuple[int, ...]] | None,
     max_prompt_tokens: int,
 ) -> Paraphrasing:
     """How a question is paraphrased. ``has_options``: its list of options stays as it is. ``ask``: makes the prompt of a request."""
@@ -78,4 +81,6 @@ def paraphrasing_of(
     plain = len(write(text))
     longest = max(plain, min(2 * plain + SPARE_TOKENS, max_prompt_tokens))
     request_T = ask(REWRITE.replace("{question}", text[:stem]))
-    return Paraphrasing(count=count, text=text, stem=stem, request_T=request_T, sampling=sampling, write=write, longest=longest)
+    return Paraphrasing(
+        count=count, text=text, stem=stem, request_T=request_T, sampling=sampling, write=write, longest=longest, begin=begin
+    )

@@ -11,31 +11,12 @@ from sttrl.data.table import OnBadRow, Question, SkippedRow, Turn
 from sttrl.data.tokens import Tokenizer, encode_as_text, specials_in
 from sttrl.errors import DataError, DataRowError, UsageError, error_text
 from sttrl.questions.paraphrases import Paraphrasing, paraphrasing_of
-from sttrl.questions.views import View, ViewChoice, permuted_views
+from sttrl.questions.views import View, ViewChoice, permuted_views, worded_views
 from sttrl.types import AnswerKind, Problem, Request
 
 PLACEHOLDER = "{question}"
 """What a prompt format contains where the question goes."""
 
-VIEWS = (
-    "{question}",
-    "{question}\nGive the answer only.",
-    "{question}\nThink, then answer.",
-    "{question}\nWhat is the right answer?",
-    "{question}\nSolve this.",
-    "{question}\nAnswer briefly.",
-    "{question}\nBe careful.",
-    "{question}\nPlease answer the question above.",
-    "Question: {question}",
-    "Solve the following problem. {question}",
-    "Please answer: {question}",
-    "Here is a question. {question}",
-    "I need help with this: {question}",
-    "Exam question: {question}",
-    "Read carefully. {question}",
-    "Find the answer. {question}",
-)
-"""Wordings of a prompt (derived). They contain the question unchanged, so that all ask the same."""
 ANSWER_BEGINS = "The answer is \\boxed{"
 """The end of a view, so that the next token is the first of the answer (derived)."""
 
@@ -75,8 +56,11 @@ class AskedQuestion(Problem):
         return self.paraphrasing.requests(seeds_G) if self.paraphrasing else ()
 
     def with_views(self, texts: Sequence[str]) -> AskedQuestion:
-        """The question, asked as it is and in the words of the paraphrases."""
-        view_V, prompt_V = self.paraphrasing.views(texts) if self.paraphrasing else (self.view_V, self.prompt_V)
+        """The question, asked as it is and in the words of the paraphrases; or with these for memo to average over."""
+        assert self.paraphrasing is not None, "the base has written nothing"
+        view_V, prompt_V = self.paraphrasing.views(texts)
+        if self.paraphrasing.begin is not None:
+            return replace(self, begun_V=tuple(self.paraphrasing.begin(view.text) for view in view_V))
         return replace(self, view_V=view_V, prompt_V=prompt_V)
 
     def prompts_of(self, step: int) -> tuple[tuple[int, ...], ...]:
@@ -98,22 +82,21 @@ def build_problem(
     system: str | None = None,
     template_settings: Mapping[str, object] | None = None,
     file: str = "data set",
-    wordings: int = 0,
     views: ViewChoice | None = None,
 ) -> AskedQuestion:
     """Put a question into the model's chat template, or into ``prompt_format`` where given, and tokenise it.
 
     ``instruction`` is added after the question unless the prompt contains it already; some chat templates do.
     ``system``: a system message that replaces the row's own; "" removes the row's own.
-    ``template_settings``: further arguments of the chat template. ``wordings``: how many wordings for memo to make as well. ``views``: the
-    views under which it is asked; None: as it is only.
+    ``template_settings``: further arguments of the chat template. ``views``: the views under which it is asked; None: as it is only.
     Raises UsageError if no prompt can be made, DataRowError if it has more than ``max_prompt_tokens``, or cannot be asked under the views.
     """
     system = (question.system if system is None else system) or None
     writer = _Writer(tokenizer, prompt_format, system, question.earlier, template_settings or {})
     writer.check(question.id)
     view_V = _views(question, views, file)
-    texts = [view.text for view in view_V] or [question.text]
+    averaged = views is not None and views.averaged
+    texts = [question.text] if averaged or not view_V else [view.text for view in view_V]
     prompt_V = tuple(writer.token_ids(writer.with_instruction(text, instruction)) for text in texts)
     if (longest := max(map(len, prompt_V))) > max_prompt_tokens:
         problem = f"question {question.id!r} makes a prompt of {longest} tokens, more than --max_prompt_tokens {max_prompt_tokens}"
@@ -125,10 +108,10 @@ def build_problem(
         index=question.index,
         kind=question.kind,
         prompt_T=prompt_V[0],
-        begun_V=_begun(question.text, writer, wordings),
+        begun_V=_begun(view_V, writer) if averaged else (),
         option_count=len(view_V[0].order) if view_V and view_V[0].order else question.option_count,
-        view_V=view_V,
-        prompt_V=prompt_V if view_V else (),
+        view_V=() if averaged else view_V,
+        prompt_V=prompt_V if view_V and not averaged else (),
         paraphrasing=_paraphrasing(question, views, writer, instruction, max_prompt_tokens),
     )
 
@@ -144,7 +127,6 @@ def build_problems(
     template_settings: Mapping[str, object] | None = None,
     on_bad_row: OnBadRow = "stop",
     file: str = "data set",
-    wordings: int = 0,
     views: ViewChoice | None = None,
 ) -> tuple[tuple[AskedQuestion, ...], tuple[SkippedRow, ...]]:
     """The problem of every question. With ``skip``, a question whose prompt is too long is left out and reported."""
@@ -161,7 +143,6 @@ def build_problems(
                 system=system,
                 template_settings=template_settings,
                 file=file,
-                wordings=wordings,
                 views=views,
             )
         except DataRowError as error:
@@ -253,9 +234,11 @@ class _Writer:
 
 
 def _views(question: Question, chosen: ViewChoice | None, file: str) -> tuple[View, ...]:
-    """The views under which a question is asked; none if it is asked as it is only. Raises DataRowError if there can be none."""
-    if chosen is None or chosen.form != "options":
+    """The views of a question; none if it is asked as it is only, or the base writes them. Raises DataRowError if there can be none."""
+    if chosen is None or chosen.form == "paraphrases":
         return ()
+    if chosen.form == "wordings":
+        return worded_views(question.text, chosen.count)
     try:
         return permuted_views(question.text, question.id, question.option_count, chosen)
     except ValueError as error:
@@ -269,6 +252,8 @@ def _paraphrasing(
     """How the base paraphrases a question; None if it does not."""
     if chosen is None or chosen.form != "paraphrases":
         return None
+    if chosen.averaged:
+        _check_beginnings([writer.token_ids(text) for text in ("How", "1")])
     return paraphrasing_of(
         question.text,
         question.option_count,
@@ -277,17 +262,20 @@ def _paraphrasing(
         sampling=chosen.sampling,
         write=lambda text: writer.token_ids(writer.with_instruction(text, instruction)),
         ask=writer.token_ids,
+        begin=(lambda text: writer.token_ids(text, ANSWER_BEGINS)) if chosen.averaged else None,
         max_prompt_tokens=max_prompt_tokens,
     )
 
 
-def _begun(text: str, writer: _Writer, count: int) -> tuple[tuple[int, ...], ...]:
-    """The first ``count`` wordings of a prompt, each ending where the answer begins. They must have the same first token."""
-    if count > len(VIEWS):
-        raise UsageError(f"--memo_views is {count}, and there are {len(VIEWS)} wordings of a prompt.", f"Use at most {len(VIEWS)}.")
-    view_V = tuple(writer.token_ids(view.replace(PLACEHOLDER, text), ANSWER_BEGINS) for view in VIEWS[:count])
-    if len({view[:1] for view in view_V}) > 1:
+def _begun(view_V: Sequence[View], writer: _Writer) -> tuple[tuple[int, ...], ...]:
+    """The prompts of views for memo, each ending where the answer begins. They must have the same first token."""
+    begun_V = tuple(writer.token_ids(view.text, ANSWER_BEGINS) for view in view_V)
+    _check_beginnings(begun_V)
+    return begun_V
+
+
+def _check_beginnings(prompts: Sequence[tuple[int, ...]]) -> None:
+    if len({prompt[:1] for prompt in prompts}) > 1:
         raise UsageError(
             "The views of a prompt do not begin with the same token.", "Let --prompt_format begin with some text before {question}."
         )
-    return view_V

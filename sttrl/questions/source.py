@@ -75,28 +75,27 @@ class ChosenQuestions:
             max_prompt_tokens=data.max_prompt_tokens or dataset.max_prompt_tokens,
             on_bad_row=data.on_bad_row,
             file=self.table.source,
-            wordings=self.config.memo.memo_views if self.config.memo.memo_form == "token" else 0,
             views=self._views(),
         )
         return BuiltProblems(
             problems=problems,
             skipped=(*self.table.skipped, *skipped),
             response_tokens=self.config.sampling.max_response_tokens,
-            remarks=_fewer_views(problems, self.config.asking.question_views),
+            remarks=_fewer_views(problems, self.config.asking.count(averaged=self.config.averages_views)),
         )
 
     def _views(self) -> ViewChoice | None:
         """The views under which each question is asked; None: as it is only. Raises `UsageError` for questions without options."""
-        chosen, kind = self.config.asking, self.table.dataset.kind
-        if chosen.question_views == 1:
+        averaged, kind = self.config.averages_views, self.table.dataset.kind
+        count, form = self.config.asking.count(averaged=averaged), self.config.asking.form(averaged=averaged)
+        if count == 1:
             return None
-        if chosen.question_view_form == "options" and kind != "choice":
+        if form == "options" and kind != "choice":
             raise UsageError(
                 f"--question_view_form options: answers of {self.table.dataset.name} are of the kind {kind}, so there are no options.",
-                "Leave --question_views out, or give --answer_kind choice for a file of multiple-choice questions.",
+                "Use --question_view_form wordings, or --answer_kind choice for a file of multiple-choice questions.",
             )
-        sampling = self.config.sampling_of_votes
-        return ViewChoice(form=chosen.question_view_form, count=chosen.question_views, seed=self.config.run.seed, sampling=sampling)
+        return ViewChoice(form=form, count=count, seed=self.config.run.seed, sampling=self.config.sampling_of_votes, averaged=averaged)
 
 
 def _fewer_views(problems: Sequence[AskedQuestion], count: int) -> tuple[str, ...]:

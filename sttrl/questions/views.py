@@ -14,6 +14,26 @@ from sttrl.config.question_views import ViewForm
 from sttrl.questions.options import option_spans, orders, reordered
 from sttrl.types import Answer, Ballots, Sampling
 
+WORDINGS = (
+    "{question}",
+    "{question}\nGive the answer only.",
+    "{question}\nThink, then answer.",
+    "{question}\nWhat is the right answer?",
+    "{question}\nSolve this.",
+    "{question}\nAnswer briefly.",
+    "{question}\nBe careful.",
+    "{question}\nPlease answer the question above.",
+    "Question: {question}",
+    "Solve the following problem. {question}",
+    "Please answer: {question}",
+    "Here is a question. {question}",
+    "I need help with this: {question}",
+    "Exam question: {question}",
+    "Read carefully. {question}",
+    "Find the answer. {question}",
+)
+"""Wordings of a prompt (derived). They contain the question unchanged, so that all ask the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -39,12 +59,15 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewChoice:
-    """Which views are made of each question. ``seed``: the run's. ``sampling``: how the base writes paraphrases."""
+    """Which views are made of each question. ``seed``: the run's. ``sampling``: how the base writes paraphrases. ``averaged``: they are not
+    asked, but memo averages over them.
+    """
 
     form: ViewForm
     count: int
     seed: int
     sampling: Sampling
+    averaged: bool = False
 
 
 def permuted_views(text: str, question_id: str, option_count: int | None, chosen: ViewChoice) -> tuple[View, ...]:
@@ -62,6 +85,11 @@ def permuted_views(text: str, question_id: str, option_count: int | None, chosen
         View(key=f"options{''.join(ascii_uppercase[o] for o in order)}" if number else "", text=reordered(text, spans, order), order=order)
         for number, order in enumerate(found)
     )
+
+
+def worded_views(text: str, count: int) -> tuple[View, ...]:
+    """The question in each of the first ``count`` wordings; the first is the question alone."""
+    return tuple(View(key=f"wording{n}" if n else "", text=words.replace("{question}", text)) for n, words in enumerate(WORDINGS[:count]))
 
 
 def mapped_back(ballots: Ballots, view_V: Sequence[View], view_G: Sequence[int]) -> Ballots:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import ByteTokenizer, Faults, StandIn, attempt, config_for, digest, results, rollouts
+from stand_in import ByteTokenizer, Faults, StandIn, StandInPolicy, attempt, config_for, digest, results, rollouts
 from test_kill import check_nothing_twice, run_and_die
 
 from sttrl.config import RunConfig
@@ -23,7 +23,7 @@ from sttrl.questions.options import option_spans
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.questions.source import ChosenQuestions
-from sttrl.types import FinishReason, Problem
+from sttrl.types import FinishReason, Objective, Problem, TrainGroup, UpdateStats
 
 VIEWS = 4
 METHODS: dict[str, dict[str, Any]] = {
@@ -36,6 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "balanced": {"train_samples": "balanced"},
     "ttft": {"adaptation_method": "ttft", "steps": 2},
     "memo": {"adaptation_method": "memo", "steps": 2},
+    "none": {"adaptation_method": "none", "steps": None, "question_views": 1},
     "slot": {"adaptation_method": "slot", "steps": 1},
     "ttrl": {"adaptation_method": "ttrl", "steps": None, "epochs": 2, "train_batch_size": 2, "eval_every": 1, "checkpoint_every": 2},
 }  # fmt: skip
@@ -93,7 +94,7 @@ def ballots_of(folder: Path) -> list[tuple[str, BallotsRecord]]:
     return found
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "none"])
 def test_every_vote_and_evaluation_is_spread_over_the_views_and_mapped_back(
     method: str, tmp_path: Path, choices: Path, judge: Judge
 ) -> None:
@@ -221,3 +222,32 @@ def test_where_the_base_cannot_write_views_the_question_fails_and_the_others_go_
     attempt(config, StandIn(Faults(plan={("sample", 1): StepError("no", "try")}), texts=rewriting), judge, built(config))
     statuses = [question.record.status for question in read_finished(tmp_path / "run", poll_from_json)]
     assert statuses == ["failed", "done", "done"]
+
+
+@pytest.mark.parametrize("form", ["wordings", "paraphrases"])
+def test_memo_averages_over_views_and_its_evaluations_ask_the_plain_question(
+    form: str, tmp_path: Path, choices: Path, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    plain = StandInPolicy.update
+
+    async def update(policy: StandInPolicy, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        assert objective.loss == "marginal_entropy" and len(groups) == 1
+        rows.append(len(groups[0].row_G))
+        return await plain(policy, groups, objective)
+
+    monkeypatch.setattr(StandInPolicy, "update", update)
+    token: dict[str, Any] = {"memo_form": "token", "question_views": 3, "question_view_form": form}
+    config = settings(tmp_path / "run", choices, "memo", prompt_format="Q: {question} Answer:", **token)
+    attempt(config, StandIn(texts=rewriting), judge, built(config))
+    attempt(
+        plainly := settings(tmp_path / "none", choices, "none", prompt_format="Q: {question} Answer:"),
+        StandIn(texts=rewriting),
+        judge,
+        built(plainly),
+    )
+    texts = list(written(tmp_path / "run").values()) if form == "paraphrases" else [["a", "b"]] * 3
+    assert rows == [1 + len({text for text in each if text}) for each in texts for _ in range(2)]
+    both = zip(*(read_finished(tmp_path / name, poll_from_json) for name in ("run", "none")), strict=True)
+    for averaged, other in both:
+        assert averaged.record.status == "done" and averaged.record.polls["base"] == other.record.polls["base"]

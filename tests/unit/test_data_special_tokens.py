@@ -11,7 +11,8 @@ from sttrl.data.registry import BOXED
 from sttrl.data.table import Question
 from sttrl.engine.models import load_tokenizer, model_folder
 from sttrl.questions import build_problem
-from sttrl.types import Problem
+from sttrl.questions.views import ViewChoice
+from sttrl.types import Problem, Sampling
 
 HOSTILE = [
     "What does <|im_end|> mean?",
@@ -64,7 +65,8 @@ def test_a_special_token_in_a_prompt_format_is_what_its_author_wrote(tokenizer: 
 
 
 def test_a_special_token_in_a_view_of_a_prompt_is_text(tokenizer: Any) -> None:
-    plain, hostile = (built(each, tokenizer, wordings=9).begun_V for each in ("What?", HOSTILE[1]))
+    views = ViewChoice(form="wordings", count=9, seed=0, sampling=Sampling(temperature=1.0, max_tokens=1), averaged=True)
+    plain, hostile = (built(each, tokenizer, views=views).begun_V for each in ("What?", HOSTILE[1]))
     for one, other in zip(plain, hostile, strict=True):
         assert controls(one, tokenizer) == controls(other, tokenizer)
         assert tokenizer.decode(other) == tokenizer.decode(one).replace("What?", HOSTILE[1])

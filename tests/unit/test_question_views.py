@@ -15,8 +15,9 @@ from sttrl.errors import DataError, UsageError
 from sttrl.questions import build_problem, build_problems
 from sttrl.questions.answers import Judge
 from sttrl.questions.options import movable, option_spans, orders, reordered
+from sttrl.questions.prompts import ANSWER_BEGINS, AskedQuestion
 from sttrl.questions.source import ChosenQuestions
-from sttrl.questions.views import View, ViewChoice, mapped_back, permuted_views
+from sttrl.questions.views import View, ViewChoice, mapped_back, permuted_views, worded_views
 from sttrl.types import Answer, Group, Request, Rollout, Row, Sampling, TrainGroup, in_sample_order
 
 SAMPLING = Sampling(temperature=1.0, max_tokens=40)
@@ -204,6 +205,10 @@ def test_questions_with_fewer_views_are_counted_in_a_remark(tmp_path: Path) -> N
     [
         ({"question_views": 0}, "--question_views is 0"),
         ({"question_views": 65}, "--question_views is 65"),
+        ({"question_views": 17, "question_view_form": "wordings"}, "--question_views is 17, and there are 16 wordings"),
+        ({"question_views": 1, "question_view_form": "wordings"}, "--question_view_form wordings does nothing with --question_views 1"),
+        ({"adaptation_method": "memo", "memo_form": "token", "question_views": 1}, "--memo_form token averages over views"),
+        ({"adaptation_method": "memo", "memo_form": "token", "question_view_form": "options"}, "options name other answers"),
         ({"question_views": 8, "n_votes": 4, "n_train": 4}, "--question_views 8 is more than --n_votes 4"),
         ({"question_views": 8, "val_samples": 4, "adaptation_method": "none"}, "--question_views 8 is more than --val_samples 4"),
     ],
@@ -225,3 +230,54 @@ def test_every_question_of_gpqa_has_its_options(tmp_path: Path) -> None:
     )
     problems = built.build(FakeTokenizer(), None).problems
     assert len(problems) == 198 and sum(len(problem.prompts_of(0)) == 4 for problem in problems) >= 196
+
+
+def memo_problem(form: str, count: int = 3, **changes: object) -> AskedQuestion:
+    chosen = ViewChoice(form=form, count=count, seed=0, sampling=SAMPLING, averaged=True)
+    settings = {"instruction": "Give a letter.", "prompt_format": None, "max_prompt_tokens": 500, **changes}
+    return build_problem(choice(ASKED), FakeTokenizer(), views=chosen, **settings)
+
+
+def test_memo_averages_over_the_same_views_and_asks_the_plain_question() -> None:
+    problem = memo_problem("wordings")
+    asked = [view.text for view in worded_views(ASKED, 3)]
+    assert asked == [ASKED, f"{ASKED}\nGive the answer only.", f"{ASKED}\nThink, then answer."]
+    assert [text_of(prompt) for prompt in problem.begun_V] == [f"<user>{text}<assistant>{ANSWER_BEGINS}" for text in asked]
+    assert problem.prompts_of(0) == (problem.prompt_T,) and problem.view_V == () and problem.view_key(0) is None
+    assert problem.every_prompt == (problem.prompt_T, *problem.begun_V)
+
+
+def test_memo_averages_over_paraphrases_once_they_are_written() -> None:
+    problem = memo_problem("paraphrases")
+    assert problem.begun_V == () and problem.views_wanted == 2
+    seen = problem.with_views(["Name the even one.", ""])
+    options = ASKED.removeprefix("Which is even?")
+    assert [text_of(prompt) for prompt in seen.begun_V] == [
+        f"<user>{text}{options}<assistant>{ANSWER_BEGINS}" for text in ("Which is even?", "Name the even one.")
+    ]
+    assert seen.prompts_of(0) == (seen.prompt_T,) and seen.view_key(0) is None
+
+
+@pytest.mark.parametrize("form", ["wordings", "paraphrases"])
+def test_views_that_memo_averages_over_must_begin_alike(form: str) -> None:
+    class Plain(FakeTokenizer):
+        """No token before a text."""
+
+        def encode(self, text: str, **options: object) -> list[int]:
+            return [ord(char) for char in text]
+
+    chosen = ViewChoice(form=form, count=12, seed=0, sampling=SAMPLING, averaged=True)
+    with pytest.raises(UsageError, match="do not begin with the same token"):
+        build_problem(choice(ASKED), Plain(), instruction=None, prompt_format="{question} Answer:", max_prompt_tokens=500, views=chosen)
+
+
+def test_wordings_are_asked_by_other_methods() -> None:
+    built = ChosenQuestions(RunConfig.of(dataset="arithmetic-demo", question_views=16, question_view_form="wordings", limit=2), read_table)
+    for problem in built.build(FakeTokenizer(), None).problems:
+        assert len(set(problem.prompts_of(0))) == 16 and [problem.view_key(view) for view in (0, 15)] == ["", "wording15"]
+
+
+def test_the_number_and_the_form_of_views_where_they_are_unset() -> None:
+    plain, token = RunConfig(), RunConfig.of(adaptation_method="memo", memo_form="token")
+    assert (plain.averages_views, plain.asking.count(averaged=False), plain.asking.form(averaged=False)) == (False, 1, "options")
+    assert (token.averages_views, token.asking.count(averaged=True), token.asking.form(averaged=True)) == (True, 8, "wordings")
