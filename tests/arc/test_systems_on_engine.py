@@ -50,9 +50,11 @@ def test_every_system_does_two_small_tasks(tmp_path: Path) -> None:
         results = results_of(folder)
         assert [result["status"] for result in results] == ["done", "done"], name
         config = json.loads((folder / "config.json").read_text())
-        adapts = config["adaptation_method"] != "none"
-        assert bool(list((folder / "adapters").glob("*/adapter_model.safetensors"))) == adapts, name
+        # A reply of an untrained model is no grid, so all rewards of a vote are equal: the methods that learn from votes learn nothing.
+        learns = config["adaptation_method"] in ("ttt", "finetune")
+        assert all(any(step["trained"] for step in result["steps"]) == learns for result in results if result["steps"]), name
+        assert bool(list((folder / "adapters").glob("*/adapter_model.safetensors"))) == learns, name
         if config["adaptation_method"] == "finetune":
             assert json.loads((folder / "summary.json").read_text())["adapted"]["loss"] > 0
         else:
-            assert set(read_submission(folder / "submission.json")) == set(TASKS), name
+            assert set(TASKS) <= set(read_submission(folder / "submission.json")), name  # which has every task of the data set
