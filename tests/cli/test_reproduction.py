@@ -77,9 +77,7 @@ SUCCESSOR_DIFFERS: dict[str, dict[str, Any]] = {
 """What differs from TTRL's values everywhere."""
 
 TTRL_RUNS = [(model, dataset) for model in MODELS for dataset in DATASETS]
-SUCCESSOR_RUNS = [
-    (method, model, data) for method in ("scrl", "ddrl") for model in ("Math-1.5B", "Math-7B") for data in ("aime", "amc", "math")
-]
+SUCCESSOR_RUNS = [(m, model, d) for m in ("scrl", "ddrl") for model in ("Math-1.5B", "Math-7B") for d in ("aime", "amc", "math")]
 
 
 def paper_file(model: str, dataset: str, method: str) -> Path:

@@ -45,6 +45,7 @@ PROGRAM = re.compile(r"(?:cd verl && )?(?:(?:\.venv/bin/)?python main\.py|sttrl)
 TORCHRUN = re.compile(r"torchrun (?:--\S+(?: \d+)? )*-m sttrl\.trm ")
 SUBCOMMANDS = {
     "report": cli.ReportArguments,
+    "compare_to_paper": cli.CompareToPaperArguments,
     "view": cli.ViewArguments,
     "data": cli.DataArguments,
     "score": cli.ScoreArguments,
@@ -109,6 +110,7 @@ def test_command_line_names_the_subcommands_and_their_flags() -> None:
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune", "trm")}
     positional = {
         "report": {"runs"},
+        "compare_to_paper": {"runs"},
         "view": {"runs"},
         "data": {"dataset"},
         "score": {"submission", "solutions"},
