@@ -88,7 +88,8 @@ def run_settings(config: Mapping[str, Any]) -> RunConfig:
 def deviations(ours: RunConfig, published: RunConfig) -> list[Deviation]:
     """The settings that differ, in the order of the command line. Settings that neither run reads are left out."""
     own, theirs = resolved(ours), resolved(published)
-    names = [name for name in field_names() if name not in NO_CHANGE and own[name] != theirs[name]]
+    left_out = NO_CHANGE | ({"lora_alpha"} if None in (own["lora_alpha"], theirs["lora_alpha"]) else set())
+    names = [name for name in field_names() if name not in left_out and own[name] != theirs[name]]
     return [Deviation(name=name, ours=own[name], published=theirs[name], effect=effect_of(name)) for name in names]
 
 

@@ -23,8 +23,8 @@ NUMBERS: Final = Path(__file__).with_name("published.yaml")
 METRIC: Final = "mean@k"
 """The metric of a run that is held against a published one: the fraction of samples that are right."""
 _LEGEND: Final = (
-    "Percent. ours: mean@k of this run with its 95 % interval by question; it is of one training, so it does not have the chance of the "
-    "training in it. inside: whether the published number is in the interval of ours."
+    "Percent. ours: mean@k of this run with its 95 % interval by question, for this one training; trainings with other seeds differ in "
+    "addition. inside: whether the published number is in the interval of ours."
 )
 
 

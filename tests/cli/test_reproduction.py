@@ -126,6 +126,37 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
     assert {(c.run.seed, len([d for d in configs if d.run.seed == c.run.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
 
 
+def test_the_sweep_of_label_free_methods_gives_all_the_same_budget() -> None:
+    """Only the ideas differ: every row has the samples, steps, rate and evaluation of the others, and each published method is one preset."""
+    file = ROOT / "configs" / "sweeps" / "label_free.yaml"
+    configs = configs_of(read_sweep(file), ["--dataset", "GSM8K-TTT", "--limit", "40", "--max_response_tokens", "96"])
+    assert {(c.run.seed, sum(d.run.seed == c.run.seed for d in configs)) for c in configs} == {
+        (seed, len(configs) // 3) for seed in (0, 1, 2)
+    }
+    adapting = [c for c in configs if c.method.adaptation_method != "none"]
+    same = (
+        "n_votes",
+        "n_train",
+        "temp",
+        "top_p",
+        "ties",
+        "kl_coef",
+        "lora_rank",
+        "val_samples",
+        "val_temp",
+        "max_response_tokens",
+        "limit",
+    )
+    for name in same:
+        assert len({c.setting(name) for c in adapting}) == 1, name
+    assert {c.learning_rate for c in adapting} == {1e-3} and {c.optimiser["schedule"] for c in adapting} == {"constant"}
+    assert {c.method_steps for c in adapting if c.method.adaptation_method == "sttrl"} == {2} == {c.ttrl.epochs or 2 for c in adapting}
+    assert {c.preset for c in configs} == {None, "ttrl", "scrl", "ddrl"}
+    assert {c.reinforcement.reward for c in adapting} == {"agreement", "scrl", "random"}
+    ours = {(c.vote.voting_function, c.vote.votes_until) for c in adapting if c.preset is None}
+    assert ours == {("majority", None), ("confidence", None), ("majority", 0.75)}
+
+
 def test_every_configuration_is_known_to_this_test() -> None:
     expected = {paper_file(*run, "ttrl") for run in TTRL_RUNS} | {paper_file(model, dataset, "slot") for dataset, model in SLOT_PUBLISHED}
     expected |= {paper_file(model, dataset, method) for method, model, dataset in SUCCESSOR_RUNS}
