@@ -19,9 +19,12 @@ class ReportArguments:
     """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
+    """Run folders; with --halves also folders of sweeps."""
     data_dir: Path | None = None
     """Where named data sets are looked for first (for the labels)."""
+    halves: bool = False
+    """Choose the best policy or vote of all runs on one half of the questions, and judge it on the other half, against the confidence vote
+    with the same tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,11 @@ def report_command(arguments: Sequence[str]) -> None:
     from sttrl.report.recursion import is_training, report_training
     from sttrl.report.runs import report_runs
 
-    if all(map(is_training, chosen.runs)):
+    if chosen.halves:
+        from sttrl.sweep.halves import report_halves
+
+        print(report_halves(chosen.runs, chosen.data_dir))
+    elif all(map(is_training, chosen.runs)):
         print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
     else:
         print(report_runs(chosen.runs, chosen.data_dir, pieces_of))

@@ -85,7 +85,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare"}
+    of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare", "halves"}
     of_subcommands |= {"to", "repo_id", "private", "token", "commit_message", "path_in_repo", "branch"}
     of_subcommands |= {field.name for field in dataclasses.fields(ServerSettings)}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
