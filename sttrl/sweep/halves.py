@@ -164,7 +164,7 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def _lines(found: Sequence[Candidate], judged: Sequence[Judged]) -> list[str]:
     first, second = judged
     counts = f"halves of {len(first.chosen_P)} and {len(second.chosen_P)} questions"
-    rows = [("chosen on", "maj@k there", "on the other", "conf.", "above", "p")]
+    rows: list[tuple[str, ...]] = [("chosen on", "maj@k there", "on the other", "conf.", "above", "p")]
     for half, each in zip(("half 1", "half 2"), judged, strict=True):
         rows.append((half, number_or_nothing(fmean(each.chosen_P.values())), *_cells(each.value_P, each.confidence_P)))
     rows.append(("both", "", *_cells({**first.value_P, **second.value_P}, {**first.confidence_P, **second.confidence_P})))
