@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Final
 
 from sttrl.errors import UsageError
+from sttrl.ledger.evaluated import Score
 from sttrl.ledger.records import FinishedQuestion
 from sttrl.report.comparison import ComparedRun, differences
 from sttrl.report.labels import Grades
@@ -133,10 +134,10 @@ def _values(run: ComparedRun) -> dict[str, list[tuple[str, float]]]:
     found: dict[str, list[tuple[str, float]]] = {}
     for question, score in zip(run.finished, score_questions(run.finished, run.grades), strict=True):
         scores = {
-            "adapted, by majority": score.adapted and score.adapted.metrics.get(METRIC),
+            "adapted, by majority": _metric(score.adapted),
             "adapted, by confidence": None if score.adapted is None else _by_confidence(question, run.grades),
-            "base, majority vote": score.vote_same_tokens and score.vote_same_tokens.metrics.get(METRIC),
-            "confidence": score.confidence_same_tokens and score.confidence_same_tokens.metrics.get(METRIC),
+            "base, majority vote": _metric(score.vote_same_tokens),
+            "confidence": _metric(score.confidence_same_tokens),
         }
         known = {kind: value for kind, value in scores.items() if value is not None}
         if len(known) == len(scores):
@@ -149,7 +150,10 @@ def _by_confidence(question: FinishedQuestion, grades: Grades) -> float | None:
     """maj@k of the adapted policy by the confidence vote; of the base where adapting failed."""
     record, verdicts = question.record, grades.of(question.record.id)
     poll = record.polls.get("adapted" if record.status == "done" else "base") or record.polls.get("base")
-    score = None if poll is None or verdicts is None else poll.score_by_confidence(verdicts)
+    return None if poll is None or verdicts is None else _metric(poll.score_by_confidence(verdicts))
+
+
+def _metric(score: Score | None) -> float | None:
     return None if score is None else score.metrics.get(METRIC)
 
 
