@@ -9,10 +9,10 @@ from sttrl.config.extensions import Choice
 from sttrl.config.rules import FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 
 RewardKind = Literal[
-    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format", "demonstrations",
-    "demonstrations_random",
+    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "random", "format",
+    "demonstrations", "demonstrations_random",
 ]  # fmt: skip
-BINARY = frozenset({"agreement", "random", "format", "demonstrations_random"})
+BINARY = frozenset({"agreement", "scope", "random", "format", "demonstrations_random"})
 """The rewards that are 0 or 1."""
 TrainSamples = Literal["first", "balanced"]
 REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
@@ -30,9 +30,9 @@ class ReinforcementSettings(Group):
 
     reward: Annotated[RewardKind | str, REWARD, REWARD.flag] = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
-    (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished); demonstrations: of
-    a puzzle, held out, so the answer is known; random, format and demonstrations_random (on the same demonstrations) are negative
-    controls. Or package.module:Name, a reward of your own."""
+    (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished), scope (SCOPE:
+    agreement with the label of the sample's own subgroup); demonstrations: of a puzzle, held out, so the answer is known; random, format
+    and demonstrations_random (on the same demonstrations) are negative controls. Or package.module:Name, a reward of your own."""
     train_samples: TrainSamples = "first"
     """Which n_train of the samples that vote are trained on: the first ones (TTRL), or balanced, winners up to half and then those with
     the rarest answers (DDRL)."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
-from sttrl.config.confidence_vote import ConfidenceVoteSettings
+from sttrl.config.confidence_vote import BY_STEP, ConfidenceVoteSettings
 from sttrl.config.data import DATA_SET, DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_BATCHES, TTRL_OTHERWISE, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
@@ -29,6 +29,7 @@ from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementS
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.scope import ScopeSettings
 from sttrl.config.scrl import ScrlSettings
 from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
@@ -60,6 +61,7 @@ class RunConfig:
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
     scrl: ScrlSettings = ScrlSettings()
+    scope_reward: ScopeSettings = ScopeSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -174,7 +176,9 @@ class RunConfig:
     @property
     def sampling_of_votes(self) -> Sampling:
         """The sampling settings of votes."""
-        return Sampling(temperature=self.sampling.temp, top_p=self.sampling.top_p, max_tokens=self.sampling.max_response_tokens)
+        chosen, longest = self.sampling, self.sampling.max_response_tokens
+        by_step = self.vote.voting_function == "confidence" and self.confidence_vote.confidence in BY_STEP
+        return Sampling(temperature=chosen.temp, top_p=chosen.top_p, max_tokens=longest, reasoning_steps=by_step)
 
     @property
     def sampling_of_evaluations(self) -> Sampling:
@@ -319,12 +323,17 @@ def _check_bits(config: RunConfig) -> None:
 
 
 def _check_rewards(config: RunConfig) -> None:
-    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none."""
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none. SCOPE's labels are votes of ours."""
     chosen = config.reinforcement
     if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
             f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
+        )
+    if chosen.reward == "scope" and config.vote.voting_function not in VOTE.ours:
+        raise UsageError(
+            f"--reward scope with --voting_function {config.vote.voting_function}: its labels need the weights of the samples.",
+            f"Use --voting_function {', '.join(VOTE.ours)}, or another reward.",
         )
 
 

@@ -19,6 +19,7 @@ from sttrl.engine.cluster import first_bundle
 from sttrl.engine.failures import starting
 from sttrl.engine.home import Home
 from sttrl.engine.names import BIAS_FILE
+from sttrl.engine.steps import steps_of
 from sttrl.engine.uncancelled import uncancelled
 from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
 from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, TrainingRank, Workers, start_workers
@@ -151,6 +152,8 @@ class Fork:
         key = await self._key()
         sampled = await self.lane.sampler.call(Sampler.sample, key, tuple(requests))
         texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
+        marked = [s.token_T if request.sampling.reasoning_steps else () for request, s in zip(requests, sampled, strict=True)]
+        steps_GT = steps_of(marked, self.lane.tokenizer.batch_decode)
         return tuple(
             Rollout(
                 seed=request.seed,
@@ -160,8 +163,9 @@ class Fork:
                 finish=s.finish,
                 text=text,
                 top_T=s.top_T,
+                reasoning_step_T=step_T,
             )
-            for request, s, text in zip(requests, sampled, texts, strict=True)
+            for request, s, text, step_T in zip(requests, sampled, texts, steps_GT, strict=True)
         )
 
     async def score(

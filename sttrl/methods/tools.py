@@ -135,7 +135,8 @@ class Tools:
         """Judge a group and add token statistics. ``known_G``: those of the first samples. The learner computes ``wanted``."""
         ballots, new_G = await self.ballots(problem, group), group.rollout_G[len(known_G) :]
         stats_G = await self.stats(policy, replace(group, rollout_G=new_G), wanted - {"logprob"})
-        return replace(ballots, stats_G=(*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))))
+        stats_G = [*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))]
+        return replace(ballots, stats_G=tuple(stats_G), reasoning_step_GT=tuple(r.reasoning_step_T for r in group.rollout_G))
 
     async def stats(self, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Sequence[TokenStats]:
         """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""

@@ -50,7 +50,8 @@ class Sampling:
     """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response.
 
     ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`. ``lowest_logprob``: a
-    response ends where its log-probability falls below this; None: nowhere.
+    response ends where its log-probability falls below this; None: nowhere. ``reasoning_steps``: whether to report which step each token
+    is in.
     """
 
     temperature: float
@@ -58,6 +59,7 @@ class Sampling:
     max_tokens: int
     top_logprobs: int = 0
     lowest_logprob: float | None = None
+    reasoning_steps: bool = False
 
     def __post_init__(self) -> None:
         assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
@@ -92,6 +94,7 @@ class Rollout:
     ``logprob_T``: log-probability of each sampled token under the sampler at the sampling temperature
     (before top-p; a greedy response is scored at temperature 1), same length as ``token_T``; the end-of-turn token is included
     when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them.
+    ``reasoning_step_T``: the number of the reasoning step that each token is in, from 0, where the sampling asked for it.
     """
 
     seed: int
@@ -101,6 +104,7 @@ class Rollout:
     finish: FinishReason
     text: str
     top_T: tuple[TopTokens, ...] = ()
+    reasoning_step_T: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

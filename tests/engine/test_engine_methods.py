@@ -31,7 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "deepconf": {"voting_function": "confidence", "confidence": "deepconf_bottom", "confidence_window": 2, "confidence_top_k": 5},
     "certainty": {"voting_function": "confidence", "confidence": "self_certainty"},
     **{
-        f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format")
+        f"reward_{name}": {"reward": name}
+        for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "random", "format")
     },
     "ddrl": {"adv_estimator": "dae", "train_samples": "balanced", "n_train": 8},
     "remax": {"adv_estimator": "remax"},

@@ -183,8 +183,9 @@ class StandInPolicy:
         length = 3 + noise % 10
         token_T = (answer, *((noise >> 5 * position) % 1000 for position in range(length - 1)))
         return Rollout(
-            seed=seed, version=self.version, token_T=token_T, logprob_T=(math.log(p[answer]) / length,) * length, finish=finish, text=text
-        )
+            seed=seed, version=self.version, token_T=token_T, logprob_T=(math.log(p[answer]) / length,) * length, finish=finish, text=text,
+            reasoning_step_T=tuple(position // 4 for position in range(length)) if sampling.reasoning_steps else (),
+        )  # fmt: skip
 
 
 class StandIn:
