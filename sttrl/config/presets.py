@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,11 @@ PRESETS: Final[dict[PresetName, Preset]] = {
             "n_train": 64,
             "eval_every": 1,
         },
+    ),
+    "spine": Preset(
+        what="TTRL that updates only forking tokens, of high entropy, and holds their entropy in a band",
+        source="SPINE, arXiv 2511.17938, second version: 8 samples, Otsu's threshold, the band. The rest is TTRL's or derived.",
+        settings={**_TTRL, "n_votes": 8, "n_train": 8, "forking_tokens": "otsu", "entropy_band": "mad"},
     ),
     "slot": Preset(
         what="a vector on the last hidden state, tuned on each prompt",

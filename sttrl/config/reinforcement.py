@@ -14,6 +14,8 @@ RewardKind = Literal[
 ]  # fmt: skip
 BINARY = frozenset({"agreement", "scope", "random", "format", "demonstrations_random"})
 """The rewards that are 0 or 1."""
+OF_WHOLE_RESPONSES = frozenset({"gspo", "sapo", "geo_mean"})
+"""The policy losses that are no sum of the losses of single tokens."""
 TrainSamples = Literal["first", "balanced"]
 REWARD = Choice(setting="reward", noun="reward", group="sttrl.rewards", ours=get_args(RewardKind))
 ESTIMATOR = Choice(setting="adv_estimator", noun="estimator", group="sttrl.adv_estimators", open=True)

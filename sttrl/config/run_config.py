@@ -20,12 +20,13 @@ from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.extensions import Choice, code_of
+from sttrl.config.forking import ForkingSettings
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
+from sttrl.config.reinforcement import BINARY, ESTIMATOR, OF_WHOLE_RESPONSES, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
@@ -60,6 +61,7 @@ class RunConfig:
     energy_vote: EnergyVoteSettings = EnergyVoteSettings()
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
+    forking: ForkingSettings = ForkingSettings()
     scrl: ScrlSettings = ScrlSettings()
     scope_reward: ScopeSettings = ScopeSettings()
     sttrl: SttrlSettings = SttrlSettings()
@@ -338,10 +340,16 @@ def _check_rewards(config: RunConfig) -> None:
 
 
 def _check_weights(config: RunConfig) -> None:
-    """Truncated importance sampling weighs by the ratio of old learner and sampler."""
+    """Truncated importance sampling weighs by the ratio of old learner and sampler. A mask on tokens needs a loss of tokens."""
     if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
         raise UsageError(
             f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
+            "Leave it out, or use --policy_loss vanilla.",
+        )
+    if config.forking.forking_tokens != "all" and config.reinforcement.policy_loss in OF_WHOLE_RESPONSES:
+        raise UsageError(
+            f"--forking_tokens {config.forking.forking_tokens} with --policy_loss {config.reinforcement.policy_loss}: its loss is of whole "
+            "responses.",
             "Leave it out, or use --policy_loss vanilla.",
         )
 

@@ -11,7 +11,7 @@ from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
-from sttrl.types import Election, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
+from sttrl.types import Election, Forking, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
 
 
 def objective_of(config: RunConfig, response_tokens: int) -> Objective:
@@ -29,6 +29,21 @@ def objective_of(config: RunConfig, response_tokens: int) -> Objective:
         mini_batches=config.steps_of_a_pass,
         horizon=response_tokens,
         tis_cap=reinforcement.tis_cap,
+        forking=forking_of(config),
+    )
+
+
+def forking_of(config: RunConfig) -> Forking | None:
+    """Which tokens carry the policy gradient; None: all."""
+    chosen = config.forking
+    if chosen.forking_tokens == "all":
+        return None
+    return Forking(
+        rule=chosen.forking_tokens,
+        share=chosen.forking_share,
+        band=None if chosen.entropy_band == "none" else chosen.entropy_band,
+        low_coef=chosen.entropy_low_coef,
+        high_coef=chosen.entropy_high_coef,
     )
 
 

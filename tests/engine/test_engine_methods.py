@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         f"reward_{name}": {"reward": name}
         for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "random", "format")
     },
+    "steps": {"voting_function": "confidence", "confidence": "step_mean", "reward": "scope"},
+    "spine": {"forking_tokens": "otsu", "entropy_band": "mad", "ppo_epochs": 2},
     "ddrl": {"adv_estimator": "dae", "train_samples": "balanced", "n_train": 8},
     "remax": {"adv_estimator": "remax"},
     "remax_logprob": {"adv_estimator": "remax", "reward": "logprob", "temp": 0.7},
@@ -90,6 +92,8 @@ def test_a_variant_runs(do_run: Callable[..., Path], tmp_path: Path, variant: st
         assert {step["update"]["optimizer_steps"] for step in steps if step["update"]} == {4}
     if variant == "reward_random":
         assert any(0 < sum(step["reward_G"]) < 16 for step in steps)
+    if variant == "spine":
+        assert {0 < step["update"]["forking_share"] < 1 for step in steps if step["update"]} == {True}
     if variant in ("energy", "semantic", "deepconf", "certainty"):
         assert any(step["election"]["share_C"] != step["majority"]["share_C"] for step in steps)
 
