@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "ettrl", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,18 @@ PRESETS: Final[dict[PresetName, Preset]] = {
         what="TTRL that updates only forking tokens, of high entropy, and holds their entropy in a band",
         source="SPINE, arXiv 2511.17938, second version: 8 samples, Otsu's threshold, the band. The rest is TTRL's or derived.",
         settings={**_TTRL, "n_votes": 8, "n_train": 8, "forking_tokens": "otsu", "entropy_band": "mad"},
+    ),
+    "ettrl": Preset(
+        what="TTRL on trees of responses that fork at high entropy, with advantages scaled by relative entropy",
+        source="ETTRL, arXiv 2508.11356: 12 trees of 5 responses, and its reshaping. The rest is TTRL's.",
+        settings={
+            **_TTRL,
+            "rollouts": "tree",
+            "fork_points": 2,
+            "fork_branches": 2,
+            "n_votes": 60,
+            "advantage_shaping": "relative_entropy",
+        },
     ),
     "slot": Preset(
         what="a vector on the last hidden state, tuned on each prompt",

@@ -35,6 +35,7 @@ from sttrl.config.scrl import ScrlSettings
 from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
+from sttrl.config.tree import TreeSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
@@ -57,6 +58,7 @@ class RunConfig:
     questions: QuestionSettings = QuestionSettings()
     method: MethodSettings = MethodSettings()
     sampling: SamplingSettings = SamplingSettings()
+    tree: TreeSettings = TreeSettings()
     vote: VoteSettings = VoteSettings()
     energy_vote: EnergyVoteSettings = EnergyVoteSettings()
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
@@ -281,6 +283,7 @@ def _check_samples(config: RunConfig) -> None:
             f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
             "Leave it out, or raise --n_votes.",
         )
+    config.tree.check(config.vote, n_votes)
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:

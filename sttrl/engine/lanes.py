@@ -150,9 +150,11 @@ class Fork:
     async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
         """See `Policy.sample`."""
         key = await self._key()
-        sampled = await self.lane.sampler.call(Sampler.sample, key, tuple(requests))
-        texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
-        marked = [s.token_T if request.sampling.reasoning_steps else () for request, s in zip(requests, sampled, strict=True)]
+        asked = tuple(replace(request, prompt_T=request.prompt_T + request.begun_T, begun_T=()) for request in requests)
+        sampled = await self.lane.sampler.call(Sampler.sample, key, asked)
+        whole_GT = [request.begun_T + s.token_T for request, s in zip(requests, sampled, strict=True)]
+        texts = self.lane.tokenizer.batch_decode(whole_GT, skip_special_tokens=True)
+        marked = [whole_T if request.sampling.reasoning_steps else () for request, whole_T in zip(requests, whole_GT, strict=True)]
         steps_GT = steps_of(marked, self.lane.tokenizer.batch_decode)
         return tuple(
             Rollout(
@@ -163,7 +165,7 @@ class Fork:
                 finish=s.finish,
                 text=text,
                 top_T=s.top_T,
-                reasoning_step_T=step_T,
+                reasoning_step_T=step_T[len(request.begun_T) :],
             )
             for request, s, text, step_T in zip(requests, sampled, texts, steps_GT, strict=True)
         )
