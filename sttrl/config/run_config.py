@@ -13,26 +13,29 @@ from typing import Annotated, Any
 import tyro
 
 from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
-from sttrl.config.confidence_vote import ConfidenceVoteSettings
+from sttrl.config.confidence_vote import BY_STEP, ConfidenceVoteSettings
 from sttrl.config.data import DATA_SET, DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_BATCHES, TTRL_OTHERWISE, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.extensions import Choice, code_of
+from sttrl.config.forking import ForkingSettings
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
+from sttrl.config.reinforcement import BINARY, ESTIMATOR, OF_WHOLE_RESPONSES, REWARD, ReinforcementSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.scope import ScopeSettings
 from sttrl.config.scrl import ScrlSettings
 from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
+from sttrl.config.tree import TreeSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
@@ -55,11 +58,14 @@ class RunConfig:
     questions: QuestionSettings = QuestionSettings()
     method: MethodSettings = MethodSettings()
     sampling: SamplingSettings = SamplingSettings()
+    tree: TreeSettings = TreeSettings()
     vote: VoteSettings = VoteSettings()
     energy_vote: EnergyVoteSettings = EnergyVoteSettings()
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
+    forking: ForkingSettings = ForkingSettings()
     scrl: ScrlSettings = ScrlSettings()
+    scope_reward: ScopeSettings = ScopeSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -174,7 +180,9 @@ class RunConfig:
     @property
     def sampling_of_votes(self) -> Sampling:
         """The sampling settings of votes."""
-        return Sampling(temperature=self.sampling.temp, top_p=self.sampling.top_p, max_tokens=self.sampling.max_response_tokens)
+        chosen, longest = self.sampling, self.sampling.max_response_tokens
+        by_step = self.vote.voting_function == "confidence" and self.confidence_vote.confidence in BY_STEP
+        return Sampling(temperature=chosen.temp, top_p=chosen.top_p, max_tokens=longest, reasoning_steps=by_step)
 
     @property
     def sampling_of_evaluations(self) -> Sampling:
@@ -275,6 +283,7 @@ def _check_samples(config: RunConfig) -> None:
             f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
             "Leave it out, or raise --n_votes.",
         )
+    config.tree.check(config.vote, n_votes)
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:
@@ -319,20 +328,31 @@ def _check_bits(config: RunConfig) -> None:
 
 
 def _check_rewards(config: RunConfig) -> None:
-    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none."""
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none. SCOPE's labels are votes of ours."""
     chosen = config.reinforcement
     if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
             f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
         )
+    if chosen.reward == "scope" and config.vote.voting_function not in VOTE.ours:
+        raise UsageError(
+            f"--reward scope with --voting_function {config.vote.voting_function}: its labels need the weights of the samples.",
+            f"Use --voting_function {', '.join(VOTE.ours)}, or another reward.",
+        )
 
 
 def _check_weights(config: RunConfig) -> None:
-    """Truncated importance sampling weighs by the ratio of old learner and sampler."""
+    """Truncated importance sampling weighs by the ratio of old learner and sampler. A mask on tokens needs a loss of tokens."""
     if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
         raise UsageError(
             f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
+            "Leave it out, or use --policy_loss vanilla.",
+        )
+    if config.forking.forking_tokens != "all" and config.reinforcement.policy_loss in OF_WHOLE_RESPONSES:
+        raise UsageError(
+            f"--forking_tokens {config.forking.forking_tokens} with --policy_loss {config.reinforcement.policy_loss}: its loss is of whole "
+            "responses.",
             "Leave it out, or use --policy_loss vanilla.",
         )
 

@@ -31,7 +31,7 @@ def rollouts_file(folder: Path, question_id: str) -> Path:
 
 
 def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None) -> dict[str, Any]:
-    """One response with its judged answer, as a JSON object."""
+    """One response with its judged answer, as a JSON object. ``begun``: of a branch of a tree, how many tokens it shares with its trunk."""
     return {
         "seed": rollout.seed,
         "version": rollout.version,
@@ -41,4 +41,5 @@ def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None) -> d
         "invalid": invalid,
         "tokens": list(rollout.token_T),
         "logprobs": [round(p, 5) for p in rollout.logprob_T],
+        **({"begun": rollout.begun} if rollout.begun else {}),
     }

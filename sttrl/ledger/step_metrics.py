@@ -22,6 +22,7 @@ UPDATE_METRICS: Final = {
     "clip_fraction": "update/clip_fraction",
     "value_loss": "update/value_loss",
     "tis_weight": "update/tis_weight",
+    "forking_share": "update/forking_share",
 }
 """The name in metrics.jsonl of each field of `UpdateStats`. Its ``tokens`` are ``tokens/trained``."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of
+from sttrl.objectives.shaping import clipped, relative_entropy_factors
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
-from sttrl.types import Election, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
+from sttrl.types import Election, Forking, GateReason, HeldVote, Measure, Objective, StopReason, TrainGroup
 
 
 def objective_of(config: RunConfig, response_tokens: int) -> Objective:
@@ -29,6 +31,21 @@ def objective_of(config: RunConfig, response_tokens: int) -> Objective:
         mini_batches=config.steps_of_a_pass,
         horizon=response_tokens,
         tis_cap=reinforcement.tis_cap,
+        forking=forking_of(config),
+    )
+
+
+def forking_of(config: RunConfig) -> Forking | None:
+    """Which tokens carry the policy gradient; None: all."""
+    chosen = config.forking
+    if chosen.forking_tokens == "all":
+        return None
+    return Forking(
+        rule=chosen.forking_tokens,
+        share=chosen.forking_share,
+        band=None if chosen.entropy_band == "none" else chosen.entropy_band,
+        low_coef=chosen.entropy_low_coef,
+        high_coef=chosen.entropy_high_coef,
     )
 
 
@@ -70,7 +87,32 @@ async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVo
     baseline_P = [vote.baseline for vote, _ in chosen]
     evidence_P = [await _evidence(config, policy, *parts) for parts in zip(group_P, reward_PG, baseline_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
-    return tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
+    groups = tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
+    return tuple([await _reshaped(config, policy, group, *parts) for group, parts in zip(groups, chosen, strict=True)])
+
+
+async def _reshaped(config: RunConfig, policy: Policy, group: TrainGroup, vote: HeldVote, places: Sequence[int]) -> TrainGroup:
+    """The group with its advantages reshaped, as ``--advantage_shaping`` says. ``places``: the numbers of its samples in the vote."""
+    chosen = config.reinforcement
+    if chosen.advantage_shaping == "none":
+        return group
+    advantage_GT = [row.advantage_T or () for row in group.row_G]
+    if chosen.advantage_shaping == "clip":
+        shaped_GT = [clipped(advantage_T, chosen.advantage_clip) for advantage_T in advantage_GT]
+    else:
+        factor_G = relative_entropy_factors(await _mean_entropies(config, policy, group, vote, places))
+        shaped_GT = [tuple(factor * a for a in advantage_T) for factor, advantage_T in zip(factor_G, advantage_GT, strict=True)]
+    return replace(group, row_G=tuple(replace(row, advantage_T=a) for row, a in zip(group.row_G, shaped_GT, strict=True)))
+
+
+async def _mean_entropies(config: RunConfig, policy: Policy, group: TrainGroup, vote: HeldVote, places: Sequence[int]) -> tuple[float, ...]:
+    """The mean entropy of the tokens of each sample, in nats: as the vote or its rewards measured it, or else as the learner does now."""
+    known_G = [] if vote.ballots.stats_G is None else [vote.ballots.stats_G[i].entropy_T for i in places]
+    entropy_GT = [entropy_T for entropy_T in known_G if entropy_T is not None]
+    if len(entropy_GT) < len(places):
+        (stats_G,) = await policy.score([group], Measure(want=frozenset({"entropy"}), temperature=config.sampling.temp))
+        entropy_GT = [stats.entropy_T or () for stats in stats_G]
+    return tuple(map(fmean, entropy_GT))
 
 
 def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:

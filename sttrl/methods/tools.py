@@ -13,6 +13,7 @@ from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.seeds import SeedSource
 from sttrl.methods.ballots import earned
 from sttrl.methods.reinforce import objective_of
+from sttrl.methods.trees import sample
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of_run
 from sttrl.types import (
@@ -38,7 +39,6 @@ from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
 from sttrl.voting.rounds import is_decided, rounds
 
 S = TypeVar("S")
-NOBODY = Ballots(answer_G=(), class_G=(), representative_C=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +115,15 @@ class Tools:
         """
         config, prompt_T = self.config, problem.prompt_of(step)
         seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
-        group, ballots, greedy = Group(prompt_T=prompt_T, rollout_G=()), NOBODY, tuple[Rollout, ...]()
+        group, greedy = Group(prompt_T=prompt_T, rollout_G=()), tuple[Rollout, ...]()
+        ballots = Ballots(answer_G=(), class_G=(), representative_C=())
         for count in rounds(len(seeds_G), until):
             before = len(group.rollout_G)
             asked = Request.each(prompt_T, self.sampling, seeds_G[before:count])
             if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):
                 greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
                 asked += Request.each(prompt_T, greedily, self.seeds(problem, "baseline", step, 1))
-            rollouts = await policy.sample(asked)
+            rollouts = await sample(policy, asked, config.tree, config.sampling.temp)
             group, greedy = replace(group, rollout_G=group.rollout_G + rollouts[: count - before]), greedy or rollouts[count - before :]
             ballots = await self.weighed(problem, policy, group, read, ballots.stats_G or ())
             if is_decided(self.vote(ballots), until):
@@ -135,7 +136,8 @@ class Tools:
         """Judge a group and add token statistics. ``known_G``: those of the first samples. The learner computes ``wanted``."""
         ballots, new_G = await self.ballots(problem, group), group.rollout_G[len(known_G) :]
         stats_G = await self.stats(policy, replace(group, rollout_G=new_G), wanted - {"logprob"})
-        return replace(ballots, stats_G=(*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))))
+        stats_G = [*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))]
+        return replace(ballots, stats_G=tuple(stats_G), reasoning_step_GT=tuple(r.reasoning_step_T for r in group.rollout_G))
 
     async def stats(self, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Sequence[TokenStats]:
         """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""

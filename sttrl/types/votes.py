@@ -35,6 +35,7 @@ class Ballots:
     ``representative_C``: normal form of the first member of each class, in order of first appearance.
     ``stats_G``: token statistics of each sample, where a vote weighs samples by them. ``reward_G``: what the kind of problem gives each
     sample, where it knows the right answer without a label, such as that of a held-out demonstration; None: it does not.
+    ``reasoning_step_GT``: the number of the reasoning step that each token is in, from 0, where a vote reads it.
     """
 
     answer_G: tuple[Answer, ...]
@@ -42,6 +43,7 @@ class Ballots:
     representative_C: tuple[str, ...]
     stats_G: tuple[TokenStats, ...] | None = None
     reward_G: tuple[float, ...] | None = None
+    reasoning_step_GT: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,8 +59,8 @@ def test_the_nouns_are_frozen() -> None:
         if not name.startswith("_") and getattr(value, "__module__", "").startswith(("sttrl.types.", "typing"))
     }
     assert public - {"Literal"} == {
-        "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
-        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "QuestionStatus",
+        "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "EntropyBand", "FinishReason", "ForkRule", "Forking",
+        "GateReason", "Group", "HeldVote", "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "QuestionStatus",
         "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule",
         "UpdateStats", "whole_rows",
     }  # fmt: skip

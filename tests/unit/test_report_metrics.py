@@ -20,7 +20,7 @@ UPDATE = {
     "loss": -0.01, "grad_norm": 0.7, "lr": 1e-3, "embedding_lr": None, "kl_to_base": 0.002, "logprob_gap_mean": 0.01,
     "logprob_gap_max": 0.2,
     "logprob_correlation": 0.999, "tokens": 40, "micro_batches": 1, "optimizer_steps": 1, "clip_fraction": None, "value_loss": None,
-    "tis_weight": None,
+    "tis_weight": None, "forking_share": None,
 }  # fmt: skip
 
 

@@ -103,6 +103,8 @@ def test_a_reward_a_sample_in_range(name: str, group: list[Sample]) -> None:
 @pytest.mark.parametrize("name", COMPUTED)
 @given(group=GROUP, chance=st.randoms())
 def test_a_reward_follows_its_sample(name: str, group: list[Sample], chance: Any) -> None:
+    if name == "scope":
+        return  # its subgroups are successive samples
     order = list(range(len(group)))
     chance.shuffle(order)
     reward_G = rewards_of(name, group)
