@@ -26,7 +26,7 @@ from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
-from sttrl.config.rules import Group
+from sttrl.config.rules import Group, suits
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.scrl import ScrlSettings
@@ -36,7 +36,7 @@ from sttrl.config.training import TrainingSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import FIRST_ROUND, VOTE, VoteSettings
+from sttrl.config.vote import VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -234,7 +234,7 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     fits_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
     of_method = fits_method and method not in group.without
     other, values = group.needs.get(name, ("", ("",)))
-    fits = not other or settings.get(other) in values
+    fits = not other or suits(settings.get(other), values)
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
 
 
@@ -270,10 +270,11 @@ def _check_samples(config: RunConfig) -> None:
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
     if config.method.adaptation_method in config.sampling.without:
         return
-    if config.vote.votes_until is not None and n_votes <= FIRST_ROUND:
+    until, first = config.vote.votes_until, config.vote.votes_first
+    if until is not None and n_votes <= first:
         raise UsageError(
-            f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
-            "Leave it out, or raise --n_votes.",
+            f"--votes_until {until} does nothing with --n_votes {n_votes}: the first round has --votes_first {first} samples.",
+            "Leave it out, raise --n_votes, or lower --votes_first.",
         )
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
@@ -357,10 +358,11 @@ def _check_used(config: RunConfig) -> None:
                     f"Leave it out, or use --voting_function {' or '.join(sorted(group.votes))}.",
                 )
             other, values = group.needs.get(name, ("", ()))
-            if other and config.setting(other) not in values:
+            if other and not suits(config.setting(other), values):
+                chosen = f"with --{other} {config.setting(other)}" if values else f"without --{other}"
                 raise UsageError(
-                    f"--{name} {value} does nothing with --{other} {config.setting(other)}.",
-                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}.",
+                    f"--{name} {value} does nothing {chosen}.",
+                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}".rstrip() + ".",
                 )
     if method == "stored" and config.stored.adapters is None:
         raise UsageError("--adaptation_method stored needs adapters.", "Name a run folder, or a folder of adapters, with --adapters.")

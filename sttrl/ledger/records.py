@@ -19,9 +19,9 @@ from typing import Any
 
 from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (2, 3)
-"""Version 2 has no ``reward_G`` in its ballots."""
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (2, 3, 4)
+"""Version 2 has no ``reward_G`` in its ballots; versions 2 and 3 have no ``early`` votes in their polls of questions."""
 
 
 @dataclass(frozen=True, kw_only=True)

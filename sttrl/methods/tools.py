@@ -116,7 +116,7 @@ class Tools:
         config, prompt_T = self.config, problem.prompt_of(step)
         seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
         group, ballots, greedy = Group(prompt_T=prompt_T, rollout_G=()), NOBODY, tuple[Rollout, ...]()
-        for count in rounds(len(seeds_G), until):
+        for count in rounds(len(seeds_G), until, config.vote.votes_first):
             before = len(group.rollout_G)
             asked = Request.each(prompt_T, self.sampling, seeds_G[before:count])
             if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):

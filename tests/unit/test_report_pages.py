@@ -206,7 +206,7 @@ def test_the_glossary_has_every_metric_of_a_step_and_no_other() -> None:
 
 
 def test_the_glossary_has_every_key_of_the_summary_and_no_other() -> None:
-    summary = summarise(trained_on_all(), LABELLED, SECONDS)
+    summary = summarise(trained_on_all(), LABELLED, SECONDS, {"votes_until": 0.75, "n_votes": 64})
     found = {re.sub(rf"^({'|'.join(ROW_NAMES)}|gain)\.", "<row>.", key) for key in keys(summary)}
     found = {key for key in found if not key.startswith("first_vote.") and not key.startswith("<row>.ci95_by_metric.")}
     assert glossary("summary.json") == found
