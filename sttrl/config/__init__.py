@@ -18,6 +18,7 @@ from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.presets import PRESETS, Preset, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainSamples
+from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
 from sttrl.config.run_config import (
@@ -64,6 +65,7 @@ __all__ = [
     "PresetName",
     "QuestionSettings",
     "ReinforcementSettings",
+    "RestrainSettings",
     "RewardKind",
     "RunConfig",
     "RunSettings",

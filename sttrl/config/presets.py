@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "restrain", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,11 @@ PRESETS: Final[dict[PresetName, Preset]] = {
         what="TTRL on winners up to half and the rarest answers, with advantages of 1 and -1",
         source="DDRL, arXiv 2604.21327, without its fine-tuning after the training; scripts of yuyongcan/DDRL.",
         settings={**_TTRL, "train_samples": "balanced", "adv_estimator": "dae"},
+    ),
+    "restrain": Preset(
+        what="TTRL with every answer as a pseudo-label, weighed by its share; unsure questions are punished",
+        source="RESTRAIN, arXiv 2510.02172: its formulas. Its values could not be read: widths, threshold and offset are derived.",
+        settings={**_TTRL, "reward": "restrain", "adv_estimator": "reinforce"},
     ),
     "slot": Preset(
         what="a vector on the last hidden state, tuned on each prompt",

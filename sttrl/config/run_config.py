@@ -26,6 +26,7 @@ from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
+from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group, suits
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
@@ -60,6 +61,7 @@ class RunConfig:
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
     scrl: ScrlSettings = ScrlSettings()
+    restrain: RestrainSettings = RestrainSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -320,8 +322,13 @@ def _check_bits(config: RunConfig) -> None:
 
 
 def _check_rewards(config: RunConfig) -> None:
-    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none."""
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; RESTRAIN's rewards are advantages already."""
     chosen = config.reinforcement
+    if chosen.reward == "restrain" and chosen.adv_estimator != "reinforce":
+        raise UsageError(
+            f"--reward restrain with --adv_estimator {chosen.adv_estimator}: its rewards are advantages already.",
+            "Use --adv_estimator reinforce, which takes them as they are.",
+        )
     if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",

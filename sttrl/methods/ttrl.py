@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sttrl.engine.base import Policy
-from sttrl.methods.reinforce import distrust, nothing_to_learn, rewards_differ, train_groups
+from sttrl.methods.reinforce import distrust, nothing_to_learn, rewards_teach, train_groups
 from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step
 
@@ -56,7 +56,7 @@ class Ttrl:
 
     def teaches(self, vote: HeldVote) -> bool:
         """Whether an update can follow from a vote."""
-        return not nothing_to_learn(self.config, vote) and rewards_differ(self.config, vote)
+        return not nothing_to_learn(self.config, vote) and rewards_teach(self.config, vote)
 
     def gate(self, vote: HeldVote) -> GateReason | None:
         """The gate that does not trust a vote. None also if there is nothing to learn from the vote."""

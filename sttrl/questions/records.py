@@ -109,7 +109,7 @@ class PollRecord:
 
     def score_early(self, verdicts: Verdicts) -> Score | None:
         """The metrics of the samples that the majority vote in rounds needs; None if it was not held."""
-        return self.early and self._score(self.early, verdicts)
+        return None if self.early is None else self._score(self.early, verdicts)
 
     def _score(self, election: ElectionRecord, verdicts: Verdicts) -> Score:
         """The samples come first in the ballots, the greedy response last; the election is over the first of the samples, or all."""
@@ -126,6 +126,7 @@ class PollRecord:
     @classmethod
     def of(cls, poll: Poll) -> PollRecord:
         """The record of a poll."""
+        early = poll.early
         return cls(
             k=len(poll.group.rollout_G),
             greedy=poll.greedy is not None,
@@ -137,8 +138,8 @@ class PollRecord:
             election=ElectionRecord.of(poll.election),
             confidence=ElectionRecord.of(poll.confidence),
             tokens=sum(len(r.token_T) for r in poll.rollout_G),
-            early=poll.early and ElectionRecord.of(poll.early),
-            early_tokens=poll.early and sum(len(r.token_T) for r in poll.rollout_G[: poll.early.samples]),
+            early=None if early is None else ElectionRecord.of(early),
+            early_tokens=None if early is None else sum(len(r.token_T) for r in poll.rollout_G[: early.samples]),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from sttrl.report.layout import NOTHING, aligned, broken, decimal, named, number_or_nothing, page, with_interval
 from sttrl.report.over_time import SHOWN
 
-ROWS: Final = (
+ROWS: Final[tuple[tuple[str, str], ...]] = (
     ("base", "base"),
     ("vote (same tokens)", "vote_same_tokens"),
     ("conf. (same tokens)", "confidence_same_tokens"),

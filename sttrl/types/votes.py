@@ -92,7 +92,8 @@ class HeldVote:
     """The samples of a step, their answers, and the result of the vote.
 
     ``election``: the result of the run's voting function. ``majority``: the result of the majority vote over the same answers.
-    ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward.
+    ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward. ``weight``: what the
+    advantages of the samples are multiplied by; None: by 1.
     """
 
     group: Group
@@ -102,6 +103,7 @@ class HeldVote:
     reward_G: tuple[float, ...]
     greedy: Rollout | None = None
     baseline: float | None = None
+    weight: float | None = None
 
     @property
     def n_tokens(self) -> int:

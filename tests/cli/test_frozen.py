@@ -44,7 +44,7 @@ def test_the_journal_s_schema_is_frozen() -> None:
         ],
         "StepRecord": [
             "step", "version", "ballots", "election", "majority", "reward_G", "gate", "tokens_sampled", "tokens_trained", "update",
-            "seconds",
+            "seconds", "weight",
         ],
         "EvaluationRecord": ["step", "poll"],
         "QuestionRecord": [

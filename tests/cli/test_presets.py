@@ -46,6 +46,11 @@ def test_what_the_published_methods_differ_in() -> None:
     ttrl, scrl, ddrl = (plain(RunConfig.of(preset=name)) for name in ("ttrl", "scrl", "ddrl"))
     assert {name: scrl[name] for name in scrl if scrl[name] != ttrl[name]} == {"reward": "scrl", "scrl_form": "shaped", "eval_every": 20}
     assert {name: ddrl[name] for name in ddrl if ddrl[name] != ttrl[name]} == {"train_samples": "balanced", "adv_estimator": "dae"}
+    restrain = plain(RunConfig.of(preset="restrain"))
+    assert {name: restrain[name] for name in restrain if restrain[name] != ttrl[name]} == {
+        "reward": "restrain",
+        "adv_estimator": "reinforce",
+    }
     assert RunConfig.of(preset="ttrl").learning_rate == 5e-7 and RunConfig.of(preset="ttrl", lora_rank=16).learning_rate == 1e-3
 
 
@@ -115,7 +120,7 @@ def test_an_endpoint_takes_none(capsys: Said) -> None:
 def test_an_unknown_preset_is_one_line(where: str, tmp_path: Path, capsys: Said) -> None:
     (tmp_path / "a.yaml").write_text("preset: tttrl\n")
     if where == "python":
-        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, slot"):
+        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, restrain, slot"):
             RunConfig.of(preset="tttrl")
         return
     said = complaint(capsys, *(("--preset", "tttrl") if where == "flag" else ("--config", str(tmp_path / "a.yaml"))), code=2)
