@@ -13,6 +13,7 @@ from sttrl.config.data import DataSettings
 from sttrl.config.energy_vote import EnergyKind, EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.guard import GuardPart, GuardSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.presets import PRESETS, Preset, PresetName
@@ -58,6 +59,8 @@ __all__ = [
     "EngineOptions",
     "EvaluationSettings",
     "Group",
+    "GuardPart",
+    "GuardSettings",
     "MemoForm",
     "MemoSettings",
     "MethodSettings",

@@ -67,7 +67,10 @@ class Group:
 
 
 def suits(value: Any, values: tuple[Any, ...]) -> bool:
-    """Whether a setting has one of the values that `Group.needs` names, or is set at all if it names none."""
+    """Whether a setting has one of the values that `Group.needs` names, or is set at all if it names none. A list has
+    each of its values."""
+    if isinstance(value, tuple | list):
+        return not set(values).isdisjoint(value) if values else bool(value)
     return value in values if values else value is not None
 
 

@@ -20,6 +20,7 @@ from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.extensions import Choice, code_of
+from sttrl.config.guard import GuardSettings
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
@@ -62,6 +63,7 @@ class RunConfig:
     reinforcement: ReinforcementSettings = ReinforcementSettings()
     scrl: ScrlSettings = ScrlSettings()
     restrain: RestrainSettings = RestrainSettings()
+    guard: GuardSettings = GuardSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -88,6 +90,7 @@ class RunConfig:
         _check_rewards(self)
         _check_weights(self)
         _check_used(self)
+        _check_guard(self)
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:
@@ -336,6 +339,16 @@ def _check_rewards(config: RunConfig) -> None:
         )
 
 
+def _check_guard(config: RunConfig) -> None:
+    """TTRL-Guard compares the votes on a question, so it needs some."""
+    flag, votes = ("epochs", config.ttrl_epochs) if config.method.adaptation_method == "ttrl" else ("steps", config.method_steps)
+    for part in config.guard.guard:
+        least = config.guard.guard_window if part == "rcsu" else 2
+        if votes < least:
+            message = f"--guard {part} does nothing with --{flag} {votes}: it needs {least} votes on a question."
+            raise UsageError(message, f"Leave it out, or use --{flag} {least} or more.")
+
+
 def _check_weights(config: RunConfig) -> None:
     """Truncated importance sampling weighs by the ratio of old learner and sampler."""
     if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
@@ -366,7 +379,9 @@ def _check_used(config: RunConfig) -> None:
                 )
             other, values = group.needs.get(name, ("", ()))
             if other and not suits(config.setting(other), values):
-                chosen = f"with --{other} {config.setting(other)}" if values else f"without --{other}"
+                given = config.setting(other)
+                words = " ".join(given) if isinstance(given, tuple) else given
+                chosen = f"without --{other}" if given in (None, ()) else f"with --{other} {words}"
                 raise UsageError(
                     f"--{name} {value} does nothing {chosen}.",
                     f"Leave it out, or use --{other} {' or '.join(map(str, values))}".rstrip() + ".",

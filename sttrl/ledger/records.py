@@ -120,6 +120,14 @@ class StepRecord:
             weight=vote.weight if vote else None,
         )
 
+    @property
+    def elected(self) -> frozenset[str] | None:
+        """All texts in the class that the vote elected; empty if it abstained; None if there was no vote."""
+        if self.ballots is None or self.election is None:
+            return None
+        pairs = zip(self.ballots.answer_G, self.ballots.class_G, strict=True)
+        return frozenset(text for text, c in pairs if text is not None and c == self.election.winner)
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
@@ -57,6 +58,11 @@ def distrust(config: RunConfig, election: Election) -> GateReason | None:
     return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
+def gate_of(config: RunConfig, vote: HeldVote) -> GateReason | None:
+    """The gate that prevents an update after a vote: one that does not trust its election, or its risk."""
+    return distrust(config, vote.election) or ("risk" if vote.risky else None)
+
+
 def trained_on(config: RunConfig, vote: HeldVote) -> tuple[int, ...]:
     """The numbers of the samples that are trained on: at most ``n_train``, chosen by ``--train_samples``."""
     return TRAIN_SAMPLES[config.reinforcement.train_samples](vote.ballots, vote.election, config.sampling.n_train)
@@ -75,15 +81,19 @@ async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVo
     baseline_P = [vote.baseline for vote, _ in chosen]
     evidence_P = [await _evidence(config, policy, *parts) for parts in zip(group_P, reward_PG, baseline_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
-    weighed_P = [_weighed(vote, found) for (vote, _), found in zip(chosen, found_P, strict=True)]
+    weighed_P = [_weighed(vote, places, found) for (vote, places), found in zip(chosen, found_P, strict=True)]
     return tuple(_with(*parts) for parts in zip(group_P, evidence_P, weighed_P, strict=True))
 
 
-def _weighed(vote: HeldVote, found: Advantages) -> Advantages:
-    """The advantages of a group, multiplied by the weight of its question."""
-    if vote.weight is None:
+def _weighed(vote: HeldVote, places: Sequence[int], found: Advantages) -> Advantages:
+    """The advantages of a group, multiplied by the weight of its question, and with the bonus of each sample."""
+    if vote.weight is None and vote.bonus_G is None:
         return found
-    return replace(found, advantage_GT=tuple(tuple(vote.weight * a for a in advantage_T) for advantage_T in found.advantage_GT))
+    weight = 1.0 if vote.weight is None else vote.weight
+    advantage_GT = [[weight * a for a in advantage_T] for advantage_T in found.advantage_GT]
+    unit = fmean(fmean(map(abs, advantage_T)) for advantage_T in advantage_GT)
+    bonus_G = [0.0 if vote.bonus_G is None else vote.bonus_G[i] * unit for i in places]
+    return replace(found, advantage_GT=tuple(tuple(a + b for a in a_T) for a_T, b in zip(advantage_GT, bonus_G, strict=True)))
 
 
 def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:

@@ -11,7 +11,7 @@ from sttrl.config import RunConfig
 from sttrl.config.own_method import settings_of
 from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.records import StepRecord
-from sttrl.ledger.seeds import SeedSource
+from sttrl.ledger.seeds import SEED_BITS, SeedSource
 from sttrl.methods.ballots import earned
 from sttrl.methods.history import weighed
 from sttrl.methods.reinforce import objective_of
@@ -107,7 +107,8 @@ class Tools:
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
-        vote = weighed(config, vote, [taken for taken in self.past(problem) if problem.prompt_of(taken.step) == group.prompt_T])
+        past = [taken for taken in self.past(problem) if problem.prompt_of(taken.step) == group.prompt_T]
+        vote = weighed(config, vote, past, lambda: self.seeds(problem, "guard", step, 1)[0] / (1 << SEED_BITS))
         if greedy is None:
             return vote
         stats_G = await self.stats(policy, replace(group, rollout_G=(greedy,)), reward.stats)

@@ -138,7 +138,7 @@ def flip_rate(steps: Sequence[StepRecord]) -> float | None:
 
     Two answers are equal if they are in one class in either vote. Abstaining counts as an answer that differs from all others.
     """
-    elected = [texts for step in steps if (texts := _elected_texts(step)) is not None]
+    elected = [texts for step in steps if (texts := step.elected) is not None]
     flips = [before != after and before.isdisjoint(after) for before, after in pairwise(elected)]
     return sum(flips) / len(flips) if flips else None
 
@@ -147,14 +147,6 @@ def _reward_accuracy(reward_G: Sequence[float], right_G: Sequence[bool]) -> floa
     if not reward_G:
         return None
     return sum(reward == float(right) for reward, right in zip(reward_G, right_G, strict=True)) / len(right_G)
-
-
-def _elected_texts(step: StepRecord) -> frozenset[str] | None:
-    """All texts in the class that a step's vote elected; empty if it abstains; None if there was no vote."""
-    if step.ballots is None or step.election is None:
-        return None
-    pairs = zip(step.ballots.answer_G, step.ballots.class_G, strict=True)
-    return frozenset(text for text, c in pairs if text is not None and c == step.election.winner)
 
 
 def _adapts(question: FinishedQuestion) -> bool:

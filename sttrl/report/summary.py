@@ -20,7 +20,7 @@ from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2
 
-_VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement")
+_VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement", "risk")
 _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
 

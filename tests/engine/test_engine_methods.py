@@ -33,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{
         f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format")
     },
+    "guard": {"guard": ("frs", "mps"), "n_votes": 8, "n_train": 8},
     "restrain": {"reward": "restrain", "adv_estimator": "reinforce"},
     "ddrl": {"adv_estimator": "dae", "train_samples": "balanced", "n_train": 8},
     "remax": {"adv_estimator": "remax"},

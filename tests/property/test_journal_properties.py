@@ -41,7 +41,7 @@ SECONDS = st.dictionaries(TEXT, NUMBER, max_size=2)
 STEPS = st.builds(
     StepRecord,
     step=COUNT, version=COUNT, ballots=st.none() | BALLOTS, election=st.none() | ELECTIONS, majority=st.none() | ELECTIONS,
-    reward_G=st.lists(NUMBER, max_size=3), gate=st.none() | st.sampled_from(["margin", "agreement"]),
+    reward_G=st.lists(NUMBER, max_size=3), gate=st.none() | st.sampled_from(["margin", "agreement", "risk"]),
     tokens_sampled=COUNT, tokens_trained=COUNT, update=st.none() | st.dictionaries(TEXT, NUMBER | COUNT | st.none(), max_size=2),
     seconds=SECONDS, weight=st.none() | NUMBER,
 )  # fmt: skip

@@ -252,7 +252,7 @@ def test_method_none_has_no_adapted_and_no_gain() -> None:
     summary = summarise(finished, LABELLED, {})
     absent = ("adapted", "gain", "vote_same_tokens", "confidence_same_tokens", "majority_ratio", "flip_rate", "over_time")
     assert [summary[key] for key in absent] == [None] * 7
-    assert summary["votes"] == {"held": 0, "equal_rewards": 0, "gated": {"margin": 0, "agreement": 0}}
+    assert summary["votes"] == {"held": 0, "equal_rewards": 0, "gated": {"margin": 0, "agreement": 0, "risk": 0}}
     assert summary["base"]["mean@k"] == 0.5
     assert summary["questions"]["won"] is None
 
