@@ -13,11 +13,13 @@ from sttrl.config.data import DataSettings
 from sttrl.config.energy_vote import EnergyKind, EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.guard import GuardPart, GuardSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.presets import PRESETS, Preset, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainSamples
+from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
 from sttrl.config.run_config import (
@@ -57,6 +59,8 @@ __all__ = [
     "EngineOptions",
     "EvaluationSettings",
     "Group",
+    "GuardPart",
+    "GuardSettings",
     "MemoForm",
     "MemoSettings",
     "MethodSettings",
@@ -64,6 +68,7 @@ __all__ = [
     "PresetName",
     "QuestionSettings",
     "ReinforcementSettings",
+    "RestrainSettings",
     "RewardKind",
     "RunConfig",
     "RunSettings",

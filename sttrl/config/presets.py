@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "ettrl", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "ettrl", "restrain", "guard", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,16 @@ PRESETS: Final[dict[PresetName, Preset]] = {
             "n_votes": 60,
             "advantage_shaping": "relative_entropy",
         },
+    ),
+    "restrain": Preset(
+        what="TTRL with every answer as a pseudo-label, weighed by its share; unsure questions are punished",
+        source="RESTRAIN, arXiv 2510.02172: its formulas. Its values could not be read: widths, threshold and offset are derived.",
+        settings={**_TTRL, "reward": "restrain", "adv_estimator": "reinforce"},
+    ),
+    "guard": Preset(
+        what="TTRL that is careful with questions whose elected answer changes or has changed",
+        source="TTRL-Guard, arXiv 2605.19444; scripts of linhxkkkk/TTRL-Guard for Qwen2.5-7B; other models: without frs.",
+        settings={**_TTRL, "guard": ("frs", "mps", "rcsu"), "guard_share": 0.5},
     ),
     "slot": Preset(
         what="a vector on the last hidden state, tuned on each prompt",

@@ -10,7 +10,7 @@ from sttrl.config.extensions import Choice
 from sttrl.config.rules import ABOVE_ZERO, FRACTION, NOT_NEGATIVE, OPTIONAL_COUNT, Group, Rule, at_least
 
 RewardKind = Literal[
-    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "random", "format",
+    "agreement", "frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "restrain", "random", "format",
     "demonstrations", "demonstrations_random",
 ]  # fmt: skip
 BINARY = frozenset({"agreement", "scope", "random", "format", "demonstrations_random"})
@@ -36,14 +36,15 @@ class ReinforcementSettings(Group):
     reward: Annotated[RewardKind | str, REWARD, REWARD.flag] = "agreement"
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
     (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished), scope (SCOPE:
-    agreement with the label of the sample's own subgroup); demonstrations: of a puzzle, held out, so the answer is known; random, format
+    agreement with the label of the sample's own subgroup), restrain (RESTRAIN: every answer is a pseudo-label, weighed by its share);
+    demonstrations: of a puzzle, held out, so the answer is known; random, format
     and demonstrations_random (on the same demonstrations) are negative controls. Or package.module:Name, a reward of your own."""
     train_samples: TrainSamples = "first"
     """Which n_train of the samples that vote are trained on: the first ones (TTRL), or balanced, winners up to half and then those with
     the rarest answers (DDRL)."""
     adv_estimator: Annotated[str, ESTIMATOR, ESTIMATOR.flag] = "grpo"
-    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic; dae is 1 or -1, whatever the group (DDRL). Or
-    package.module:Name, one of your own."""
+    """Any advantage estimator of verl (TTRL: grpo); gae is PPO with a critic; dae is 1 or -1, whatever the group (DDRL); reinforce
+    is the reward itself. Or package.module:Name, one of your own."""
     advantage_shaping: AdvantageShaping = "none"
     """What is done to the advantages of the estimator: nothing; relative_entropy, scale those of a response by how much lower its entropy
     is than the group's; or clip, bound them (ETTRL)."""

@@ -21,13 +21,15 @@ from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
 from sttrl.config.extensions import Choice, code_of
 from sttrl.config.forking import ForkingSettings
+from sttrl.config.guard import GuardSettings
 from sttrl.config.memo import MemoSettings
 from sttrl.config.method import METHOD, MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import BINARY, ESTIMATOR, OF_WHOLE_RESPONSES, REWARD, ReinforcementSettings
-from sttrl.config.rules import Group
+from sttrl.config.restrain import RestrainSettings
+from sttrl.config.rules import Group, suits
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.scope import ScopeSettings
@@ -39,7 +41,7 @@ from sttrl.config.tree import TreeSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import FIRST_ROUND, VOTE, VoteSettings
+from sttrl.config.vote import VOTE, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -66,6 +68,8 @@ class RunConfig:
     forking: ForkingSettings = ForkingSettings()
     scrl: ScrlSettings = ScrlSettings()
     scope_reward: ScopeSettings = ScopeSettings()
+    restrain: RestrainSettings = RestrainSettings()
+    guard: GuardSettings = GuardSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -92,6 +96,7 @@ class RunConfig:
         _check_rewards(self)
         _check_weights(self)
         _check_used(self)
+        _check_guard(self)
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:
@@ -242,7 +247,7 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     fits_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
     of_method = fits_method and method not in group.without
     other, values = group.needs.get(name, ("", ("",)))
-    fits = not other or settings.get(other) in values
+    fits = not other or suits(settings.get(other), values)
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
 
 
@@ -278,10 +283,11 @@ def _check_samples(config: RunConfig) -> None:
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
     if config.method.adaptation_method in config.sampling.without:
         return
-    if config.vote.votes_until is not None and n_votes <= FIRST_ROUND:
+    until, first = config.vote.votes_until, config.vote.votes_first
+    if until is not None and n_votes <= first:
         raise UsageError(
-            f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
-            "Leave it out, or raise --n_votes.",
+            f"--votes_until {until} does nothing with --n_votes {n_votes}: the first round has --votes_first {first} samples.",
+            "Leave it out, raise --n_votes, or lower --votes_first.",
         )
     config.tree.check(config.vote, n_votes)
     if n_train > n_votes:
@@ -328,8 +334,14 @@ def _check_bits(config: RunConfig) -> None:
 
 
 def _check_rewards(config: RunConfig) -> None:
-    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none. SCOPE's labels are votes of ours."""
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; RESTRAIN's rewards are advantages already; SCOPE's
+    labels are votes of ours."""
     chosen = config.reinforcement
+    if chosen.reward == "restrain" and chosen.adv_estimator != "reinforce":
+        raise UsageError(
+            f"--reward restrain with --adv_estimator {chosen.adv_estimator}: its rewards are advantages already.",
+            "Use --adv_estimator reinforce, which takes them as they are.",
+        )
     if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
@@ -340,6 +352,16 @@ def _check_rewards(config: RunConfig) -> None:
             f"--reward scope with --voting_function {config.vote.voting_function}: its labels need the weights of the samples.",
             f"Use --voting_function {', '.join(VOTE.ours)}, or another reward.",
         )
+
+
+def _check_guard(config: RunConfig) -> None:
+    """TTRL-Guard compares the votes on a question, so it needs some."""
+    flag, votes = ("epochs", config.ttrl_epochs) if config.method.adaptation_method == "ttrl" else ("steps", config.method_steps)
+    for part in config.guard.guard:
+        least = config.guard.guard_window if part == "rcsu" else 2
+        if votes < least:
+            message = f"--guard {part} does nothing with --{flag} {votes}: it needs {least} votes on a question."
+            raise UsageError(message, f"Leave it out, or use --{flag} {least} or more.")
 
 
 def _check_weights(config: RunConfig) -> None:
@@ -377,10 +399,13 @@ def _check_used(config: RunConfig) -> None:
                     f"Leave it out, or use --voting_function {' or '.join(sorted(group.votes))}.",
                 )
             other, values = group.needs.get(name, ("", ()))
-            if other and config.setting(other) not in values:
+            if other and not suits(config.setting(other), values):
+                given = config.setting(other)
+                words = " ".join(given) if isinstance(given, tuple) else given
+                chosen = f"without --{other}" if given in (None, ()) else f"with --{other} {words}"
                 raise UsageError(
-                    f"--{name} {value} does nothing with --{other} {config.setting(other)}.",
-                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}.",
+                    f"--{name} {value} does nothing {chosen}.",
+                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}".rstrip() + ".",
                 )
     if method == "stored" and config.stored.adapters is None:
         raise UsageError("--adaptation_method stored needs adapters.", "Name a run folder, or a folder of adapters, with --adapters.")

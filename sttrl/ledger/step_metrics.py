@@ -53,6 +53,7 @@ def _vote_metrics(step: StepRecord) -> dict[str, float | int | None]:
         "vote/samples": step.election.samples,
         "vote/classes": len(set(step.ballots.class_G) - {None}),
         "vote/agrees_with_majority": int(step.election.answer == step.majority.answer),
+        **({} if step.weight is None else {"vote/weight": step.weight}),
         "reward/mean": fmean(step.reward_G) if step.reward_G else None,
         **({"reward/demonstrations_mean": fmean(step.ballots.reward_G)} if step.ballots.reward_G else {}),
     }

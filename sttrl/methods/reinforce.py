@@ -52,7 +52,7 @@ def forking_of(config: RunConfig) -> Forking | None:
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     """Why there is nothing to learn from a vote: no answer, a tie, equal rewards, or ``--stop_agreement``; None if there is."""
     election, needs_winner = vote.election, reward_of(config.reinforcement.reward).elects
-    alike = len(set(vote.reward_G)) == 1
+    alike = teach_nothing(config, vote.reward_G)
     if election.voters == 0 and (needs_winner or alike):
         return "unparsable"
     if needs_winner and election.abstains:
@@ -62,6 +62,11 @@ def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     return "agreement" if election.majority_ratio >= config.method.stop_agreement else None
 
 
+def teach_nothing(config: RunConfig, reward_G: Sequence[float]) -> bool:
+    """Whether samples with these rewards have no advantages: all rewards are equal, or 0 for an estimator that subtracts nothing."""
+    return not any(reward_G) if config.reinforcement.adv_estimator == "reinforce" else len(set(reward_G)) == 1
+
+
 def distrust(config: RunConfig, election: Election) -> GateReason | None:
     """The gate that does not trust an election; None if both do."""
     if election.margin < config.vote.min_margin:
@@ -69,25 +74,31 @@ def distrust(config: RunConfig, election: Election) -> GateReason | None:
     return "agreement" if election.majority_ratio < config.vote.min_agreement else None
 
 
+def gate_of(config: RunConfig, vote: HeldVote) -> GateReason | None:
+    """The gate that prevents an update after a vote: one that does not trust its election, or its risk."""
+    return distrust(config, vote.election) or ("risk" if vote.risky else None)
+
+
 def trained_on(config: RunConfig, vote: HeldVote) -> tuple[int, ...]:
     """The numbers of the samples that are trained on: at most ``n_train``, chosen by ``--train_samples``."""
     return TRAIN_SAMPLES[config.reinforcement.train_samples](vote.ballots, vote.election, config.sampling.n_train)
 
 
-def rewards_differ(config: RunConfig, vote: HeldVote) -> bool:
-    """Whether the samples that are trained on have different rewards. If not, no update follows."""
-    return len({vote.reward_G[i] for i in trained_on(config, vote)}) > 1
+def rewards_teach(config: RunConfig, vote: HeldVote) -> bool:
+    """Whether the samples that are trained on have advantages. If not, no update follows."""
+    return not teach_nothing(config, [vote.reward_G[i] for i in trained_on(config, vote)])
 
 
 async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:
-    """A group for each vote whose `rewards_differ`: the samples that are `trained_on`, with their advantages."""
-    chosen = [(vote, trained_on(config, vote)) for vote in votes if rewards_differ(config, vote)]
+    """A group for each vote whose `rewards_teach`: the samples that are `trained_on`, with their advantages."""
+    chosen = [(vote, trained_on(config, vote)) for vote in votes if rewards_teach(config, vote)]
     group_P = [TrainGroup.of(replace(vote.group, rollout_G=tuple(vote.group.rollout_G[i] for i in places))) for vote, places in chosen]
     reward_PG = [tuple(vote.reward_G[i] for i in places) for vote, places in chosen]
     baseline_P = [vote.baseline for vote, _ in chosen]
     evidence_P = [await _evidence(config, policy, *parts) for parts in zip(group_P, reward_PG, baseline_P, strict=True)]
     found_P = advantages(evidence_P, config.reinforcement.adv_estimator, config.reinforcement.gamma, config.reinforcement.gae_lambda)
-    groups = tuple(_with(*parts) for parts in zip(group_P, evidence_P, found_P, strict=True))
+    weighed_P = [_weighed(vote, places, found) for (vote, places), found in zip(chosen, found_P, strict=True)]
+    groups = tuple(_with(*parts) for parts in zip(group_P, evidence_P, weighed_P, strict=True))
     return tuple([await _reshaped(config, policy, group, *parts) for group, parts in zip(groups, chosen, strict=True)])
 
 
@@ -113,6 +124,17 @@ async def _mean_entropies(config: RunConfig, policy: Policy, group: TrainGroup, 
         (stats_G,) = await policy.score([group], Measure(want=frozenset({"entropy"}), temperature=config.sampling.temp))
         entropy_GT = [stats.entropy_T or () for stats in stats_G]
     return tuple(map(fmean, entropy_GT))
+
+
+def _weighed(vote: HeldVote, places: Sequence[int], found: Advantages) -> Advantages:
+    """The advantages of a group, multiplied by the weight of its question, and with the bonus of each sample."""
+    if vote.weight is None and vote.bonus_G is None:
+        return found
+    weight = 1.0 if vote.weight is None else vote.weight
+    advantage_GT = [[weight * a for a in advantage_T] for advantage_T in found.advantage_GT]
+    unit = fmean(fmean(map(abs, advantage_T)) for advantage_T in advantage_GT)
+    bonus_G = [0.0 if vote.bonus_G is None else vote.bonus_G[i] * unit for i in places]
+    return replace(found, advantage_GT=tuple(tuple(a + b for a in a_T) for a_T, b in zip(advantage_GT, bonus_G, strict=True)))
 
 
 def _with(group: TrainGroup, evidence: Evidence, found: Advantages) -> TrainGroup:

@@ -10,8 +10,10 @@ from typing import TypeVar
 from sttrl.config import RunConfig
 from sttrl.config.own_method import settings_of
 from sttrl.engine.base import KeptDelta, Policy
-from sttrl.ledger.seeds import SeedSource
+from sttrl.ledger.records import StepRecord
+from sttrl.ledger.seeds import SEED_BITS, SeedSource
 from sttrl.methods.ballots import earned
+from sttrl.methods.history import weighed
 from sttrl.methods.reinforce import objective_of
 from sttrl.methods.trees import sample
 from sttrl.objectives.registry import estimator_needs
@@ -48,7 +50,8 @@ class Tools:
     ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
     ``response_tokens``: the most tokens of a response. ``out_of_time``: whether a method should stop adapting to a problem. A method calls
     ``observe`` after every step; None: a step that is of no problem. ``training``: the rows of a training set; None: there is none.
-    ``stored``: the folder of the adapter that was kept for a problem; None: there is none.
+    ``stored``: the folder of the adapter that was kept for a problem; None: there is none. ``past``: the records of the steps that were
+    taken for a problem so far, also by earlier attempts.
     """
 
     config: RunConfig
@@ -60,6 +63,7 @@ class Tools:
     observe: Callable[[Problem | None, Step], object]
     training: RowSet | None = None
     stored: Callable[[Problem], KeptDelta | None] = lambda problem: None
+    past: Callable[[Problem], Sequence[StepRecord]] = lambda problem: ()
 
     @property
     def sampling(self) -> Sampling:
@@ -103,6 +107,8 @@ class Tools:
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
+        past = [taken for taken in self.past(problem) if problem.prompt_of(taken.step) == group.prompt_T]
+        vote = weighed(config, vote, past, lambda: self.seeds(problem, "guard", step, 1)[0] / (1 << SEED_BITS))
         if greedy is None:
             return vote
         stats_G = await self.stats(policy, replace(group, rollout_G=(greedy,)), reward.stats)
@@ -117,7 +123,7 @@ class Tools:
         seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
         group, greedy = Group(prompt_T=prompt_T, rollout_G=()), tuple[Rollout, ...]()
         ballots = Ballots(answer_G=(), class_G=(), representative_C=())
-        for count in rounds(len(seeds_G), until):
+        for count in rounds(len(seeds_G), until, config.vote.votes_first):
             before = len(group.rollout_G)
             asked = Request.each(prompt_T, self.sampling, seeds_G[before:count])
             if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):

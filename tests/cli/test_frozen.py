@@ -33,15 +33,18 @@ def test_the_journal_s_schema_is_frozen() -> None:
         kind.__name__: [f.name for f in dataclasses.fields(kind)]
         for kind in (ElectionRecord, BallotsRecord, PollRecord, StepRecord, QuestionRecord, records.EvaluationRecord)
     }
-    assert records.SCHEMA_VERSION == 3
-    assert records.READABLE_VERSIONS == (2, 3)
+    assert records.SCHEMA_VERSION == 4
+    assert records.READABLE_VERSIONS == (2, 3, 4)
     assert names == {
         "ElectionRecord": ["answer", "winner", "margin", "share_C", "tied_C", "voters", "samples", "majority_ratio"],
         "BallotsRecord": ["answer_G", "invalid_G", "class_G", "representative_C", "reward_G"],
-        "PollRecord": ["k", "greedy", "temperature", "top_p", "max_tokens", "version", "ballots", "election", "confidence", "tokens"],
+        "PollRecord": [
+            "k", "greedy", "temperature", "top_p", "max_tokens", "version", "ballots", "election", "confidence", "tokens", "early",
+            "early_tokens",
+        ],
         "StepRecord": [
             "step", "version", "ballots", "election", "majority", "reward_G", "gate", "tokens_sampled", "tokens_trained", "update",
-            "seconds",
+            "seconds", "weight",
         ],
         "EvaluationRecord": ["step", "poll"],
         "QuestionRecord": [

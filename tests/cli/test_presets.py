@@ -57,6 +57,13 @@ def test_what_the_published_methods_differ_in() -> None:
     assert {name: ettrl[name] for name in ettrl if ettrl[name] != ttrl[name]} == {
         "n_votes": 60, "rollouts": "tree", "advantage_shaping": "relative_entropy",
     }  # fmt: skip
+    restrain = plain(RunConfig.of(preset="restrain"))
+    assert {name: restrain[name] for name in restrain if restrain[name] != ttrl[name]} == {
+        "reward": "restrain",
+        "adv_estimator": "reinforce",
+    }
+    guard = plain(RunConfig.of(preset="guard"))
+    assert {name: guard[name] for name in guard if guard[name] != ttrl[name]} == {"guard": ["frs", "mps", "rcsu"], "guard_share": 0.5}
     assert RunConfig.of(preset="ttrl").learning_rate == 5e-7 and RunConfig.of(preset="ttrl", lora_rank=16).learning_rate == 1e-3
 
 
@@ -126,7 +133,7 @@ def test_an_endpoint_takes_none(capsys: Said) -> None:
 def test_an_unknown_preset_is_one_line(where: str, tmp_path: Path, capsys: Said) -> None:
     (tmp_path / "a.yaml").write_text("preset: tttrl\n")
     if where == "python":
-        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, scope, spine, ettrl, slot"):
+        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, scope, spine, ettrl, restrain, guard, slot"):
             RunConfig.of(preset="tttrl")
         return
     said = complaint(capsys, *(("--preset", "tttrl") if where == "flag" else ("--config", str(tmp_path / "a.yaml"))), code=2)

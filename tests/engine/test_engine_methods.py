@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "steps": {"voting_function": "confidence", "confidence": "step_mean", "reward": "scope"},
     "spine": {"forking_tokens": "otsu", "entropy_band": "mad", "ppo_epochs": 2},
     "trees": {"rollouts": "tree", "fork_points": 3, "fork_branches": 1, "advantage_shaping": "relative_entropy"},
+    "guard": {"guard": ("frs", "mps"), "n_votes": 8, "n_train": 8},
+    "restrain": {"reward": "restrain", "adv_estimator": "reinforce"},
     "ddrl": {"adv_estimator": "dae", "train_samples": "balanced", "n_train": 8},
     "remax": {"adv_estimator": "remax"},
     "remax_logprob": {"adv_estimator": "remax", "reward": "logprob", "temp": 0.7},
