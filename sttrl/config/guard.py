@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from sttrl.config.reinforcement import REINFORCING
 from sttrl.config.rules import FRACTION, Group, at_least
+from sttrl.errors import UsageError
 
 GuardPart = Literal["frs", "mps", "rcsu"]
 
@@ -32,3 +33,11 @@ class GuardSettings(Group):
     """rcsu: a question is sure if this mean is above it (its code: 0.7; its scripts: 0.5)."""
     guard_skip: Annotated[float, FRACTION] = 0.7
     """rcsu: probability with which the update on such a question is left out (its code: 0.7)."""
+
+    def check(self, flag: str, votes: int) -> None:
+        """Raises `UsageError` unless there are enough votes on a question to compare. ``flag``: the setting that says how many."""
+        for part in self.guard:
+            least = self.guard_window if part == "rcsu" else 2
+            if votes < least:
+                message = f"--guard {part} does nothing with --{flag} {votes}: it needs {least} votes on a question."
+                raise UsageError(message, f"Leave it out, or use --{flag} {least} or more.")

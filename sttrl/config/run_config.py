@@ -12,22 +12,21 @@ from typing import Annotated, Any
 
 import tyro
 
-from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
+from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
 from sttrl.config.confidence_vote import BY_STEP, ConfidenceVoteSettings
-from sttrl.config.data import DATA_SET, DataSettings
+from sttrl.config.data import DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_BATCHES, TTRL_OTHERWISE, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
-from sttrl.config.extensions import Choice, code_of
 from sttrl.config.forking import ForkingSettings
 from sttrl.config.guard import GuardSettings
 from sttrl.config.memo import MemoSettings
-from sttrl.config.method import METHOD, MethodSettings
+from sttrl.config.method import MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import BINARY, ESTIMATOR, OF_WHOLE_RESPONSES, REWARD, ReinforcementSettings
+from sttrl.config.reinforcement import BINARY, OF_WHOLE_RESPONSES, REWARD, ReinforcementSettings
 from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group, suits
 from sttrl.config.run import RunSettings
@@ -96,7 +95,8 @@ class RunConfig:
         _check_rewards(self)
         _check_weights(self)
         _check_used(self)
-        _check_guard(self)
+        ttrl = self.method.adaptation_method == "ttrl"
+        self.guard.check(*(("epochs", self.ttrl_epochs) if ttrl else ("steps", self.method_steps)))
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:
@@ -223,17 +223,6 @@ GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunC
 """The name of each setting's group; "" for a setting in no group."""
 
 
-CHOICES: tuple[Choice, ...] = (DATA_SET, METHOD, VOTE, REWARD, ESTIMATOR, CODEC, SELECTION)
-"""The settings that may name code of others."""
-
-
-@functools.cache
-def type_of(name: str) -> Any:
-    """The type of a setting, by its flat name."""
-    group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF[name] else RunConfig
-    return typing.get_type_hints(type(group) if isinstance(group, Group) else group)[name]
-
-
 @functools.cache
 def field_names() -> tuple[str, ...]:
     """Every setting, in the order of the command line."""
@@ -261,21 +250,6 @@ def with_preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     every = {**PRESETS[name].settings, **settings}
     resolved = {**{other: RunConfig().setting(other) for other in field_names()}, **every}
     return {other: value for other, value in every.items() if other in settings or has_effect(other, resolved)}
-
-
-def codes(config: RunConfig) -> dict[str, str]:
-    """The code of others that a run depends on, as `code_of` has it, by the settings that name it."""
-    found = {choice.setting: code_of(choice, config.setting(choice.setting)) for choice in CHOICES}
-    return {name: code for name, code in found.items() if code is not None}
-
-
-def to_plain(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON values, flat."""
-    values = {name: config.setting(name) for name in GROUP_OF}
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-    }
 
 
 def _check_samples(config: RunConfig) -> None:
@@ -352,16 +326,6 @@ def _check_rewards(config: RunConfig) -> None:
             f"--reward scope with --voting_function {config.vote.voting_function}: its labels need the weights of the samples.",
             f"Use --voting_function {', '.join(VOTE.ours)}, or another reward.",
         )
-
-
-def _check_guard(config: RunConfig) -> None:
-    """TTRL-Guard compares the votes on a question, so it needs some."""
-    flag, votes = ("epochs", config.ttrl_epochs) if config.method.adaptation_method == "ttrl" else ("steps", config.method_steps)
-    for part in config.guard.guard:
-        least = config.guard.guard_window if part == "rcsu" else 2
-        if votes < least:
-            message = f"--guard {part} does nothing with --{flag} {votes}: it needs {least} votes on a question."
-            raise UsageError(message, f"Leave it out, or use --{flag} {least} or more.")
 
 
 def _check_weights(config: RunConfig) -> None:

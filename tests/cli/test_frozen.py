@@ -63,9 +63,9 @@ def test_the_nouns_are_frozen() -> None:
     }
     assert public - {"Literal"} == {
         "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "EntropyBand", "FinishReason", "ForkRule", "Forking",
-        "GateReason", "Group", "HeldVote", "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "QuestionStatus",
-        "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule",
-        "UpdateStats", "whole_rows",
+        "GateReason", "Group", "HeldVote", "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem",
+        "QuestionStatus", "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup",
+        "TrainableModule", "UpdateStats", "whole_rows",
     }  # fmt: skip
 
 
