@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -162,10 +163,10 @@ def run(folder: Path, texts: Sequence[str], in_flight: int, dtype: str) -> list[
     done = [Moment.of(program.pid)]
     for line in program.stderr:
         said.append(line)
-        if line.startswith("["):
+        if re.match(rf"\[\d+/{len(texts)}\] ", line):  # Ray's own lines begin with a bracket too
             done.append(Moment.of(program.pid))
-    if program.wait() or len(done) != 1 + len(texts):
-        sys.exit(f"{' '.join(command)}\n{''.join(said[-12:])}")
+    if (code := program.wait()) or len(done) != 1 + len(texts):
+        sys.exit(f"{' '.join(command)}\nended with {code} after {len(done) - 1} questions:\n{''.join(said[-20:])}")
     return done
 
 

@@ -141,6 +141,15 @@ class TaskRecord:
         """None: the selection is the only vote."""
         return None
 
+    def score_early(self, verdicts: Verdicts) -> Score | None:
+        """None: the selection is the only vote."""
+        return None
+
+    @property
+    def early_tokens(self) -> int | None:
+        """None: the selection is the only vote."""
+        return None
+
 
 def answers_of(task: QuestionRecord) -> dict[tuple[str, int], tuple[Grid, ...]]:
     """The attempts at each test input of a finished task; none if no evaluation answered it.

@@ -72,6 +72,15 @@ class LossRecord:
         """None: there is no vote."""
         return None
 
+    def score_early(self, verdicts: Verdicts) -> Score | None:
+        """None: there is no vote."""
+        return None
+
+    @property
+    def early_tokens(self) -> int | None:
+        """None: there is no vote."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowsProblem(Problem):

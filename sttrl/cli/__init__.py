@@ -20,9 +20,10 @@ from sttrl.cli.presets import PresetsArguments as PresetsArguments
 from sttrl.cli.presets import presets_command
 from sttrl.cli.serve import serve_command
 from sttrl.cli.trm import trm_command
+from sttrl.cli.view import CompareToPaperArguments as CompareToPaperArguments
 from sttrl.cli.view import ReportArguments as ReportArguments
 from sttrl.cli.view import ViewArguments as ViewArguments
-from sttrl.cli.view import report_command, view_command
+from sttrl.cli.view import compare_to_paper_command, report_command, view_command
 from sttrl.config import RunConfig, field_names
 from sttrl.config.arc import SELECTION
 from sttrl.config.help_view import short_view
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 DESCRIPTION = """Adapt a model to each question of a data set, without labels, and say what it gained.
 
-Subcommands: report RUN... (tables again from the journal, runs side by side), view RUN... (a page on which to read questions and samples,
-while a run goes on too), sweep FILE (many runs from a file of axes),
+Subcommands: report RUN... (tables again from the journal, runs side by side), compare_to_paper RUN... (runs beside published
+numbers), view RUN... (a page on which to read questions and samples, while a run goes on too), sweep FILE (many runs from a file of axes),
 data D (show and check a data set), finetune (train one policy on whole data sets of puzzles, before test time), score SUBMISSION SOLUTIONS
 (an ARC submission), pool RUN... (select from the candidates of several ARC runs), shrink M (cut a model's vocabulary to what a codec for
 grids needs), merge RUN_OR_ADAPTER (write a model folder with an adapter in its weights), export RUN (tables, logs of inspect_ai, or the
@@ -370,6 +371,7 @@ def merge_command(arguments: Sequence[str]) -> None:
 COMMANDS = {
     "finetune": finetune_command,
     "report": report_command,
+    "compare_to_paper": compare_to_paper_command,
     "view": view_command,
     "data": data_command,
     "score": score_command,

@@ -17,7 +17,7 @@ from sttrl.cli import trm_arguments as trm
 from sttrl.cli.export import ExportArguments
 from sttrl.cli.presets import PresetsArguments
 from sttrl.cli.serve import ServeArguments
-from sttrl.cli.view import ReportArguments, ViewArguments
+from sttrl.cli.view import CompareToPaperArguments, ReportArguments, ViewArguments
 from sttrl.config import CHOICES, RunConfig
 from sttrl.errors import UsageError
 
@@ -106,6 +106,7 @@ def commands() -> Mapping[str, type[Any]]:
     return {
         "finetune": RunConfig,
         "report": ReportArguments,
+        "compare_to_paper": CompareToPaperArguments,
         "view": ViewArguments,
         "data": own.DataArguments,
         "score": own.ScoreArguments,

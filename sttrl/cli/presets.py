@@ -30,7 +30,8 @@ def lines_of(name: str, preset: Preset) -> Iterator[str]:
     """What a preset is, where it is from, and the flags that it stands for."""
     yield f"{name}: {preset.what}"
     yield from _indented(f"source: {preset.source}")
-    flags = [shlex.join((f"--{setting}", str(value))) for setting, value in preset.settings.items()]
+    words = {setting: value if isinstance(value, tuple) else (value,) for setting, value in preset.settings.items()}
+    flags = [shlex.join((f"--{setting}", *map(str, values))) for setting, values in words.items()]
     yield from (line.replace(TOGETHER, " ") for line in _indented(" ".join(flag.replace(" ", TOGETHER) for flag in flags)))
 
 

@@ -1,4 +1,4 @@
-"""The subcommands with which a run is read: report and view."""
+"""The subcommands with which a run is read: report, compare_to_paper and view."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ class ReportArguments:
     """Print the tables of finished or unfinished runs again, from their journals; several runs stand side by side."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
+    """Run folders; with --halves also folders of sweeps."""
     data_dir: Path | None = None
     """Where named data sets are looked for first (for the labels)."""
+    halves: bool = False
+    """Choose the best policy or vote of all runs on one half of the questions, and judge it on the other half, against the confidence vote
+    with the same tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,16 @@ class ViewArguments:
     """Where named data sets are looked for first (for questions and labels)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareToPaperArguments:
+    """Print runs beside the numbers that papers have published for them, and every setting in which they differ from the published run."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders, finished or not."""
+    data_dir: Path | None = None
+    """Where named data sets are looked for first (for the labels)."""
+
+
 def report_command(arguments: Sequence[str]) -> None:
     """``report RUN...``"""
     chosen = parse(ReportArguments, arguments[1:], command="report")
@@ -47,10 +60,24 @@ def report_command(arguments: Sequence[str]) -> None:
     from sttrl.report.recursion import is_training, report_training
     from sttrl.report.runs import report_runs
 
-    if all(map(is_training, chosen.runs)):
+    if chosen.halves:
+        from sttrl.sweep.halves import report_halves
+
+        print(report_halves(chosen.runs, chosen.data_dir))
+    elif all(map(is_training, chosen.runs)):
         print("\n\n".join(f"{folder}\n{report_training(folder)}" for folder in chosen.runs))
     else:
         print(report_runs(chosen.runs, chosen.data_dir, pieces_of))
+
+
+def compare_to_paper_command(arguments: Sequence[str]) -> None:
+    """``compare_to_paper RUN...``"""
+    chosen = parse(CompareToPaperArguments, arguments[1:], command="compare_to_paper")
+    if not chosen.runs:
+        raise UsageError("compare_to_paper needs a run folder.", "Give one or more folders under outputs/.")
+    from sttrl.report.published import compare_to_papers
+
+    print(compare_to_papers(chosen.runs, chosen.data_dir))
 
 
 def view_command(arguments: Sequence[str]) -> None:

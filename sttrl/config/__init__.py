@@ -13,25 +13,17 @@ from sttrl.config.data import DataSettings
 from sttrl.config.energy_vote import EnergyKind, EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
+from sttrl.config.flat import CHOICES, codes, to_plain, type_of
+from sttrl.config.guard import GuardPart, GuardSettings
 from sttrl.config.memo import MemoForm, MemoSettings
 from sttrl.config.method import AdaptationMethod, MethodSettings
 from sttrl.config.presets import PRESETS, Preset, PresetName
 from sttrl.config.questions import QuestionSettings
 from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainSamples
+from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
-from sttrl.config.run_config import (
-    CHOICES,
-    MOST_USED,
-    RunConfig,
-    codes,
-    field_names,
-    fields_of,
-    has_effect,
-    to_plain,
-    type_of,
-    with_preset,
-)
+from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, with_preset
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.scrl import ScrlForm, ScrlSettings
 from sttrl.config.sttrl import SttrlSettings
@@ -57,6 +49,8 @@ __all__ = [
     "EngineOptions",
     "EvaluationSettings",
     "Group",
+    "GuardPart",
+    "GuardSettings",
     "MemoForm",
     "MemoSettings",
     "MethodSettings",
@@ -64,6 +58,7 @@ __all__ = [
     "PresetName",
     "QuestionSettings",
     "ReinforcementSettings",
+    "RestrainSettings",
     "RewardKind",
     "RunConfig",
     "RunSettings",

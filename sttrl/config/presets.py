@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PresetName = Literal["ttrl", "scrl", "ddrl", "self_harmony", "slot"]
+PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "ettrl", "restrain", "guard", "self_harmony", "slot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,47 @@ PRESETS: Final[dict[PresetName, Preset]] = {
         what="TTRL on winners up to half and the rarest answers, with advantages of 1 and -1",
         source="DDRL, arXiv 2604.21327, without its fine-tuning after the training; scripts of yuyongcan/DDRL.",
         settings={**_TTRL, "train_samples": "balanced", "adv_estimator": "dae"},
+    ),
+    "scope": Preset(
+        what="TTRL with a label for each subgroup of the samples, elected by the confidence of reasoning steps",
+        source="SCOPE, arXiv 2512.15146; scripts of szu-tera/SCOPE (AIME: --epochs 200; an evaluation in every step).",
+        settings={
+            **_TTRL,
+            "voting_function": "confidence",
+            "confidence": "step_mean",
+            "reward": "scope",
+            "scope_quality": 0.7,
+            "scope_votes": 32,
+            "n_train": 64,
+            "eval_every": 1,
+        },
+    ),
+    "spine": Preset(
+        what="TTRL that updates only forking tokens, of high entropy, and holds their entropy in a band",
+        source="SPINE, arXiv 2511.17938, second version: 8 samples, Otsu's threshold, the band. The rest is TTRL's or derived.",
+        settings={**_TTRL, "n_votes": 8, "n_train": 8, "forking_tokens": "otsu", "entropy_band": "mad"},
+    ),
+    "ettrl": Preset(
+        what="TTRL on trees of responses that fork at high entropy, with advantages scaled by relative entropy",
+        source="ETTRL, arXiv 2508.11356: 12 trees of 5 responses, and its reshaping. The rest is TTRL's.",
+        settings={
+            **_TTRL,
+            "rollouts": "tree",
+            "fork_points": 2,
+            "fork_branches": 2,
+            "n_votes": 60,
+            "advantage_shaping": "relative_entropy",
+        },
+    ),
+    "restrain": Preset(
+        what="TTRL with every answer as a pseudo-label, weighed by its share; unsure questions are punished",
+        source="RESTRAIN, arXiv 2510.02172: its formulas. Its values could not be read: widths, threshold and offset are derived.",
+        settings={**_TTRL, "reward": "restrain", "adv_estimator": "reinforce"},
+    ),
+    "guard": Preset(
+        what="TTRL that is careful with questions whose elected answer changes or has changed",
+        source="TTRL-Guard, arXiv 2605.19444; scripts of linhxkkkk/TTRL-Guard for Qwen2.5-7B; other models: without frs.",
+        settings={**_TTRL, "guard": ("frs", "mps", "rcsu"), "guard_share": 0.5},
     ),
     "self_harmony": Preset(
         what="TTRL whose vote is the harmonic mean over the question and a paraphrase that the base writes",

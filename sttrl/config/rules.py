@@ -45,7 +45,7 @@ class Group:
 
     ``without``: the methods that do not read them. ``methods``, ``votes`` and ``kinds``: the methods, the votes and the kinds of problem
     that read them; None: all. ``needs``: the settings that are read only where another setting of the run has one of certain values, with
-    its name and these values.
+    its name and these values; no values: where it is set at all.
     """
 
     methods: ClassVar[frozenset[str] | None] = None
@@ -64,6 +64,14 @@ class Group:
     def not_default(self) -> dict[str, Any]:
         """The settings whose value is not the default."""
         return {field.name: value for field in dataclasses.fields(self) if (value := getattr(self, field.name)) != field.default}
+
+
+def suits(value: Any, values: tuple[Any, ...]) -> bool:
+    """Whether a setting has one of the values that `Group.needs` names, or is set at all if it names none. A list has
+    each of its values."""
+    if isinstance(value, tuple | list):
+        return not set(values).isdisjoint(value) if values else bool(value)
+    return value in values if values else value is not None
 
 
 @functools.cache

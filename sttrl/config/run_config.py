@@ -12,32 +12,36 @@ from typing import Annotated, Any
 
 import tyro
 
-from sttrl.config.arc import CODEC, SELECTION, ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
-from sttrl.config.confidence_vote import ConfidenceVoteSettings
-from sttrl.config.data import DATA_SET, DataSettings
+from sttrl.config.arc import ArcRewardSettings, ArcSettings, ArcTextSettings, ArcTrainingSettings
+from sttrl.config.confidence_vote import BY_STEP, ConfidenceVoteSettings
+from sttrl.config.data import DataSettings
 from sttrl.config.defaults import METHOD_DEFAULTS, TTRL_BATCHES, TTRL_OTHERWISE, MethodDefaults
 from sttrl.config.energy_vote import EnergyVoteSettings
 from sttrl.config.engine import EngineOptions
 from sttrl.config.evaluation import EvaluationSettings
-from sttrl.config.extensions import Choice, code_of
+from sttrl.config.forking import ForkingSettings
+from sttrl.config.guard import GuardSettings
 from sttrl.config.memo import MemoSettings
-from sttrl.config.method import METHOD, MethodSettings
+from sttrl.config.method import MethodSettings
 from sttrl.config.own_method import OwnMethod, own_method
 from sttrl.config.presets import PRESETS, PresetName
 from sttrl.config.question_views import QuestionViewSettings
 from sttrl.config.questions import QuestionSettings
-from sttrl.config.reinforcement import BINARY, ESTIMATOR, REWARD, ReinforcementSettings
-from sttrl.config.rules import Group
+from sttrl.config.reinforcement import BINARY, REWARD, ReinforcementSettings
+from sttrl.config.restrain import RestrainSettings
+from sttrl.config.rules import Group, suits
 from sttrl.config.run import RunSettings
 from sttrl.config.sampling import SamplingSettings
+from sttrl.config.scope import ScopeSettings
 from sttrl.config.scrl import ScrlSettings
 from sttrl.config.stored import StoredSettings
 from sttrl.config.sttrl import SttrlSettings
 from sttrl.config.training import TrainingSettings
+from sttrl.config.tree import TreeSettings
 from sttrl.config.ttrl import TtrlSettings
 from sttrl.config.ttt import TttSettings
 from sttrl.config.update import UpdateSettings
-from sttrl.config.vote import ELECTING, FIRST_ROUND, VOTE, VoteSettings
+from sttrl.config.vote import ELECTING, VoteSettings
 from sttrl.errors import UsageError
 from sttrl.types import Sampling
 
@@ -57,11 +61,16 @@ class RunConfig:
     asking: QuestionViewSettings = QuestionViewSettings()
     method: MethodSettings = MethodSettings()
     sampling: SamplingSettings = SamplingSettings()
+    tree: TreeSettings = TreeSettings()
     vote: VoteSettings = VoteSettings()
     energy_vote: EnergyVoteSettings = EnergyVoteSettings()
     confidence_vote: ConfidenceVoteSettings = ConfidenceVoteSettings()
     reinforcement: ReinforcementSettings = ReinforcementSettings()
+    forking: ForkingSettings = ForkingSettings()
     scrl: ScrlSettings = ScrlSettings()
+    scope_reward: ScopeSettings = ScopeSettings()
+    restrain: RestrainSettings = RestrainSettings()
+    guard: GuardSettings = GuardSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -89,6 +98,8 @@ class RunConfig:
         _check_weights(self)
         _check_views(self)
         _check_used(self)
+        ttrl = self.method.adaptation_method == "ttrl"
+        self.guard.check(*(("epochs", self.ttrl_epochs) if ttrl else ("steps", self.method_steps)))
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:
@@ -177,7 +188,9 @@ class RunConfig:
     @property
     def sampling_of_votes(self) -> Sampling:
         """The sampling settings of votes."""
-        return Sampling(temperature=self.sampling.temp, top_p=self.sampling.top_p, max_tokens=self.sampling.max_response_tokens)
+        chosen, longest = self.sampling, self.sampling.max_response_tokens
+        by_step = self.vote.voting_function == "confidence" and self.confidence_vote.confidence in BY_STEP
+        return Sampling(temperature=chosen.temp, top_p=chosen.top_p, max_tokens=longest, reasoning_steps=by_step)
 
     @property
     def sampling_of_evaluations(self) -> Sampling:
@@ -218,17 +231,6 @@ GROUP_OF: dict[str, str] = {field.name: group for group, field in fields_of(RunC
 """The name of each setting's group; "" for a setting in no group."""
 
 
-CHOICES: tuple[Choice, ...] = (DATA_SET, METHOD, VOTE, REWARD, ESTIMATOR, CODEC, SELECTION)
-"""The settings that may name code of others."""
-
-
-@functools.cache
-def type_of(name: str) -> Any:
-    """The type of a setting, by its flat name."""
-    group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF[name] else RunConfig
-    return typing.get_type_hints(type(group) if isinstance(group, Group) else group)[name]
-
-
 @functools.cache
 def field_names() -> tuple[str, ...]:
     """Every setting, in the order of the command line."""
@@ -242,7 +244,7 @@ def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     fits_method = group.methods is None or method in group.methods or method not in METHOD_DEFAULTS
     of_method = fits_method and method not in group.without
     other, values = group.needs.get(name, ("", ("",)))
-    fits = not other or settings.get(other) in values
+    fits = not other or suits(settings.get(other), values)
     return fits and of_method and (group.votes is None or settings.get("voting_function") in group.votes)
 
 
@@ -258,31 +260,18 @@ def with_preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {other: value for other, value in every.items() if other in settings or has_effect(other, resolved)}
 
 
-def codes(config: RunConfig) -> dict[str, str]:
-    """The code of others that a run depends on, as `code_of` has it, by the settings that name it."""
-    found = {choice.setting: code_of(choice, config.setting(choice.setting)) for choice in CHOICES}
-    return {name: code for name, code in found.items() if code is not None}
-
-
-def to_plain(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON values, flat."""
-    values = {name: config.setting(name) for name in GROUP_OF}
-    return {
-        name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-    }
-
-
 def _check_samples(config: RunConfig) -> None:
     """Every optimiser step needs a sample on every rank."""
     n_votes, n_train, ranks = config.sampling.n_votes, config.sampling.n_train, config.engine.learner_ranks
     if config.method.adaptation_method in config.sampling.without:
         return
-    if config.vote.votes_until is not None and n_votes <= FIRST_ROUND:
+    until, first = config.vote.votes_until, config.vote.votes_first
+    if until is not None and n_votes <= first:
         raise UsageError(
-            f"--votes_until {config.vote.votes_until} does nothing with --n_votes {n_votes}: the first round has {FIRST_ROUND} samples.",
-            "Leave it out, or raise --n_votes.",
+            f"--votes_until {until} does nothing with --n_votes {n_votes}: the first round has --votes_first {first} samples.",
+            "Leave it out, raise --n_votes, or lower --votes_first.",
         )
+    config.tree.check(config.vote, n_votes, config.asking.question_views or 1)
     if n_train > n_votes:
         raise UsageError(f"--n_train {n_train} is more than --n_votes {n_votes}.", "Train on at most the samples that vote.")
     if ranks > n_train:
@@ -327,22 +316,29 @@ def _check_bits(config: RunConfig) -> None:
 
 
 def _check_rewards(config: RunConfig) -> None:
-    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; others have none."""
+    """DDRL's estimator gives one advantage to rewards of 1 and one to rewards of 0; RESTRAIN's rewards are advantages already."""
     chosen = config.reinforcement
+    if chosen.reward == "restrain" and chosen.adv_estimator != "reinforce":
+        raise UsageError(
+            f"--reward restrain with --adv_estimator {chosen.adv_estimator}: its rewards are advantages already.",
+            "Use --adv_estimator reinforce, which takes them as they are.",
+        )
     if chosen.adv_estimator == "dae" and chosen.reward in REWARD.ours and chosen.reward not in BINARY:
         raise UsageError(
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
             f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
         )
+    config.scope_reward.check(chosen.reward, config.vote.voting_function)
 
 
 def _check_weights(config: RunConfig) -> None:
-    """Truncated importance sampling weighs by the ratio of old learner and sampler."""
+    """Truncated importance sampling weighs by the ratio of old learner and sampler. A mask on tokens needs a loss of tokens."""
     if config.reinforcement.tis_cap is not None and config.reinforcement.policy_loss == "bypass_mode":
         raise UsageError(
             f"--tis_cap {config.reinforcement.tis_cap} does nothing with --policy_loss bypass_mode, whose old policy is the sampler.",
             "Leave it out, or use --policy_loss vanilla.",
         )
+    config.forking.check(config.reinforcement.policy_loss)
 
 
 def _check_views(config: RunConfig) -> None:
@@ -374,10 +370,13 @@ def _check_used(config: RunConfig) -> None:
                     f"Leave it out, or use --voting_function {' or '.join(sorted(group.votes))}.",
                 )
             other, values = group.needs.get(name, ("", ()))
-            if other and config.setting(other) not in values:
+            if other and not suits(config.setting(other), values):
+                given = config.setting(other)
+                words = " ".join(given) if isinstance(given, tuple) else given
+                chosen = f"without --{other}" if given in (None, ()) else f"with --{other} {words}"
                 raise UsageError(
-                    f"--{name} {value} does nothing with --{other} {config.setting(other)}.",
-                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}.",
+                    f"--{name} {value} does nothing {chosen}.",
+                    f"Leave it out, or use --{other} {' or '.join(map(str, values))}".rstrip() + ".",
                 )
     if method == "stored" and config.stored.adapters is None:
         raise UsageError("--adaptation_method stored needs adapters.", "Name a run folder, or a folder of adapters, with --adapters.")

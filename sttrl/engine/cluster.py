@@ -34,25 +34,35 @@ class Cluster:
     def __init__(self) -> None:
         self.users, self.own, self.turn = 0, False, threading.Lock()
         self.seats: list[Seat] = []
+        self.coming, self.counted = 0, threading.Lock()
         self.failure: EngineError | None = None
 
     def join(self, settings: EngineSettings) -> Seat:
         """Add a lane, and return its node. Raises `EngineError` if Ray does not start, or if the nodes have too little for all lanes."""
+        self._count(1)
         with self.turn:
-            if self.failure is not None:
-                raise self.failure
-            if not ray.is_initialized():
+            failure, others = self.failure, self._count(-1)
+            if failure is None and not ray.is_initialized():
                 try:
                     # Logical CPUs: actors share the cores. One more a lane is for verl's own short task.
                     self.own = start_ray((bundles(settings) + 1) * settings.lanes)
-                except EngineError as failure:
-                    self.failure = failure  # the other lanes need not try
-                    raise
+                except EngineError as error:
+                    failure, others = error, self._count(0)
+            # The lanes that wait for their turn need not try. Whoever comes later does.
+            self.failure = failure if others else None
+            if failure is not None:
+                raise failure
             if not self.seats:
                 here = ray.get_runtime_context().get_node_id()
                 self.seats = spread(settings, sorted(ray.nodes(), key=lambda node: bool(node["NodeID"] != here)))
             self.users += 1
             return self.seats.pop(0)
+
+    def _count(self, more: int) -> int:
+        """How many lanes wait for their turn, with ``more`` of them."""
+        with self.counted:
+            self.coming += more
+            return self.coming
 
     def leave(self) -> None:
         """Remove a lane."""

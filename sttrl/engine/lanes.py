@@ -19,6 +19,7 @@ from sttrl.engine.cluster import first_bundle
 from sttrl.engine.failures import starting
 from sttrl.engine.home import Home
 from sttrl.engine.names import BIAS_FILE
+from sttrl.engine.steps import steps_of
 from sttrl.engine.uncancelled import uncancelled
 from sttrl.engine.verl.interface import CriticWorker, ForkWorker, PolicyWorker
 from sttrl.engine.verl.worker_group import SHARE_A_GPU, Role, TrainingRank, Workers, start_workers
@@ -149,8 +150,12 @@ class Fork:
     async def sample(self, requests: Sequence[Request]) -> tuple[Rollout, ...]:
         """See `Policy.sample`."""
         key = await self._key()
-        sampled = await self.lane.sampler.call(Sampler.sample, key, tuple(requests))
-        texts = self.lane.tokenizer.batch_decode([s.token_T for s in sampled], skip_special_tokens=True)
+        asked = tuple(replace(request, prompt_T=request.prompt_T + request.begun_T, begun_T=()) for request in requests)
+        sampled = await self.lane.sampler.call(Sampler.sample, key, asked)
+        whole_GT = [request.begun_T + s.token_T for request, s in zip(requests, sampled, strict=True)]
+        texts = self.lane.tokenizer.batch_decode(whole_GT, skip_special_tokens=True)
+        marked = [whole_T if request.sampling.reasoning_steps else () for request, whole_T in zip(requests, whole_GT, strict=True)]
+        steps_GT = steps_of(marked, self.lane.tokenizer.batch_decode)
         return tuple(
             Rollout(
                 seed=request.seed,
@@ -161,8 +166,9 @@ class Fork:
                 text=text,
                 top_T=s.top_T,
                 view=request.view,
+                reasoning_step_T=step_T[len(request.begun_T) :],
             )
-            for request, s, text in zip(requests, sampled, texts, strict=True)
+            for request, s, text, step_T in zip(requests, sampled, texts, steps_GT, strict=True)
         )
 
     async def score(

@@ -99,6 +99,15 @@ class Evaluated(Protocol):
         """The same with a vote that weighs each sample by its confidence; None for a kind without such a vote."""
         ...
 
+    def score_early(self, verdicts: Verdicts) -> Score | None:
+        """The metrics of the first samples, as many as a vote in rounds needs; None if no such vote was held."""
+        ...
+
+    @property
+    def early_tokens(self) -> int | None:
+        """Response tokens of these samples."""
+        ...
+
 
 def right_samples(ballots: BallotsRecord, verdicts: Verdicts) -> tuple[bool, ...]:
     """Whether each sample is right: the verdict of its class's representative; a sample without an answer is wrong."""

@@ -22,7 +22,8 @@ from sttrl.types import Ballots, Election, QuestionStatus, Step, StopReason
 
 SCHEMA_VERSION = 4
 READABLE_VERSIONS = (2, 3, 4)
-"""Version 2 has no ``reward_G`` in its ballots, versions 2 and 3 have no ``view_G`` and no lines of views."""
+"""Version 2 has no ``reward_G`` in its ballots. Versions 2 and 3 have no ``view_G`` in their ballots, no lines of views, no ``early``
+votes in their polls of questions, and no ``weight`` in their steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class StepRecord:
     ``ballots``, ``election`` and ``majority`` are None, and ``reward_G`` is empty, for a method that holds no vote.
     ``majority`` is the majority vote over the same ballots, recorded whatever the voting function is. ``gate`` names the gate that
     prevented the update. ``update`` holds the fields of `sttrl.types.UpdateStats` except ``seconds``. ``seconds``: wall seconds of
-    each activity.
+    each activity. ``weight``: what the advantages of the question's samples were multiplied by; None: by 1.
     """
 
     step: int
@@ -102,6 +103,7 @@ class StepRecord:
     tokens_trained: int
     update: dict[str, float | int | None] | None
     seconds: dict[str, float] = field(default_factory=dict)
+    weight: float | None = None
 
     @classmethod
     def of(cls, step: Step, seconds: dict[str, float]) -> StepRecord:
@@ -119,7 +121,16 @@ class StepRecord:
             tokens_trained=step.update.tokens if step.update else 0,
             update={k: v for k, v in asdict(step.update).items() if k != "seconds"} if step.update else None,
             seconds=seconds,
+            weight=vote.weight if vote else None,
         )
+
+    @property
+    def elected(self) -> frozenset[str] | None:
+        """All texts in the class that the vote elected; empty if it abstained; None if there was no vote."""
+        if self.ballots is None or self.election is None:
+            return None
+        pairs = zip(self.ballots.answer_G, self.ballots.class_G, strict=True)
+        return frozenset(text for text, c in pairs if text is not None and c == self.election.winner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,10 @@ def rollouts_file(folder: Path, question_id: str) -> Path:
 
 
 def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None, view: str | None = None) -> dict[str, Any]:
-    """One response with its judged answer, as a JSON object. ``view``: the name of the view that it answers, if there are several."""
+    """One response with its judged answer, as a JSON object. ``view``: the name of the view that it answers, if there are several.
+
+    ``begun``: of a branch of a tree, how many tokens it shares with its trunk.
+    """
     return {
         **({} if view is None else {"view": view}),
         "seed": rollout.seed,
@@ -42,4 +45,5 @@ def rollout_line(rollout: Rollout, answer: str | None, invalid: str | None, view
         "invalid": invalid,
         "tokens": list(rollout.token_T),
         "logprobs": [round(p, 5) for p in rollout.logprob_T],
+        **({"begun": rollout.begun} if rollout.begun else {}),
     }

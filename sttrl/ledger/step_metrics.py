@@ -22,6 +22,7 @@ UPDATE_METRICS: Final = {
     "clip_fraction": "update/clip_fraction",
     "value_loss": "update/value_loss",
     "tis_weight": "update/tis_weight",
+    "forking_share": "update/forking_share",
 }
 """The name in metrics.jsonl of each field of `UpdateStats`. Its ``tokens`` are ``tokens/trained``."""
 
@@ -52,6 +53,7 @@ def _vote_metrics(step: StepRecord) -> dict[str, float | int | None]:
         "vote/samples": step.election.samples,
         "vote/classes": len(set(step.ballots.class_G) - {None}),
         "vote/agrees_with_majority": int(step.election.answer == step.majority.answer),
+        **({} if step.weight is None else {"vote/weight": step.weight}),
         "reward/mean": fmean(step.reward_G) if step.reward_G else None,
         **({"reward/demonstrations_mean": fmean(step.ballots.reward_G)} if step.ballots.reward_G else {}),
     }

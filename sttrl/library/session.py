@@ -8,12 +8,12 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain, with_preset
@@ -25,7 +25,7 @@ from sttrl.data.layouts import LayoutError, question_of
 from sttrl.data.registry import custom_dataset
 from sttrl.data.table import Columns
 from sttrl.data.table import Question as Asked
-from sttrl.engine.base import EngineSettings
+from sttrl.engine.base import EngineSettings, Policy
 from sttrl.errors import DataError, EngineError, LaneLostError, OutOfMemoryError, UsageError
 from sttrl.ledger.files import write_json, write_text
 from sttrl.ledger.folder import folder_name, identity
@@ -41,6 +41,7 @@ from sttrl.run.shared import SharedLanes, StartLanes, Visit
 from sttrl.run.workshop import started
 from sttrl.types import DeltaSpec, Problem, Request, Rollout, Sampling
 
+T = TypeVar("T")
 TRIES = 3
 """How often a question is begun, if the engine dies each time."""
 PROMPT_TOKENS = 1024
@@ -184,16 +185,21 @@ class AsyncSession:
 
     async def sample_prompts(self, requests: Sequence[Request], adapter: Path | None = None) -> tuple[Rollout, ...]:
         """Responses of the base, or of a policy with a kept adapter, to prompts that are tokenised."""
+        return await self.with_policy(lambda policy: policy.sample(requests), adapter)
+
+    async def with_policy(self, work: Callable[[Policy], Awaitable[T]], adapter: Path | None = None) -> T:
+        """What ``work`` returns for the base, or for a policy with a kept adapter. If the engine dies it is started again, and so is
+        ``work``."""
         for left in reversed(range(TRIES)):
             try:
                 async with self.lanes.lane(self.parts) as lane:
                     if adapter is None:
                         async with lane.fork(f"base_{uuid.uuid4().hex}", DeltaSpec(kind="none")) as policy:
-                            return await policy.sample(requests)
+                            return await work(policy)
                     spec = DeltaSpec(kind="lora" if self.base.update.lora_rank else "full", lr={"main": 0.0, "embedding": 0.0})
                     async with lane.fork(f"kept_{uuid.uuid4().hex}", spec) as policy:
                         await policy.load(adapter)
-                        return await policy.sample(requests)
+                        return await work(policy)
             except EngineError as error:
                 if left and (isinstance(error, LaneLostError) or not self.lanes.alive):
                     self.say(f"{error.message} The engine is started again.")

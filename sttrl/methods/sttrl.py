@@ -11,7 +11,7 @@ from functools import partial
 
 from sttrl.engine.base import Policy
 from sttrl.methods.ballots import elect_the_same
-from sttrl.methods.reinforce import distrust, nothing_to_learn, train_groups
+from sttrl.methods.reinforce import gate_of, nothing_to_learn, train_groups
 from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, HeldVote, Outcome, Problem, Step, StopReason, UpdateStats
 
@@ -37,7 +37,7 @@ class Sttrl:
             flips += await self.flips(problem, before, vote) if problem.turns == 1 else 0  # other turns have other answers
             before = vote
             stop = nothing_to_learn(tools.config, vote) or self.too_many(flips, index)
-            gate = None if stop else distrust(tools.config, vote.election)
+            gate = None if stop else gate_of(tools.config, vote)
             groups = () if stop or gate else await train_groups(tools.config, policy, [vote])
             update = await policy.update([group for of_vote in groups for group in of_vote], tools.objective) if groups else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=update, gate=gate))

@@ -10,9 +10,12 @@ from typing import TypeVar
 from sttrl.config import RunConfig
 from sttrl.config.own_method import settings_of
 from sttrl.engine.base import KeptDelta, Policy
-from sttrl.ledger.seeds import SeedSource
+from sttrl.ledger.records import StepRecord
+from sttrl.ledger.seeds import SEED_BITS, SeedSource
 from sttrl.methods.ballots import earned
+from sttrl.methods.history import weighed
 from sttrl.methods.reinforce import objective_of
+from sttrl.methods.trees import sample
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of_run
 from sttrl.types import (
@@ -39,7 +42,6 @@ from sttrl.voting import VOTES, VoteConfig, elect_by, stats_needed
 from sttrl.voting.rounds import is_decided, rounds
 
 S = TypeVar("S")
-NOBODY = Ballots(answer_G=(), class_G=(), representative_C=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,8 @@ class Tools:
     ``ballots`` extracts and judges the answers of a group. ``rows``: the training rows of a problem, whole, always the same.
     ``response_tokens``: the most tokens of a response. ``out_of_time``: whether a method should stop adapting to a problem. A method calls
     ``observe`` after every step; None: a step that is of no problem. ``training``: the rows of a training set; None: there is none.
-    ``stored``: the folder of the adapter that was kept for a problem; None: there is none.
+    ``stored``: the folder of the adapter that was kept for a problem; None: there is none. ``past``: the records of the steps that were
+    taken for a problem so far, also by earlier attempts.
     """
 
     config: RunConfig
@@ -61,6 +64,7 @@ class Tools:
     observe: Callable[[Problem | None, Step], object]
     training: RowSet | None = None
     stored: Callable[[Problem], KeptDelta | None] = lambda problem: None
+    past: Callable[[Problem], Sequence[StepRecord]] = lambda problem: ()
 
     @property
     def sampling(self) -> Sampling:
@@ -104,6 +108,8 @@ class Tools:
         election, majority = self.vote(ballots), self.majority(ballots)
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
+        past = [taken for taken in self.past(problem) if problem.prompt_of(taken.step) == group.prompt_T]
+        vote = weighed(config, vote, past, lambda: self.seeds(problem, "guard", step, 1)[0] / (1 << SEED_BITS))
         if greedy is None:
             return vote
         stats_G = await self.stats(policy, replace(group, rollout_G=(greedy,)), reward.stats)
@@ -117,14 +123,15 @@ class Tools:
         """
         config, prompt_V = self.config, problem.prompts_of(step)
         seeds_G, until = self.seeds(problem, "vote", step, config.sampling.n_votes), config.vote.votes_until
-        group, ballots, greedy = Group.begin(prompt_V), NOBODY, tuple[Rollout, ...]()
-        for count in rounds(len(seeds_G), until):
+        group, greedy = Group.begin(prompt_V), tuple[Rollout, ...]()
+        ballots = Ballots(answer_G=(), class_G=(), representative_C=())
+        for count in rounds(len(seeds_G), until, config.vote.votes_first):
             before = len(group.rollout_G)
             asked = Request.spread(prompt_V, self.sampling, seeds_G[before:count], before)
             if before == 0 and "baseline" in estimator_needs(config.reinforcement.adv_estimator):
                 greedily = replace(self.sampling, temperature=0.0, top_p=1.0)
                 asked += Request.each(prompt_V[0], greedily, self.seeds(problem, "baseline", step, 1))
-            rollouts = await policy.sample(asked)
+            rollouts = await sample(policy, asked, config.tree, config.sampling.temp)
             group, greedy = replace(group, rollout_G=group.rollout_G + rollouts[: count - before]), greedy or rollouts[count - before :]
             ballots = await self.weighed(problem, policy, group, read, ballots.stats_G or ())
             if is_decided(self.vote(ballots), until):
@@ -137,7 +144,8 @@ class Tools:
         """Judge a group and add token statistics. ``known_G``: those of the first samples. The learner computes ``wanted``."""
         ballots, new_G = await self.ballots(problem, group), group.rollout_G[len(known_G) :]
         stats_G = await self.stats(policy, replace(group, rollout_G=new_G), wanted - {"logprob"})
-        return replace(ballots, stats_G=(*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))))
+        stats_G = [*known_G, *(replace(s, logprob_T=r.logprob_T) for s, r in zip(stats_G, new_G, strict=True))]
+        return replace(ballots, stats_G=tuple(stats_G), reasoning_step_GT=tuple(r.reasoning_step_T for r in group.rollout_G))
 
     async def stats(self, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Sequence[TokenStats]:
         """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""

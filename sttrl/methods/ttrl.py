@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sttrl.engine.base import Policy
-from sttrl.methods.reinforce import distrust, nothing_to_learn, rewards_differ, train_groups
+from sttrl.methods.history import capped
+from sttrl.methods.reinforce import gate_of, nothing_to_learn, rewards_teach, train_groups
 from sttrl.methods.tools import Tools
 from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step
 
@@ -38,7 +39,7 @@ class Ttrl:
     async def step(self, index: int, problems: Sequence[Problem], policy: Policy) -> None:
         """Vote on every question of the batch, and update on those from whose vote something can be learned."""
         tools, version = self.tools, policy.version
-        votes = await asyncio.gather(*(tools.hold(problem, policy, index) for problem in problems))
+        votes = capped(await asyncio.gather(*(tools.hold(problem, policy, index) for problem in problems)))
         gates = [self.gate(vote) for vote in votes]
         places = [i for i, (vote, gate) in enumerate(zip(votes, gates, strict=True)) if gate is None and self.teaches(vote)]
         groups = await train_groups(tools.config, policy, [votes[i] for i in places])
@@ -56,8 +57,8 @@ class Ttrl:
 
     def teaches(self, vote: HeldVote) -> bool:
         """Whether an update can follow from a vote."""
-        return not nothing_to_learn(self.config, vote) and rewards_differ(self.config, vote)
+        return not nothing_to_learn(self.config, vote) and rewards_teach(self.config, vote)
 
     def gate(self, vote: HeldVote) -> GateReason | None:
         """The gate that does not trust a vote. None also if there is nothing to learn from the vote."""
-        return None if nothing_to_learn(self.config, vote) else distrust(self.config, vote.election)
+        return None if nothing_to_learn(self.config, vote) else gate_of(self.config, vote)

@@ -23,6 +23,16 @@ def dae(token_level_rewards: torch.Tensor, response_mask: torch.Tensor) -> tuple
     return advantage, advantage
 
 
+def reinforce(token_level_rewards: torch.Tensor, response_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The reward of a response for each of its tokens, without a baseline (REINFORCE, Williams 1992).
+
+    Rewards and mask: (responses, tokens).
+    """
+    advantage = token_level_rewards.sum(dim=-1, keepdim=True) * response_mask
+    return advantage, advantage
+
+
 OWN_ESTIMATORS: Final[dict[str, Callable[..., Any]]] = {
     "dae": dae,
+    "reinforce": reinforce,
 }

@@ -7,6 +7,7 @@ up (over ranks: average) to the mean over the whole optimiser step.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ from verl.workers.utils.losses import ppo_loss, sft_loss
 from verl.workers.utils.losses import value_loss as verl_value_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
-from sttrl.types import Objective
+from sttrl.types import Forking, Objective
 
 GAP_SUMS = ("count", "gap", "gap_max", "x", "y", "xx", "yy", "xy", "finite")
 KL, CLIPPED = "kl_loss", "actor/pg_clipfrac"
 """verl's names of the KL divergence to the base and the share of clipped ratios."""
+FORKS, BAND_LOW, BAND_HIGH, ENTROPY = "forks", "band_low", "band_high", "entropy"
+"""The columns that say which tokens are forking, and the ends of the band of each token's entropy; the name of that entropy."""
 SAMPLER_WEIGHT = "sampler_weight"
 """The name of the mean weight of truncated importance sampling."""
 NOTHING = math.log(torch.finfo(torch.float32).tiny)
@@ -61,13 +64,18 @@ def actor_config(objective: Objective, rows: int) -> FSDPActorConfig:
     )
 
 
-def policy_loss(objective: Objective, rows: int, weight: float, model_output: Output, data: TensorDict, dp_group: Any = None) -> Loss:
+def policy_loss(
+    objective: Objective, rows: int, weight: float, model_output: Output, data: TensorDict, dp_group: Any = None, forks: float = 0.0
+) -> Loss:
     """verl's `ppo_loss`; without old log-probs in ``data`` the step is on-policy and the ratio is exactly 1.
 
     Without reference log-probs the policy was the base when the update began, so its old log-probs are the reference.
-    ``rows``, ``weight``: how many rows and the sum of their weights, of the whole step. Metrics also carry the sums of `GAP_SUMS` over
-    the tokens that carry loss, from which `log_prob_gap` compares the learner's log-probs with the sampler's. Whatever ``objective``
-    aggregates the loss by, the KL divergence and the share of clipped ratios are reported as means over tokens.
+    ``rows``, ``weight``: how many rows and the sum of their weights, of the whole step. ``forks``: how many tokens of the step are forking,
+    if ``objective`` masks the others; then the losses of policy and band are divided by all tokens, the KL term by the forking ones.
+
+    Metrics also carry the sums of `GAP_SUMS` over the tokens that carry loss, from which `log_prob_gap` compares the learner's log-probs
+    with the sampler's. Whatever ``objective`` aggregates the loss by, the KL divergence and the share of clipped ratios are reported as
+    means over tokens: the first over all, the second over the forking ones where there is a mask.
     """
     learner_G = _response_rows(model_output["log_probs"], data)
     if "old_log_probs" not in data.keys():
@@ -80,8 +88,35 @@ def policy_loss(objective: Objective, rows: int, weight: float, model_output: Ou
     weighed = {} if objective.tis_cap is None else {SAMPLER_WEIGHT: _weigh_by_sampler(data, objective.tis_cap)}
     if objective.policy_loss == "geo_mean":  # verl takes the mean of the micro-batch; the loss is linear in the advantage
         data["advantages"] = data["advantages"] * (len(learner_G) * data["dp_size"] / rows)
-    loss, metrics = ppo_loss(actor_config(objective, rows), model_output, data, dp_group)
+    if objective.forking is None:
+        loss, metrics = ppo_loss(actor_config(objective, rows), model_output, data, dp_group)
+    else:
+        loss, metrics = _forking_loss(objective, objective.forking, rows, weight / forks, model_output, data, dp_group)
     return loss, metrics | weighed | _means_over_tokens(metrics, objective, model_output, data) | _compared(learner_G, data)
+
+
+def _forking_loss(
+    objective: Objective, forking: Forking, rows: int, scale: float, model_output: Output, data: TensorDict, dp_group: Any
+) -> Loss:
+    """verl's `ppo_loss` of the forking tokens, and the loss of those whose entropy is outside its band (SPINE, arXiv 2511.17938).
+
+    ``scale``: all tokens of the step over the forking ones. The share of clipped ratios is one of the forking tokens.
+    """
+    masked = data.clone(recurse=False)
+    masked["response_mask"] = data[FORKS]
+    kl_scaled = replace(objective, kl_coef=objective.kl_coef * scale)
+    plain = {name: output for name, output in model_output.items() if name != ENTROPY}
+    loss, metrics = ppo_loss(actor_config(kl_scaled, rows), plain, masked, dp_group)
+    if CLIPPED in metrics:  # verl's is a mean over the forking tokens of this micro-batch
+        share = float(data[FORKS].values().sum() / data["response_mask"].values().sum().clamp(min=1)) * scale
+        metrics[CLIPPED] = Metric(value=metrics[CLIPPED].aggregate() * share, aggregation=AggregationType.MEAN)
+    if forking.band is not None:
+        entropy = no_padding_2_padding(model_output[ENTROPY], data)
+        band = data.select(FORKS, BAND_LOW, BAND_HIGH).to_padded_tensor()
+        below, above = (band[BAND_LOW] - entropy).relu(), (entropy - band[BAND_HIGH]).relu()
+        outside = (forking.low_coef * below + forking.high_coef * above) * band[FORKS]
+        loss = loss + outside.sum() / data["batch_num_tokens"] * data["dp_size"]
+    return loss, metrics
 
 
 def _weigh_by_sampler(data: TensorDict, cap: float) -> Metric:

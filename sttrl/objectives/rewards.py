@@ -17,6 +17,8 @@ from typing import Final
 from sttrl.config import RunConfig, ScrlForm
 from sttrl.config.extensions import Part, check_fits, imported
 from sttrl.config.reinforcement import REWARD
+from sttrl.objectives.restrain import RestrainConfig, restrain
+from sttrl.objectives.subgroups import ScopeConfig, scope
 from sttrl.types import Ballots, Election, Stat
 
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
@@ -186,6 +188,8 @@ REWARDS: Final[dict[str, Reward]] = {
     "self_certainty": Reward(function=self_certainty, stats=frozenset({"self_certainty"})),
     "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
     "scrl": Reward(function=scrl, stats=frozenset({"entropy"}), of=lambda config: partial(scrl, config=ScrlConfig.of(config))),
+    "scope": Reward(function=scope, of=lambda config: partial(scope, config=ScopeConfig.of(config))),
+    "restrain": Reward(function=restrain, of=lambda config: partial(restrain, config=RestrainConfig.of(config))),
     "random": Reward(function=random),
     "format": Reward(function=format_only),
     "demonstrations": Reward(function=demonstrations, held_out=True),

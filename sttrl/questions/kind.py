@@ -17,10 +17,11 @@ from sttrl.ledger.seeds import SeedSource
 from sttrl.questions.answers import Judge
 from sttrl.questions.polls import enough, within
 from sttrl.questions.prompts import AskedQuestion
-from sttrl.questions.records import Poll, PollRecord, poll_from_json
+from sttrl.questions.records import Poll, PollRecord, poll_from_json, votes_of
 from sttrl.questions.views import mapped_back
-from sttrl.types import Ballots, Group, Request, Rollout, Row, Sampling, TokenStats
+from sttrl.types import Ballots, Group, Request, Rollout, Row, Sampling
 from sttrl.voting import VoteConfig, confidence_vote, majority
+from sttrl.voting.rounds import replayed
 
 MOST_AT_ONCE = 512
 Clock = Callable[[str, str], AbstractContextManager[None]]
@@ -64,7 +65,7 @@ class Questions:
         """A vote of the base with ``budget`` response tokens: as many as the adaptation sampled and trained on.
 
         Sampling settings and seeds are those of the adaptation; ``reused`` are samples of the base that exist already. The vote is over
-        as many samples as fit the budget, at least one.
+        as many samples as fit the budget, at least one. With ``votes_until`` the same samples also vote in rounds.
         """
         sampling, rollouts = self.config.sampling_of_votes, list(reused)
         while (spent := sum(len(r.token_T) for r in rollouts)) < budget:
@@ -72,7 +73,11 @@ class Questions:
             more = min(MOST_AT_ONCE, enough(budget - spent, lengths))
             seeds_G = self.seeds(problem, "vote", 0, len(rollouts) + more)[len(rollouts) :]
             rollouts += await base.sample(Request.spread(problem.prompts_of(0), sampling, seeds_G, len(rollouts)))
-        return await self._held(problem, sampling, within(rollouts, budget))
+        poll = await self._held(problem, sampling, within(rollouts, budget))
+        if (until := self.config.vote.votes_until) is None:
+            return poll
+        by_majority = partial(majority, config=VoteConfig.of(self.config))
+        return replace(poll, early=replayed(poll.votes, by_majority, until, self.config.vote.votes_first))
 
     async def ballots(self, problem: AskedQuestion, group: Group) -> Ballots:
         """The answers of a group of responses, judged, each mapped back from the view that it answers."""
@@ -121,20 +126,13 @@ class Questions:
         group = replace(Group.begin(problem.prompts_of(0)), rollout_G=tuple(rollouts))
         everyone = replace(group, rollout_G=(*group.rollout_G, *([greedy] if greedy else [])))
         ballots = await self.ballots(problem, everyone)
-        count = len(group.rollout_G)
-        samples = replace(
-            ballots,
-            answer_G=ballots.answer_G[:count],
-            class_G=ballots.class_G[:count],
-            view_G=None if ballots.view_G is None else ballots.view_G[:count],
-            stats_G=tuple(TokenStats(logprob_T=r.logprob_T) for r in group.rollout_G),
-        )
+        votes = votes_of(ballots, group)
         return Poll(
             sampling=sampling,
             group=group,
             greedy=greedy,
             ballots=ballots,
-            election=majority(samples, VoteConfig.of(self.config)),
-            confidence=confidence_vote(samples, VoteConfig.of(self.config)),
+            election=majority(votes, VoteConfig.of(self.config)),
+            confidence=confidence_vote(votes, VoteConfig.of(self.config)),
             view_key_V=tuple(view.key for view in problem.view_V),
         )

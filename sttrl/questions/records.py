@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from typing import Any, ClassVar, Literal
 
 from sttrl.ledger.evaluated import MetricNames, Score, Verdicts, is_right, right_samples
 from sttrl.ledger.records import BallotsRecord, ElectionRecord
-from sttrl.types import Ballots, Election, Group, Rollout, Sampling
+from sttrl.types import Ballots, Election, Group, Rollout, Sampling, TokenStats
 
 PollName = Literal["base", "vote_same_tokens", "adapted"]
 POLL_NAMES: tuple[PollName, ...] = ("base", "vote_same_tokens", "adapted")
@@ -22,8 +22,9 @@ class Poll:
     """An evaluation of one policy on one question: ``k`` samples and, where asked for, a greedy response.
 
     ``ballots``: the judged samples and, last, the greedy response. ``election``: the majority vote over the samples only.
-    ``confidence``: the vote that weighs each sample by exp of its mean log-prob. ``view_key_V``: the names of the views over which the
-    samples are spread; none: the question is asked in one way only.
+    ``confidence``: the vote that weighs each sample by exp of its mean log-prob. ``early``: the majority vote in rounds over the first
+    of the samples, where it is asked for. ``view_key_V``: the names of the views over which the samples are spread; none: the question
+    is asked in one way only.
     """
 
     sampling: Sampling
@@ -33,11 +34,25 @@ class Poll:
     election: Election
     confidence: Election
     view_key_V: tuple[str, ...] = ()
+    early: Election | None = None
+
+    @property
+    def votes(self) -> Ballots:
+        """The ballots of the samples."""
+        return votes_of(self.ballots, self.group)
 
     @property
     def rollout_G(self) -> tuple[Rollout, ...]:
         """The samples and, last, the greedy response."""
         return (*self.group.rollout_G, *((self.greedy,) if self.greedy else ()))
+
+
+def votes_of(ballots: Ballots, group: Group) -> Ballots:
+    """The ballots of a group, which come first in ``ballots``, with the log-probs of their tokens."""
+    count = len(group.rollout_G)
+    stats_G = tuple(TokenStats(logprob_T=r.logprob_T) for r in group.rollout_G)
+    view_G = None if ballots.view_G is None else ballots.view_G[:count]
+    return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], view_G=view_G, stats_G=stats_G)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +61,8 @@ class PollRecord:
 
     ``k`` samples at ``temperature`` and ``top_p``; ``ballots`` holds those ``k`` and, when ``greedy``, one more: the
     greedy response, last. ``election`` (the majority vote) and ``confidence`` (weighed by exp of the mean log-prob) are over the ``k``
-    samples only. ``tokens`` counts every response token.
+    samples only. ``tokens`` counts every response token. ``early``: the majority vote in rounds over the first of the samples, which
+    have ``early_tokens``; None if votes could not end early.
     """
 
     k: int
@@ -59,6 +75,8 @@ class PollRecord:
     election: ElectionRecord
     confidence: ElectionRecord
     tokens: int
+    early: ElectionRecord | None = None
+    early_tokens: int | None = None
 
     names: ClassVar[MetricNames] = METRICS
 
@@ -92,21 +110,26 @@ class PollRecord:
         """The metrics, with maj@k by the confidence vote."""
         return self._score(self.confidence, verdicts)
 
+    def score_early(self, verdicts: Verdicts) -> Score | None:
+        """The metrics of the samples that the majority vote in rounds needs; None if it was not held."""
+        return None if self.early is None else self._score(self.early, verdicts)
+
     def _score(self, election: ElectionRecord, verdicts: Verdicts) -> Score:
-        """The ``k`` samples come first in the ballots, the greedy response last."""
-        right_G = right_samples(self.ballots, verdicts)
-        right = sum(right_G[: self.k])
+        """The samples come first in the ballots, the greedy response last; the election is over the first of the samples, or all."""
+        right_G, k = right_samples(self.ballots, verdicts), election.samples
+        right = sum(right_G[:k])
         metrics = {
             "greedy": float(right_G[self.k]) if self.greedy else None,
-            "mean@k": right / self.k,
+            "mean@k": right / k,
             "maj@k": float(is_right(election.answer, verdicts)),
-            "pass@k": pass_at_k(self.k, right, self.k),
+            "pass@k": pass_at_k(k, right, k),
         }
-        return Score(k=self.k, names=self.names, metrics=metrics)
+        return Score(k=k, names=self.names, metrics=metrics)
 
     @classmethod
     def of(cls, poll: Poll) -> PollRecord:
         """The record of a poll."""
+        early = poll.early
         return cls(
             k=len(poll.group.rollout_G),
             greedy=poll.greedy is not None,
@@ -118,12 +141,14 @@ class PollRecord:
             election=ElectionRecord.of(poll.election),
             confidence=ElectionRecord.of(poll.confidence),
             tokens=sum(len(r.token_T) for r in poll.rollout_G),
+            early=None if early is None else ElectionRecord.of(early),
+            early_tokens=None if early is None else sum(len(r.token_T) for r in poll.rollout_G[: early.samples]),
         )
 
 
 def poll_from_json(value: dict[str, Any]) -> PollRecord:
     """The record of a poll from its JSON object."""
-    elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence")}
+    elections = {name: ElectionRecord(**value[name]) for name in ("election", "confidence", "early") if value.get(name) is not None}
     return PollRecord(**{**value, "ballots": BallotsRecord(**value["ballots"]), **elections})
 
 

@@ -36,6 +36,7 @@ _LEGEND: Final = (
     "same base: questions whose base polls gave the same answers."
 )
 _ROW_LEGEND: Final = "vote, conf.: the base's votes with the tokens that adapting took, by majority and by confidence."
+_EARLY_LEGEND: Final = " early: by majority, in rounds that end once the vote is decided."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +143,13 @@ def _paired_cells(found: PairedDifference) -> tuple[str, str]:
 
 
 def _metric_tables(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
-    lines = ["", _ROW_LEGEND] if any(run.summary["vote_same_tokens"] for run in runs) else []
+    early = any(run.summary["early_same_tokens"] for run in runs)
+    legend = _ROW_LEGEND + (_EARLY_LEGEND if early else "")
+    lines = ["", *broken(legend)] if any(run.summary["vote_same_tokens"] for run in runs) else []
+    shown = [row for row in ROWS if early or row[1] != "early_same_tokens"]
     for metric in _metrics(runs, "all"):
-        header = (metric, *(label.partition(" (")[0] for label, _ in ROWS))
-        rows = [(letter, *(metric_cell(run.summary, key, metric) for _, key in ROWS)) for letter, run in zip(letters, runs, strict=True)]
+        header = (metric, *(label.partition(" (")[0] for label, _ in shown))
+        rows = [(letter, *(metric_cell(run.summary, key, metric) for _, key in shown)) for letter, run in zip(letters, runs, strict=True)]
         lines += ["", *aligned([header, *rows])]
     return lines
 

@@ -14,9 +14,10 @@ from sttrl.report.labels import Grades
 from sttrl.report.statistics import weighed
 from sttrl.types import QuestionStatus, StopReason
 
-RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "adapted"]
-ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence_same_tokens", "adapted")
-"""The rows of the table: the polls, and the vote with the same tokens a second time with each sample weighed by its confidence."""
+RowName = Literal["base", "vote_same_tokens", "confidence_same_tokens", "early_same_tokens", "adapted"]
+ROW_NAMES: Final[tuple[RowName, ...]] = ("base", "vote_same_tokens", "confidence_same_tokens", "early_same_tokens", "adapted")
+"""The rows of the table: the polls, and the vote with the same tokens twice more: with each sample weighed by its confidence, and in
+rounds that end early."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class QuestionScore:
     base: Score | None
     vote_same_tokens: Score | None
     confidence_same_tokens: Score | None
+    early_same_tokens: Score | None
     adapted: Score | None
     votes: tuple[VoteScore, ...]
     flip_rate: float | None
@@ -95,6 +97,7 @@ def score_questions(finished: Sequence[FinishedQuestion], grades: Grades) -> tup
     run = _Run(
         adapts=any(map(_adapts, finished)),
         votes_more=any("vote_same_tokens" in question.record.polls for question in finished),
+        ends_early=any(poll.early_tokens is not None for question in finished for poll in question.record.polls.values()),
         binary=all(reward in (0.0, 1.0) for question in finished for step in question.steps for reward in step.reward_G),
     )
     return tuple(_score(question, grades.of(question.record.id), run) for question in finished)
@@ -135,7 +138,7 @@ def flip_rate(steps: Sequence[StepRecord]) -> float | None:
 
     Two answers are equal if they are in one class in either vote. Abstaining counts as an answer that differs from all others.
     """
-    elected = [texts for step in steps if (texts := _elected_texts(step)) is not None]
+    elected = [texts for step in steps if (texts := step.elected) is not None]
     flips = [before != after and before.isdisjoint(after) for before, after in pairwise(elected)]
     return sum(flips) / len(flips) if flips else None
 
@@ -144,14 +147,6 @@ def _reward_accuracy(reward_G: Sequence[float], right_G: Sequence[bool]) -> floa
     if not reward_G:
         return None
     return sum(reward == float(right) for reward, right in zip(reward_G, right_G, strict=True)) / len(right_G)
-
-
-def _elected_texts(step: StepRecord) -> frozenset[str] | None:
-    """All texts in the class that a step's vote elected; empty if it abstains; None if there was no vote."""
-    if step.ballots is None or step.election is None:
-        return None
-    pairs = zip(step.ballots.answer_G, step.ballots.class_G, strict=True)
-    return frozenset(text for text, c in pairs if text is not None and c == step.election.winner)
 
 
 def _adapts(question: FinishedQuestion) -> bool:
@@ -166,10 +161,12 @@ def _without_greedy(score: Score | None) -> Score | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """Facts about the whole run that the score of each question needs: it adapts, it votes with the same tokens, all rewards are 0 or 1."""
+    """Facts about the whole run that the score of each question needs: it adapts, it votes with the same tokens, it also does so in
+    rounds that end early, all rewards are 0 or 1."""
 
     adapts: bool
     votes_more: bool
+    ends_early: bool
     binary: bool
 
 
@@ -186,6 +183,7 @@ def _score(question: FinishedQuestion, verdicts: Verdicts | None, run: _Run) -> 
         base=base,
         vote_same_tokens=_without_greedy(polls.get("vote_same_tokens", base)) if run.votes_more else None,
         confidence_same_tokens=_confidence(record.polls, verdicts) if run.votes_more else None,
+        early_same_tokens=_early(record.polls, verdicts) if run.ends_early else None,
         adapted=adapted if run.adapts else None,
         votes=tuple(vote for step in question.steps if (vote := score_vote(step, verdicts, run.binary)) is not None),
         flip_rate=flip_rate(question.steps) if all(poll.names.has_baseline for poll in record.polls.values()) else None,
@@ -196,6 +194,12 @@ def _confidence(polls: Mapping[str, Evaluated], verdicts: Verdicts | None) -> Sc
     """The vote with the same tokens, by confidence; if it was not made, that of the base poll."""
     poll = polls.get("vote_same_tokens", polls.get("base"))
     return None if poll is None or verdicts is None else _without_greedy(poll.score_by_confidence(verdicts))
+
+
+def _early(polls: Mapping[str, Evaluated], verdicts: Verdicts | None) -> Score | None:
+    """The vote with the same tokens, in rounds that end early; if it was not made, all samples of the base poll."""
+    poll = polls.get("vote_same_tokens", polls.get("base"))
+    return None if poll is None or verdicts is None else _without_greedy(poll.score_early(verdicts) or poll.score(verdicts))
 
 
 def values_of(polls: Sequence[Score], metric: str) -> list[float]:

@@ -20,7 +20,7 @@ from sttrl.types import GateReason
 
 SUMMARY_SCHEMA: Final = 2
 
-_VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement")
+_VOTE_GATES: Final[tuple[GateReason, ...]] = ("margin", "agreement", "risk")
 _VOTE_METRICS: Final = ("label_accuracy", "majority_label_accuracy", "reward_accuracy", "majority_ratio", "ground_truth_ratio")
 
 
@@ -145,8 +145,9 @@ def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
     }
 
 
-def _saved(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> dict[str, int] | None:
-    """The samples that votes did not draw because they were decided, and the tokens of these at the mean length of their vote's samples.
+def _saved(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> dict[str, int | None] | None:
+    """The samples that votes did not draw because they were decided, and the tokens of these at the mean length of their vote's samples;
+    and what the votes with the same tokens took, and would have taken.
 
     None if votes could not end early.
     """
@@ -155,7 +156,10 @@ def _saved(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> d
     votes = [(step.election.samples, step.tokens_sampled) for question in finished for step in question.steps if step.election is not None]
     left_G = [max(0, config["n_votes"] - drawn) for drawn, _ in votes]
     tokens = sum(left * tokens / drawn for left, (drawn, tokens) in zip(left_G, votes, strict=True))
-    return {"samples": sum(left_G), "tokens": round(tokens)}
+    polls = [poll for question in finished for poll in question.record.polls.values()]
+    early = [(poll.tokens, poll.early_tokens) for poll in polls if poll.early_tokens is not None]
+    took, needed = (sum(column) for column in zip(*early, strict=True)) if early else (None, None)
+    return {"samples": sum(left_G), "tokens": round(tokens), "vote_tokens": took, "early_vote_tokens": needed}
 
 
 def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:

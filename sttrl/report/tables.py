@@ -8,10 +8,11 @@ from typing import Any, Final, TypeVar
 from sttrl.report.layout import NOTHING, aligned, broken, decimal, named, number_or_nothing, page, with_interval
 from sttrl.report.over_time import SHOWN
 
-ROWS: Final = (
+ROWS: Final[tuple[tuple[str, str], ...]] = (
     ("base", "base"),
     ("vote (same tokens)", "vote_same_tokens"),
     ("conf. (same tokens)", "confidence_same_tokens"),
+    ("early (same tokens)", "early_same_tokens"),
     ("adapted", "adapted"),
     ("gain", "gain"),
 )
@@ -82,9 +83,11 @@ def vote_remark(summary: Mapping[str, Any]) -> str | None:
         return None
     if vote is None:
         return summary["gain"] and "The base did not vote with the tokens that adapting took: more votes alone may gain as much."
+    early = summary["early_same_tokens"]
+    rounds = f", early: the majority of the first of them, {early['k']} a question, once it is decided" if early else ""
     return (
         f"same tokens: the base votes with {vote['k']} samples a question, the tokens adapting took; vote: the majority, "
-        "conf.: each sample weighed by exp of its mean log-prob."
+        f"conf.: each sample weighed by exp of its mean log-prob{rounds}."
     )
 
 
@@ -143,8 +146,11 @@ def _question_counts(counts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _saved_line(saved: Mapping[str, int]) -> str:
-    return f"{saved['samples']:,} samples not drawn, about {saved['tokens']:,} tokens by the mean length of their vote's samples"
+def _saved_line(saved: Mapping[str, Any]) -> str:
+    line = f"{saved['samples']:,} samples not drawn, about {saved['tokens']:,} tokens by the mean length of their vote's samples"
+    if saved["early_vote_tokens"] is None:
+        return line
+    return f"{line}; the vote with the same tokens needs {saved['early_vote_tokens']:,} of its {saved['vote_tokens']:,} if it ends early"
 
 
 def _by_first_vote(summary: Mapping[str, Any]) -> str:

@@ -123,6 +123,7 @@ class Runner:
             observe=self.observe,
             training=self.kind.training,
             stored=self._stored,
+            past=lambda problem: self.work[problem.id].taken,
         )
         self.method = make_method(config.method.adaptation_method, tools)
         self.total = self.done = self.before = self.left_out = 0

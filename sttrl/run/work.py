@@ -60,9 +60,9 @@ class Work:
 
     @property
     def samples_of_base(self) -> tuple[Rollout, ...]:
-        """The samples of the first vote, if the policy was still the base; else none."""
+        """The samples of the first vote, if the policy was still the base; else none. Branches of trees are no independent samples."""
         vote = self.steps[0].vote if self.steps and self.steps[0].version == 0 else None
-        return vote.group.rollout_G if vote is not None else ()
+        return vote.group.rollout_G if vote is not None and not any(r.begun for r in vote.group.rollout_G) else ()
 
     def record(self, attempt: int, failure: Failure | None) -> QuestionRecord:
         """The record of the finished problem. If it failed, its answer is the base's."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sttrl.engine.base import Policy
 from sttrl.errors import DataError, UsageError
 from sttrl.ledger.files import whole_lines, write_json
 from sttrl.ledger.journal import JOURNAL, read_finished
@@ -23,12 +24,13 @@ from sttrl.library.loaded_run import load_run
 from sttrl.library.session import Ask, AsyncSession
 from sttrl.questions.answers import Judge
 from sttrl.questions.kind import Questions
+from sttrl.questions.records import Poll
 from sttrl.run.attempt import Watcher
 from sttrl.run.states import kept_adapter
 from sttrl.serve.orders import House, Order, RefusedError
 from sttrl.serve.progress import Answering, Progress, kept_rollouts
 from sttrl.serve.settings import ServerSettings
-from sttrl.types import DeltaSpec, Request, Rollout
+from sttrl.types import Request, Rollout
 
 REPLIES: Final = "replies.jsonl"
 KEPT: Final = "kept"
@@ -159,25 +161,27 @@ class Desk:
         problem = self.session.problem(list(order.messages), config)
         kind = Questions(config, self.judge, seed_source(order.seed), lambda problem_id, activity: nullcontext())
         count, steps, trained = (int(order.settings[name]) for name in ("n_votes", "steps", "n_train"))
-        async with (
-            self._deadline(order, began),
-            self.session.lanes.lane(self.session.parts) as lane,
-            lane.fork(f"vote_{uuid.uuid4().hex}", DeltaSpec(kind="none")) as base,
-        ):
+
+        async def held(base: Policy) -> tuple[Poll, tuple[Rollout, ...]]:
             first = await base.sample(Request.each(problem.prompt_T, config.sampling_of_votes, kind.seeds(problem, "vote", 0, count)))
             mean = sum(len(r.token_T) for r in first) / len(first)
             budget = min(order.budget_tokens, round(mean * max(1, steps) * (count + trained)))
             poll = await kind.baseline(problem, base, budget, first)
-            election, winner = poll.election, poll.election.winner
+            winner = poll.election.winner
             if winner is None:
                 answers = await base.sample(Request.each(problem.prompt_T, order.sampling, kind.seeds(problem, "reply", 0, order.n)))
             else:
                 voters = [r for r, c in zip(poll.group.rollout_G, poll.ballots.class_G, strict=False) if c == winner]
                 voters.sort(key=lambda r: -sum(r.logprob_T) / max(1, len(r.logprob_T)))
                 answers = tuple(voters[place % len(voters)] for place in range(order.n))
+            return poll, answers
+
+        async with self._deadline(order, began):
+            poll, answers = await self.session.with_policy(held)
+        election = poll.election
         record = ElectionRecord.of(election)
         about = {"method": "vote", "answer": record.answer, "vote": _shown(record), "seconds": round(time.monotonic() - began, 3)}
-        about["reason"] = NO_ANSWER if not election.voters else TIED if winner is None else None
+        about["reason"] = NO_ANSWER if not election.voters else TIED if election.abstains else None
         tokens = sum(len(r.token_T) for r in poll.group.rollout_G)
         return Result(
             rollouts=answers,

@@ -154,10 +154,8 @@ class Answering(Questions):
 
 def kept_rollouts(lines: Iterator[dict[str, Any]]) -> tuple[Rollout, ...]:
     """The responses that were written beside the journal."""
-    return tuple(
-        Rollout(**{**line, "token_T": tuple(line["token_T"]), "logprob_T": tuple(line["logprob_T"]), "top_T": _pairs(line["top_T"])})
-        for line in lines
-    )
+    flat = ("token_T", "logprob_T", "reasoning_step_T")
+    return tuple(Rollout(**line | {name: tuple(line.get(name, ())) for name in flat} | {"top_T": _pairs(line["top_T"])}) for line in lines)
 
 
 def _pairs(top_T: list[list[list[Any]]]) -> tuple[tuple[tuple[int, float], ...], ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sttrl.serve.desk import Desk
 from sttrl.serve.settings import HOST, ServerSettings, served_folder
 
 KEY = "STTRL_API_KEY"
+ENDING = (signal.SIGTERM, signal.SIGINT)
 LOOPBACK = (HOST, "localhost", "::1")
 
 
@@ -39,7 +41,17 @@ def serve(config: RunConfig, server: ServerSettings, start_lanes: StartLanes = s
     settings = session_settings(config)
     with _listening(server) as listener, _held(folder):
         session = AsyncSession(config.engine.model, output_dir=folder, say=_say, start_lanes=start_lanes, **settings)
-        asyncio.run(_serve(session, config.engine.model, server, keys, listener))
+        asyncio.run(_until_ended(_serve(session, config.engine.model, server, keys, listener)))
+
+
+async def _until_ended(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve. A signal that comes while the engine starts ends it, as it ends a server that serves."""
+    task = asyncio.create_task(serving)
+    for number in ENDING:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    _say("the server has ended")
 
 
 async def _serve(opened: AsyncSession, model: str, server: ServerSettings, keys: tuple[str, ...], listener: socket.socket) -> None:
@@ -55,14 +67,13 @@ async def _serve(opened: AsyncSession, model: str, server: ServerSettings, keys:
         if server.host not in LOOPBACK and not keys:
             _say(f"anyone who reaches {server.host} can use this server: give --api_key")
         _say(f"serving {model} on http://{host}:{port}/v1 with {endpoint.desk.seats} seats")
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             # uvicorn ends its requests, then raises the signal again for whoever handled it before.
             asyncio.get_running_loop().add_signal_handler(number, lambda: None)
         try:
             await web.serve(sockets=[listener])
         finally:
             await endpoint.jobs.close()
-    _say("the server has ended")
 
 
 def session_settings(config: RunConfig) -> dict[str, Any]:

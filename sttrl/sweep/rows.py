@@ -25,8 +25,10 @@ from sttrl.report.view.details import FindPieces, no_pieces
 
 _PLACES: Final = frozenset({"output_dir", "run_name", "config", "track", "data_dir", TRAINED_ON})
 """Settings that say where files are, and what follows from another setting; they never tell runs apart."""
-_LEADING: Final = ("dataset", "model", "adaptation_method", "voting_function")
+_LEADING: Final = ("dataset", "model", "adaptation_method", "preset", "voting_function")
 _LONGEST_CELL: Final = 28
+_SAME_TOKENS: Final[tuple[RowName, ...]] = ("vote_same_tokens", "confidence_same_tokens")
+"""The votes of the base with the tokens that adapting took: by majority, and by confidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,14 @@ class SweepScore:
     gain_high: float | None
     p_value: float | None
     adapted_majority: float | None
+    above_vote_mean: float | None
+    above_vote_low: float | None
+    above_vote_high: float | None
+    above_vote_p: float | None
+    above_confidence_mean: float | None
+    above_confidence_low: float | None
+    above_confidence_high: float | None
+    above_confidence_p: float | None
     right_first: int
     right_base: float | None
     right_adapted: float | None
@@ -88,12 +98,13 @@ class SweepRow:
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The settings in which runs differ, ``seed`` included. The setting that changes most rarely comes first, as in the axes of a file.
 
-    Settings that change only the speed count only if runs differ in nothing else, because a sweep may be continued with other ones.
+    Settings that change only the speed count only if runs differ in nothing else, because a sweep may be continued with other ones. A
+    preset is only a name of settings, but the one that readers know.
     """
     changes = {name: sum(a.get(name) != b.get(name) for a, b in pairwise(configs)) for name in configs[0] if name not in _PLACES}
     found = [name for name in changes if len(_values(name, configs)) > 1]
     found.sort(key=lambda name: (_LEADING.index(name) if name in _LEADING else len(_LEADING), changes[name]))
-    decisive = [name for name in found if name not in FREE]
+    decisive = [name for name in found if name not in FREE or name == "preset"]
     return tuple(decisive if len({_key(config, decisive) for config in configs}) == len(configs) else found)
 
 
@@ -116,6 +127,7 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
     def mean_of(row: RowName, metric: str) -> float | None:
         return fmean(values.values()) if (values := _by_question(runs, row, metric, beside=row)) else None
 
+    above_vote, above_confidence = (above_same_tokens(runs, row) for row in _SAME_TOKENS)
     scores = [score for run in runs for score in run.scores]
     right, wrong = (by_first_vote(scores, kind) for kind in (True, False))
     finished = sum(run.summary["questions"]["total"] for run in runs)
@@ -132,6 +144,8 @@ def score_together(runs: Sequence[ScoredRun]) -> SweepScore:
         gain_high=None if ends is None else ends.high,
         p_value=p_value_of_gain(before_P, after_P),
         adapted_majority=mean_of("adapted", "maj@k"),
+        **_fields("above_vote", above_vote),
+        **_fields("above_confidence", above_confidence),
         right_first=right.questions,
         right_base=right.base,
         right_adapted=right.adapted,
@@ -161,13 +175,28 @@ class Difference:
 
 def difference(row: SweepRow, other: SweepRow) -> Difference | None:
     """How far a row is above another; None if they share no question with a label."""
-    own, others = _final(row), _final(other)
+    return _paired(_final(other), _final(row))
+
+
+def above_same_tokens(runs: Sequence[ScoredRun], vote: RowName) -> Difference | None:
+    """How far maj@k of the adapted policy is above a vote of the base with the tokens that adapting took; None where one is missing."""
+    return _paired(_by_question(runs, vote, "maj@k", beside="adapted"), _by_question(runs, "adapted", "maj@k", beside=vote))
+
+
+def _paired(others: Mapping[str, float], own: Mapping[str, float]) -> Difference | None:
+    """The difference own - others over the questions that both have; None if there is none."""
     shared = [question for question in own if question in others]
     before_P, after_P = [others[question] for question in shared], [own[question] for question in shared]
     ends, p_value = interval_of_gain(before_P, after_P), p_value_of_gain(before_P, after_P)
     if ends is None or p_value is None:
         return None
     return Difference(mean=fmean(after_P) - fmean(before_P), low=ends.low, high=ends.high, p_value=p_value)
+
+
+def _fields(name: str, found: Difference | None) -> dict[str, float | None]:
+    """A difference as fields of `SweepScore`."""
+    values = (None,) * 4 if found is None else (found.mean, found.low, found.high, found.p_value)
+    return dict(zip((f"{name}_{end}" for end in ("mean", "low", "high", "p")), values, strict=True))
 
 
 def _final(row: SweepRow) -> dict[str, float]:

@@ -23,11 +23,13 @@ SWEEP_WIDTH: Final = 120
 _HEADINGS: Final = {"adaptation_method": "method", "voting_function": "voting"}
 _ACCURACIES: Final = ("base", "vote", "conf.", "adapted", "gain", "p", "maj@k")
 _COSTS: Final = ("tokens", "seconds", "seeds", "failed")
+_SAME_TOKENS: Final = ("maj@k", "vote", "above vote", "p", "conf.", "above conf.", "p")
 _FIRST_VOTES: Final = ("right", "base", "adapted", "wrong", "base", "adapted")
 _LEGEND: Final = (
     "base, adapted, gain: {metric}, a question's over its seeds, then over the questions; with a 95 % interval by question. "
     "p: permutation test of the gain. vote, conf.: maj@k of the base with the tokens that adapting took, by majority and by confidence. "
-    "maj@k: adapted. tokens (sampled and trained on), seconds (wall, without start-up): a question. failed: questions of all seeds. "
+    "maj@k: adapted; above vote, above conf.: how far it is above these, paired by question, and p of that. "
+    "tokens (sampled and trained on), seconds (wall, without start-up): a question. failed: questions of all seeds. "
     "right, wrong: questions of all seeds whose first vote elected the right answer, or another or none, and their {metric}. "
     f"{NOTHING}: there is no such number; a setting that is left to the method, or has no effect on it."
 )
@@ -81,7 +83,7 @@ def sweep_table(name: str, rows: Sequence[SweepRow], baseline: str | None = None
     remark = f"{len(bare)} of {len(runs)} runs have no labels; the table of {bare[0]}, reported by itself, says why." if bare else ""
     legend = [*broken(_LEGEND.format(metric=rows[0].score.metric if rows else NOTHING), SWEEP_WIDTH), *broken(remark, SWEEP_WIDTH)]
     title = f"sweep {name}: {len(runs)} runs, {' to '.join(map(str, counts))} questions each"
-    lines = (title, "", *_blocks(rows), "", *_first_votes(rows), *_differences(rows, baseline), *legend)
+    lines = (title, "", *_blocks(rows), "", *_first_votes(rows), *_differences(rows, baseline), *_same_tokens(rows), *legend)
     return "\n".join(line[:SWEEP_WIDTH].rstrip() for line in lines).rstrip()
 
 
@@ -97,16 +99,25 @@ def _blocks(rows: Sequence[SweepRow]) -> list[str]:
     return [*key, "", *_beside([("",), *((str(number),) for number in range(1, len(rows) + 1))], whole)]
 
 
+def _same_tokens(rows: Sequence[SweepRow]) -> list[str]:
+    """The adapted policy's maj@k against the base's votes with the same tokens, for rows that have both; then an empty line."""
+    chosen = [row for row in rows if row.score.above_vote_mean is not None]
+    return _labelled(rows, chosen, [_SAME_TOKENS, *map(_same_tokens_cells, chosen)])
+
+
 def _first_votes(rows: Sequence[SweepRow]) -> list[str]:
     """The main metric before and after adapting, by whether the first vote was right, for rows with votes; then an empty line."""
     voting = [row for row in rows if row.score.right_first + row.score.wrong_first]
-    if not voting:
+    return _labelled(rows, voting, [_FIRST_VOTES, *map(_first_vote_cells, voting)])
+
+
+def _labelled(rows: Sequence[SweepRow], chosen: Sequence[SweepRow], cells: Sequence[tuple[str, ...]]) -> list[str]:
+    """A table of some of the rows, with their settings, or with their numbers where these leave no room; then an empty line."""
+    if not chosen:
         return []
-    cells = [_FIRST_VOTES, *map(_first_vote_cells, voting)]
-    labels = [tuple(_HEADINGS.get(name, name) for name in rows[0].settings), *(row.cells for row in voting)]
-    lines = _beside(labels, cells)
+    lines = _beside([tuple(_HEADINGS.get(name, name) for name in rows[0].settings), *(row.cells for row in chosen)], cells)
     if max(map(len, lines)) > SWEEP_WIDTH:
-        lines = _beside([("",), *((str(number),) for number, row in enumerate(rows, 1) if row in voting)], cells)
+        lines = _beside([("",), *((str(number),) for number, row in enumerate(rows, 1) if row in chosen)], cells)
     return [*lines, ""]
 
 
@@ -123,6 +134,23 @@ def _differences(rows: Sequence[SweepRow], baseline: str | None) -> list[str]:
         cells.append((str(number), *numbers))
     note = f"Row {place} is the baseline ({rows[place - 1].label}). A row that adapts nothing is compared by its base. Paired by question."
     return [*aligned(cells), *broken(note, SWEEP_WIDTH), ""]
+
+
+def _same_tokens_cells(row: SweepRow) -> tuple[str, ...]:
+    score = row.score
+    parts = (
+        (score.vote_majority, score.above_vote_mean, score.above_vote_low, score.above_vote_high, score.above_vote_p),
+        (
+            score.vote_confidence, score.above_confidence_mean, score.above_confidence_low, score.above_confidence_high,
+            score.above_confidence_p,
+        ),
+    )  # fmt: skip
+    return (number_or_nothing(score.adapted_majority), *(cell for part in parts for cell in _above_cells(*part)))
+
+
+def _above_cells(vote: float | None, mean: float | None, low: float | None, high: float | None, p: float | None) -> tuple[str, ...]:
+    above = NOTHING if mean is None or low is None or high is None else with_interval(mean, low, high, signed=True)
+    return number_or_nothing(vote), above, p_value_or_nothing(p)
 
 
 def _first_vote_cells(row: SweepRow) -> tuple[str, ...]:

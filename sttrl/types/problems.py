@@ -77,7 +77,8 @@ class Sampling:
     """How to sample: ``temperature`` 0 is greedy; ``top_p`` in (0, 1]; ``max_tokens`` of a response.
 
     ``top_logprobs``: how many of the likeliest tokens are reported at each position, at most `MOST_TOP_LOGPROBS`. ``lowest_logprob``: a
-    response ends where its log-probability falls below this; None: nowhere.
+    response ends where its log-probability falls below this; None: nowhere. ``reasoning_steps``: whether to report which step each token
+    is in.
     """
 
     temperature: float
@@ -85,6 +86,7 @@ class Sampling:
     max_tokens: int
     top_logprobs: int = 0
     lowest_logprob: float | None = None
+    reasoning_steps: bool = False
 
     def __post_init__(self) -> None:
         assert 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS, f"top_logprobs is {self.top_logprobs}"
@@ -96,13 +98,15 @@ class Request:
 
     ``view``: the number of the view of its problem whose prompt this is.
     ``given_T``: the response, where only its log-probs and the likeliest tokens at its positions are asked for; nothing is drawn then.
-    The model must have at most `MOST_TOP_LOGPROBS` tokens.
+    The model must have at most `MOST_TOP_LOGPROBS` tokens. ``begun_T``: the beginning of the response, which is not sampled again: the
+    rollout has the tokens that follow it, and the text of the whole response.
     """
 
     prompt_T: tuple[int, ...]
     sampling: Sampling
     seed: int
     given_T: tuple[int, ...] = ()
+    begun_T: tuple[int, ...] = ()
     view: int = 0
 
     def __post_init__(self) -> None:
@@ -128,8 +132,10 @@ class Rollout:
 
     ``logprob_T``: log-probability of each sampled token under the sampler at the sampling temperature
     (before top-p; a greedy response is scored at temperature 1), same length as ``token_T``; the end-of-turn token is included
-    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them. ``view``: the
-    number of the view that it answers, as the request has it.
+    when it was sampled. ``top_T``: the likeliest tokens at each position, scored alike, where the sampling asked for them.
+    ``reasoning_step_T``: the number of the reasoning step that each token is in, from 0, where the sampling asked for it. ``begun``: how
+    many of the first tokens were sampled for another response, which this one shares them with. ``view``: the number of the view that it
+    answers, as the request has it.
     """
 
     seed: int
@@ -139,6 +145,8 @@ class Rollout:
     finish: FinishReason
     text: str
     top_T: tuple[TopTokens, ...] = ()
+    reasoning_step_T: tuple[int, ...] = ()
+    begun: int = 0
     view: int = 0
 
 
@@ -161,5 +169,5 @@ class Group:
 
     @property
     def n_tokens(self) -> int:
-        """Response tokens of the whole group."""
-        return sum(len(r.token_T) for r in self.rollout_G)
+        """Response tokens that were sampled for the whole group: those that several responses share count once."""
+        return sum(len(r.token_T) - r.begun for r in self.rollout_G)

@@ -138,6 +138,27 @@ LossKind = Literal["policy", "nll", "marginal_entropy"]
 their weights. ``marginal_entropy``: entropy of the last token's distribution averaged over the rows (MEMO)."""
 
 
+ForkRule = Literal["otsu", "top"]
+"""Which tokens of a response are forking: those above Otsu's threshold of the entropies, or a share with the highest."""
+EntropyBand = Literal["mad", "quantiles"]
+"""The band of the forking tokens' entropy: from the median less a scaled median deviation, or from the 10 % quantile, to the median."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forking:
+    """Only forking tokens carry the policy gradient and the KL term (SPINE, arXiv 2511.17938).
+
+    ``share`` of a response's tokens are forking by the rule ``top``. ``band``: None: the entropy is free. ``low_coef``, ``high_coef``: loss
+    for each nat below and above the band.
+    """
+
+    rule: ForkRule = "otsu"
+    share: float = 0.2
+    band: EntropyBand | None = None
+    low_coef: float = 0.01
+    high_coef: float = 0.01
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """What an update minimises, at which temperature, and in how many optimiser steps.
@@ -146,7 +167,7 @@ class Objective:
     ``ppo_epochs`` times over the batch, each time in at most ``mini_batches`` steps; with more than one step in all, old log-probs
     are computed before the first. ``horizon``: what ``seq-mean-token-sum-norm`` divides by, the same in every step: the tokens that
     a response may have (Dr. GRPO, arXiv 2503.20783). ``tis_cap``: weigh each token's policy loss by the ratio of learner to sampler, at
-    most this; None: by 1.
+    most this; None: by 1. ``forking``: which tokens carry the gradient; None: all.
     """
 
     loss: LossKind = "policy"
@@ -163,6 +184,7 @@ class Objective:
     mini_batches: int = 1
     horizon: int = 1
     tis_cap: float | None = None
+    forking: Forking | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +194,8 @@ class UpdateStats:
     ``loss`` and ``grad_norm`` are means over the optimiser steps, ``kl_to_base`` and the comparison with the sampler are the
     first step's. ``lr``, ``embedding_lr``: the learning rate of each group of parameters. ``logprob_gap_mean``, ``logprob_gap_max``,
     ``logprob_correlation``: learner against sampler on the sampled tokens; None where the rows have no log-probs of the sampler.
-    ``value_loss``: the critic's. ``tis_weight``: the mean weight of a token where ``tis_cap`` is set. ``tokens`` that carried loss, counted
-    at every pass.
+    ``value_loss``: the critic's. ``tis_weight``: the mean weight of a token where ``tis_cap`` is set. ``forking_share``: the share of the
+    tokens that are forking, where the others are masked. ``tokens`` that carried loss, masked ones included, counted at every pass.
     """
 
     loss: float
@@ -191,3 +213,4 @@ class UpdateStats:
     value_loss: float | None = None
     embedding_lr: float | None = None
     tis_weight: float | None = None
+    forking_share: float | None = None

@@ -36,6 +36,7 @@ class Ballots:
     ``stats_G``: token statistics of each sample, where a vote weighs samples by them. ``reward_G``: what the kind of problem gives each
     sample, where it knows the right answer without a label, such as that of a held-out demonstration; None: it does not. ``view_G``: the
     number of the view that each sample answers; None: the problem is asked in one way only. Answers are those of the plain problem.
+    ``reasoning_step_GT``: the number of the reasoning step that each token is in, from 0, where a vote reads it.
     """
 
     answer_G: tuple[Answer, ...]
@@ -44,6 +45,7 @@ class Ballots:
     stats_G: tuple[TokenStats, ...] | None = None
     reward_G: tuple[float, ...] | None = None
     view_G: tuple[int, ...] | None = None
+    reasoning_step_GT: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +87,8 @@ StopReason = Literal[
 ]  # fmt: skip
 """Why adapting stopped; docs/run.md explains each. ``agreement``: ``--stop_agreement`` was reached."""
 
-GateReason = Literal["margin", "agreement", "too_long"]
-"""What prevented an update: ``--min_margin``, ``--min_agreement``; no row of the step fits into the model's context."""
+GateReason = Literal["margin", "agreement", "risk", "too_long"]
+"""What prevented an update: ``--min_margin``, ``--min_agreement``, ``--guard rcsu``; no row of the step fits into the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,9 @@ class HeldVote:
     """The samples of a step, their answers, and the result of the vote.
 
     ``election``: the result of the run's voting function. ``majority``: the result of the majority vote over the same answers.
-    ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward.
+    ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward. ``weight``: what the
+    advantages of the samples are multiplied by; None: by 1. ``bonus_G``: what is then added to the advantages of each sample, in units of
+    their mean absolute value over the samples that are trained on. ``risky``: an update is left out, if the step may leave one out.
     """
 
     group: Group
@@ -104,6 +108,9 @@ class HeldVote:
     reward_G: tuple[float, ...]
     greedy: Rollout | None = None
     baseline: float | None = None
+    weight: float | None = None
+    bonus_G: tuple[float, ...] | None = None
+    risky: bool = False
 
     @property
     def n_tokens(self) -> int:

@@ -6,18 +6,18 @@ and one in `READS`. A vote that lives elsewhere is named as ``package.module:Nam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sttrl.config.extensions import Part, check_fits, imported
 from sttrl.config.vote import VOTE
 from sttrl.types import Ballots, Election, Stat
-from sttrl.voting.confidence import STATISTICS, confidence, confidence_vote, mean_logprob_confidence, tie_confidence
+from sttrl.voting.confidence import STATISTICS, confidence, confidence_vote, confidence_weights, mean_logprob_confidence, tie_confidence
 from sttrl.voting.elect import TiePolicy, VoteConfig, elect, measure_voters
-from sttrl.voting.energy import ENERGIES, energy
+from sttrl.voting.energy import ENERGIES, energy, energy_weights
 from sttrl.voting.harmony import harmony
-from sttrl.voting.majority import majority
+from sttrl.voting.majority import majority, majority_weights
 
 Vote = Callable[[Ballots, VoteConfig], Election]
 """A voting function. A sample without an answer has no vote."""
@@ -28,6 +28,13 @@ VOTES: Final[dict[str, Vote]] = {
     "confidence": confidence,
     "harmony": harmony,
 }
+
+WEIGHTS: Final[dict[str, Callable[[Ballots, VoteConfig], Sequence[float]]]] = {
+    "majority": majority_weights,
+    "energy": energy_weights,
+    "confidence": confidence_weights,
+}
+"""The weight of each sample in each of these votes, ``_G``; 0 for a sample that does not vote, or any number."""
 
 READS: Final[dict[str, Callable[[VoteConfig], frozenset[Stat]]]] = {
     "majority": lambda config: frozenset(),
@@ -84,6 +91,7 @@ def stats_needed(voting_function: str, config: VoteConfig) -> frozenset[Stat]:
 __all__ = [
     "READS",
     "VOTES",
+    "WEIGHTS",
     "StatVote",
     "TiePolicy",
     "Vote",

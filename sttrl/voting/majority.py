@@ -13,4 +13,9 @@ def majority(ballots: Ballots, config: VoteConfig) -> Election:
     Raises:
         ValueError: the tie policy is "confidence" and the ballots come without log-probs, or with some that are not finite.
     """
-    return elect(ballots, [1.0] * len(ballots.class_G), config.ties, tie_confidence(ballots, config.ties))
+    return elect(ballots, majority_weights(ballots, config), config.ties, tie_confidence(ballots, config.ties))
+
+
+def majority_weights(ballots: Ballots, config: VoteConfig) -> tuple[float, ...]:
+    """1 for every sample."""
+    return (1.0,) * len(ballots.class_G)

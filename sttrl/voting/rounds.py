@@ -1,20 +1,23 @@
 """The adaptive vote: samples are drawn in rounds, until the elected answer has a supermajority (derived).
 
 Nearest published: Adaptive-Consistency (arXiv 2305.11860), which stops by the posterior of the majority after every sample. Rounds that
-double keep the sampler's batches large: a vote of 64 samples has five of them.
+double keep the sampler's batches large: a vote of 64 samples has at most six of them.
 """
 
 from __future__ import annotations
 
-from sttrl.config.vote import FIRST_ROUND
-from sttrl.types import Election
+from collections.abc import Callable
+from dataclasses import replace
+
+from sttrl.types import Ballots, Election
 
 
-def rounds(samples: int, until: float | None) -> tuple[int, ...]:
-    """How many samples a vote on at most ``samples`` has after each round: 4, 8, 16, ... If ``until`` is None, there is one round."""
+def rounds(samples: int, until: float | None, first: int = 2) -> tuple[int, ...]:
+    """How many samples a vote on at most ``samples`` has after each round: ``first``, twice as many, and so on. If ``until`` is None,
+    there is one round."""
     if until is None:
         return (samples,)
-    counts = [FIRST_ROUND]
+    counts = [first]
     while counts[-1] < samples:
         counts.append(2 * counts[-1])
     return (*counts[:-1], samples)
@@ -23,3 +26,29 @@ def rounds(samples: int, until: float | None) -> tuple[int, ...]:
 def is_decided(election: Election, until: float | None) -> bool:
     """Whether the elected answer has at least ``until`` of all samples, those without an answer included."""
     return until is not None and not election.abstains and election.majority_ratio >= until
+
+
+def replayed(ballots: Ballots, vote: Callable[[Ballots], Election], until: float, first: int = 2) -> Election:
+    """What the adaptive vote elects on samples that exist already, in the order of their seeds.
+
+    `Election.samples` says how many of them it needs.
+    """
+    for count in rounds(len(ballots.class_G), until, first):
+        election = vote(_first(ballots, count))
+        if is_decided(election, until):
+            break
+    return election
+
+
+def _first(ballots: Ballots, count: int) -> Ballots:
+    """The first ``count`` ballots. Classes are numbered by first appearance, so the first ones are theirs."""
+    class_G = ballots.class_G[:count]
+    return replace(
+        ballots,
+        answer_G=ballots.answer_G[:count],
+        class_G=class_G,
+        representative_C=ballots.representative_C[: len(set(class_G) - {None})],
+        stats_G=None if ballots.stats_G is None else ballots.stats_G[:count],
+        reward_G=None if ballots.reward_G is None else ballots.reward_G[:count],
+        view_G=None if ballots.view_G is None else ballots.view_G[:count],
+    )

@@ -38,10 +38,13 @@ def test_the_journal_s_schema_is_frozen() -> None:
     assert names == {
         "ElectionRecord": ["answer", "winner", "margin", "share_C", "tied_C", "voters", "samples", "majority_ratio"],
         "BallotsRecord": ["answer_G", "invalid_G", "class_G", "representative_C", "reward_G", "view_G"],
-        "PollRecord": ["k", "greedy", "temperature", "top_p", "max_tokens", "version", "ballots", "election", "confidence", "tokens"],
+        "PollRecord": [
+            "k", "greedy", "temperature", "top_p", "max_tokens", "version", "ballots", "election", "confidence", "tokens", "early",
+            "early_tokens",
+        ],
         "StepRecord": [
             "step", "version", "ballots", "election", "majority", "reward_G", "gate", "tokens_sampled", "tokens_trained", "update",
-            "seconds",
+            "seconds", "weight",
         ],
         "EvaluationRecord": ["step", "poll"],
         "QuestionRecord": [
@@ -59,10 +62,10 @@ def test_the_nouns_are_frozen() -> None:
         if not name.startswith("_") and getattr(value, "__module__", "").startswith(("sttrl.types.", "typing"))
     }
     assert public - {"Literal"} == {
-        "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "FinishReason", "GateReason", "Group", "HeldVote",
-        "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem", "QuestionStatus",
-        "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup", "TrainableModule",
-        "UpdateStats", "in_sample_order", "whole_rows",
+        "Answer", "AnswerKind", "Ballots", "DeltaKind", "DeltaSpec", "Election", "EntropyBand", "FinishReason", "ForkRule", "Forking",
+        "GateReason", "Group", "HeldVote", "Invalid", "LossKind", "Measure", "Objective", "Outcome", "ParameterGroup", "Problem",
+        "QuestionStatus", "Request", "Rollout", "Row", "RowSet", "Sampling", "Stat", "Step", "StopReason", "TokenStats", "TrainGroup",
+        "TrainableModule", "UpdateStats", "in_sample_order", "whole_rows",
     }  # fmt: skip
 
 

@@ -43,9 +43,27 @@ def test_a_preset_is_the_flags_that_are_listed(name: PresetName, capsys: Said) -
 
 
 def test_what_the_published_methods_differ_in() -> None:
-    ttrl, scrl, ddrl = (plain(RunConfig.of(preset=name)) for name in ("ttrl", "scrl", "ddrl"))
+    ttrl, scrl, ddrl, scope = (plain(RunConfig.of(preset=name)) for name in ("ttrl", "scrl", "ddrl", "scope"))
     assert {name: scrl[name] for name in scrl if scrl[name] != ttrl[name]} == {"reward": "scrl", "scrl_form": "shaped", "eval_every": 20}
     assert {name: ddrl[name] for name in ddrl if ddrl[name] != ttrl[name]} == {"train_samples": "balanced", "adv_estimator": "dae"}
+    assert {name: scope[name] for name in scope if scope[name] != ttrl[name]} == {
+        "voting_function": "confidence", "confidence": "step_mean", "reward": "scope", "scope_votes": 32, "n_train": 64, "eval_every": 1,
+    }  # fmt: skip
+    spine = plain(RunConfig.of(preset="spine"))
+    assert {name: spine[name] for name in spine if spine[name] != ttrl[name]} == {
+        "n_votes": 8, "n_train": 8, "forking_tokens": "otsu", "entropy_band": "mad",
+    }  # fmt: skip
+    ettrl = plain(RunConfig.of(preset="ettrl"))
+    assert {name: ettrl[name] for name in ettrl if ettrl[name] != ttrl[name]} == {
+        "n_votes": 60, "rollouts": "tree", "advantage_shaping": "relative_entropy",
+    }  # fmt: skip
+    restrain = plain(RunConfig.of(preset="restrain"))
+    assert {name: restrain[name] for name in restrain if restrain[name] != ttrl[name]} == {
+        "reward": "restrain",
+        "adv_estimator": "reinforce",
+    }
+    guard = plain(RunConfig.of(preset="guard"))
+    assert {name: guard[name] for name in guard if guard[name] != ttrl[name]} == {"guard": ["frs", "mps", "rcsu"], "guard_share": 0.5}
     assert RunConfig.of(preset="ttrl").learning_rate == 5e-7 and RunConfig.of(preset="ttrl", lora_rank=16).learning_rate == 1e-3
 
 
@@ -115,7 +133,9 @@ def test_an_endpoint_takes_none(capsys: Said) -> None:
 def test_an_unknown_preset_is_one_line(where: str, tmp_path: Path, capsys: Said) -> None:
     (tmp_path / "a.yaml").write_text("preset: tttrl\n")
     if where == "python":
-        with pytest.raises(UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, self_harmony, slot"):
+        with pytest.raises(
+            UsageError, match="--preset is tttrl.*ttrl, scrl, ddrl, scope, spine, ettrl, restrain, guard, self_harmony, slot"
+        ):
             RunConfig.of(preset="tttrl")
         return
     said = complaint(capsys, *(("--preset", "tttrl") if where == "flag" else ("--config", str(tmp_path / "a.yaml"))), code=2)

@@ -36,12 +36,12 @@ def poll(right: str, good: int, version: int) -> PollRecord:
     )  # fmt: skip
 
 
-def fabricated(folder: Path, questions: int = 3, finished: int = 3, **settings: Any) -> Path:
-    """A run folder as a run leaves it, without having run."""
+def fabricated(folder: Path, questions: int = 3, finished: int = 3, rows_of: str = "arithmetic-demo", **settings: Any) -> Path:
+    """A run folder as a run leaves it, without having run. ``rows_of``: the data set that the questions are of."""
     from sttrl.data import SourceSpec, read_table
 
-    config = RunConfig.of(limit=questions, val_samples=4, **settings)
-    rows = read_table(SourceSpec(dataset="arithmetic-demo")).rows[:questions]
+    config = RunConfig.of(**{"limit": questions, "val_samples": 4, **settings})
+    rows = read_table(SourceSpec(dataset=rows_of, data_dir=config.data.data_dir)).rows[:questions]
     with Journal(folder) as journal:
         write_json(folder / CONFIG, to_plain(config))
         for number, row in enumerate(rows):

@@ -67,7 +67,17 @@ SLOT_PUBLISHED = {
 """Accuracy, steps and rate of SLOT's README (GSM8K) and of the logs it released (the others)."""
 CONTEXT = {"Math-1.5B": 4096, "Math-7B": 4096, "Qwen2.5-7B": 131072, "Llama-3.1-8B": 131072}
 
+SCRL_PUBLISHED = {("Math-7B", "amc"): "34.0 -> 66.9", ("Math-7B", "math"): "46.5 -> 85.6"}
+"""SCRL's mean@16 with 32 votes."""
+SUCCESSOR_PROMPT_TOKENS = {"scrl": {"aime": 512, "amc": 1024, "math": 1024}, "ddrl": {"aime": 512, "amc": 512, "math": 512}}
+"""SCRL's are TTRL's, DDRL's those of its scripts."""
+SUCCESSOR_DIFFERS: dict[str, dict[str, Any]] = {
+    "scrl": {"reward": "scrl", "n_votes": 32, "n_train": 16}, "ddrl": {"adv_estimator": "dae"}
+}  # fmt: skip
+"""What differs from TTRL's values everywhere."""
+
 TTRL_RUNS = [(model, dataset) for model in MODELS for dataset in DATASETS]
+SUCCESSOR_RUNS = [(m, model, d) for m in ("scrl", "ddrl") for model in ("Math-1.5B", "Math-7B") for d in ("aime", "amc", "math")]
 
 
 def paper_file(model: str, dataset: str, method: str) -> Path:
@@ -116,8 +126,39 @@ def test_the_sweep_of_methods_and_votes_has_all_of_them() -> None:
     assert {(c.run.seed, len([d for d in configs if d.run.seed == c.run.seed])) for c in configs} == {(0, 13), (1, 13), (2, 13)}
 
 
+def test_the_sweep_of_label_free_methods_gives_all_the_same_budget() -> None:
+    """Only the ideas differ: every row has the samples, steps, rate and evaluation of the others. A published method is one preset."""
+    file = ROOT / "configs" / "sweeps" / "label_free.yaml"
+    configs = configs_of(read_sweep(file), ["--dataset", "GSM8K-TTT", "--limit", "40", "--max_response_tokens", "96"])
+    by_seed = [[c for c in configs if c.run.seed == seed] for seed in (0, 1, 2)]
+    assert {len(each) for each in by_seed} == {len(configs) // 3}
+    adapting = [c for c in configs if c.method.adaptation_method != "none"]
+    same = (
+        "n_votes",
+        "n_train",
+        "temp",
+        "top_p",
+        "ties",
+        "kl_coef",
+        "lora_rank",
+        "val_samples",
+        "val_temp",
+        "max_response_tokens",
+        "limit",
+    )
+    for name in same:
+        assert len({c.setting(name) for c in adapting}) == 1, name
+    assert {c.learning_rate for c in adapting} == {1e-3} and {c.optimiser["schedule"] for c in adapting} == {"constant"}
+    assert {c.method_steps for c in adapting if c.method.adaptation_method == "sttrl"} == {2} == {c.ttrl.epochs or 2 for c in adapting}
+    assert {c.preset for c in configs} == {None, "ttrl", "scrl", "ddrl"}
+    assert {c.reinforcement.reward for c in adapting} == {"agreement", "scrl", "random"}
+    ours = {(c.vote.voting_function, c.vote.votes_until) for c in adapting if c.preset is None}
+    assert ours == {("majority", None), ("confidence", None), ("majority", 0.75)}
+
+
 def test_every_configuration_is_known_to_this_test() -> None:
     expected = {paper_file(*run, "ttrl") for run in TTRL_RUNS} | {paper_file(model, dataset, "slot") for dataset, model in SLOT_PUBLISHED}
+    expected |= {paper_file(model, dataset, method) for method, model, dataset in SUCCESSOR_RUNS}
     assert set(PAPER) == expected
     assert {*PAPER, *ARC, *SWEEPS, *TRM, DEMO, DEMO_FINETUNE} == set((ROOT / "configs").rglob("*.yaml"))
 
@@ -136,6 +177,29 @@ def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
     comment = comment_of(file)
     assert "arXiv 2504.16084" in comment and TTRL_PUBLISHED[model].get(dataset, "no published number") in comment
     assert ("Derived: batch and epochs" in comment or "batch and epochs are those of MATH" in comment) == (dataset in ("gsm8k", "gpqa"))
+
+
+@pytest.mark.parametrize(("method", "model", "dataset"), SUCCESSOR_RUNS)
+def test_scrl_and_ddrl_have_the_values_of_their_papers_and_scripts(method: str, model: str, dataset: str) -> None:
+    file = paper_file(model, dataset, method)
+    config, comment = parse_run(["--config", str(file)]), comment_of(file)
+    expected = {**TTRL_EVERYWHERE, **SUCCESSOR_DIFFERS[method]}
+    assert {name: config.setting(name) for name in expected} == expected
+    assert (config.data.dataset, config.engine.model, config.sampling.temp) == (DATASETS[dataset], MODELS[model], 1.0)
+    assert (config.ttrl.train_batch_size, config.ttrl.epochs) == TTRL_BATCHES[dataset]
+    assert config.reinforcement.mini_batches == config.ttrl.train_batch_size
+    assert config.data.max_prompt_tokens == SUCCESSOR_PROMPT_TOKENS[method][dataset]
+    assert (config.reinforcement.train_samples, config.training.eval_every) == {"scrl": ("first", 20), "ddrl": ("balanced", 2)}[method]
+    scrl = config.scrl
+    assert (scrl.scrl_positive_share, scrl.scrl_margin, scrl.scrl_negative_share, scrl.scrl_entropy_weight) == (0.375, 0.125, 0.125, 0.1)
+    assert (config.data.on_bad_row == "skip") == (method == "ddrl" and dataset == "math"), "prompts over 512 tokens"
+    assert {"scrl": "arXiv 2603.19880", "ddrl": "arXiv 2604.21327"}[method] in comment
+    if method == "scrl":
+        assert SCRL_PUBLISHED.get((model, dataset), "no published number") in comment
+        assert "Derived: this model" in comment or model == "Math-7B"
+    else:
+        assert ("no published number" if model == "Math-7B" else "could not be read") in comment
+        assert "Derived: this model" in comment or model == "Math-1.5B"
 
 
 @pytest.mark.parametrize(("dataset", "model"), SLOT_PUBLISHED)
@@ -192,6 +256,7 @@ def config_of_script(script: Path, stub: Path, *flags: str) -> RunConfig:
 
 def test_there_is_a_script_for_every_model_method_and_data_set() -> None:
     expected = {Path("ttrl") / model / f"{dataset}.sh" for model, dataset in TTRL_RUNS}
+    expected |= {Path(method) / model / f"{dataset}.sh" for method, model, dataset in SUCCESSOR_RUNS}
     expected |= {Path(method) / f"{dataset}.sh" for method in METHODS for dataset in DATASETS}
     assert {script.relative_to(ROOT / "examples") for script in SCRIPTS} == expected
 
@@ -216,9 +281,10 @@ def test_a_script_runs_what_its_name_says(script: Path, stub: Path, monkeypatch:
     monkeypatch.chdir(ROOT)
     method, *model = script.parent.relative_to(ROOT / "examples").parts
     config = config_of_script(script, stub)
-    assert (config.method.adaptation_method, config.data.dataset) == (method, DATASETS[script.stem])
+    assert (config.method.adaptation_method, config.data.dataset) == ("ttrl" if model else method, DATASETS[script.stem])
     assert config.engine.model == (MODELS[model[0]] if model else "Qwen/Qwen2.5-Math-1.5B")
-    assert config.config == (paper_file(model[0], script.stem, "ttrl").relative_to(ROOT) if model else None)
+    assert config.config == (paper_file(model[0], script.stem, method).relative_to(ROOT) if model else None)
+    assert config.preset == (method if model else None)
     assert method != "ttft" or config.learning_rate == 1e-4
     small = config_of_script(script, stub, "--model", BUILTIN, "--limit", "1", "--prompt_format", "two words: {question}")
     assert (small.engine.model, small.data.limit, small.questions.prompt_format) == (BUILTIN, 1, "two words: {question}")
@@ -275,7 +341,8 @@ def prepared(builtin_tokenizer: tuple[Any, int | None]) -> Callable[[RunConfig],
         )
         assert len(problems) == config.data.limit == 1 and not skipped
         needed = len(problems[0].prompt_T) + config.sampling.max_response_tokens
-        assert limit == PROMPT_TOKENS[next(key for key, name in DATASETS.items() if name == config.data.dataset)]
+        key = next(key for key, name in DATASETS.items() if name == config.data.dataset)
+        assert limit == SUCCESSOR_PROMPT_TOKENS.get(config.preset or "", PROMPT_TOKENS)[key]
         assert builtin_tokenizer[1] is not None and needed <= min(4096, builtin_tokenizer[1])
 
     return prepare

@@ -16,6 +16,9 @@ from sttrl.errors import UsageError
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.estimators import OWN_ESTIMATORS
 from sttrl.objectives.registry import check_estimator, check_policy_loss, estimator_names, estimator_needs, policy_loss_names
+from sttrl.objectives.restrain import RestrainConfig, restrain
+from sttrl.types import Answer, Ballots
+from sttrl.voting import VoteConfig, majority
 
 REWARDS = st.lists(st.sampled_from([0.0, 1.0]) | st.floats(-5, 5, width=32), min_size=2, max_size=40)
 
@@ -189,6 +192,26 @@ def test_ddrls_advantage_is_fixed_by_hand() -> None:
     for reward_G in ([1.0, 0.5], [0.0, -1.0]):
         with pytest.raises(ValueError, match="dae takes rewards of 0 and 1"):
             of_samples(reward_G, "dae")
+
+
+def test_the_reward_itself_is_an_advantage() -> None:
+    assert of_samples([0.5, -1.0, 0.0], "reinforce") == (0.5, -1.0, 0.0) and of_samples([2.0], "reinforce") == (2.0,)
+    assert not estimator_needs("reinforce")
+
+
+@given(st.lists(st.none() | st.sampled_from("abcd"), min_size=2, max_size=20))
+def test_restrain_is_the_weighed_mean_of_verls_grpo_over_all_answers(labels: list[str | None]) -> None:
+    """Each answer in turn is the label, and verl computes the advantages; sigma is so large that all answers weigh the same."""
+    answers = list(dict.fromkeys(label for label in labels if label is not None))
+    ballots = Ballots(
+        answer_G=tuple(Answer(text=label, invalid=None if label else "cut") for label in labels),
+        class_G=tuple(None if label is None else answers.index(label) for label in labels),
+        representative_C=tuple(answers),
+    )
+    found = restrain(ballots, majority(ballots, VoteConfig()), range(len(labels)), RestrainConfig(sigma=1e6, min_share=0.0))
+    of_each = [of_samples([float(label == answer) for label in labels], "grpo") for answer in answers]
+    expected = [sum(column) / len(answers) for column in zip(*of_each, strict=True)] or [0.0] * len(labels)
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_the_estimators_of_today_need() -> None:

@@ -31,8 +31,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "deepconf": {"voting_function": "confidence", "confidence": "deepconf_bottom", "confidence_window": 2, "confidence_top_k": 5},
     "certainty": {"voting_function": "confidence", "confidence": "self_certainty"},
     **{
-        f"reward_{name}": {"reward": name} for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "random", "format")
+        f"reward_{name}": {"reward": name}
+        for name in ("frequency", "neg_entropy", "self_certainty", "logprob", "scrl", "scope", "random", "format")
     },
+    "steps": {"voting_function": "confidence", "confidence": "step_mean", "reward": "scope"},
+    "spine": {"forking_tokens": "otsu", "entropy_band": "mad", "ppo_epochs": 2},
+    "trees": {"rollouts": "tree", "fork_points": 3, "fork_branches": 1, "advantage_shaping": "relative_entropy"},
+    "guard": {"guard": ("frs", "mps"), "n_votes": 8, "n_train": 8},
+    "restrain": {"reward": "restrain", "adv_estimator": "reinforce"},
     "ddrl": {"adv_estimator": "dae", "train_samples": "balanced", "n_train": 8},
     "remax": {"adv_estimator": "remax"},
     "remax_logprob": {"adv_estimator": "remax", "reward": "logprob", "temp": 0.7},
@@ -89,6 +95,12 @@ def test_a_variant_runs(do_run: Callable[..., Path], tmp_path: Path, variant: st
         assert {step["update"]["optimizer_steps"] for step in steps if step["update"]} == {4}
     if variant == "reward_random":
         assert any(0 < sum(step["reward_G"]) < 16 for step in steps)
+    if variant == "spine":
+        assert {0 < step["update"]["forking_share"] < 1 for step in steps if step["update"]} == {True}
+    if variant == "trees":
+        lines = [json.loads(line) for file in folder.glob("rollouts/*") for line in file.read_text().splitlines() if '"step"' in line]
+        sampled_tokens = sum(len(line["tokens"]) - line.get("begun", 0) for line in lines)
+        assert sum(step["tokens_sampled"] for step in steps) == sampled_tokens < sum(len(line["tokens"]) for line in lines)
     if variant in ("energy", "semantic", "deepconf", "certainty"):
         assert any(step["election"]["share_C"] != step["majority"]["share_C"] for step in steps)
 

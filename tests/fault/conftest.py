@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
-from stand_in import InlineJudge
+from stand_in import InlineJudge, StandInPolicy
 
 from sttrl.questions.answers import Judge
+from sttrl.types import Objective, TrainGroup, UpdateStats
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,17 @@ def judge() -> Iterator[Judge]:
 def free_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill loses nothing that was written, synced or not; waiting for the disk thousands of times shows nothing."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[TrainGroup]:
+    """The groups of every update of the stand-in, in order."""
+    seen: list[TrainGroup] = []
+    plain = StandInPolicy.update
+
+    async def update(policy: StandInPolicy, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
+        seen.extend(groups)
+        return await plain(policy, groups, objective)
+
+    monkeypatch.setattr(StandInPolicy, "update", update)
+    return seen

@@ -180,11 +180,13 @@ class StandInPolicy:
         answer = p.index(max(p)) if sampling.temperature == 0 else drawn(p, share("draw", seed))
         text, finish = self.engine.texts(prompt_T, seed, answer)
         noise = digest("tokens", seed, answer)
-        length = 3 + noise % 10
+        length = min(3 + noise % 10, sampling.max_tokens)
         token_T = (answer, *((noise >> 5 * position) % 1000 for position in range(length - 1)))
+        begun = len(request.begun_T)
         return Rollout(
             seed=seed, version=self.version, token_T=token_T, logprob_T=(math.log(p[answer]) / length,) * length, finish=finish, text=text,
             view=request.view,
+            reasoning_step_T=tuple(position // 4 for position in range(begun, begun + length)) if sampling.reasoning_steps else (),
         )  # fmt: skip
 
 

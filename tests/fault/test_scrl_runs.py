@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import StandIn, StandInPolicy, attempt, config_for
+from stand_in import StandIn, attempt, config_for
 
 from sttrl.ledger.journal import read_finished, read_lines
 from sttrl.ledger.records import StepRecord
 from sttrl.questions.answers import Judge
 from sttrl.questions.records import poll_from_json
-from sttrl.types import Objective, TrainGroup, UpdateStats
+from sttrl.types import TrainGroup
 
 SETTINGS: dict[str, Any] = {"limit": 12, "steps": 2, "n_votes": 12, "n_train": 12, "val_samples": 1}
 
@@ -39,20 +38,6 @@ def test_a_gate_of_the_user_s_holds_for_scrl_too(tmp_path: Path, judge: Judge) -
     gated = first_steps(tmp_path / "run", judge, reward="scrl", min_margin=0.05)
     tied = [step for step, _ in gated.values() if step.election.winner is None and len(set(step.reward_G)) > 1]
     assert tied and all(step.gate == "margin" and step.update is None for step in tied)
-
-
-@pytest.fixture
-def updates(monkeypatch: pytest.MonkeyPatch) -> list[TrainGroup]:
-    """The groups of every update of the stand-in, in order."""
-    seen: list[TrainGroup] = []
-    plain = StandInPolicy.update
-
-    async def update(policy: StandInPolicy, groups: Sequence[TrainGroup], objective: Objective) -> UpdateStats:
-        seen.extend(groups)
-        return await plain(policy, groups, objective)
-
-    monkeypatch.setattr(StandInPolicy, "update", update)
-    return seen
 
 
 @pytest.mark.parametrize("method", ["sttrl", "ttrl"])

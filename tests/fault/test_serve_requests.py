@@ -271,6 +271,16 @@ async def test_a_lane_that_dies_costs_nobody_an_answer(lanes: int, at: int, tmp_
             assert (await web.get("/health")).status_code == 200
 
 
+async def test_a_vote_is_held_again_if_its_lane_dies(tmp_path: Path, judge: Judge) -> None:
+    async with served(tmp_path / "whole", judge) as here:
+        whole = await created(here, model=f"{MODEL}:vote")
+    faults = Faults({("sample", 2): EngineError("The sampler died.", "Run again.")})
+    async with served(tmp_path / "dies", judge, faults=faults) as here:
+        found = await created(here, model=f"{MODEL}:vote")
+        assert here.endpoint.desk.session.lanes.starts == 2
+        assert found.choices == whole.choices and {**found.sttrl, "seconds": 0} == {**whole.sttrl, "seconds": 0}
+
+
 async def test_an_engine_that_dies_again_and_again_is_a_503(tmp_path: Path, judge: Judge) -> None:
     async with served(tmp_path, judge) as here:
         here.lane.faults.plan[("fork", 1)] = EngineError("It died.", "Look at the logs.")

@@ -41,14 +41,14 @@ SECONDS = st.dictionaries(TEXT, NUMBER, max_size=2)
 STEPS = st.builds(
     StepRecord,
     step=COUNT, version=COUNT, ballots=st.none() | BALLOTS, election=st.none() | ELECTIONS, majority=st.none() | ELECTIONS,
-    reward_G=st.lists(NUMBER, max_size=3), gate=st.none() | st.sampled_from(["margin", "agreement"]),
+    reward_G=st.lists(NUMBER, max_size=3), gate=st.none() | st.sampled_from(["margin", "agreement", "risk"]),
     tokens_sampled=COUNT, tokens_trained=COUNT, update=st.none() | st.dictionaries(TEXT, NUMBER | COUNT | st.none(), max_size=2),
-    seconds=SECONDS,
+    seconds=SECONDS, weight=st.none() | NUMBER,
 )  # fmt: skip
 POLLS = st.builds(
     PollRecord,
     k=COUNT, greedy=st.booleans(), temperature=NUMBER, top_p=NUMBER, max_tokens=COUNT, version=COUNT, ballots=BALLOTS, election=ELECTIONS,
-    confidence=ELECTIONS, tokens=COUNT,
+    confidence=ELECTIONS, tokens=COUNT, early=st.none() | ELECTIONS, early_tokens=st.none() | COUNT,
 )  # fmt: skip
 QUESTIONS = st.builds(
     QuestionRecord,

@@ -136,7 +136,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(model: str, server: Server
 
 
 def test_a_killed_server_goes_on_and_sigterm_leaves_nothing(server: Server, folder: Path) -> None:
-    long: Any = {"sttrl": {"steps": 40, "n_votes": 16, "n_train": 16, "max_response_tokens": 8, "lr": 1e-4, "seed": 1}}
+    long: Any = {"sttrl": {"steps": 12, "n_votes": 16, "n_train": 16, "max_response_tokens": 8, "lr": 1e-4, "seed": 1}}
     sent: Any = server.client.responses.create(model=f"{MODEL}:sttrl", input=SUM[0]["content"], background=True, extra_body=long)
     asked: Any = {
         "model": f"{MODEL}:sttrl",

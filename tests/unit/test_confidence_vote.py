@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -18,12 +19,15 @@ from sttrl.voting.confidence import STATISTICS, confidence_weights, group_means,
 def ballots(class_G: tuple[int | None, ...], stats_G: tuple[TokenStats, ...]) -> Ballots:
     answers = tuple(Answer(text=None, invalid="cut") if c is None else Answer(text=str(c)) for c in class_G)
     representatives = tuple(str(c) for c in range(max((c + 1 for c in class_G if c is not None), default=0)))
-    return Ballots(answer_G=answers, class_G=class_G, representative_C=representatives, stats_G=stats_G)
+    lengths = [len(s.logprob_T or s.top_confidence_T or s.self_certainty_T or ()) for s in stats_G]
+    steps_GT = tuple(tuple(number for number, step in enumerate(steps(length)) for _ in step) for length in lengths)
+    return Ballots(answer_G=answers, class_G=class_G, representative_C=representatives, stats_G=stats_G, reasoning_step_GT=steps_GT)
 
 
-def weight(kind: ConfidenceKind, stats: TokenStats, window: int = 2048) -> float:
-    """The weight of one sample that votes."""
-    return confidence_weights(ballots((0,), (stats,)), VoteConfig(confidence=kind, window=window))[0]
+def weight(kind: ConfidenceKind, stats: TokenStats, window: int = 2048, step_T: tuple[int, ...] = ()) -> float:
+    """The weight of one sample that votes. ``step_T``: the reasoning step of each token."""
+    votes = replace(ballots((0,), (stats,)), reasoning_step_GT=(step_T,))
+    return confidence_weights(votes, VoteConfig(confidence=kind, window=window))[0]
 
 
 def test_the_statistics_are_the_choices_of_the_command_line() -> None:
@@ -50,6 +54,16 @@ def test_deepconf_by_hand() -> None:
     assert weight("deepconf_tail", stats, 1) == 9.0 and weight("deepconf_lowest", stats, 1) == 1.0
 
 
+def test_step_means_by_hand() -> None:
+    """The steps' means are 2, 6 and 1. The mean of the tokens is 2.5: a long step counts as much as a short one."""
+    step_T = (0, 0, 0, 1, 2, 2)
+    assert weight("step_mean", TokenStats(top_confidence_T=(1.0, 2.0, 3.0, 6.0, 2.0, 0.0)), step_T=step_T) == 3.0
+    assert weight("step_surprisal", TokenStats(logprob_T=(-1.0, -2.0, -3.0, -6.0, -2.0, -0.0)), step_T=step_T) == 3.0
+    assert weight("step_surprisal", TokenStats(logprob_T=(1e-7,)), step_T=(0,)) == 0.0, "rounding makes no negative weight"
+    with pytest.raises(ValueError, match="the steps of a sample are not known"):
+        weight("step_mean", TokenStats(top_confidence_T=(1.0, 2.0)))
+
+
 @pytest.mark.parametrize("window", [5, 6, 2048])
 @pytest.mark.parametrize("kind", ["deepconf_tail", "deepconf_bottom", "deepconf_lowest"])
 def test_a_short_response_is_one_group(kind: ConfidenceKind, window: int) -> None:
@@ -70,6 +84,8 @@ def direct(kind: ConfidenceKind, logits_TV: NDArray[np.float64], token_T: NDArra
         return float(np.exp(np.mean([logprob_TV[t, y] for t, y in enumerate(token_T)])))
     if kind == "self_certainty":
         return float(np.mean(logsumexp_T - logits_TV.mean(axis=1)))
+    if kind == "step_surprisal":
+        return float(np.mean([np.mean([-logprob_TV[t, token_T[t]] for t in step]) for step in steps(len(token_T))]))
     token_confidence_T = -np.sort(logprob_TV, axis=1)[:, -top_k:].mean(axis=1)
     groups = [token_confidence_T[i : i + window].mean() for i in range(max(1, len(token_T) - window + 1))]
     return {
@@ -77,6 +93,7 @@ def direct(kind: ConfidenceKind, logits_TV: NDArray[np.float64], token_T: NDArra
         "deepconf_tail": float(token_confidence_T[-window:].mean()),
         "deepconf_bottom": float(np.mean(sorted(groups)[: max(1, int(len(groups) * 0.1))])),
         "deepconf_lowest": float(min(groups)),
+        "step_mean": float(np.mean([token_confidence_T[step].mean() for step in steps(len(token_T))])),
     }[kind]
 
 
@@ -87,6 +104,11 @@ def measured(logits_TV: NDArray[np.float64], token_T: NDArray[np.int64], top_k: 
         top_confidence_T=tuple((-np.partition(logprob_TV, -top_k, axis=1)[:, -top_k:].mean(axis=1)).tolist()),
         self_certainty_T=tuple((-logprob_TV.mean(axis=1)).tolist()),
     )
+
+
+def steps(tokens: int) -> list[list[int]]:
+    """The tokens of each reasoning step: the first has 9 tokens, the others 12."""
+    return [list(range(start, min(end, tokens))) for start, end in [(0, 9), *((i, i + 12) for i in range(9, tokens, 12))] if start < tokens]
 
 
 @pytest.mark.parametrize("window", [1, 4, 7, 2048])

@@ -45,6 +45,7 @@ PROGRAM = re.compile(r"(?:cd verl && )?(?:(?:\.venv/bin/)?python main\.py|sttrl)
 TORCHRUN = re.compile(r"torchrun (?:--\S+(?: \d+)? )*-m sttrl\.trm ")
 SUBCOMMANDS = {
     "report": cli.ReportArguments,
+    "compare_to_paper": cli.CompareToPaperArguments,
     "view": cli.ViewArguments,
     "data": cli.DataArguments,
     "score": cli.ScoreArguments,
@@ -84,7 +85,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_command_line_names_every_flag_and_no_other() -> None:
     mentioned = set(re.findall(r"--([a-z][\w-]*)", COMMAND_LINE))
-    of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare"}
+    of_subcommands = {"out", "port", "untie", "stage", "detail", "levels", "compare", "halves"}
     of_subcommands |= {"to", "repo_id", "private", "token", "commit_message", "path_in_repo", "branch"}
     of_subcommands |= {field.name for field in dataclasses.fields(ServerSettings)}
     assert mentioned == {*field_names(), *of_subcommands, "help", "help_all", "version", "no_flag", "flag"}
@@ -109,6 +110,7 @@ def test_command_line_names_the_subcommands_and_their_flags() -> None:
     flags = {name: set(re.findall(r"--(\w+)", rows[name])) for name in cli.COMMANDS if name not in ("sweep", "finetune", "trm")}
     positional = {
         "report": {"runs"},
+        "compare_to_paper": {"runs"},
         "view": {"runs"},
         "data": {"dataset"},
         "score": {"submission", "solutions"},

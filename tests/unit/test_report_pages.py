@@ -198,15 +198,15 @@ def glossary(section: str) -> set[str]:
 
 def test_the_glossary_has_every_metric_of_a_step_and_no_other() -> None:
     taken = step(0, ["7", "3"])
-    held_out = replace(taken, ballots=replace(taken.ballots, reward_G=[1.0, 0.0]))
-    assert set(step_metrics(held_out)) - set(step_metrics(taken)) == {"reward/demonstrations_mean"}
+    held_out = replace(taken, ballots=replace(taken.ballots, reward_G=[1.0, 0.0]), weight=0.5)
+    assert set(step_metrics(held_out)) - set(step_metrics(taken)) == {"reward/demonstrations_mean", "vote/weight"}
     emitted = {re.sub(r"^time/.*_s$", "time/<activity>_s", name) for name in step_metrics(held_out)}
     assert glossary("metrics.jsonl") == emitted | {"id", "step"}
     assert set(UPDATE) - {"tokens"} == set(UPDATE) & {name.removeprefix("update/").removesuffix("_nats") for name in emitted}
 
 
 def test_the_glossary_has_every_key_of_the_summary_and_no_other() -> None:
-    summary = summarise(trained_on_all(), LABELLED, SECONDS)
+    summary = summarise(trained_on_all(), LABELLED, SECONDS, {"votes_until": 0.75, "n_votes": 64})
     found = {re.sub(rf"^({'|'.join(ROW_NAMES)}|gain)\.", "<row>.", key) for key in keys(summary)}
     found = {key for key in found if not key.startswith("first_vote.") and not key.startswith("<row>.ci95_by_metric.")}
     assert glossary("summary.json") == found

@@ -224,7 +224,25 @@ def test_what_adapting_made_of_wrong_first_votes(folder: Path) -> None:
     assert rows_of(report)[1]["right_base"] is None
     assert lines_starting(report, "method")[1] == ["method", "right", "base", "adapted", "wrong", "base", "adapted"]
     assert lines_starting(report, "sttrl")[1] == ["sttrl", "5", ".250", ".650", "1", ".250", ".250"]
-    assert len(lines_starting(report, "slot")) == 1
+    assert [len(line) for line in lines_starting(report, "slot")][1:] == [12], "only the table of the votes with the same tokens"
+
+
+def test_the_adapted_policy_above_the_votes_with_the_same_tokens(folders: list[Path]) -> None:
+    """By hand: over two seeds each question is elected right in one of two by the adapted policy; the base's majority is always wrong, its
+    confidence vote always right."""
+    report = report_sweep("votes", folders)
+    row = rows_of(report)[1]
+    ends, same = interval_of_gain([0.0] * 3, [0.5] * 3), interval_of_gain([1.0] * 3, [0.5] * 3)
+    assert ends is not None and same is not None
+    above = [row[f"above_vote_{end}"] for end in ("mean", "low", "high", "p")]
+    assert above == [0.5, ends.low, ends.high, p_value_of_gain([0.0] * 3, [0.5] * 3)]
+    below = [row[f"above_confidence_{end}"] for end in ("mean", "low", "high", "p")]
+    assert below == [-0.5, same.low, same.high, p_value_of_gain([1.0] * 3, [0.5] * 3)]
+    assert rows_of(report)[0]["above_vote_mean"] is None, "a run that does not adapt takes no tokens"
+    header = ["maj@k", "vote", "above", "vote", "p", "conf.", "above", "conf.", "p"]
+    assert header in [line.split()[-9:] for line in report.table.splitlines()]
+    shown = next(line for line in report.table.splitlines() if "+.500 [" in line and "-.500 [" in line)
+    assert shown.split()[2:5] == [".500", ".000", "+.500"]
 
 
 def test_failed_questions_are_counted_and_keep_their_base(folders: list[Path]) -> None:
@@ -288,7 +306,10 @@ def test_numbers_stand_for_labels_that_leave_no_room(folder: Path) -> None:
     runs = [run_in(folder, name, adapted(*SEED_0), prompt_format=f"{'long ' * 40}{name} {{question}}") for name in ("a", "b")]
     lines = report_sweep("votes", runs).table.splitlines()
     assert lines[2].startswith("1: long long") and max(map(len, lines)) <= SWEEP_WIDTH
-    assert [line.split()[:2] for line in lines if line[:1] in "12" and "[" in line] == [["1", ".250"], ["2", ".250"]]
+    assert [line.split()[:2] for line in lines if line[:1] in "12" and "[" in line] == [
+        *(["1", ".250"], ["2", ".250"]),
+        *(["1", ".333"], ["2", ".333"]),
+    ]
 
 
 def test_values_are_short_where_that_leaves_them_apart(folder: Path) -> None:

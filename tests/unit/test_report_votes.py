@@ -63,7 +63,7 @@ def test_gated_votes_are_counted() -> None:
     finished = [question(0, {"base": poll(["7"])}, [step(0, ["7"]), doubted, step(2, ["7"], updated=False, gate="agreement")]),
                 question(1, {"base": poll(["7"])}, [step(0, ["7"], updated=False, gate="margin")])]  # fmt: skip
     summary = summarise(finished, LABELLED, {})
-    assert summary["votes"] == {"held": 4, "equal_rewards": 3, "gated": {"margin": 2, "agreement": 1}}
+    assert summary["votes"] == {"held": 4, "equal_rewards": 3, "gated": {"margin": 2, "agreement": 1, "risk": 0}}
     assert "4 held, 3 with equal rewards, gated 2 by margin, 1 by agreement" in before_after_table(summary)
     entries = json.loads(results_lines(finished).splitlines()[0])["steps"]
     assert [(entry["trained"], entry["gate"]) for entry in entries] == [(True, None), (False, "margin"), (False, "agreement")]

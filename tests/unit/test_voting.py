@@ -35,9 +35,13 @@ def ballots(*class_G: int | None) -> Ballots:
 
 
 def with_stats(votes: Ballots, **stat_GT: tuple[tuple[float, ...], ...]) -> Ballots:
-    """The ballots with these statistics of every token of every sample: ``logprob=((-1.0, -2.0), (-3.0,))``."""
+    """The ballots with these statistics of every token of every sample: ``logprob=((-1.0, -2.0), (-3.0,))``.
+
+    A reasoning step has two tokens.
+    """
     stats_G = tuple(TokenStats(**{f"{stat}_T": value_GT[i] for stat, value_GT in stat_GT.items()}) for i in range(len(votes.class_G)))
-    return dataclasses.replace(votes, stats_G=stats_G)
+    length_G = [max((len(value_GT[i]) for value_GT in stat_GT.values()), default=0) for i in range(len(stats_G))]
+    return dataclasses.replace(votes, stats_G=stats_G, reasoning_step_GT=tuple(tuple(t // 2 for t in range(n)) for n in length_G))
 
 
 def surveyed(votes: Ballots, value: float = 1.5, tokens: int = 3) -> Ballots:

@@ -19,13 +19,27 @@ from sttrl.engine.base import EngineSettings
 from sttrl.engine.learned import check_alike, check_names, find_learned
 from sttrl.engine.merge import ADAPTER_WEIGHTS
 from sttrl.engine.verl.forks import ZERO, is_one_of
-from sttrl.engine.verl.rows import Total, mini_batches, total_of
-from sttrl.engine.verl.training_engine import FINAL_LOGITS, MEASURE, PromptOnceEngine
+from sttrl.engine.verl.rows import Total, mark_forks, mini_batches, nested, total_of
+from sttrl.engine.verl.training_engine import FINAL_LOGITS, JUST_LOGPROBS, MEASURE, PromptOnceEngine
 from sttrl.engine.verl.vectors import Vectors
 from sttrl.engine.verl.worker import ForkTrainer, StepResult
 from sttrl.errors import EngineError, StepError, UsageError
-from sttrl.objectives.losses import KL, SAMPLER_WEIGHT, carries_loss, log_prob_gap, marginal_entropy_loss, nll_loss, policy_loss
-from sttrl.types import DeltaSpec, Measure, Objective, TokenStats, TrainGroup, UpdateStats
+from sttrl.objectives.losses import (
+    BAND_HIGH,
+    BAND_LOW,
+    ENTROPY,
+    FORKS,
+    KL,
+    SAMPLER_WEIGHT,
+    carries_loss,
+    log_prob_gap,
+    marginal_entropy_loss,
+    nll_loss,
+    policy_loss,
+)
+from sttrl.types import DeltaSpec, Forking, Measure, Objective, TokenStats, TrainGroup, UpdateStats
+
+ENTROPIES = Measure(want=frozenset({"entropy"}))
 
 
 class Learner(ForkTrainer):
@@ -69,11 +83,14 @@ class Learner(ForkTrainer):
             rows = [data for rows_P, _ in parts for data in rows_P if "ref_log_prob" not in data.keys()]
             self._add_logprobs(None, rows, "ref_log_prob")
             self.forks.load(name)
+        if objective.forking is not None:
+            parts = [(rows_P, replace(total, forks=self._mark_forks(rows_P, objective.forking))) for rows_P, total in parts]
         # An adapter is small; a copy of all weights is made where it is sure to be needed.
         before = self.forks.snapshot(name) if several or self.settings.adapter else None
         results = self.steps(name, before, parts, objective, self._loss, fresh(groups))
         state.updates += 1
-        return replace(self._stats(results, groups, objective), seconds=time.perf_counter() - started)
+        share = sum(total.forks for _, total in parts) / sum(total.weight for _, total in parts) if objective.forking else None
+        return replace(self._stats(results, groups, objective), forking_share=share, seconds=time.perf_counter() - started)
 
     def score(self, name: str | None, groups: Sequence[TrainGroup], measure: Measure) -> list[list[TokenStats]]:
         """Statistics of this rank's rows under a fork, or under the base where ``name`` is None."""
@@ -163,12 +180,28 @@ class Learner(ForkTrainer):
         for data in rows:
             data[column] = self.forward(data)["log_probs"].to(data["input_ids"].device)
 
+    def _mark_forks(self, rows_P: list[TensorDict], forking: Forking) -> float:
+        """Add the forking tokens and the bands of their entropy, under the weights now in the model. Returns their number on all ranks.
+
+        With a band the passes of the steps compute entropies too.
+        """
+        for data in rows_P:
+            tu.assign_non_tensor_data(data, MEASURE, ENTROPIES)
+            entropy_G, mask_G = self.forward(data)[ENTROPY].unbind(), data["response_mask"].unbind()
+            found = [mark_forks(entropy_T, mask_T.cpu(), forking) for entropy_T, mask_T in zip(entropy_G, mask_G, strict=True)]
+            for column, rows in zip((FORKS, BAND_LOW, BAND_HIGH), zip(*found, strict=True), strict=True):
+                data[column] = nested(rows).to(data["input_ids"].device)
+            tu.assign_non_tensor_data(data, MEASURE, JUST_LOGPROBS if forking.band is None else ENTROPIES)
+        count = torch.stack([data[FORKS].values().sum() for data in rows_P]).sum().double().to(next(self.engine.module.parameters()).device)
+        torch.distributed.all_reduce(count)
+        return float(count)
+
     def _loss(self, rows_P: list[TensorDict], total: Total, objective: Objective) -> Any:
         """The loss function of one optimiser step."""
         if objective.loss == "nll":
             return partial(nll_loss, total.rows, total.weight)
         if objective.loss == "policy":
-            return partial(policy_loss, objective, total.rows, total.weight)
+            return partial(policy_loss, objective, total.rows, total.weight, forks=total.forks)
         assert objective.loss == "marginal_entropy", f"weights have no loss {objective.loss!r}"
         log_marginal_V = self._log_marginal(rows_P, total)
 

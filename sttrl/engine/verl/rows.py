@@ -11,7 +11,8 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from sttrl.engine.verl.training_engine import SHARED_PROMPT
-from sttrl.types import TrainGroup
+from sttrl.objectives.forking import forks_of
+from sttrl.types import Forking, TrainGroup
 
 LONGEST_ROW = "longest_row"
 COLUMNS = {
@@ -26,10 +27,11 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Total:
-    """What one optimiser step averages over, on all ranks: rows, and the sum of their tokens' weights."""
+    """What one optimiser step averages over, on all ranks: rows, the sum of their tokens' weights, and how many tokens are forking."""
 
     rows: int
     weight: float
+    forks: float = 0.0
 
 
 def total_of(groups: Sequence[TrainGroup]) -> Total:
@@ -112,6 +114,20 @@ def tensors_of(group: TrainGroup, temperature: float, budget: int, longest: int,
     tu.assign_non_tensor_data(data, SHARED_PROMPT, tuple(group.prefix_T[:-1]))
     tu.assign_non_tensor_data(data, LONGEST_ROW, longest)
     return data
+
+
+def mark_forks(entropy_T: torch.Tensor, mask_T: torch.Tensor, forking: Forking) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which tokens of a row are forking, as 0 and 1, and the lower and upper end of their band at every token.
+
+    ``mask_T``: which tokens carry loss; only these are compared, and a row without any, such as padding, has no forking token.
+    """
+    fork_T, carries = torch.zeros_like(entropy_T), mask_T > 0
+    low_T = high_T = torch.zeros_like(entropy_T)
+    if carries.any():
+        found = forks_of(entropy_T[carries].tolist(), forking)
+        fork_T[carries] = torch.tensor(found.fork_T, dtype=fork_T.dtype)
+        low_T, high_T = torch.full_like(entropy_T, found.low), torch.full_like(entropy_T, found.high)
+    return fork_T, low_T, high_T
 
 
 def nested(rows: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,50 @@
+"""What the votes on a question so far, the present one included, say of an update on it: RESTRAIN's weight, and TTRL-Guard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sttrl.config import RunConfig
+from sttrl.ledger.records import StepRecord
+from sttrl.objectives.guard import GuardConfig, PastVote, flips, frs_weight, is_risky, most_skipped, mps_bonus
+from sttrl.objectives.restrain import RestrainConfig, prompt_weight
+from sttrl.types import HeldVote
+
+
+def weighed(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
+    """A vote with the weight of its question, its bonus and its risk. ``past``: the earlier steps that asked the same prompt.
+
+    ``chance``: draws a number in [0, 1).
+    """
+    if config.reinforcement.reward == "restrain" and config.restrain.restrain_prompt_weight:
+        first = next((step.ballots.class_G for step in past if step.ballots is not None), vote.ballots.class_G)
+        vote = replace(vote, weight=prompt_weight(_largest_share(first), RestrainConfig.of(config)))
+    return vote if not config.guard.guard else _guarded(config, vote, past, chance)
+
+
+def _guarded(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
+    """The vote as TTRL-Guard takes it."""
+    guard = GuardConfig.of(config)
+    held = [(step.elected, step.election) for step in past]
+    votes = [PastVote(elected=texts, majority_ratio=e.majority_ratio) for texts, e in held if texts is not None and e is not None]
+    votes.append(PastVote(elected=frozenset(vote.elected), majority_ratio=vote.election.majority_ratio))
+    if "frs" in guard.parts:
+        vote = replace(vote, weight=(1.0 if vote.weight is None else vote.weight) * frs_weight(votes, guard.window))
+    if "mps" in guard.parts and flips(votes)[-1]:
+        vote = replace(vote, bonus_G=mps_bonus(vote.ballots, vote.election))
+    risky = "rcsu" in guard.parts and is_risky(votes, guard.window, guard.share) and chance() < config.guard.guard_skip
+    return replace(vote, risky=risky)
+
+
+def capped(votes: Sequence[HeldVote]) -> list[HeldVote]:
+    """The votes of a step, of which only the first few risky ones stay so."""
+    risky = [i for i, vote in enumerate(votes) if vote.risky][: most_skipped(len(votes))]
+    return [replace(vote, risky=i in risky) for i, vote in enumerate(votes)]
+
+
+def _largest_share(class_G: Sequence[int | None]) -> float:
+    """The share of the samples that gave the most frequent answer; 0 if none gave any."""
+    count = Counter(c for c in class_G if c is not None)
+    return max(count.values(), default=0) / len(class_G)
