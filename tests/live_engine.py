@@ -47,7 +47,7 @@ async def sampled(policy: Policy, prompt_T: Sequence[int], sampling: Sampling | 
 
 async def scores(policy: Policy, group: Group, temperature: float = 1.0, **at: Any) -> list[tuple[float, ...]]:
     """The learner's log-probs of the responses to one prompt."""
-    (stats_G,) = await policy.score([TrainGroup.of(group)], Measure(temperature=temperature), **at)
+    (stats_G,) = await policy.score(TrainGroup.of(group), Measure(temperature=temperature), **at)
     return logprobs_of(stats_G)
 
 

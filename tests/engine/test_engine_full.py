@@ -100,7 +100,7 @@ def test_the_reference_worker_has_the_numbers_of_the_learner(engine: LiveEngine)
     async def look() -> None:
         async with engine.engine.fork("fork", DeltaSpec(kind="full", lr={"main": 0.001})) as policy:
             group = await sampled(policy, PROMPT_T, Sampling(temperature=1.0, max_tokens=8), range(8))
-            (known,) = await engine.engine.lane.with_reference([TrainGroup.of(group)], 0.7)
+            (known,) = await engine.engine.lane.with_reference(TrainGroup.of(group), 0.7)
             own = await scores(policy, group, 0.7, at="base")
         assert [row.base_logprob_T for row in known.row_G] == own
 

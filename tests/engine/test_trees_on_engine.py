@@ -22,8 +22,8 @@ def test_a_branch_is_a_whole_response(lora_engine: LiveEngine) -> None:
     async def ask() -> tuple[tuple[Rollout, ...], list[tuple[float, ...]]]:
         async with lora_engine.engine.fork("trees", DeltaSpec(kind="lora", lr={"main": 0.01}, seed=2)) as policy:
             found = await sample(policy, requests, TREE, SAMPLING.temperature)
-            group = TrainGroup.of(Group(prompt_T=OTHER_PROMPT_T, rollout_G=found))
-            (stats_G,) = await policy.score([group], Measure(temperature=SAMPLING.temperature))
+            groups = TrainGroup.of(Group(prompt_T=OTHER_PROMPT_T, rollout_G=found))
+            (stats_G,) = await policy.score(groups, Measure(temperature=SAMPLING.temperature))
             return found, [stats.logprob_T or () for stats in stats_G]
 
     found, logprob_GT = lora_engine.run(ask())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 from test_report_metrics import LABELLED, poll, question, step, voteless
@@ -14,7 +15,7 @@ from sttrl.report import summarise
 from sttrl.report.comparison import ComparedRun, compare_table
 from sttrl.report.tables import before_after_table
 from sttrl.types import Answer, Ballots, Election
-from sttrl.voting import VoteConfig, majority
+from sttrl.voting import VoteConfig, harmony, majority
 from sttrl.voting.rounds import is_decided, replayed, rounds
 
 
@@ -76,6 +77,13 @@ def test_a_vote_in_rounds_on_samples_that_exist(until: float, first: int, sample
     found = replayed(ballots(*answers), by_majority, until, first)
     assert (found.samples, found.answer) == (samples, answer)
     assert found == elected(*answers[:samples]), "as if no other sample existed"
+
+
+def test_a_vote_in_rounds_reads_the_views_of_its_own_samples_only() -> None:
+    """After 2 samples no answer was given under both views, after 4 samples only 7 was."""
+    cast = dataclasses.replace(ballots("7", "3", "7", "7", "3", "3"), view_G=(0, 1, 0, 1, 0, 1))
+    found = replayed(cast, partial(harmony, config=VoteConfig()), 0.75)
+    assert (found.samples, found.answer) == (4, "7")
 
 
 @pytest.mark.parametrize(

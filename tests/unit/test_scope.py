@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttrl.config import RunConfig
+from sttrl.config.vote import WEIGHING
 from sttrl.engine.steps import reasoning_steps, steps_of
 from sttrl.objectives.rewards import REWARDS, reward_of_run
 from sttrl.objectives.subgroups import Partition, ScopeConfig, best, draw, partition, scope, sizes
 from sttrl.types import Answer, Ballots, TokenStats
-from sttrl.voting import VOTES, VoteConfig
+from sttrl.voting import VOTES, WEIGHTS, VoteConfig
 
 TOKENS = {1: "First", 2: ".\n\n", 3: "\n", 4: " and", 5: "\n\n\n", 6: "a\n\nb", 7: "\n\n"}
 
@@ -162,3 +163,7 @@ def test_a_run_s_settings_reach_the_reward() -> None:
     assert reward_of_run(config).function(votes, election, range(8)) == scope(votes, election, range(8), ScopeConfig.of(config))
     assert not REWARDS["scope"].elects and config.sampling_of_votes.reasoning_steps
     assert not RunConfig.of(confidence="deepconf_mean", voting_function="confidence").sampling_of_votes.reasoning_steps
+
+
+def test_the_votes_that_the_settings_allow_are_those_with_weights() -> None:
+    assert tuple(WEIGHTS) == WEIGHING and set(VOTES) - set(WEIGHTS) == {"harmony"}
