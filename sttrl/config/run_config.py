@@ -63,7 +63,7 @@ class RunConfig:
     reinforcement: ReinforcementSettings = ReinforcementSettings()
     scrl: ScrlSettings = ScrlSettings()
     restrain: RestrainSettings = RestrainSettings()
-    guard: GuardSettings = GuardSettings()
+    ttrl_guard: GuardSettings = GuardSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -342,8 +342,8 @@ def _check_rewards(config: RunConfig) -> None:
 def _check_guard(config: RunConfig) -> None:
     """TTRL-Guard compares the votes on a question, so it needs some."""
     flag, votes = ("epochs", config.ttrl_epochs) if config.method.adaptation_method == "ttrl" else ("steps", config.method_steps)
-    for part in config.guard.guard:
-        least = config.guard.guard_window if part == "rcsu" else 2
+    for part in config.ttrl_guard.guard:
+        least = config.ttrl_guard.guard_window if part == "rcsu" else 2
         if votes < least:
             message = f"--guard {part} does nothing with --{flag} {votes}: it needs {least} votes on a question."
             raise UsageError(message, f"Leave it out, or use --{flag} {least} or more.")
