@@ -70,7 +70,7 @@ class RunConfig:
     scrl: ScrlSettings = ScrlSettings()
     scope_reward: ScopeSettings = ScopeSettings()
     restrain: RestrainSettings = RestrainSettings()
-    guard: GuardSettings = GuardSettings()
+    ttrl_guard: GuardSettings = GuardSettings()
     sttrl: SttrlSettings = SttrlSettings()
     ttrl: TtrlSettings = TtrlSettings()
     ttt: TttSettings = TttSettings()
@@ -99,7 +99,7 @@ class RunConfig:
         _check_views(self)
         _check_used(self)
         ttrl = self.method.adaptation_method == "ttrl"
-        self.guard.check(*(("epochs", self.ttrl_epochs) if ttrl else ("steps", self.method_steps)))
+        self.ttrl_guard.check(*(("epochs", self.ttrl_epochs) if ttrl else ("steps", self.method_steps)))
 
     @classmethod
     def of(cls, **settings: Any) -> RunConfig:

@@ -21,7 +21,7 @@ def weighed(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chanc
     if config.reinforcement.reward == "restrain" and config.restrain.restrain_prompt_weight:
         first = next((step.ballots.class_G for step in past if step.ballots is not None), vote.ballots.class_G)
         vote = replace(vote, weight=prompt_weight(_largest_share(first), RestrainConfig.of(config)))
-    return vote if not config.guard.guard else _guarded(config, vote, past, chance)
+    return vote if not config.ttrl_guard.guard else _guarded(config, vote, past, chance)
 
 
 def _guarded(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
@@ -34,7 +34,7 @@ def _guarded(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chan
         vote = replace(vote, weight=(1.0 if vote.weight is None else vote.weight) * frs_weight(votes, guard.window))
     if "mps" in guard.parts and flips(votes)[-1]:
         vote = replace(vote, bonus_G=mps_bonus(vote.ballots, vote.election))
-    risky = "rcsu" in guard.parts and is_risky(votes, guard.window, guard.share) and chance() < config.guard.guard_skip
+    risky = "rcsu" in guard.parts and is_risky(votes, guard.window, guard.share) and chance() < config.ttrl_guard.guard_skip
     return replace(vote, risky=risky)
 
 

@@ -49,7 +49,7 @@ class GuardConfig:
     @classmethod
     def of(cls, config: RunConfig) -> GuardConfig:
         """The settings of a run."""
-        return cls(parts=frozenset(config.guard.guard), window=config.guard.guard_window, share=config.guard.guard_share)
+        return cls(parts=frozenset(config.ttrl_guard.guard), window=config.ttrl_guard.guard_window, share=config.ttrl_guard.guard_share)
 
 
 def flips(votes: Sequence[PastVote]) -> list[bool]:

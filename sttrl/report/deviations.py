@@ -12,7 +12,10 @@ from sttrl.config.yaml_settings import typed
 from sttrl.data.registry import DATASETS
 from sttrl.ledger.folder import FREE
 
-METHOD_SETTINGS: Final = ("adaptation_method", "voting_function", "reward", "train_samples", "adv_estimator")
+METHOD_SETTINGS: Final = (
+    "adaptation_method", "voting_function", "reward", "train_samples", "adv_estimator", "advantage_shaping", "rollouts", "forking_tokens",
+    "guard",
+)  # fmt: skip
 """The settings that make a method: two runs that differ in one of them are of different methods."""
 NO_CHANGE: Final = FREE | {
     "seed", "deterministic", "save_adapters", "device", "dtype", "micro_batch_tokens", "learner_ranks", "separate_ref_gpu",

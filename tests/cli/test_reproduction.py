@@ -69,15 +69,21 @@ CONTEXT = {"Math-1.5B": 4096, "Math-7B": 4096, "Qwen2.5-7B": 131072, "Llama-3.1-
 
 SCRL_PUBLISHED = {("Math-7B", "amc"): "34.0 -> 66.9", ("Math-7B", "math"): "46.5 -> 85.6"}
 """SCRL's mean@16 with 32 votes."""
-SUCCESSOR_PROMPT_TOKENS = {"scrl": {"aime": 512, "amc": 1024, "math": 1024}, "ddrl": {"aime": 512, "amc": 512, "math": 512}}
-"""SCRL's are TTRL's, DDRL's those of its scripts."""
+SCOPE_PUBLISHED = {("Math-1.5B", "aime"): "22.50", ("Math-1.5B", "amc"): "51.20", ("Math-1.5B", "math"): "76.85"}
+"""SCOPE's mean@16."""
+SUCCESSOR_PROMPT_TOKENS = {
+    "scrl": {"aime": 512, "amc": 1024, "math": 1024}, "ddrl": {"aime": 512, "amc": 512, "math": 512},
+    "scope": {"aime": 512, "amc": 1024, "math": 1024},
+}  # fmt: skip
+"""SCRL's are TTRL's, the others those of their scripts."""
 SUCCESSOR_DIFFERS: dict[str, dict[str, Any]] = {
-    "scrl": {"reward": "scrl", "n_votes": 32, "n_train": 16}, "ddrl": {"adv_estimator": "dae"}
+    "scrl": {"reward": "scrl", "n_votes": 32, "n_train": 16}, "ddrl": {"adv_estimator": "dae"},
+    "scope": {"reward": "scope", "voting_function": "confidence", "n_train": 64},
 }  # fmt: skip
 """What differs from TTRL's values everywhere."""
 
 TTRL_RUNS = [(model, dataset) for model in MODELS for dataset in DATASETS]
-SUCCESSOR_RUNS = [(m, model, d) for m in ("scrl", "ddrl") for model in ("Math-1.5B", "Math-7B") for d in ("aime", "amc", "math")]
+SUCCESSOR_RUNS = [(m, model, d) for m in ("scrl", "ddrl", "scope") for model in ("Math-1.5B", "Math-7B") for d in ("aime", "amc", "math")]
 
 
 def paper_file(model: str, dataset: str, method: str) -> Path:
@@ -180,23 +186,29 @@ def test_ttrl_has_the_values_of_its_scripts(model: str, dataset: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "model", "dataset"), SUCCESSOR_RUNS)
-def test_scrl_and_ddrl_have_the_values_of_their_papers_and_scripts(method: str, model: str, dataset: str) -> None:
+def test_what_came_after_ttrl_has_the_values_of_their_papers_and_scripts(method: str, model: str, dataset: str) -> None:
     file = paper_file(model, dataset, method)
     config, comment = parse_run(["--config", str(file)]), comment_of(file)
     expected = {**TTRL_EVERYWHERE, **SUCCESSOR_DIFFERS[method]}
     assert {name: config.setting(name) for name in expected} == expected
     assert (config.data.dataset, config.engine.model, config.sampling.temp) == (DATASETS[dataset], MODELS[model], 1.0)
-    assert (config.ttrl.train_batch_size, config.ttrl.epochs) == TTRL_BATCHES[dataset]
+    batches = {"aime": (8, 200), "amc": (8, 60), "math": (32, 30)} if method == "scope" else TTRL_BATCHES
+    assert (config.ttrl.train_batch_size, config.ttrl.epochs) == batches[dataset]
     assert config.reinforcement.mini_batches == config.ttrl.train_batch_size
     assert config.data.max_prompt_tokens == SUCCESSOR_PROMPT_TOKENS[method][dataset]
-    assert (config.reinforcement.train_samples, config.training.eval_every) == {"scrl": ("first", 20), "ddrl": ("balanced", 2)}[method]
+    assert (config.reinforcement.train_samples, config.training.eval_every) == {
+        "scrl": ("first", 20), "ddrl": ("balanced", 2), "scope": ("first", 1),
+    }[method]  # fmt: skip
     scrl = config.scrl
     assert (scrl.scrl_positive_share, scrl.scrl_margin, scrl.scrl_negative_share, scrl.scrl_entropy_weight) == (0.375, 0.125, 0.125, 0.1)
     assert (config.data.on_bad_row == "skip") == (method == "ddrl" and dataset == "math"), "prompts over 512 tokens"
-    assert {"scrl": "arXiv 2603.19880", "ddrl": "arXiv 2604.21327"}[method] in comment
+    assert {"scrl": "arXiv 2603.19880", "ddrl": "arXiv 2604.21327", "scope": "arXiv 2512.15146"}[method] in comment
     if method == "scrl":
         assert SCRL_PUBLISHED.get((model, dataset), "no published number") in comment
         assert "Derived: this model" in comment or model == "Math-7B"
+    elif method == "scope":
+        assert SCOPE_PUBLISHED.get((model, dataset), "no published number") in comment
+        assert "Derived: this model" in comment or model == "Math-1.5B"
     else:
         assert ("no published number" if model == "Math-7B" else "could not be read") in comment
         assert "Derived: this model" in comment or model == "Math-1.5B"

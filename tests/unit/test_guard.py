@@ -76,5 +76,5 @@ def test_what_does_nothing_is_refused(settings: dict[str, object], complaint: st
 
 
 def test_a_part_can_be_left_out_of_the_preset() -> None:
-    assert RunConfig.of(preset="guard", guard=("mps",)).guard.guard_share == 0.7, "what rcsu alone reads is left out"
-    assert RunConfig.of(preset="guard", guard=("mps", "rcsu")).guard.guard_share == 0.5
+    assert RunConfig.of(preset="guard", guard=("mps",)).ttrl_guard.guard_share == 0.7, "what rcsu alone reads is left out"
+    assert RunConfig.of(preset="guard", guard=("mps", "rcsu")).ttrl_guard.guard_share == 0.5
