@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from saying import Said, complaint
 
 from sttrl import cli
 from sttrl.cli import completion, main
-from sttrl.config import field_names
+from sttrl.config import VotingFunction, field_names
 
 TRY = """
 source "$1"
@@ -47,7 +48,7 @@ def test_bash_offers_flags_choices_and_subcommands(script: Path) -> None:
     assert offered(script, "--") >= {*flags, "--help", "--help_all", "--version"}
     assert set(cli.COMMANDS) <= offered(script, "")
     assert all(word.startswith("-") or word in cli.COMMANDS for word in offered(script, "")), "a line of help is no completion"
-    assert offered(script, "--voting_function", "") == {"majority", "energy", "confidence"}
+    assert offered(script, "--voting_function", "") == set(get_args(VotingFunction))
     assert offered(script, "da") == {"data"}
     assert offered(script, "score", "--l") == {"--levels"}
     assert offered(script, "trm", "ad") == {"adapt"}
