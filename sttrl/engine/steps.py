@@ -24,5 +24,6 @@ def reasoning_steps(text_T: Sequence[str]) -> tuple[int, ...]:
 def steps_of(token_GT: Sequence[Sequence[int]], decode: Callable[[list[list[int]]], list[str]]) -> list[tuple[int, ...]]:
     """`reasoning_steps` of each response, ``_GT``. ``decode``: the texts of sequences of tokens; it is asked once for each token."""
     tokens = sorted({token for token_T in token_GT for token in token_T})
-    text_of = dict(zip(tokens, decode([[token] for token in tokens]), strict=True))
+    texts = decode([[token] for token in tokens]) if tokens else []  # a tokenizer takes an empty batch for one empty sequence
+    text_of = dict(zip(tokens, texts, strict=True))
     return [reasoning_steps([text_of[token] for token in token_T]) for token_T in token_GT]

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from sttrl.cli import configs_of, parse_run
-from sttrl.config import RunConfig, to_plain
+from sttrl.config import PRESETS, RunConfig, to_plain
 from sttrl.data import questions, read_table
 from sttrl.ledger.folder import source_of
 from sttrl.questions import build_problems
@@ -156,8 +156,8 @@ def test_the_sweep_of_label_free_methods_gives_all_the_same_budget() -> None:
         assert len({c.setting(name) for c in adapting}) == 1, name
     assert {c.learning_rate for c in adapting} == {1e-3} and {c.optimiser["schedule"] for c in adapting} == {"constant"}
     assert {c.method_steps for c in adapting if c.method.adaptation_method == "sttrl"} == {2} == {c.ttrl.epochs or 2 for c in adapting}
-    assert {c.preset for c in configs} == {None, "ttrl", "scrl", "ddrl"}
-    assert {c.reinforcement.reward for c in adapting} == {"agreement", "scrl", "random"}
+    assert {c.preset for c in configs} == {None, *PRESETS} - {"slot"}
+    assert {c.reinforcement.reward for c in adapting} == {"agreement", "scrl", "scope", "restrain", "random"}
     ours = {(c.vote.voting_function, c.vote.votes_until) for c in adapting if c.preset is None}
     assert ours == {("majority", None), ("confidence", None), ("majority", 0.75)}
 

@@ -9,6 +9,8 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_tokenizer import byte_level
+from transformers import PreTrainedTokenizerFast
 
 from sttrl.config import RunConfig
 from sttrl.config.vote import WEIGHING
@@ -37,6 +39,15 @@ TOKENS = {1: "First", 2: ".\n\n", 3: "\n", 4: " and", 5: "\n\n\n", 6: "a\n\nb", 
 def test_a_step_ends_with_every_blank_line(token_T: tuple[int, ...], expected: tuple[int, ...]) -> None:
     assert reasoning_steps([TOKENS[token] for token in token_T]) == expected
     assert steps_of([token_T, (), token_T], lambda tokens: [TOKENS[token] for (token,) in tokens]) == [expected, (), expected]
+
+
+def test_the_steps_that_a_tokenizer_of_transformers_gives() -> None:
+    """Its tokens are bytes, so a blank line is two. It takes an empty batch for one empty sequence, so it is not asked for no tokens."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level())
+    assert steps_of([(), ()], tokenizer.batch_decode) == [(), ()]
+    token_T = tuple(tokenizer.encode("a\n\nb is\nc"))
+    assert len(token_T) == 7
+    assert steps_of([token_T, ()], tokenizer.batch_decode) == [(0, 0, 0, 1, 1, 1, 1), ()]
 
 
 def ballots(labels: str, weight_G: Sequence[float] = ()) -> Ballots:
