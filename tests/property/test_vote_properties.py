@@ -30,10 +30,11 @@ TOKENS = st.lists(st.floats(1e-3, 40), min_size=1, max_size=20).map(tuple)
 
 
 def ballots(labels: list[str | None]) -> Ballots:
+    """The ballots of samples that all answer one view, where harmony goes by plain frequencies."""
     numbers: dict[str, int] = {}
     class_G = tuple(None if x is None else numbers.setdefault(x, len(numbers)) for x in labels)
     answers = tuple(Answer(text=None, invalid="cut") if x is None else Answer(text=x) for x in labels)
-    return Ballots(answer_G=answers, class_G=class_G, representative_C=tuple(numbers))
+    return Ballots(answer_G=answers, class_G=class_G, representative_C=tuple(numbers), view_G=(0,) * len(labels))
 
 
 def stats(value_T: tuple[float, ...]) -> TokenStats:
@@ -42,7 +43,9 @@ def stats(value_T: tuple[float, ...]) -> TokenStats:
 
 
 def measured(labels: list[str | None], value_GT: list[tuple[float, ...]]) -> Ballots:
-    return dataclasses.replace(ballots(labels), stats_G=tuple(map(stats, value_GT)))
+    """The ballots with these values of every token of every sample. A reasoning step has two tokens."""
+    steps_GT = tuple(tuple(place // 2 for place in range(len(value_T))) for value_T in value_GT)
+    return dataclasses.replace(ballots(labels), stats_G=tuple(map(stats, value_GT)), reasoning_step_GT=steps_GT)
 
 
 @given(LABELS, st.floats(1e-6, 1e6), st.sampled_from(["abstain", "first"]))

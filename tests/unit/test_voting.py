@@ -29,9 +29,10 @@ STATS: tuple[Stat, ...] = get_args(Stat)
 
 
 def ballots(*class_G: int | None) -> Ballots:
+    """The ballots of samples that all answer one view, where harmony goes by plain frequencies."""
     representatives = tuple(f"form {c}" for c in range(len({c for c in class_G if c is not None})))
     answers = tuple(Answer(text=None, invalid="unparsable") if c is None else Answer(text=representatives[c]) for c in class_G)
-    return Ballots(answer_G=answers, class_G=class_G, representative_C=representatives)
+    return Ballots(answer_G=answers, class_G=class_G, representative_C=representatives, view_G=(0,) * len(class_G))
 
 
 def with_stats(votes: Ballots, **stat_GT: tuple[tuple[float, ...], ...]) -> Ballots:
