@@ -89,8 +89,11 @@ def rewards_teach(config: RunConfig, vote: HeldVote) -> bool:
     return not teach_nothing(config, [vote.reward_G[i] for i in trained_on(config, vote)])
 
 
-async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[tuple[TrainGroup, ...], ...]:
-    """The groups of each vote whose `rewards_teach`, one for each view: the samples that are `trained_on`, with their advantages."""
+async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:
+    """The groups of each vote whose `rewards_teach`, one for each view: the samples that are `trained_on`, with their advantages.
+
+    The groups of a vote have the same ``problem``.
+    """
     chosen = [(vote, trained_on(config, vote)) for vote in votes if rewards_teach(config, vote)]
     group_P = [replace(vote.group, rollout_G=tuple(vote.group.rollout_G[i] for i in places)) for vote, places in chosen]
     reward_PG = [tuple(vote.reward_G[i] for i in places) for vote, places in chosen]
@@ -100,7 +103,8 @@ async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVo
     weighed_P = [_weighed(vote, places, found) for (vote, places), found in zip(chosen, found_P, strict=True)]
     parts_P = zip(group_P, weighed_P, chosen, strict=True)
     shaped_P = [await _reshaped(config, policy, group, weighed, *parts) for group, weighed, parts in parts_P]
-    return tuple(_with(number, *parts) for number, parts in enumerate(zip(group_P, evidence_P, shaped_P, strict=True)))
+    of_votes = enumerate(zip(group_P, evidence_P, shaped_P, strict=True))
+    return tuple(group for number, parts in of_votes for group in _with(number, *parts))
 
 
 async def _reshaped(

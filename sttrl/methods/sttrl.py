@@ -39,7 +39,7 @@ class Sttrl:
             stop = nothing_to_learn(tools.config, vote) or self.too_many(flips, index)
             gate = None if stop else gate_of(tools.config, vote)
             groups = () if stop or gate else await train_groups(tools.config, policy, [vote])
-            update = await policy.update([group for of_vote in groups for group in of_vote], tools.objective) if groups else None
+            update = await policy.update(groups, tools.objective) if groups else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=update, gate=gate))
             stop = self.budget_spent(update) or (stop if problem.turns == 1 else None)  # the next turn asks something else
             if stop:

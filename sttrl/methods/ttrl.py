@@ -7,6 +7,7 @@ then one update on all of them. No question is dropped: the last batch of an epo
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,11 +44,13 @@ class Ttrl:
         gates = [self.gate(vote) for vote in votes]
         places = [i for i, (vote, gate) in enumerate(zip(votes, gates, strict=True)) if gate is None and self.teaches(vote)]
         groups = await train_groups(tools.config, policy, [votes[i] for i in places])
-        update = await policy.update([group for of_vote in groups for group in of_vote], self.objective(len(groups))) if groups else None
-        groups_at = dict(zip(places, groups, strict=True))
+        tokens_at = Counter[int]()
+        for group in groups:
+            assert group.problem is not None, "the number of its vote"
+            tokens_at[places[group.problem]] += group.n_tokens * self.config.reinforcement.ppo_epochs
+        update = await policy.update(groups, self.objective(len(tokens_at))) if groups else None
         for i, (problem, vote, gate) in enumerate(zip(problems, votes, gates, strict=True)):
-            tokens = sum(group.n_tokens for group in groups_at.get(i, ())) * self.config.reinforcement.ppo_epochs
-            own = replace(update, tokens=tokens) if update and tokens else None
+            own = replace(update, tokens=tokens_at[i]) if update and tokens_at[i] else None
             tools.observe(problem, Step(index=index, version=version, vote=vote, update=own, gate=gate))
 
     def objective(self, questions: int) -> Objective:

@@ -43,7 +43,7 @@ def advantages_of(vote: HeldVote, **changes: Any) -> dict[tuple[tuple[int, ...],
     """The advantage of each sample, by the prompt of its group and its first token. The estimator takes rewards as advantages."""
     policy: Any = Unsure()
     config = RunConfig.of(n_votes=4, n_train=4, adv_estimator="reinforce", **changes)
-    (groups,) = asyncio.run(train_groups(config, policy, [vote]))
+    groups = asyncio.run(train_groups(config, policy, [vote]))
     assert {group.problem for group in groups} == {0}, "one mini-batch"
     found = {(group.prefix_T, row.token_T[0]): row.advantage_T for group in groups for row in group.row_G}
     assert all(a and len(a) == 2 and a[0] == a[1] for a in found.values())
