@@ -145,20 +145,14 @@ def parse_run(arguments: Sequence[str], command: str = "") -> RunConfig:
     if not {"--help", "-h"}.isdisjoint(arguments):
         return parse(short_view(), ["--help"], command, description=f"{DESCRIPTION}\n{SHORT}")
     file = config_file(arguments)
-    return flags_over({} if file is None else read_yaml(file), arguments)
+    settings = {} if file is None else read_yaml(file)
+    return RunConfig.of(**{**settings, **given_by(arguments, settings)})
 
 
-def flags_over(settings: Mapping[str, Any], arguments: Sequence[str]) -> RunConfig:
-    """The settings of a file, with the flags in place of its values, over the preset that one of them names. Raises `UsageError`."""
+def given_by(arguments: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that flags give, over those of a file. Raises `UsageError`."""
     config = parse(RunConfig, arguments, description=DESCRIPTION, default=FileSettings.of(**{**settings, "preset": None}))
-    given = flag_names(arguments)
-    named = config.preset if "preset" in given else settings.get("preset")
-    if named is not None:
-        # What a preset sets depends on the method and the reward, which flags may change: parse again with the flags known.
-        flags = {name: config.setting(name) for name in given if name in field_names()}
-        known = FileSettings.of(**{**settings, **flags, "preset": named})
-        config = parse(RunConfig, arguments, description=DESCRIPTION, default=known)
-    return RunConfig(**vars(config))
+    return {name: config.setting(name) for name in flag_names(arguments) if name in field_names()}
 
 
 def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
@@ -169,16 +163,17 @@ def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
         if name in ("run_name", "config"):
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
-    configs = tuple(config_of(run, sweep, arguments) for run in sweep.runs)
+    flags = given_by(arguments, sweep.runs[0].settings)  # parsed once: it takes half a second
+    configs = tuple(config_of(run, sweep, flags) for run in sweep.runs)
     if any(config.arc.retry_unsure is not None for config in configs):
         raise UsageError("--retry_unsure does nothing in a sweep.", "Leave it out; runs with other seeds can be pooled.")
     return configs
 
 
-def config_of(run: SweepRun, sweep: Sweep, arguments: Sequence[str]) -> RunConfig:
+def config_of(run: SweepRun, sweep: Sweep, flags: Mapping[str, Any]) -> RunConfig:
     """The configuration of one run of a sweep: its folder is <output_dir>/<sweep>/<run>. ``adapters`` may be the name of another run."""
     try:
-        config = flags_over(run.settings, arguments)
+        config = RunConfig.of(**{**run.settings, **flags})
     except UsageError as error:
         raise UsageError(f"run {run.name}: {error.message}", error.hint) from error
     folder, adapters = config.run.output_dir / sweep.name, config.stored.adapters

@@ -23,7 +23,7 @@ from sttrl.config.reinforcement import ReinforcementSettings, RewardKind, TrainS
 from sttrl.config.restrain import RestrainSettings
 from sttrl.config.rules import Group
 from sttrl.config.run import RunSettings, Tracker
-from sttrl.config.run_config import MOST_USED, RunConfig, field_names, fields_of, has_effect, with_preset
+from sttrl.config.run_config import MOST_USED, RunConfig, default_settings, field_names, fields_of, has_effect, with_preset
 from sttrl.config.sampling import SamplingSettings
 from sttrl.config.scrl import ScrlForm, ScrlSettings
 from sttrl.config.sttrl import SttrlSettings
@@ -75,6 +75,7 @@ __all__ = [
     "VoteSettings",
     "VotingFunction",
     "codes",
+    "default_settings",
     "field_names",
     "fields_of",
     "has_effect",

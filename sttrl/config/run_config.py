@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import tyro
@@ -237,6 +238,13 @@ def field_names() -> tuple[str, ...]:
     return tuple(GROUP_OF)
 
 
+@functools.cache
+def default_settings() -> Mapping[str, Any]:
+    """The default of every setting, by its flat name."""
+    plain = RunConfig()
+    return MappingProxyType({name: plain.setting(name) for name in field_names()})
+
+
 def has_effect(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether the method and the vote of a run with these flat settings read the setting ``name``. Methods of others may read any."""
     group = getattr(RunConfig, GROUP_OF[name]) if GROUP_OF.get(name) else Group
@@ -256,7 +264,7 @@ def with_preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     if name not in PRESETS:
         raise UsageError(f"--preset is {name}.", f"Use {', '.join(PRESETS)}.")
     every = {**PRESETS[name].settings, **settings}
-    resolved = {**{other: RunConfig().setting(other) for other in field_names()}, **every}
+    resolved = {**default_settings(), **every}
     return {other: value for other, value in every.items() if other in settings or has_effect(other, resolved)}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sttrl.config import CHOICES, RunConfig, field_names, type_of
+from sttrl.config import CHOICES, RunConfig, default_settings, field_names, type_of
 from sttrl.config.packaged import where_to_find
 from sttrl.errors import UsageError, error_text
 
@@ -35,7 +35,7 @@ def typed(settings: Mapping[str, object], where: str) -> dict[str, Any]:
 def _typed(name: str, value: object, where: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
-    default, problem = RunConfig().setting(name), f"{where}: {name} cannot be {value!r}."
+    default, problem = default_settings()[name], f"{where}: {name} cannot be {value!r}."
     if isinstance(value, bool) != isinstance(default, bool):
         raise UsageError(problem, f"An example is {name}: {yaml_text(default)}; see --help.")
     if name == "chat_template_kwargs" and isinstance(value, dict):

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sttrl.config import RunConfig, field_names, has_effect, with_preset
+from sttrl.config import default_settings, field_names, has_effect, with_preset
 from sttrl.config.yaml_settings import known_settings, nearest, read_mapping, typed
 from sttrl.errors import UsageError
 
@@ -178,7 +178,7 @@ def _check_different(combinations: list[Values], base: Values, where: str) -> No
 def _resolved(base: Values, values: Values) -> Values:
     """All settings of a run; null is replaced by the preset's value or the default."""
     given = {name: value for name, value in {**base, **values}.items() if value is not None}
-    return {**{name: RunConfig().setting(name) for name in field_names()}, **with_preset(given)}
+    return {**default_settings(), **with_preset(given)}
 
 
 def _names(combinations: list[Values]) -> list[str]:
