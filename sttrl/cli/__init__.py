@@ -163,7 +163,7 @@ def configs_of(sweep: Sweep, arguments: Sequence[str]) -> tuple[RunConfig, ...]:
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs differ in it.", "Change the sweep's file.")
         if name in ("run_name", "config"):
             raise UsageError(f"--{name} with the sweep {sweep.name}: its runs have names and settings.", "Leave it out.")
-    flags = given_by(arguments, sweep.runs[0].settings)  # parsed once: it takes half a second
+    flags = given_by(arguments, {})  # parsed once: it takes half a second
     configs = tuple(config_of(run, sweep, flags) for run in sweep.runs)
     if any(config.arc.retry_unsure is not None for config in configs):
         raise UsageError("--retry_unsure does nothing in a sweep.", "Leave it out; runs with other seeds can be pooled.")
