@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -298,9 +299,10 @@ async def look(http: httpx.AsyncClient, folder: Path, server: Server) -> dict[st
     everyone = [program, *program.children(recursive=True)]
     sizes = dict.fromkeys(("server", "sampler", "learner"), 0.0)
     for process in everyone:
-        name = "server" if process.pid == server.pid else NAMES.get(process.cmdline()[0].split(".")[0] if process.cmdline() else "", "")
-        if name:
-            sizes[name] += process.memory_info().rss / MIB
+        with contextlib.suppress(psutil.NoSuchProcess):  # also of one that has ended and is not reaped yet
+            name = "server" if process.pid == server.pid else NAMES.get((process.cmdline() or [""])[0].split(".")[0], "")
+            if name:
+                sizes[name] += process.memory_info().rss / MIB
     pids = {process.pid for process in everyone}
     in_memory = [
         file for at in Path("/dev/shm").glob("sttrl-*") if int(at.name.split("-")[1]) in pids for file in at.rglob("*") if file.is_file()
