@@ -13,7 +13,7 @@ from sttrl.objectives.restrain import RestrainConfig, prompt_weight
 from sttrl.types import HeldVote
 
 
-def weighed(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
+def with_past(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
     """A vote with the weight of its question, its bonus and its risk. ``past``: the earlier steps that asked the same prompt.
 
     ``chance``: draws a number in [0, 1).

@@ -13,7 +13,7 @@ from sttrl.engine.base import KeptDelta, Policy
 from sttrl.ledger.records import StepRecord
 from sttrl.ledger.seeds import SEED_BITS, SeedSource
 from sttrl.methods.ballots import earned
-from sttrl.methods.history import weighed
+from sttrl.methods.history import with_past
 from sttrl.methods.reinforce import objective_of
 from sttrl.methods.trees import sample
 from sttrl.objectives.registry import estimator_needs
@@ -109,7 +109,7 @@ class Tools:
         reward_G = reward.function(ballots, election, [r.seed for r in group.rollout_G])
         vote = HeldVote(group=group, ballots=ballots, election=election, majority=majority, reward_G=reward_G, greedy=greedy)
         past = [taken for taken in self.past(problem) if problem.prompt_of(taken.step) == group.prompt_T]
-        vote = weighed(config, vote, past, lambda: self.seeds(problem, "guard", step, 1)[0] / (1 << SEED_BITS))
+        vote = with_past(config, vote, past, lambda: self.seeds(problem, "guard", step, 1)[0] / (1 << SEED_BITS))
         if greedy is None:
             return vote
         stats_G = await self.stats(policy, replace(group, rollout_G=(greedy,)), reward.stats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
@@ -72,7 +72,7 @@ def scope(ballots: Ballots, election: Election, seeds_G: Sequence[int], config: 
     Raises:
         ValueError: a statistic that the vote reads is missing or not finite.
     """
-    voters = _part(ballots, range(election.samples))
+    voters = ballots.of_samples(range(election.samples))
     weight_G = WEIGHTS[config.voting_function](voters, config.vote)
     found = [partition(size, voters, weight_G, seeds_G[: election.samples], config) for size in sizes(election.samples)]
     chosen = best(found, config.quality)
@@ -130,17 +130,5 @@ def _dominates(other: Partition, candidate: Partition) -> bool:
 
 def _label(ballots: Ballots, weight_G: Sequence[float], drawn: Sequence[int], config: VoteConfig) -> int | None:
     """The class that the drawn samples elect."""
-    part = _part(ballots, drawn)
+    part = ballots.of_samples(drawn)
     return elect(part, [weight_G[i] for i in drawn], config.ties, tie_confidence(part, config.ties)).winner
-
-
-def _part(ballots: Ballots, numbers: Iterable[int]) -> Ballots:
-    """The ballots of some samples, with the same numbers of classes."""
-    chosen = tuple(numbers)
-    return Ballots(
-        answer_G=tuple(ballots.answer_G[i] for i in chosen),
-        class_G=tuple(ballots.class_G[i] for i in chosen),
-        representative_C=ballots.representative_C,
-        stats_G=None if ballots.stats_G is None else tuple(ballots.stats_G[i] for i in chosen),
-        reasoning_step_GT=None if ballots.reasoning_step_GT is None else tuple(ballots.reasoning_step_GT[i] for i in chosen),
-    )

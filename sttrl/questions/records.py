@@ -49,10 +49,8 @@ class Poll:
 
 def votes_of(ballots: Ballots, group: Group) -> Ballots:
     """The ballots of a group, which come first in ``ballots``, with the log-probs of their tokens."""
-    count = len(group.rollout_G)
     stats_G = tuple(TokenStats(logprob_T=r.logprob_T) for r in group.rollout_G)
-    view_G = None if ballots.view_G is None else ballots.view_G[:count]
-    return replace(ballots, answer_G=ballots.answer_G[:count], class_G=ballots.class_G[:count], view_G=view_G, stats_G=stats_G)
+    return replace(ballots.of_samples(range(len(stats_G))), stats_G=stats_G)
 
 
 @dataclass(frozen=True, kw_only=True)

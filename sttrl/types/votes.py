@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sttrl.types.problems import Group, Rollout
 from sttrl.types.statistics import TokenStats
 from sttrl.types.training import UpdateStats
 
+T = TypeVar("T")
 AnswerKind = Literal["math", "number", "choice"]
 """How an answer is read from text: a mathematical object, a number (the last one counts), or a choice letter."""
 
@@ -46,6 +48,23 @@ class Ballots:
     reward_G: tuple[float, ...] | None = None
     view_G: tuple[int, ...] | None = None
     reasoning_step_GT: tuple[tuple[int, ...], ...] | None = None
+
+    def of_samples(self, numbers: Iterable[int]) -> Ballots:
+        """The ballots of some samples, in this order. The classes keep their numbers."""
+        chosen = tuple(numbers)
+
+        def pick(value_G: tuple[T, ...] | None) -> tuple[T, ...] | None:
+            return None if value_G is None else tuple(value_G[i] for i in chosen)
+
+        return Ballots(
+            answer_G=tuple(self.answer_G[i] for i in chosen),
+            class_G=tuple(self.class_G[i] for i in chosen),
+            representative_C=self.representative_C,
+            stats_G=pick(self.stats_G),
+            reward_G=pick(self.reward_G),
+            view_G=pick(self.view_G),
+            reasoning_step_GT=pick(self.reasoning_step_GT),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,21 +34,9 @@ def replayed(ballots: Ballots, vote: Callable[[Ballots], Election], until: float
     `Election.samples` says how many of them it needs.
     """
     for count in rounds(len(ballots.class_G), until, first):
-        election = vote(_first(ballots, count))
+        part = ballots.of_samples(range(count))
+        classes = len(set(part.class_G) - {None})  # numbered by first appearance, so the first ones are theirs
+        election = vote(replace(part, representative_C=ballots.representative_C[:classes]))
         if is_decided(election, until):
             break
     return election
-
-
-def _first(ballots: Ballots, count: int) -> Ballots:
-    """The first ``count`` ballots. Classes are numbered by first appearance, so the first ones are theirs."""
-    class_G = ballots.class_G[:count]
-    return replace(
-        ballots,
-        answer_G=ballots.answer_G[:count],
-        class_G=class_G,
-        representative_C=ballots.representative_C[: len(set(class_G) - {None})],
-        stats_G=None if ballots.stats_G is None else ballots.stats_G[:count],
-        reward_G=None if ballots.reward_G is None else ballots.reward_G[:count],
-        view_G=None if ballots.view_G is None else ballots.view_G[:count],
-    )
