@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from sttrl.config import RunConfig
 from sttrl.ledger.records import StepRecord
-from sttrl.objectives.guard import GuardConfig, PastVote, flips, frs_weight, is_risky, most_skipped, mps_bonus
-from sttrl.objectives.restrain import RestrainConfig, prompt_weight
+from sttrl.objectives.guard import PastVote, flips, frs_weight, is_risky, most_skipped, mps_bonus
+from sttrl.objectives.restrain import prompt_weight
 from sttrl.types import HeldVote
 
 
@@ -20,21 +20,21 @@ def with_past(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], cha
     """
     if config.reinforcement.reward == "restrain" and config.restrain.restrain_prompt_weight:
         first = next((step.ballots.class_G for step in past if step.ballots is not None), vote.ballots.class_G)
-        vote = replace(vote, weight=prompt_weight(_largest_share(first), RestrainConfig.of(config)))
+        vote = replace(vote, weight=prompt_weight(_largest_share(first), config.restrain))
     return vote if not config.ttrl_guard.guard else _guarded(config, vote, past, chance)
 
 
 def _guarded(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chance: Callable[[], float]) -> HeldVote:
     """The vote as TTRL-Guard takes it."""
-    guard = GuardConfig.of(config)
+    chosen = config.ttrl_guard
     held = [(step.elected, step.election) for step in past]
     votes = [PastVote(elected=texts, majority_ratio=e.majority_ratio) for texts, e in held if texts is not None and e is not None]
     votes.append(PastVote(elected=frozenset(vote.elected), majority_ratio=vote.election.majority_ratio))
-    if "frs" in guard.parts:
-        vote = replace(vote, weight=(1.0 if vote.weight is None else vote.weight) * frs_weight(votes, guard.window))
-    if "mps" in guard.parts and flips(votes)[-1]:
+    if "frs" in chosen.guard:
+        vote = replace(vote, weight=(1.0 if vote.weight is None else vote.weight) * frs_weight(votes, chosen.guard_window))
+    if "mps" in chosen.guard and flips(votes)[-1]:
         vote = replace(vote, bonus_G=mps_bonus(vote.ballots, vote.election))
-    risky = "rcsu" in guard.parts and is_risky(votes, guard.window, guard.share) and chance() < config.ttrl_guard.guard_skip
+    risky = "rcsu" in chosen.guard and is_risky(votes, chosen.guard_window, chosen.guard_share) and chance() < chosen.guard_skip
     return replace(vote, risky=risky)
 
 

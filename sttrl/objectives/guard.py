@@ -9,7 +9,6 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final
 
-from sttrl.config import GuardPart, RunConfig
 from sttrl.types import Ballots, Election
 
 FLIPPED: Final = 0.5
@@ -36,20 +35,6 @@ class PastVote:
 
     elected: frozenset[str]
     majority_ratio: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardConfig:
-    """The settings of TTRL-Guard; defaults are those of the command line."""
-
-    parts: frozenset[GuardPart] = frozenset({"frs", "mps", "rcsu"})
-    window: int = 5
-    share: float = 0.7
-
-    @classmethod
-    def of(cls, config: RunConfig) -> GuardConfig:
-        """The settings of a run."""
-        return cls(parts=frozenset(config.ttrl_guard.guard), window=config.ttrl_guard.guard_window, share=config.ttrl_guard.guard_share)
 
 
 def flips(votes: Sequence[PastVote]) -> list[bool]:

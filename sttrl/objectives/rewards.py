@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from sttrl.config import RunConfig, ScrlForm
+from sttrl.config import RunConfig, ScrlSettings
 from sttrl.config.extensions import Part, check_fits, imported
 from sttrl.config.reinforcement import REWARD
-from sttrl.objectives.restrain import RestrainConfig, restrain
+from sttrl.objectives.restrain import restrain
 from sttrl.objectives.subgroups import ScopeConfig, scope
 from sttrl.types import Ballots, Election, Stat
+
+_SCRL: Final = ScrlSettings()
 
 RewardFunction = Callable[[Ballots, Election, Sequence[int]], tuple[float, ...]]
 """(ballots of a group, result of the vote, seeds of the samples) -> one reward for each sample.
@@ -39,36 +41,6 @@ class Reward:
     elects: bool = False
     held_out: bool = False
     of: Callable[[RunConfig], RewardFunction] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScrlConfig:
-    """The settings of `scrl`; defaults are those of the command line (arXiv 2603.19880).
-
-    Shares and the margin are fractions of all samples, including those without an answer. ``entropy_weight`` is lambda_H, a number for
-    each nat; the form ``fixed`` does not read it.
-    """
-
-    form: ScrlForm = "fixed"
-    positive_share: float = 0.375
-    margin: float = 0.125
-    negative_share: float = 0.125
-    entropy_weight: float = 0.1
-
-    @classmethod
-    def of(cls, config: RunConfig) -> ScrlConfig:
-        """The settings of a run."""
-        chosen = config.scrl
-        return cls(
-            form=chosen.scrl_form,
-            positive_share=chosen.scrl_positive_share,
-            margin=chosen.scrl_margin,
-            negative_share=chosen.scrl_negative_share,
-            entropy_weight=chosen.scrl_entropy_weight,
-        )
-
-
-_SCRL: Final = ScrlConfig()
 
 
 def agreement(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tuple[float, ...]:
@@ -123,16 +95,17 @@ def logprob(ballots: Ballots, election: Election, seeds_G: Sequence[int]) -> tup
     return _lowest_without_answer(ballots, election, _token_means(ballots, "logprob"))
 
 
-def scrl(ballots: Ballots, election: Election, seeds_G: Sequence[int], config: ScrlConfig = _SCRL) -> tuple[float, ...]:
+def scrl(ballots: Ballots, election: Election, seeds_G: Sequence[int], settings: ScrlSettings = _SCRL) -> tuple[float, ...]:
     """Reward of the one class that is surely right, penalty of those that are surely wrong (SCRL, arXiv 2603.19880).
 
-    Positive: the largest class, if its share p is at least ``positive_share`` and its lead over the next one is above ``margin``. Negative:
-    any other class with p below ``negative_share`` whose entropy H_c is at least the group's, H. The entropy of a sample is the mean over
-    its tokens, in nats; H_c is the mean over the samples of a class, and H over all samples (as in the authors' code).
+    Positive: the largest class, if its share p is at least ``scrl_positive_share`` and its lead over the next one is above
+    ``scrl_margin``. Negative: any other class with p below ``scrl_negative_share`` whose entropy H_c is at least the group's, H. Shares
+    are fractions of all samples, those without an answer included. The entropy of a sample is the mean over its tokens, in nats; H_c is
+    the mean over the samples of a class, and H over all samples (as in the authors' code).
 
     ``fixed``: 1 in the positive class, -1 in a negative one, 0 otherwise (the code's binary mode). ``shaped``, the paper's dynamic
-    reward: p, p - ``negative_share`` or 0, each minus ``entropy_weight`` * (H_c - H). A sample without an answer earns -1 in both (the
-    code). Shares are counted, so the run's vote does not matter. Two entropies are equal if they differ by rounding only (derived).
+    reward: p, p - ``scrl_negative_share`` or 0, each minus ``scrl_entropy_weight`` * (H_c - H). A sample without an answer earns -1 in
+    both (the code). The run's vote does not matter. Two entropies are equal if they differ by rounding only (derived).
 
     Raises:
         ValueError: the statistic was not measured, or is not finite.
@@ -145,17 +118,17 @@ def scrl(ballots: Ballots, election: Election, seeds_G: Sequence[int], config: S
             entropies.setdefault(c, []).append(entropy)
     mean = _average(entropy_G[:samples])
     class_mean = {c: _average(members) for c, members in entropies.items()}
-    positive = _positive_class(count, samples, config)
+    positive = _positive_class(count, samples, settings)
     reward: dict[int | None, float] = {None: -1.0}
     for c, h in class_mean.items():
         share = count[c] / samples
         unsure = h > mean or math.isclose(h, mean, rel_tol=1e-12)
-        negative = c != positive and share < config.negative_share and unsure
-        if config.form == "fixed":
+        negative = c != positive and share < settings.scrl_negative_share and unsure
+        if settings.scrl_form == "fixed":
             reward[c] = 1.0 if c == positive else -1.0 if negative else 0.0
         else:
-            level = share if c == positive else share - config.negative_share if negative else 0.0
-            reward[c] = level - config.entropy_weight * (h - mean)
+            level = share if c == positive else share - settings.scrl_negative_share if negative else 0.0
+            reward[c] = level - settings.scrl_entropy_weight * (h - mean)
     return tuple(reward[c] for c in ballots.class_G)
 
 
@@ -187,9 +160,9 @@ REWARDS: Final[dict[str, Reward]] = {
     "neg_entropy": Reward(function=neg_entropy, stats=frozenset({"entropy"})),
     "self_certainty": Reward(function=self_certainty, stats=frozenset({"self_certainty"})),
     "logprob": Reward(function=logprob, stats=frozenset({"logprob"})),
-    "scrl": Reward(function=scrl, stats=frozenset({"entropy"}), of=lambda config: partial(scrl, config=ScrlConfig.of(config))),
+    "scrl": Reward(function=scrl, stats=frozenset({"entropy"}), of=lambda config: partial(scrl, settings=config.scrl)),
     "scope": Reward(function=scope, of=lambda config: partial(scope, config=ScopeConfig.of(config))),
-    "restrain": Reward(function=restrain, of=lambda config: partial(restrain, config=RestrainConfig.of(config))),
+    "restrain": Reward(function=restrain, of=lambda config: partial(restrain, settings=config.restrain)),
     "random": Reward(function=random),
     "format": Reward(function=format_only),
     "demonstrations": Reward(function=demonstrations, held_out=True),
@@ -233,10 +206,10 @@ def memo_answer_rewards(ballots: Ballots) -> tuple[float, ...]:
     return tuple(math.log((1 if c is None else count[c]) / len(ballots.class_G)) for c in ballots.class_G)
 
 
-def _positive_class(count: Counter[int], samples: int, config: ScrlConfig) -> int | None:
+def _positive_class(count: Counter[int], samples: int, settings: ScrlSettings) -> int | None:
     """SCRL's positive class; None if no class is large enough and far enough ahead."""
     (largest, first), (_, second) = [*count.most_common(2), (None, 0), (None, 0)][:2]
-    return largest if first / samples >= config.positive_share and (first - second) / samples > config.margin else None
+    return largest if first / samples >= settings.scrl_positive_share and (first - second) / samples > settings.scrl_margin else None
 
 
 def _average(value_G: Sequence[float]) -> float:

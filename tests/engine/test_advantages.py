@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sttrl.config import RestrainSettings
 from sttrl.errors import UsageError
 from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.estimators import OWN_ESTIMATORS
 from sttrl.objectives.registry import check_estimator, check_policy_loss, estimator_names, estimator_needs, policy_loss_names
-from sttrl.objectives.restrain import RestrainConfig, restrain
+from sttrl.objectives.restrain import restrain
 from sttrl.types import Answer, Ballots
 from sttrl.voting import VoteConfig, majority
 
@@ -208,7 +209,9 @@ def test_restrain_is_the_weighed_mean_of_verls_grpo_over_all_answers(labels: lis
         class_G=tuple(None if label is None else answers.index(label) for label in labels),
         representative_C=tuple(answers),
     )
-    found = restrain(ballots, majority(ballots, VoteConfig()), range(len(labels)), RestrainConfig(sigma=1e6, min_share=0.0))
+    found = restrain(
+        ballots, majority(ballots, VoteConfig()), range(len(labels)), RestrainSettings(restrain_sigma=1e6, restrain_min_share=0.0)
+    )
     of_each = [of_samples([float(label == answer) for label in labels], "grpo") for answer in answers]
     expected = [sum(column) / len(answers) for column in zip(*of_each, strict=True)] or [0.0] * len(labels)
     assert found == pytest.approx(expected, abs=1e-5)

@@ -7,19 +7,19 @@ import math
 import pytest
 from test_rewards import ballots_of
 
-from sttrl.config import RunConfig
+from sttrl.config import RestrainSettings, RunConfig
 from sttrl.errors import UsageError
 from sttrl.methods.reinforce import nothing_to_learn
-from sttrl.objectives.restrain import RestrainConfig, prompt_weight, restrain
+from sttrl.objectives.restrain import prompt_weight, restrain
 from sttrl.objectives.rewards import REWARDS, reward_of_run
 from sttrl.types import Group, HeldVote
 from sttrl.voting import VoteConfig, majority
 
 
-def advantages(*answers: str | None, greedy: str | None = "", config: RestrainConfig | None = None) -> tuple[float, ...]:
+def advantages(*answers: str | None, greedy: str | None = "", config: RestrainSettings | None = None) -> tuple[float, ...]:
     """The advantages of samples with these answers; ``greedy``: of one response more."""
     everyone = ballots_of([*answers, *([greedy] if greedy != "" else [])])
-    return restrain(everyone, majority(ballots_of(answers), VoteConfig()), range(len(everyone.class_G)), config or RestrainConfig())
+    return restrain(everyone, majority(ballots_of(answers), VoteConfig()), range(len(everyone.class_G)), config or RestrainSettings())
 
 
 def test_four_samples_by_hand() -> None:
@@ -33,7 +33,7 @@ def test_four_samples_by_hand() -> None:
 
 
 def test_a_narrow_gaussian_leaves_the_majority_alone() -> None:
-    narrow = advantages("a", "a", "b", None, config=RestrainConfig(sigma=0.01))
+    narrow = advantages("a", "a", "b", None, config=RestrainSettings(restrain_sigma=0.01))
     assert narrow == pytest.approx((math.sqrt(3) / 2, math.sqrt(3) / 2, -math.sqrt(3) / 2, -math.sqrt(3) / 2), abs=1e-5)
 
 
@@ -41,7 +41,7 @@ def test_where_no_answer_is_frequent_all_are_punished() -> None:
     """At 16 samples of which no two agree, 1/16 is less than 1/8; with two that agree it is not."""
     alone = [chr(ord("a") + i) for i in range(16)]
     assert advantages(*alone) == (-1.0,) * 16
-    assert advantages(*alone, config=RestrainConfig(offset=0.25)) == (-0.25,) * 16
+    assert advantages(*alone, config=RestrainSettings(restrain_offset=0.25)) == (-0.25,) * 16
     two = advantages(*alone[:15], "a")
     assert two[0] == two[15] > 0 > two[1]
 
@@ -51,7 +51,7 @@ def test_a_majority_of_a_third_among_answers_that_stand_alone_is_rewarded() -> N
     answers = [*["a"] * 20, *[f"{i}" for i in range(44)]]
     sure = advantages(*answers)
     assert sure[0] > 0 > sure[-1]
-    wide = advantages(*answers, config=RestrainConfig(sigma=0.5))
+    wide = advantages(*answers, config=RestrainSettings(restrain_sigma=0.5))
     assert wide[0] < 0 < wide[-1]
 
 
@@ -67,7 +67,7 @@ def test_one_response_more_earns_what_its_answer_does_and_changes_nothing() -> N
 
 def test_the_weight_of_a_question_by_hand() -> None:
     assert prompt_weight(1.0) == 1.0 and prompt_weight(0.5) == math.exp(-2)
-    assert prompt_weight(0.5, RestrainConfig(sigma=1.0, center=0.75)) == math.exp(-1 / 32)
+    assert prompt_weight(0.5, RestrainSettings(restrain_sigma=1.0, restrain_center=0.75)) == math.exp(-1 / 32)
 
 
 def test_the_settings_of_a_run_reach_it() -> None:
@@ -77,7 +77,7 @@ def test_the_settings_of_a_run_reach_it() -> None:
     assert reward_of_run(run).function(cast, election, range(4)) == (-2.0,) * 4
     other = RunConfig.of(reward="restrain", adv_estimator="reinforce", restrain_sigma=0.2, restrain_center=0.9)
     assert reward_of_run(other).function(cast, election, range(4)) == restrain(
-        cast, election, range(4), RestrainConfig(sigma=0.2, center=0.9)
+        cast, election, range(4), RestrainSettings(restrain_sigma=0.2, restrain_center=0.9)
     )
     assert REWARDS["restrain"].function(cast, election, range(4)) == advantages("a", "b", "c", "c"), "its defaults are the command line's"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from sttrl.config import RunConfig
+from sttrl.config import RunConfig, ScrlSettings
 from sttrl.errors import UsageError
-from sttrl.objectives.rewards import REWARDS, ScrlConfig, reward_of_run, scrl
+from sttrl.objectives.rewards import REWARDS, reward_of_run, scrl
 from sttrl.types import Answer, Ballots, TokenStats
 from sttrl.voting import VoteConfig, majority
 
 Sample = tuple[str | None, tuple[float, ...]]
-FIXED = ScrlConfig()
-SHAPED = ScrlConfig(form="shaped", entropy_weight=0.5)
+FIXED = ScrlSettings()
+SHAPED = ScrlSettings(scrl_form="shaped", scrl_entropy_weight=0.5)
 
 
-def rewards(samples: list[Sample], config: ScrlConfig = FIXED, greedy: Sample | None = None) -> tuple[float, ...]:
+def rewards(samples: list[Sample], config: ScrlSettings = FIXED, greedy: Sample | None = None) -> tuple[float, ...]:
     """The rewards of samples with (answer, entropy of each token), the greedy response last."""
     voted, everyone = ballots_of(samples), ballots_of([*samples, *([greedy] if greedy else [])])
     return scrl(everyone, majority(voted, VoteConfig()), range(len(everyone.class_G)), config)
@@ -56,8 +56,8 @@ def test_the_edges_of_share_and_margin() -> None:
     assert rewards([*six_of_a, *[("b", (1.0,))] * 4, *[("c", (1.0,))] * 4, *[("d", (9.0,))] * 2])[:6] == (0.0,) * 6
     wide: list[Sample] = [*six_of_a, *[("b", (1.0,))] * 3, *[("c", (1.0,))] * 3, *[("d", (9.0,))] * 2, *[("e", (9.0,))] * 2]
     assert rewards(wide) == (*(1.0,) * 6, *(0.0,) * 10), "nobody has less than 2 / 16"
-    assert rewards(wide, ScrlConfig(negative_share=0.13)) == (*(1.0,) * 6, *(0.0,) * 6, *(-1.0,) * 4)
-    assert rewards(wide, ScrlConfig(positive_share=0.376)) == (0.0,) * 16
+    assert rewards(wide, ScrlSettings(scrl_negative_share=0.13)) == (*(1.0,) * 6, *(0.0,) * 6, *(-1.0,) * 4)
+    assert rewards(wide, ScrlSettings(scrl_positive_share=0.376)) == (0.0,) * 16
 
 
 def test_the_shaped_reward_by_hand() -> None:
