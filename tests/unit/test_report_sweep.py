@@ -239,8 +239,9 @@ def test_the_adapted_policy_above_the_votes_with_the_same_tokens(folders: list[P
     below = [row[f"above_confidence_{end}"] for end in ("mean", "low", "high", "p")]
     assert below == [-0.5, same.low, same.high, p_value_of_gain([1.0] * 3, [0.5] * 3)]
     assert rows_of(report)[0]["above_vote_mean"] is None, "a run that does not adapt takes no tokens"
-    header = ["maj@k", "vote", "above", "vote", "p", "conf.", "above", "conf.", "p"]
-    assert header in [line.split()[-9:] for line in report.table.splitlines()]
+    assert any(
+        line.split()[-9:] == ["maj@k", "vote", "above", "vote", "p", "conf.", "above", "conf.", "p"] for line in report.table.splitlines()
+    )
     shown = next(line for line in report.table.splitlines() if "+.500 [" in line and "-.500 [" in line)
     assert shown.split()[2:5] == [".500", ".000", "+.500"]
 
@@ -306,10 +307,8 @@ def test_numbers_stand_for_labels_that_leave_no_room(folder: Path) -> None:
     runs = [run_in(folder, name, adapted(*SEED_0), prompt_format=f"{'long ' * 40}{name} {{question}}") for name in ("a", "b")]
     lines = report_sweep("votes", runs).table.splitlines()
     assert lines[2].startswith("1: long long") and max(map(len, lines)) <= SWEEP_WIDTH
-    assert [line.split()[:2] for line in lines if line[:1] in "12" and "[" in line] == [
-        *(["1", ".250"], ["2", ".250"]),
-        *(["1", ".333"], ["2", ".333"]),
-    ]
+    shown = [tuple(line.split()[:2]) for line in lines if line[:1] in "12" and "[" in line]
+    assert shown == [("1", ".250"), ("2", ".250"), ("1", ".333"), ("2", ".333")]
 
 
 def test_values_are_short_where_that_leaves_them_apart(folder: Path) -> None:
