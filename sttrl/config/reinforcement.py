@@ -37,8 +37,8 @@ class ReinforcementSettings(Group):
     """Pseudo-reward: agreement with the elected answer (TTRL), frequency of the answer (EMPO), neg_entropy (RENT), self_certainty
     (Intuitor), logprob (RLSC), scrl (SCRL: only a clear majority is rewarded, rare and unsure answers are punished), scope (SCOPE:
     agreement with the label of the sample's own subgroup), restrain (RESTRAIN: every answer is a pseudo-label, weighed by its share);
-    demonstrations: of a puzzle, held out, so the answer is known; random, format
-    and demonstrations_random (on the same demonstrations) are negative controls. Or package.module:Name, a reward of your own."""
+    demonstrations: of a puzzle, held out, so the answer is known; random, format and demonstrations_random (on the same demonstrations)
+    are negative controls. Or package.module:Name, a reward of your own."""
     train_samples: TrainSamples = "first"
     """Which n_train of the samples that vote are trained on: the first ones (TTRL), or balanced, winners up to half and then those with
     the rarest answers (DDRL)."""

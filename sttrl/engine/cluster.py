@@ -48,7 +48,7 @@ class Cluster:
                     self.own = start_ray((bundles(settings) + 1) * settings.lanes)
                 except EngineError as error:
                     failure, others = error, self._count(0)
-            # The lanes that wait for their turn need not try. Whoever comes later does.
+            # Lanes that already wait get the same error without a try of their own. A later start tries again.
             self.failure = failure if others else None
             if failure is not None:
                 raise failure

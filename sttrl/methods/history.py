@@ -1,4 +1,4 @@
-"""What the votes on a question so far, the present one included, say of an update on it: RESTRAIN's weight, and TTRL-Guard."""
+"""How all votes on a question so far, with the present one, change the update on it: RESTRAIN's weight, and the parts of TTRL-Guard."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _guarded(config: RunConfig, vote: HeldVote, past: Sequence[StepRecord], chan
 
 
 def capped(votes: Sequence[HeldVote]) -> list[HeldVote]:
-    """The votes of a step, of which only the first few risky ones stay so."""
+    """The votes of a step. Only the first `most_skipped` risky ones stay risky: a step leaves out no more updates than that."""
     risky = [i for i, vote in enumerate(votes) if vote.risky][: most_skipped(len(votes))]
     return [replace(vote, risky=i in risky) for i, vote in enumerate(votes)]
 
