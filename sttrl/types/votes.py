@@ -117,8 +117,7 @@ class HeldVote:
     ``election``: the result of the run's voting function. ``majority``: the result of the majority vote over the same answers.
     ``greedy``: a greedy response, if the advantage estimator needs one (ReMax); ``baseline`` is its reward. ``weight``: what the
     advantages of the samples are multiplied by; None: by 1. ``bonus_G``: what is then added to the advantages of each sample, in units of
-    their mean absolute value over the samples that are trained on. ``risky``: the update on this
-    question is left out.
+    their mean absolute value over the samples that are trained on. ``risky``: the update on this question is left out.
     """
 
     group: Group
