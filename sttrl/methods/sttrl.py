@@ -11,8 +11,9 @@ from functools import partial
 
 from sttrl.engine.base import Policy
 from sttrl.methods.ballots import elect_the_same
-from sttrl.methods.reinforce import gate_of, nothing_to_learn, train_groups
+from sttrl.methods.reinforce import gate_of, nothing_to_learn
 from sttrl.methods.tools import Tools
+from sttrl.methods.train_groups import train_groups
 from sttrl.types import DeltaSpec, HeldVote, Outcome, Problem, Step, StopReason, UpdateStats
 
 

@@ -14,8 +14,8 @@ from sttrl.ledger.records import StepRecord
 from sttrl.ledger.seeds import SEED_BITS, SeedSource
 from sttrl.methods.ballots import earned
 from sttrl.methods.history import with_past
-from sttrl.methods.reinforce import objective_of
 from sttrl.methods.trees import sample
+from sttrl.methods.update import objective_of, weights_of
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.rewards import reward_of_run
 from sttrl.types import (
@@ -90,15 +90,8 @@ class Tools:
 
     def weights(self, problem: Problem | None, total_steps: int) -> DeltaSpec:
         """A LoRA adapter or full weights, with the run's optimiser settings. Each problem has its own seed; None: the run's."""
-        config = self.config
-        return DeltaSpec(
-            kind="lora" if config.update.lora_rank else "full",
-            lr={"main": config.learning_rate, "embedding": config.embedding_rate},
-            total_steps=max(1, total_steps),
-            **config.optimiser,
-            critic_lr=config.reinforcement.critic_lr,
-            seed=self.seeds(problem, "lora", 0, 1)[0] if problem is not None else config.run.seed,
-        )
+        seed = self.seeds(problem, "lora", 0, 1)[0] if problem is not None else self.config.run.seed
+        return weights_of(self.config, total_steps, seed)
 
     async def hold(self, problem: Problem, policy: Policy, step: int) -> HeldVote:
         """Sample ``n_votes`` responses, or fewer with ``votes_until``; judge them, vote, and reward each of them."""
@@ -148,12 +141,9 @@ class Tools:
         return replace(ballots, stats_G=tuple(stats_G), reasoning_step_GT=tuple(r.reasoning_step_T for r in group.rollout_G))
 
     async def stats(self, policy: Policy, group: Group, wanted: frozenset[Stat]) -> Sequence[TokenStats]:
-        """What the learner measures of the tokens of each sample; nothing if nothing is wanted."""
+        """What the learner measures of the tokens of each sample, at the temperature of the samples; nothing if nothing is wanted."""
         if not wanted:
             return [TokenStats()] * len(group.rollout_G)
-        return in_sample_order(group, await policy.score(TrainGroup.of(group), self.measure(wanted)))
-
-    def measure(self, wanted: frozenset[Stat]) -> Measure:
-        """What the learner measures, at the temperature of the samples."""
         top_k, energy = self.config.confidence_vote.confidence_top_k, self.config.energy_vote.energy_temp
-        return Measure(want=wanted, temperature=self.config.sampling.temp, energy_temperature=energy, top_k=top_k)
+        measure = Measure(want=wanted, temperature=self.config.sampling.temp, energy_temperature=energy, top_k=top_k)
+        return in_sample_order(group, await policy.score(TrainGroup.of(group), measure))

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from sttrl.engine.base import Policy
 from sttrl.methods.history import capped
-from sttrl.methods.reinforce import gate_of, nothing_to_learn, rewards_teach, train_groups
+from sttrl.methods.reinforce import gate_of, nothing_to_learn
 from sttrl.methods.tools import Tools
+from sttrl.methods.train_groups import rewards_teach, train_groups
 from sttrl.types import DeltaSpec, GateReason, HeldVote, Objective, Problem, Step
 
 

@@ -319,7 +319,7 @@ def test_files_of_settings_and_sweeps_take_such_names(tmp_path: Path) -> None:
 
 ALL_AT_ONCE = """
 from my_methods import Patient
-from sttrl.methods.reinforce import train_groups
+from sttrl.methods.train_groups import train_groups
 from sttrl.types import Step
 
 class Together:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttrl.config import RunConfig
-from sttrl.methods.reinforce import objective_of
+from sttrl.methods.update import objective_of
 from sttrl.objectives.forking import forks_of, otsu
 from sttrl.types import Forking
 

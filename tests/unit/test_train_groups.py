@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sttrl.config import RunConfig
-from sttrl.methods.reinforce import train_groups
+from sttrl.methods.train_groups import train_groups
 from sttrl.types import Answer, Ballots, Group, HeldVote, Measure, Rollout, TokenStats, TrainGroup
 from sttrl.voting import VoteConfig, majority
 
