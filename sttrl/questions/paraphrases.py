@@ -5,8 +5,9 @@ The paper trains the Reframer too; here the base writes the paraphrases once, wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sttrl.data.rows import text_problem
 from sttrl.questions.options import list_start
@@ -20,6 +21,7 @@ REWRITE = (
 """What the base is asked (derived)."""
 SPARE_TOKENS = 64
 """A paraphrase may make a prompt twice as long as the question's, and this much longer (derived)."""
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Paraphrasing:
 
     ``count``: how many are asked for. ``text``: the question; what begins at ``stem``, its options, is kept as it is. ``write``: makes the
     prompt of a question's text. ``longest``: the most tokens of a paraphrase's prompt. ``begin``: makes the prompt with the beginning of an
-    answer, where memo averages over the paraphrases; None: they are asked.
+    answer, where memo averages over the paraphrases; None: they are asked. ``response_tokens``: the most tokens of a response to them.
     """
 
     count: int
@@ -38,7 +40,13 @@ class Paraphrasing:
     sampling: Sampling
     write: Callable[[str], tuple[int, ...]] = field(repr=False)
     longest: int
+    response_tokens: int
     begin: Callable[[str], tuple[int, ...]] | None = field(default=None, repr=False)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens that a prompt needs: of the longest paraphrase, or of the request for it and what its text takes beyond a response."""
+        return max(self.longest, len(self.request_T) + self.sampling.max_tokens - self.response_tokens)
 
     def requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
         """A request for each paraphrase."""
@@ -47,14 +55,20 @@ class Paraphrasing:
     def views(self, texts: Sequence[str]) -> tuple[tuple[View, ...], tuple[tuple[int, ...], ...]]:
         """The plain view and those of the paraphrases, with their prompts.
 
-        A paraphrase is what follows the model's thoughts, if it wrote any. It is left out if it is empty, too long, no valid text, or the
-        same as the question or an earlier one.
+        A paraphrase is what follows the model's thoughts, if it wrote any. It is left out if it is empty, too long, no valid text, the same
+        as the question or an earlier one, or lacks a number of the question, because then it asks something else (derived).
         """
         view_V, prompt_V = [View(key="", text=self.text)], [self.write(self.text)]
+        numbers = set(NUMBER.findall(self.text[: self.stem]))
         for number, written in enumerate(texts, 1):
             words = written.rpartition("</think>")[2].strip()
             text = f"{words}{self.text[self.stem :]}"
-            if not words or text_problem(text) is not None or text in [view.text for view in view_V]:
+            if (
+                not words
+                or text_problem(text) is not None
+                or text in [view.text for view in view_V]
+                or not numbers <= set(NUMBER.findall(words))
+            ):
                 continue
             prompt_T = self.write(text)
             if len(prompt_T) <= self.longest:
@@ -74,13 +88,29 @@ def paraphrasing_of(
     ask: Callable[[str], tuple[int, ...]],
     begin: Callable[[str], tuple[int, ...]] | None,
     max_prompt_tokens: int,
+    context: int | None,
 ) -> Paraphrasing:
-    """How a question is paraphrased. ``has_options``: its list of options stays as it is. ``ask``: makes the prompt of a request."""
+    """How a question is paraphrased. ``has_options``: its list of options stays as it is. ``ask``: makes the prompt of a request.
+
+    ``sampling``: of the responses. A paraphrase may have as many tokens as the longest prompt that it may make, or as a response if that is
+    more, but what the request leaves of ``context``, the model's, is the limit (derived). None: not known.
+    """
     start = list_start(text, option_count) if has_options else None
     stem = len(text[:start].rstrip()) if start is not None and text[:start].strip() else len(text)
     plain = len(write(text))
     longest = max(plain, min(2 * plain + SPARE_TOKENS, max_prompt_tokens))
     request_T = ask(REWRITE.replace("{question}", text[:stem]))
+    room = max(longest, sampling.max_tokens)
+    if context is not None:
+        room = max(sampling.max_tokens, min(room, context - len(request_T)))
     return Paraphrasing(
-        count=count, text=text, stem=stem, request_T=request_T, sampling=sampling, write=write, longest=longest, begin=begin
+        count=count,
+        text=text,
+        stem=stem,
+        request_T=request_T,
+        sampling=replace(sampling, max_tokens=room),
+        write=write,
+        longest=longest,
+        response_tokens=sampling.max_tokens,
+        begin=begin,
     )

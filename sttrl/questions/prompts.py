@@ -38,8 +38,7 @@ class AskedQuestion(Problem):
     @property
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt of the views, also of those that are not written yet."""
-        written = self.paraphrasing
-        return max(*map(len, self.prompts_of(0)), *((written.longest, len(written.request_T)) if written else (0,)))
+        return max(*map(len, self.prompts_of(0)), self.paraphrasing.longest_prompt if self.paraphrasing else 0)
 
     @property
     def every_prompt(self) -> tuple[tuple[int, ...], ...]:
@@ -264,6 +263,7 @@ def _paraphrasing(
         ask=writer.token_ids,
         begin=(lambda text: writer.token_ids(text, ANSWER_BEGINS)) if chosen.averaged else None,
         max_prompt_tokens=max_prompt_tokens,
+        context=chosen.context,
     )
 
 

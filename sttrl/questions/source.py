@@ -75,7 +75,7 @@ class ChosenQuestions:
             max_prompt_tokens=data.max_prompt_tokens or dataset.max_prompt_tokens,
             on_bad_row=data.on_bad_row,
             file=self.table.source,
-            views=self._views(),
+            views=self._views(context),
         )
         return BuiltProblems(
             problems=problems,
@@ -84,7 +84,7 @@ class ChosenQuestions:
             remarks=_fewer_views(problems, self.config.asking.count(averaged=self.config.averages_views)),
         )
 
-    def _views(self) -> ViewChoice | None:
+    def _views(self, context: int | None) -> ViewChoice | None:
         """The views under which each question is asked; None: as it is only. Raises `UsageError` for questions without options."""
         averaged, kind = self.config.averages_views, self.table.dataset.kind
         count, form = self.config.asking.count(averaged=averaged), self.config.asking.form(averaged=averaged)
@@ -95,7 +95,8 @@ class ChosenQuestions:
                 f"--question_view_form options: answers of {self.table.dataset.name} are of the kind {kind}, so there are no options.",
                 "Use --question_view_form wordings, or --answer_kind choice for a file of multiple-choice questions.",
             )
-        return ViewChoice(form=form, count=count, seed=self.config.run.seed, sampling=self.config.sampling_of_votes, averaged=averaged)
+        sampling = self.config.sampling_of_votes
+        return ViewChoice(form=form, count=count, seed=self.config.run.seed, sampling=sampling, averaged=averaged, context=context)
 
 
 def _fewer_views(problems: Sequence[AskedQuestion], count: int) -> tuple[str, ...]:

@@ -59,8 +59,8 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewChoice:
-    """Which views are made of each question. ``seed``: the run's. ``sampling``: how the base writes paraphrases. ``averaged``: they are not
-    asked, but memo averages over them.
+    """Which views are made of each question. ``seed``: the run's. ``sampling``: of the votes; the base writes paraphrases with its
+    temperature. ``averaged``: they are not asked, but memo averages over them. ``context``: the model's, in tokens; None: not known.
     """
 
     form: ViewForm
@@ -68,6 +68,7 @@ class ViewChoice:
     seed: int
     sampling: Sampling
     averaged: bool = False
+    context: int | None = None
 
 
 def permuted_views(text: str, question_id: str, option_count: int | None, chosen: ViewChoice) -> tuple[View, ...]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -299,7 +299,19 @@ def attempt(
             progress=[].append if said is None else said.append, track=lambda record: None,
         )  # fmt: skip
         if left:
-            asyncio.run(runner.run(left, len(finished)))
+            asyncio.run(_silently(runner.run(left, len(finished))))
+
+
+async def _silently(run: Coroutine[Any, Any, None]) -> None:
+    """Run, without a log line about tasks that a planned KeyboardInterrupt ended.
+
+    asyncio logs them with a traceback when they are collected, and Python 3.11 parses code for a traceback. Where the collector interrupts
+    other code that parses, both fail: "AST constructor recursion depth mismatch".
+    """
+    loop = asyncio.get_running_loop()
+    said = loop.default_exception_handler
+    loop.set_exception_handler(lambda loop, context: None if isinstance(context.get("exception"), KeyboardInterrupt) else said(context))
+    await run
 
 
 def results(folder: Path) -> str:

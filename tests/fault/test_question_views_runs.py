@@ -20,6 +20,7 @@ from sttrl.ledger.journal import read_finished, read_lines
 from sttrl.ledger.records import BallotsRecord
 from sttrl.questions.answers import Judge
 from sttrl.questions.options import option_spans
+from sttrl.questions.paraphrases import NUMBER
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.questions.source import ChosenQuestions
@@ -166,8 +167,10 @@ PARAPHRASED: dict[str, Any] = {"question_views": 3, "question_view_form": "parap
 
 def rewriting(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
     """A model that rewrites a question, now and then not to the end, and otherwise answers."""
-    if b"Reply with the rewritten question only" in bytes(prompt_T):
-        return f"Wording {seed % 1000}: which number is meant?", "stop" if digest("rewrite", seed) % 3 else "length"
+    _, asked_to, question = bytes(prompt_T).decode().partition("Reply with the rewritten question only.")
+    if asked_to:
+        numbers = ", ".join(NUMBER.findall(question))
+        return f"Wording {seed % 1000}: which number is meant? {numbers}", "stop" if digest("rewrite", seed) % 3 else "length"
     return f"The answer is \\boxed{{{'ABCD'[answer % VIEWS]}}}", "stop"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -89,8 +90,11 @@ def test_the_order_of_views_and_samples_changes_nothing(views: list[str], random
     assert all(share == 0 for name, share in shares(first, one.representative_C).items() if any(name not in view for view in views))
 
 
-def problem(text: str = ASKED, count: int = 3, max_prompt_tokens: int = 500) -> AskedQuestion:
-    chosen = ViewChoice(form="paraphrases", count=count, seed=0, sampling=SAMPLING)
+def problem(
+    text: str = ASKED, count: int = 3, max_prompt_tokens: int = 500, response_tokens: int = SAMPLING.max_tokens, context: int | None = None
+) -> AskedQuestion:
+    sampling = replace(SAMPLING, max_tokens=response_tokens)
+    chosen = ViewChoice(form="paraphrases", count=count, seed=0, sampling=sampling, context=context)
     return build_problem(
         choice(text), FakeTokenizer(), instruction="Give a letter.", prompt_format=None, max_prompt_tokens=max_prompt_tokens, views=chosen
     )
@@ -129,6 +133,29 @@ def test_a_paraphrase_is_never_longer_than_the_engine_was_told() -> None:
     seen = asked.with_views([fits, too_long])
     assert [view.key for view in seen.view_V] == ["", "paraphrase1"] and len(seen.prompt_V[1]) == 2 * plain + SPARE_TOKENS
     assert problem(max_prompt_tokens=plain).paraphrasing.longest == plain
+
+
+@pytest.mark.parametrize(
+    ("response_tokens", "context", "room"),
+    [(16, None, "longest"), (16, 10_000, "longest"), (16, "request + 40", 40), (16, "request", 16), (5_000, None, 5_000)],
+)
+def test_a_paraphrase_has_a_token_limit_of_its_own_and_the_engine_has_room_for_it(
+    response_tokens: int, context: int | str | None, room: int | str
+) -> None:
+    request = len(problem().view_requests((1,))[0].prompt_T)
+    limit = request + (40 if context == "request + 40" else 0) if isinstance(context, str) else context
+    asked = problem(response_tokens=response_tokens, context=limit)
+    (wanted,) = asked.view_requests((1,))
+    longest = 2 * len(asked.prompt_T) + SPARE_TOKENS
+    assert wanted.sampling.max_tokens == (longest if room == "longest" else room)
+    assert asked.longest_prompt + response_tokens == max(longest + response_tokens, request + wanted.sampling.max_tokens)
+
+
+def test_a_paraphrase_that_lacks_a_number_of_the_question_is_left_out() -> None:
+    seen = problem("What is 1,200 + 3.5?", count=6).with_views(
+        ["Add 3.5 to 1,200.", "It is 1203.5.", "Add 3.5 to 1200.", "Add 3 to 1,200.", "1,200, 3.5: their sum in 1 line?"]
+    )
+    assert [view.text for view in seen.view_V] == ["What is 1,200 + 3.5?", "Add 3.5 to 1,200.", "1,200, 3.5: their sum in 1 line?"]
 
 
 @pytest.mark.parametrize(
