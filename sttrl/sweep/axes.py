@@ -3,7 +3,7 @@
 ```yaml
 name: votes               # default: the name of the file
 base: {dataset: arithmetic-demo, steps: 2}                # settings of every run
-axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run; the last axis changes fastest
+axes: {voting_function: [majority, energy], seed: [0, 1]} # every combination is a run; the last axis changes fastest, but seed slowest
 runs: [{adaptation_method: sttrl}, {n_votes: 32}]         # without axes each entry is a run, else each is combined with all combinations
 skip: [{voting_function: energy, seed: 1}]                # a combination that has all values of an entry is left out
 baseline: energy-seed0                                    # a run to which all others are compared, question by question
@@ -21,7 +21,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def read_sweep(file: Path) -> Sweep:
     axes = _axes(content.get("axes"), f"{where}: axes")
     rows = _rows(content.get("runs"), f"{where}: runs")
     _check_rows(rows, axes, where)
-    chosen = _kept(list(_combinations(rows, axes)), base, _rows(content.get("skip"), f"{where}: skip"), where)
+    chosen = _kept(_combinations(rows, axes), base, _rows(content.get("skip"), f"{where}: skip"), where)
     _check_different(chosen, base, where)
     settings = [{**_read_by(base, values), **values} for values in chosen]
     _check_read(base, settings, where)
@@ -132,11 +132,13 @@ def _check_rows(rows: Iterable[Values], axes: Mapping[str, object], where: str) 
             raise UsageError(f"{where}: runs, entry {number}: {name} is an axis too.", "Set it in one of them.")
 
 
-def _combinations(rows: list[Values], axes: Mapping[str, tuple[object, ...]]) -> Iterator[Values]:
-    """Every row with every combination of the axes; the last axis changes fastest."""
-    for row in rows or [{}]:
-        for chosen in itertools.product(*axes.values()):
-            yield {**row, **dict(zip(axes, chosen, strict=True))}
+def _combinations(rows: list[Values], axes: Mapping[str, tuple[object, ...]]) -> list[Values]:
+    """Every row with every combination of the axes; the last axis changes fastest.
+
+    All runs with the first seed come first, so a sweep that is interrupted has the whole table of a seed as early as possible.
+    """
+    found = [{**row, **dict(zip(axes, chosen, strict=True))} for row in rows or [{}] for chosen in itertools.product(*axes.values())]
+    return sorted(found, key=lambda values: axes["seed"].index(values["seed"])) if "seed" in axes else found
 
 
 def _kept(combinations: list[Values], base: Values, skip: list[Values], where: str) -> list[Values]:

@@ -36,11 +36,11 @@ AXES: dict[str, Any] = {"adaptation_method": ["sttrl", "ttft"], "voting_function
 # Which runs there are
 
 
-def test_the_product_in_the_order_written(tmp_path: Path) -> None:
+def test_the_product_in_the_order_written_a_seed_at_a_time(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, {"base": {"steps": 2}, "axes": AXES})
     assert sweep.name == "a" and sweep.axes == {name: tuple(values) for name, values in AXES.items()}
     assert names(sweep) == [
-        f"{method}-{vote}-seed{seed}" for method in ("sttrl", "ttft") for vote in ("majority", "energy") for seed in (0, 1)
+        f"{method}-{vote}-seed{seed}" for seed in (0, 1) for method in ("sttrl", "ttft") for vote in ("majority", "energy")
     ]
     last = sweep.runs[-1]
     assert last.values == {"adaptation_method": "ttft", "voting_function": "energy", "seed": 1}
@@ -60,7 +60,7 @@ def test_the_baseline_is_the_name_of_a_run(tmp_path: Path) -> None:
 
 def test_rows_with_every_combination_of_the_axes(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, {"runs": [{"adaptation_method": "slot"}, {"n-votes": 8}], "axes": {"seed": [3, 4]}})
-    assert names(sweep) == ["slot-seed3", "slot-seed4", "n_votes8-seed3", "n_votes8-seed4"]
+    assert names(sweep) == ["slot-seed3", "n_votes8-seed3", "slot-seed4", "n_votes8-seed4"]
     assert sweep.runs[2].settings == {"n_votes": 8, "seed": 3}
 
 
