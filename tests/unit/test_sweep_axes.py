@@ -61,7 +61,7 @@ def test_the_baseline_is_the_name_of_a_run(tmp_path: Path) -> None:
 def test_rows_with_every_combination_of_the_axes(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, {"runs": [{"adaptation_method": "slot"}, {"n-votes": 8}], "axes": {"seed": [3, 4]}})
     assert names(sweep) == ["slot-seed3", "n_votes8-seed3", "slot-seed4", "n_votes8-seed4"]
-    assert sweep.runs[2].settings == {"n_votes": 8, "seed": 3}
+    assert sweep.runs[1].settings == {"n_votes": 8, "seed": 3}
 
 
 def test_rows_and_axes_win_over_base_and_null_is_the_default(tmp_path: Path) -> None:
