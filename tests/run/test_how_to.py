@@ -139,7 +139,7 @@ def test_code_outside_the_project_has_the_types_that_the_project_expects(tmp_pat
     files = {name: text for page in (*PAGES, "how_to_add_to_arc") for name, text in own_files(page).items()}
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache")]
+    config = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
     command = [sys.executable, "-m", "mypy", *config, *files]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
