@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from sttrl.config.rules import Group, at_least
 
@@ -19,6 +20,10 @@ class ConfidenceVoteSettings(Group):
     """The confidence vote."""
 
     votes: ClassVar[frozenset[str] | None] = frozenset({"confidence"})
+    needs: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {
+        "confidence_window": ("confidence", ("deepconf_tail", "deepconf_bottom", "deepconf_lowest")),
+        "confidence_top_k": ("confidence", ("deepconf_mean", "deepconf_tail", "deepconf_bottom", "deepconf_lowest", "step_mean")),
+    }
 
     confidence: ConfidenceKind = "mean_logprob"
     """The weight of a sample: exp of its mean log-prob; DeepConf's (arXiv 2508.15260) mean, tail, lowest 10 % or lowest window;

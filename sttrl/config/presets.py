@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from sttrl.errors import UsageError
+
 PresetName = Literal["ttrl", "scrl", "ddrl", "scope", "spine", "ettrl", "restrain", "guard", "self_harmony", "slot"]
+METHOD_SETTINGS: Final = (
+    "adaptation_method", "voting_function", "votes_until", "reward", "train_samples", "adv_estimator", "advantage_shaping", "rollouts",
+    "question_views", "forking_tokens", "guard",
+)  # fmt: skip
+"""The settings that make a method: two runs that differ in one of them are of different methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +27,21 @@ class Preset:
     what: str
     source: str
     settings: Mapping[str, Any]
+
+    def check(self, name: str, kept: Mapping[str, Any], default: Mapping[str, Any]) -> None:
+        """Raises `UsageError` if a setting that makes the method is not among those ``kept``, which other settings leave an effect.
+
+        ``default``: of every setting. ``--adaptation_method none`` is an evaluation of the base, with what is left of the preset.
+        """
+        method = kept.get("adaptation_method")
+        for lost in METHOD_SETTINGS:
+            if lost not in kept and self.settings.get(lost, default[lost]) != default[lost] and method != "none":
+                value = self.settings[lost]
+                words = " ".join(value) if isinstance(value, tuple) else value
+                raise UsageError(
+                    f"--preset {name} is made by --{lost} {words}, which does nothing beside the other settings that were given.",
+                    f"Leave out --preset {name}, or what was given beside it.",
+                )
 
 
 _TTRL: Final[dict[str, Any]] = {
@@ -88,11 +110,11 @@ PRESETS: Final[dict[PresetName, Preset]] = {
     "guard": Preset(
         what="TTRL that is careful with questions whose elected answer changes or has changed",
         source="TTRL-Guard, arXiv 2605.19444; scripts of linhxkkkk/TTRL-Guard for Qwen2.5-7B; other models: without frs.",
-        settings={**_TTRL, "guard": ("frs", "mps", "rcsu"), "guard_share": 0.5},
+        settings={**_TTRL, "guard": ("frs", "mps", "rcsu"), "guard_share": 0.5, "val_samples": 4, "eval_every": 5},
     ),
     "self_harmony": Preset(
         what="TTRL whose vote is the harmonic mean over the question and a paraphrase that the base writes",
-        source="Self-Harmony, arXiv 2511.01191, without the training of its Reframer; other values are those of TTRL's scripts (derived).",
+        source="Self-Harmony, arXiv 2511.01191, whose training of the paraphrases is left out; other values: TTRL (derived).",
         settings={**_TTRL, "voting_function": "harmony", "question_views": 2, "question_view_form": "paraphrases"},
     ),
     "slot": Preset(

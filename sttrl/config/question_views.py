@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -38,10 +39,11 @@ class QuestionViewSettings(Group):
         """How they differ."""
         return self.question_view_form or ("wordings" if averaged else "options")
 
-    def check(self, *, averaged: bool, compared: bool, samples: int, name: str) -> None:
+    def check(self, samples: Mapping[str, int], *, averaged: bool, compared: bool) -> None:
         """Raises `UsageError` for views that would do nothing.
 
-        ``compared``: the vote compares them. ``samples``: how many are spread over them, by the setting ``name``.
+        ``samples``: how many are spread over them in a vote or an evaluation, by the setting that says so. ``compared``: the vote compares
+        the views.
         """
         count, form = self.count(averaged=averaged), self.form(averaged=averaged)
         if count == 1 and averaged:
@@ -57,8 +59,9 @@ class QuestionViewSettings(Group):
                 "--question_view_form options with --memo_form token: the letters of permuted options name other answers.",
                 "Use wordings or paraphrases.",
             )
-        if count > samples and not averaged:
-            raise UsageError(
-                f"--question_views {count} is more than --{name} {samples}: some views would not be asked.",
-                f"Use fewer views, or a larger --{name}.",
-            )
+        for name, most in samples.items():
+            if count > most and not averaged:
+                raise UsageError(
+                    f"--question_views {count} is more than --{name} {most}: some views would not be asked.",
+                    f"Use fewer views, or a larger --{name}.",
+                )

@@ -263,9 +263,12 @@ def with_preset(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)
     if name not in PRESETS:
         raise UsageError(f"--preset is {name}.", f"Use {', '.join(PRESETS)}.")
-    every = {**PRESETS[name].settings, **settings}
-    resolved = {**default_settings(), **every}
-    return {other: value for other, value in every.items() if other in settings or has_effect(other, resolved)}
+    every, idle = {**PRESETS[name].settings, **settings}, {""}
+    while idle:
+        idle = {other for other in every if other not in settings and not has_effect(other, {**default_settings(), **every})}
+        every = {other: value for other, value in every.items() if other not in idle}
+    PRESETS[name].check(name, every, default_settings())
+    return every
 
 
 def _check_samples(config: RunConfig) -> None:
@@ -336,7 +339,7 @@ def _check_rewards(config: RunConfig) -> None:
             f"--adv_estimator dae with --reward {chosen.reward}: it takes rewards of 0 and 1.",
             f"Use --reward {' or '.join(sorted(BINARY))}, or another estimator.",
         )
-    config.scope_reward.check(chosen.reward, config.vote.voting_function)
+    config.scope_reward.check(chosen.reward, config.vote.voting_function, config.sampling.n_votes)
 
 
 def _check_weights(config: RunConfig) -> None:
@@ -350,12 +353,12 @@ def _check_weights(config: RunConfig) -> None:
 
 
 def _check_views(config: RunConfig) -> None:
-    """Every view needs a sample of each vote; without votes, of each evaluation."""
+    """Every view needs a sample of each vote and of each evaluation."""
     method = config.method.adaptation_method
     votes = method in ELECTING or (method == "memo" and not config.averages_views) or config.own_method is not None
-    name, samples = ("n_votes", config.sampling.n_votes) if votes else ("val_samples", config.evaluation.val_samples)
+    counts = {"n_votes": config.sampling.n_votes} if votes else {}
     compared = config.vote.voting_function == "harmony"
-    config.asking.check(averaged=config.averages_views, compared=compared, samples=samples, name=name)
+    config.asking.check({**counts, "val_samples": config.evaluation.val_samples}, averaged=config.averages_views, compared=compared)
 
 
 def _check_used(config: RunConfig) -> None:

@@ -264,8 +264,10 @@ class AsyncSession:
 
         ``kind``: the kind of problem, as `sttrl.run.kind.KINDS` names it.
         """
-        given = self._known(settings)
-        chosen = {**self.own, **given}
+        given, own = self._known(settings), self.own
+        if "adaptation_method" in given and own.get("preset") is not None:  # another method: the preset's values without its name
+            own = {name: value for name, value in with_preset(own).items() if name != "preset"}
+        chosen = {**own, **given}
         every = with_preset(chosen)
         return RunConfig.of(**{
             name: value for name, value in chosen.items() if name in given or (has_effect(name, every) and is_read_by(kind, name))

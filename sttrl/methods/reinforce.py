@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sttrl.config import RunConfig
+from sttrl.objectives.advantages import teach_nothing
 from sttrl.objectives.rewards import reward_of
 from sttrl.types import Election, GateReason, HeldVote, StopReason
 
@@ -12,7 +11,7 @@ from sttrl.types import Election, GateReason, HeldVote, StopReason
 def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     """Why there is nothing to learn from a vote: no answer, a tie, equal rewards, or ``--stop_agreement``; None if there is."""
     election, needs_winner = vote.election, reward_of(config.reinforcement.reward).elects
-    alike = teach_nothing(config, vote.reward_G)
+    alike = teach_nothing(vote.reward_G, config.reinforcement.adv_estimator)
     if election.voters == 0 and (needs_winner or alike):
         return "unparsable"
     if needs_winner and election.abstains:
@@ -20,11 +19,6 @@ def nothing_to_learn(config: RunConfig, vote: HeldVote) -> StopReason | None:
     if alike:
         return "unanimous"
     return "agreement" if election.majority_ratio >= config.method.stop_agreement else None
-
-
-def teach_nothing(config: RunConfig, reward_G: Sequence[float]) -> bool:
-    """Whether samples with these rewards have no advantages: all rewards are equal, or 0 for an estimator that subtracts nothing."""
-    return not any(reward_G) if config.reinforcement.adv_estimator == "reinforce" else len(set(reward_G)) == 1
 
 
 def distrust(config: RunConfig, election: Election) -> GateReason | None:

@@ -8,8 +8,7 @@ from statistics import fmean
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
-from sttrl.methods.reinforce import teach_nothing
-from sttrl.objectives.advantages import Advantages, Evidence, advantages
+from sttrl.objectives.advantages import Advantages, Evidence, advantages, teach_nothing
 from sttrl.objectives.registry import estimator_needs
 from sttrl.objectives.shaping import clipped, relative_entropy_factors
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
@@ -23,7 +22,7 @@ def trained_on(config: RunConfig, vote: HeldVote) -> tuple[int, ...]:
 
 def rewards_teach(config: RunConfig, vote: HeldVote) -> bool:
     """Whether the samples that are trained on have advantages. If not, no update follows."""
-    return not teach_nothing(config, [vote.reward_G[i] for i in trained_on(config, vote)])
+    return not teach_nothing([vote.reward_G[i] for i in trained_on(config, vote)], config.reinforcement.adv_estimator)
 
 
 async def train_groups(config: RunConfig, policy: Policy, votes: Sequence[HeldVote]) -> tuple[TrainGroup, ...]:

@@ -36,8 +36,7 @@ def forks_of(entropy_T: Sequence[float], forking: Forking) -> Forks:
     values = np.asarray(entropy_T, dtype=np.float64)
     if not len(values) or not np.isfinite(values).all():
         raise ValueError("forking tokens need a finite entropy at every token of a response")
-    threshold = otsu(values) if forking.rule == "otsu" else _top(values, forking.share)
-    fork_T = values >= threshold
+    fork_T = values >= otsu(values) if forking.rule == "otsu" else _top(values, forking.share)
     low, high = BANDS[forking.band](values[fork_T]) if forking.band is not None else (0.0, math.inf)
     return Forks(fork_T=tuple(fork_T.tolist()), low=low, high=high)
 
@@ -58,10 +57,12 @@ def otsu(values: NDArray[np.float64]) -> float:
     return float(ordered[1 + int(between.argmax())])
 
 
-def _top(values: NDArray[np.float64], share: float) -> float:
-    """The lowest of the highest ``share`` of the values, rounded up to whole values."""
-    count = min(len(values), math.ceil(share * len(values) - 1e-9))
-    return float(np.sort(values)[len(values) - max(1, count)])
+def _top(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Whether each value is in the highest ``share``, rounded up to whole values; of equal ones the first are."""
+    count = max(1, min(len(values), math.ceil(share * len(values) - 1e-9)))
+    found = np.zeros(len(values), dtype=np.bool_)
+    found[np.argsort(-values, kind="stable")[:count]] = True
+    return found
 
 
 def _mad(chosen: NDArray[np.float64]) -> tuple[float, float]:

@@ -67,8 +67,8 @@ def is_risky(votes: Sequence[PastVote], window: int = 5, share: float = 0.7) -> 
 def mps_bonus(ballots: Ballots, election: Election) -> tuple[float, ...] | None:
     """Minority-preserving sampling: the bonus of each sample after a flip, in units of the question's mean absolute advantage.
 
-    The answers but the elected one that at least a quarter of the samples gave share `BONUS` by their counts; each of their samples gets
-    the share of its answer. None if there is no such answer.
+    The answers but the elected one that a quarter of the samples gave, rounded down, but at least one sample, share `BONUS` by their
+    counts; each of their samples gets the share of its answer. None if there is no such answer.
     """
     count = Counter(c for c in ballots.class_G[: election.samples] if c is not None and c != election.winner)
     kept = {c: n for c, n in count.items() if n >= max(1, election.samples // MINORITY)}

@@ -21,9 +21,9 @@ _SMALL = 1e-8
 class ScopeConfig:
     """The settings of `scope`; defaults are those of the command line.
 
-    ``votes``: samples drawn for a label; None: half of all samples, rounded up. ``quality``: the weight of the mean reward against the
-    number of labels, in [0, 1]. ``voting_function``: the name in `sttrl.voting.WEIGHTS` of the vote that a label wins; ``vote``: its
-    settings.
+    ``votes``: samples drawn for a label; None, or not fewer than there are, as after a vote that ended early: half of them, rounded up.
+    ``quality``: the weight of the mean reward against the number of labels, in [0, 1]. ``voting_function``: the name in
+    `sttrl.voting.WEIGHTS` of the vote that a label wins; ``vote``: its settings.
     """
 
     votes: int | None = None
@@ -89,7 +89,7 @@ def sizes(samples: int) -> list[int]:
 def partition(size: int, ballots: Ballots, weight_G: Sequence[float], seeds_G: Sequence[int], config: ScopeConfig) -> Partition:
     """Subgroups of this size, which divides the number of samples, with their labels. Every subgroup draws its samples anew."""
     samples = len(ballots.class_G)
-    count = min(samples, config.votes or -(-samples // 2))
+    count = config.votes if config.votes is not None and config.votes < samples else -(-samples // 2)
     label_S = [_label(ballots, weight_G, draw(seeds_G, count, size, number), config.vote) for number in range(samples // size)]
     reward_G = tuple(float(c is not None and c == label_S[i // size]) for i, c in enumerate(ballots.class_G))
     return Partition(size=size, label_S=tuple(label_S), reward_G=reward_G)

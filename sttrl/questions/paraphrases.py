@@ -1,6 +1,6 @@
-"""Paraphrases of a question, written by the base policy, as views of it (Self-Harmony, arXiv 2511.01191: its Reframer).
+"""Paraphrases of a question, written by the base policy, as views of it (Self-Harmony, arXiv 2511.01191).
 
-The paper trains the Reframer too; here the base writes the paraphrases once, with seeds of their own, and the journal keeps them.
+The paper trains the writing too; here the base writes the paraphrases once, with seeds of their own, and the journal keeps them.
 """
 
 from __future__ import annotations

@@ -54,6 +54,11 @@ class AskedQuestion(Problem):
         """What the base is asked for them."""
         return self.paraphrasing.requests(seeds_G) if self.paraphrasing else ()
 
+    @property
+    def view_count(self) -> int:
+        """How many views the question has now, asked or averaged over."""
+        return len(self.begun_V or self.prompts_of(0))
+
     def with_views(self, texts: Sequence[str]) -> AskedQuestion:
         """The question, asked as it is and in the words of the paraphrases; or with these for memo to average over."""
         assert self.paraphrasing is not None, "the base has written nothing"

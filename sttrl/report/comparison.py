@@ -17,8 +17,8 @@ from sttrl.report.tables import ROWS, facts, metric_cell
 
 COMPARABLE: Final = (
     "dataset", "question_column", "answer_column", "answer_kind", "limit", "ids", "val_samples", "val_temp", "val_top_p",
-    "max_prompt_tokens", "max_response_tokens", "prompt_format", "system_prompt",
-    "chat_template_kwargs",
+    "max_prompt_tokens", "max_response_tokens", "prompt_format", "instruction", "system_prompt", "chat_template_kwargs",
+    "question_views", "question_view_form",
 )  # fmt: skip
 """Settings that must be the same for two runs to be compared question by question."""
 NOTED: Final = {
@@ -169,8 +169,14 @@ def _facts(letters: Sequence[str], runs: Sequence[ComparedRun]) -> list[str]:
 
 def _settings(runs: Sequence[ComparedRun], names: Sequence[str]) -> dict[str, list[object]]:
     """The values of the settings that differ."""
-    values = {name: [run.config.get(name) for run in runs] for name in names}
+    values = {name: [_value(run.config, name) for run in runs] for name in names}
     return {name: each for name, each in values.items() if _differ(each)}
+
+
+def _value(config: Mapping[str, Any], name: str) -> object:
+    """The value of a setting; None for views over which memo averages, because its evaluations ask the plain question."""
+    averaged = config.get("adaptation_method") == "memo" and config.get("memo_form") == "token"
+    return None if averaged and name.startswith("question_view") else config.get(name)
 
 
 def _letter(number: int) -> str:

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sttrl.config import RunConfig, field_names, has_effect, to_plain
+from sttrl.config.presets import METHOD_SETTINGS
 from sttrl.config.run_config import GROUP_OF
 from sttrl.config.yaml_settings import typed
 from sttrl.data.registry import DATASETS
 from sttrl.ledger.folder import FREE
 
-METHOD_SETTINGS: Final = (
-    "adaptation_method", "voting_function", "reward", "train_samples", "adv_estimator", "advantage_shaping", "rollouts", "forking_tokens",
-    "guard",
-)  # fmt: skip
-"""The settings that make a method: two runs that differ in one of them are of different methods."""
 NO_CHANGE: Final = FREE | {
     "seed", "deterministic", "save_adapters", "device", "dtype", "micro_batch_tokens", "learner_ranks", "separate_ref_gpu",
     "trust_remote_code", "vote_same_tokens", "max_logprob_gap", "question_column", "answer_column", "id_column", "method_settings",
@@ -56,6 +52,10 @@ EFFECTS: Final[Mapping[str, str]] = {
     "warmup_ratio": "larger or smaller optimiser steps at first",
     "lora_rank": "an adapter is trained in place of all weights, or one of another size",
     "kl_coef": "the policy is held closer to the base, or less close",
+    "stop_agreement": "the training of a question may end earlier or later",
+    "max_flip_rate": "the training of a question may end earlier or later",
+    "kl_budget": "the training of a question may end earlier or later",
+    "memo_form": "another objective is trained on",
     "eval_every": "other evaluations during the training; the last one is the same",
 }
 """What a difference changes, by setting."""
@@ -66,6 +66,14 @@ BY_GROUP: Final[Mapping[str, str]] = {
     "vote": "other answers may be elected",
     "reinforcement": "another objective is trained on",
     "scrl": "other samples are rewarded or punished",
+    "scope_reward": "other samples are rewarded",
+    "restrain": "other samples are rewarded or punished",
+    "energy_vote": "other answers may be elected",
+    "confidence_vote": "other answers may be elected",
+    "asking": "the questions are asked in other words or orders, so base and adapted both change",
+    "ttrl_guard": "other questions are trained on, or with other weights",
+    "forking": "other tokens are trained on",
+    "tree": "the samples that vote and train are more alike, or less",
     "update": "the optimiser's steps differ",
     "engine": "sampler and learner compute otherwise",
 }

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sttrl.ledger.evaluated import MetricNames, Score
 from sttrl.ledger.records import FinishedQuestion
+from sttrl.objectives.advantages import teach_nothing
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions, values_of
 from sttrl.report.over_time import over_time
@@ -29,7 +30,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The summary of a run. A block that does not exist (no labels, no adaptation) is None, and so is a mean over no questions.
 
-    ``config``: the content of config.json, which says whether votes could end early.
+    ``config``: the content of config.json, which says whether votes could end early, and how many views were wanted.
     """
     scores = score_questions(finished, grades)
     return {
@@ -42,8 +43,9 @@ def summarise(
         "first_vote": _votes([score.votes[0] for score in scores if score.votes]),
         "by_first_vote": _by_first_vote(scores),
         "flip_rate": _mean([score.flip_rate for score in scores if score.flip_rate is not None]),
-        "votes": _vote_counts(finished),
+        "votes": _vote_counts(finished, str((config or {}).get("adv_estimator"))),
         "saved": _saved(finished, config or {}),
+        "views": _views(finished, config or {}),
         "over_time": over_time(finished, grades, scores),
         "timeouts": grades.timeouts,
         "tokens": _tokens(finished),
@@ -133,11 +135,11 @@ def _by_first_vote(scores: Sequence[QuestionScore]) -> dict[str, Any] | None:
     return found if any(block["questions"] for block in found.values()) else None
 
 
-def _vote_counts(finished: Sequence[FinishedQuestion]) -> dict[str, Any]:
-    """The number of votes in all steps, and of those after which a gate prevented the update, by gate."""
+def _vote_counts(finished: Sequence[FinishedQuestion], estimator: str) -> dict[str, Any]:
+    """The number of votes in all steps, of those whose rewards teach nothing, and of those after which a gate prevented the update."""
     steps = [step for question in finished for step in question.steps]
     gates = Counter(step.gate for step in steps)
-    alike = sum(step.election is not None and len(set(step.reward_G)) == 1 for step in steps)
+    alike = sum(step.election is not None and teach_nothing(step.reward_G, estimator) for step in steps)
     return {
         "held": sum(step.election is not None for step in steps),
         "equal_rewards": alike,
@@ -160,6 +162,14 @@ def _saved(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> d
     early = [(poll.tokens, poll.early_tokens) for poll in polls if poll.early_tokens is not None]
     took, needed = (sum(column) for column in zip(*early, strict=True)) if early else (None, None)
     return {"samples": sum(left_G), "tokens": round(tokens), "vote_tokens": took, "early_vote_tokens": needed}
+
+
+def _views(finished: Sequence[FinishedQuestion], config: Mapping[str, Any]) -> dict[str, int] | None:
+    """How many views of each question were wanted, and how many questions were asked under fewer; None if all are asked in one way."""
+    polls = [question.record.polls.get("base") for question in finished]
+    asked = [1 + max(poll.ballots.view_G) for poll in polls if poll is not None and poll.ballots.view_G]
+    wanted = config.get("question_views") or 1
+    return {"wanted": wanted, "fewer": sum(count < wanted for count in asked)} if wanted > 1 and asked else None
 
 
 def _tokens(finished: Sequence[FinishedQuestion]) -> dict[str, int]:

@@ -60,6 +60,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "1st votes": _by_first_vote(summary),
         "tokens": ", ".join(f"{name} {count:,}" for name, count in summary["tokens"].items()),
         **({} if summary["saved"] is None else {"saved": _saved_line(summary["saved"])}),
+        **({} if summary["views"] is None else {"views": _views_line(summary["views"])}),
         **({"searched": ", ".join(f"{name} {count:,}" for name, count in summary["counts"].items())} if summary["counts"] else {}),
         "seconds": seconds or NOTHING,
     }
@@ -151,6 +152,11 @@ def _saved_line(saved: Mapping[str, Any]) -> str:
     if saved["early_vote_tokens"] is None:
         return line
     return f"{line}; the vote with the same tokens needs {saved['early_vote_tokens']:,} of its {saved['vote_tokens']:,} if it ends early"
+
+
+def _views_line(views: Mapping[str, int]) -> str:
+    fewer = f"{views['fewer']} questions had fewer" if views["fewer"] else "every question had them"
+    return f"{views['wanted']} of each question, the plain one included; {fewer}"
 
 
 def _by_first_vote(summary: Mapping[str, Any]) -> str:

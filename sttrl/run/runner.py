@@ -281,6 +281,8 @@ class Runner:
         failure = await self.boundary.guard(work.problem.id, self.views.add(work, scope.base))
         if failure is not None:
             await self._finish(work, failure, scope, training)
+        elif (kept := work.problem.view_count - 1) < work.problem.views_wanted:
+            self.progress(f"    {work.problem.id}: {kept} of {work.problem.views_wanted} views that the base wrote can be used")
 
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base; if that fails, the problem ends here. Before a training the evaluation is journalled at once."""

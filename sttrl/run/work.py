@@ -110,6 +110,8 @@ def step_line(step: Step) -> str:
     election, reasons = step.vote.election, Counter(a.invalid for a in step.vote.ballots.answer_G if a.invalid)
     if not election.voters:
         return f"none of {election.samples} samples has an answer ({', '.join(f'{n} {reason}' for reason, n in reasons.items())})"
+    if election.answer is None and not election.tied_C:
+        return f"no answer was given under every view by {election.samples} samples; {update}"
     if election.answer is None:
         return f"a tie of {len(election.tied_C)} answers among {election.samples} samples; {update}"
     return f"{election.answer!r} has {election.majority_ratio:.0%} of {election.samples} samples; {update}"

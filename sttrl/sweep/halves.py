@@ -111,9 +111,11 @@ def judge(found: Sequence[Candidate]) -> tuple[Judged, Judged]:
         )
     shared = set.intersection(*({*each.value_P} & {*each.confidence_P} for each in found))
     halves = [sorted(question for question in shared if half_of(question) == half) for half in (0, 1)]
+    if not shared:
+        raise UsageError("--halves: there is no question that all runs have.", "Give runs with questions in common.")
     if not all(halves):
         raise UsageError(
-            f"--halves: all of the {len(shared)} questions that the runs share are in one half.", "Give runs with more questions in common."
+            f"--halves: one half has none of the {len(shared)} questions that all runs have.", "Give runs with more questions."
         )
     first, second = (_judged(found, here, there) for here, there in (halves, halves[::-1]))
     return first, second

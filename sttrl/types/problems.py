@@ -56,6 +56,11 @@ class Problem:
         """What the base policy is asked for these views."""
         return ()
 
+    @property
+    def view_count(self) -> int:
+        """How many views the problem has now, the plain one included."""
+        return 1
+
     def with_views(self, texts: Sequence[str]) -> Problem:
         """The problem with the views that the base has written; an empty text stands for one that it did not finish."""
         return self

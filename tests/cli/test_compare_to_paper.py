@@ -18,7 +18,7 @@ from sttrl.config.run_config import GROUP_OF
 from sttrl.data.registry import DATASETS
 from sttrl.ledger.files import write_json
 from sttrl.ledger.folder import ENVIRONMENT, read_config
-from sttrl.report.deviations import BY_GROUP, EFFECTS, METHOD_SETTINGS, NO_CHANGE, deviations, run_settings
+from sttrl.report.deviations import BY_GROUP, EFFECTS, METHOD_SETTINGS, NO_CHANGE, deviations, effect_of, run_settings
 from sttrl.report.published import NUMBERS, nothing_published, published_numbers, settings_of
 from sttrl.report.statistics import interval_of_mean
 
@@ -167,8 +167,10 @@ def test_the_files_of_settings_name_the_same_numbers(method: str, comment: str) 
 
 def test_every_setting_is_compared_or_has_a_reason_not_to_be() -> None:
     assert set(EFFECTS) - {"dtype"} <= set(field_names()) - NO_CHANGE and set(METHOD_SETTINGS) <= set(field_names())
-    groups = {group for group, _ in fields_of(RunConfig)}
-    assert groups and set(BY_GROUP) <= {GROUP_OF[name] for name in field_names()}
+    assert set(BY_GROUP) <= {GROUP_OF[name] for name in field_names()}
+    unexplained = {name for name in field_names() if name not in NO_CHANGE and effect_of(name) == "the run differs"}
+    other_kinds = {group for group, _ in fields_of(RunConfig) if group.startswith("arc")} | {"ttt", "stored"}
+    assert {name for name in unexplained if GROUP_OF[name] not in other_kinds} == {"adaptation_method"}, "its difference is another method"
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: Said) -> None:

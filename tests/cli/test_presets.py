@@ -63,7 +63,9 @@ def test_what_the_published_methods_differ_in() -> None:
         "adv_estimator": "reinforce",
     }
     guard = plain(RunConfig.of(preset="guard"))
-    assert {name: guard[name] for name in guard if guard[name] != ttrl[name]} == {"guard": ["frs", "mps", "rcsu"], "guard_share": 0.5}
+    assert {name: guard[name] for name in guard if guard[name] != ttrl[name]} == {
+        "guard": ["frs", "mps", "rcsu"], "guard_share": 0.5, "val_samples": 4, "eval_every": 5,
+    }  # fmt: skip
     assert RunConfig.of(preset="ttrl").learning_rate == 5e-7 and RunConfig.of(preset="ttrl", lora_rank=16).learning_rate == 1e-3
 
 
@@ -110,7 +112,7 @@ def test_a_sweep_over_presets(tmp_path: Path) -> None:
     file = tmp_path / "methods.yaml"
     file.write_text("base: {limit: 2, n_votes: 40, scrl_margin: 0.25, eval_every: 3}\naxes: {preset: [ttrl, scrl, slot], seed: [0, 1]}\n")
     sweep = read_sweep(file)
-    assert [run.name for run in sweep.runs] == [f"{name}-seed{seed}" for name in ("ttrl", "scrl", "slot") for seed in (0, 1)]
+    assert [run.name for run in sweep.runs] == [f"{name}-seed{seed}" for seed in (0, 1) for name in ("ttrl", "scrl", "slot")]
     by_name = {str(config.run.run_name): config for config in configs_of(sweep, ["--kl_coef", "0.5"])}
     chosen = {name: (c.method.adaptation_method, c.sampling.n_votes, c.scrl.scrl_margin) for name, c in by_name.items()}
     for name, expected in (("ttrl", ("ttrl", 40, 0.125)), ("scrl", ("ttrl", 40, 0.25)), ("slot", ("slot", 40, 0.125))):
@@ -123,6 +125,26 @@ def test_a_session_takes_a_preset_and_a_question_another_method() -> None:
     first, second = session.config_of({}), session.config_of({"method": "ttft"})
     assert (first.method.adaptation_method, first.reinforcement.reward, first.scrl.scrl_margin) == ("sttrl", "scrl", 0.25)
     assert (second.method.adaptation_method, second.reinforcement.reward, second.vote.ties) == ("ttft", "agreement", "first")
+
+
+@pytest.mark.parametrize(
+    ("given", "lost"),
+    [
+        ({"preset": "ddrl", "adaptation_method": "ttft"}, "--train_samples balanced"),
+        ({"preset": "guard", "adaptation_method": "ttft"}, "--guard frs mps rcsu"),
+        ({"preset": "restrain", "adaptation_method": "memo"}, "--reward restrain"),
+        ({"preset": "self_harmony", "adaptation_method": "slot"}, "--voting_function harmony"),
+        ({"preset": "spine", "loss_aggregation": "seq-mean-token-mean"}, "--forking_tokens otsu"),
+    ],
+)
+def test_a_preset_that_loses_what_makes_its_method_is_refused(given: dict[str, Any], lost: str) -> None:
+    with pytest.raises(UsageError, match=f"--preset {given['preset']} is made by {lost}, which does nothing"):
+        RunConfig.of(**given)
+
+
+def test_the_base_may_be_evaluated_under_every_preset() -> None:
+    for name in PRESETS:
+        assert RunConfig.of(preset=name, adaptation_method="none").method.adaptation_method == "none"
 
 
 def test_an_endpoint_takes_none(capsys: Said) -> None:

@@ -13,7 +13,7 @@ import pytest
 from stand_in import ByteTokenizer, Faults, StandIn, StandInPolicy, attempt, config_for, digest, results, rollouts
 from test_kill import check_nothing_twice, run_and_die
 
-from sttrl.config import RunConfig
+from sttrl.config import RunConfig, to_plain
 from sttrl.data import read_table
 from sttrl.errors import StepError
 from sttrl.ledger.journal import read_finished, read_lines
@@ -24,6 +24,8 @@ from sttrl.questions.paraphrases import NUMBER
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.records import poll_from_json
 from sttrl.questions.source import ChosenQuestions
+from sttrl.report.labels import Grades
+from sttrl.report.summary import summarise
 from sttrl.types import FinishReason, Objective, Problem, TrainGroup, UpdateStats
 
 VIEWS = 4
@@ -221,6 +223,19 @@ def test_the_base_writes_with_its_own_seeds_and_is_asked_once(tmp_path: Path, ch
     attempt(config, StandIn(texts=only_answering), judge, built(config))
     assert len(before) == 3 and written(tmp_path / "run") == before
     assert {question.record.status for question in read_finished(tmp_path / "run", poll_from_json)} == {"done"}
+
+
+def test_paraphrases_that_cannot_be_used_are_said_and_counted(tmp_path: Path, choices: Path, judge: Judge) -> None:
+    """The base answers "no" to every request: each question is asked in its own words only, and no answer is given under every view."""
+
+    def refusing(prompt_T: Sequence[int], seed: int, answer: int) -> tuple[str, FinishReason]:
+        return ("no" if b"Reply with the rewritten question only" in bytes(prompt_T) else "I would rather not say."), "stop"
+
+    config, said = settings(tmp_path / "run", choices, **PARAPHRASED), list[str]()
+    attempt(config, StandIn(texts=refusing), judge, built(config), said)
+    assert [line.strip() for line in said if "views" in line] == [f"q{n}: 0 of 2 views that the base wrote can be used" for n in range(3)]
+    finished = list(read_finished(tmp_path / "run", poll_from_json))
+    assert summarise(finished, Grades(verdicts={}), {}, to_plain(config))["views"] == {"wanted": 3, "fewer": 3}
 
 
 def test_where_the_base_cannot_write_views_the_question_fails_and_the_others_go_on(tmp_path: Path, choices: Path, judge: Judge) -> None:

@@ -46,12 +46,13 @@ def test_otsu_is_the_best_of_all_thresholds(entropies: list[float]) -> None:
 
 
 def test_the_top_share_by_hand() -> None:
-    """A fifth of ten tokens are two; a fifth of four is rounded up to one. Equal entropies go together."""
+    """A fifth of ten tokens are two; a fifth of four is rounded up to one. Of equal entropies the first are taken."""
     ten = [0.1, 2.0, 0.3, 0.4, 3.0, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert (
         forks(ten, rule="top") == [1, 4] and forks(ten, rule="top", share=0.3) == [1, 4, 9] and len(forks(ten, rule="top", share=1.0)) == 10
     )
-    assert forks([0.1, 0.2, 0.3, 0.2], rule="top") == [2] and forks([0.4, 0.1, 0.4], rule="top") == [0, 2]
+    assert forks([0.1, 0.2, 0.3, 0.2], rule="top") == [2] and forks([0.4, 0.1, 0.4], rule="top") == [0]
+    assert forks([0.0] * 9 + [1.0], rule="top") == [0, 9]
 
 
 def test_the_bands_by_hand() -> None:

@@ -16,7 +16,8 @@ from sttrl.questions import build_problem
 from sttrl.questions.paraphrases import REWRITE, SPARE_TOKENS
 from sttrl.questions.prompts import AskedQuestion
 from sttrl.questions.views import ViewChoice
-from sttrl.types import Answer, Ballots, Election
+from sttrl.run.work import step_line
+from sttrl.types import Answer, Ballots, Election, Group, HeldVote, Step
 from sttrl.voting import VoteConfig, harmony, majority
 from sttrl.voting.harmony import harmonic_means
 
@@ -174,3 +175,11 @@ def test_the_preset_is_ttrl_with_two_views() -> None:
     config = RunConfig.of(preset="self_harmony")
     assert config.method.adaptation_method == "ttrl" and config.vote.voting_function == "harmony"
     assert (config.asking.question_views, config.asking.question_view_form) == (2, "paraphrases")
+
+
+def test_a_vote_without_an_answer_under_every_view_is_said_to_be_that() -> None:
+    given = ballots("aab", "ccc")
+    group = Group(prompt_T=(1,), rollout_G=())
+    vote = HeldVote(group=group, ballots=given, election=harmony(given, VoteConfig()), majority=majority(given, VoteConfig()), reward_G=())
+    line = step_line(Step(index=0, version=0, vote=vote, update=None))
+    assert line == "no answer was given under every view by 6 samples; no update"

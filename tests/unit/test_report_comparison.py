@@ -124,12 +124,18 @@ def test_tables_of_many_and_of_wide_runs_fit() -> None:
 
 @pytest.mark.parametrize(
     "changes", [{"dataset": "AMC-TTT"}, {"val_samples": 8}, {"val_temp": 1.0}, {"val_top_p": 0.5}, {"prompt_format": "{question}"},
-                {"max_prompt_tokens": 9}, {"answer_kind": "math"}]
+                {"max_prompt_tokens": 9}, {"answer_kind": "math"}, {"question_views": 2}, {"question_view_form": "wordings"},
+                {"instruction": "Think."}]
 )  # fmt: skip
 def test_runs_that_cannot_be_compared(changes: dict[str, Any]) -> None:
     (name,) = changes
     table = compare_table([compared(FIRST), compared(SECOND, config={**CONFIG, **changes})])
     assert f"Warning: not comparable: --{name} is" in table
+
+
+def test_runs_in_which_memo_averages_over_views_can_be_compared() -> None:
+    averaged = {"adaptation_method": "memo", "memo_form": "token", "question_views": 4, "question_view_form": "wordings"}
+    assert "question_view" not in compare_table([compared(FIRST), compared(SECOND, config={**CONFIG, **averaged})])
 
 
 @pytest.mark.parametrize(

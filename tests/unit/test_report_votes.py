@@ -69,6 +69,13 @@ def test_gated_votes_are_counted() -> None:
     assert [(entry["trained"], entry["gate"]) for entry in entries] == [(True, None), (False, "margin"), (False, "agreement")]
 
 
+def test_equal_rewards_teach_nothing_or_with_the_estimator_reinforce_if_they_are_zero() -> None:
+    """RESTRAIN's penalty gives all samples the reward -1, and such a step has an update."""
+    finished = [question(0, {"base": poll(["7"])}, [step(0, ["7", "7"], reward_G=[-1.0, -1.0]), step(1, ["7", "7"], reward_G=[0.0, 0.0])])]
+    counts = [summarise(finished, LABELLED, {}, {"adv_estimator": name})["votes"]["equal_rewards"] for name in ("grpo", "reinforce")]
+    assert counts == [2, 1]
+
+
 def test_the_majority_stands_beside_the_vote_of_the_run() -> None:
     own = election(["7", "7"])
     first = step(0, ["3", "3", "7", None])
