@@ -111,7 +111,7 @@ class Runner:
         self.work: dict[str, Work] = {}
         self.observed: list[tuple[Work, Step]] = []
         seeds = seed_source(config.run.seed)
-        self.kind, self.views = kind(seeds, self.clock), WrittenViews(folder, journal, seeds)
+        self.kind, self.views = kind(seeds, self.clock), WrittenViews(folder, journal, seeds, progress)
         self.of_no_problem = Work(Problem(id=OF_ALL, index=0, prompt_T=()), self.kind)
         tools = Tools(
             config=config,
@@ -281,8 +281,6 @@ class Runner:
         failure = await self.boundary.guard(work.problem.id, self.views.add(work, scope.base))
         if failure is not None:
             await self._finish(work, failure, scope, training)
-        elif (kept := work.problem.view_count - 1) < work.problem.views_wanted:
-            self.progress(f"    {work.problem.id}: {kept} of {work.problem.views_wanted} views that the base wrote can be used")
 
     async def _ask_base(self, work: Work, scope: OpenScope, training: Training | None) -> None:
         """Evaluate the base; if that fails, the problem ends here. Before a training the evaluation is journalled at once."""

@@ -18,8 +18,8 @@ PURPOSE = "write views"
 class WrittenViews:
     """The views of a run's problems that its base has written, by problem."""
 
-    def __init__(self, folder: Path, journal: Journal, seeds: SeedSource) -> None:
-        self.journal, self.seeds = journal, seeds
+    def __init__(self, folder: Path, journal: Journal, seeds: SeedSource, progress: Callable[[str], object]) -> None:
+        self.journal, self.seeds, self.progress = journal, seeds, progress
         self.known: dict[str, tuple[list[str], int]] = {}
         for line in read_lines(folder) if (folder / JOURNAL).exists() else ():
             if line["kind"] == "views":
@@ -36,4 +36,6 @@ class WrittenViews:
             self.known[problem.id] = texts, tokens
         texts, tokens = self.known[problem.id]
         work.problem = problem.with_views(texts)
+        if (kept := work.problem.view_count - 1) < problem.views_wanted:
+            self.progress(f"    {problem.id}: {kept} of {problem.views_wanted} views that the base wrote can be used")
         work.tokens_evaluated += tokens
