@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sttrl.config import RunConfig
-from sttrl.objectives.advantages import teach_nothing
-from sttrl.objectives.rewards import reward_of
+from sttrl.objectives.rewards import reward_of, teach_nothing
 from sttrl.types import Election, GateReason, HeldVote, StopReason
 
 

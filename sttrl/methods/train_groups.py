@@ -8,8 +8,9 @@ from statistics import fmean
 
 from sttrl.config import RunConfig
 from sttrl.engine.base import Policy
-from sttrl.objectives.advantages import Advantages, Evidence, advantages, teach_nothing
+from sttrl.objectives.advantages import Advantages, Evidence, advantages
 from sttrl.objectives.registry import estimator_needs
+from sttrl.objectives.rewards import teach_nothing
 from sttrl.objectives.shaping import clipped, relative_entropy_factors
 from sttrl.objectives.train_samples import TRAIN_SAMPLES
 from sttrl.types import Group, HeldVote, Measure, Row, TrainGroup, in_sample_order

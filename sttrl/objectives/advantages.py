@@ -46,11 +46,6 @@ class Advantages:
     return_GT: tuple[tuple[float, ...], ...]
 
 
-def teach_nothing(reward_G: Sequence[float], estimator: str) -> bool:
-    """Whether samples with these rewards have no advantages: all rewards are equal, or 0 for an estimator that subtracts nothing."""
-    return not any(reward_G) if estimator == "reinforce" else len(set(reward_G)) == 1
-
-
 def advantages(group_P: Sequence[Evidence], estimator: str = "grpo", gamma: float = 1.0, gae_lambda: float = 1.0) -> tuple[Advantages, ...]:
     """Advantages by verl's ``estimator``, with all groups as one batch. The last token of a response has its reward.
 

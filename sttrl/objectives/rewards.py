@@ -235,3 +235,8 @@ def _lowest_without_answer(ballots: Ballots, election: Election, value_G: Sequen
     """The values; for a sample without an answer the lowest value of the group."""
     lowest = min(value_G[: election.samples], default=0.0)
     return tuple(lowest if c is None else value for c, value in zip(ballots.class_G, value_G, strict=True))
+
+
+def teach_nothing(reward_G: Sequence[float], estimator: str) -> bool:
+    """Whether samples with these rewards have no advantages: all rewards are equal, or 0 for an estimator that subtracts nothing."""
+    return not any(reward_G) if estimator == "reinforce" else len(set(reward_G)) == 1

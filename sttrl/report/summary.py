@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sttrl.ledger.evaluated import MetricNames, Score
 from sttrl.ledger.records import FinishedQuestion
-from sttrl.objectives.advantages import teach_nothing
+from sttrl.objectives.rewards import teach_nothing
 from sttrl.report.labels import Grades
 from sttrl.report.metrics import ROW_NAMES, QuestionScore, RowName, VoteScore, by_first_vote, score_questions, values_of
 from sttrl.report.over_time import over_time
