@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from sttrl.config import RunConfig, has_effect, to_plain
+from sttrl.config import PRESETS, RunConfig, has_effect, to_plain
 from sttrl.ledger.folder import FREE, TRAINED_ON
 from sttrl.ledger.journal import read_lines
 from sttrl.questions.records import METRICS
@@ -236,7 +236,9 @@ def _values(name: str, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _row(runs: Sequence[ScoredRun], shown: Mapping[str, str]) -> SweepRow:
     settings = {name: runs[0].config.get(name) for name in shown}
     # A text is shown alone (sttrl), any other value with its setting (steps 2).
-    worded = [cell if isinstance(settings[name], str) else f"{name} {cell}" for name, cell in shown.items() if cell != NOTHING]
+    told = _told_by_preset(runs[0].config) if "preset" in shown else set()
+    named = {name: cell for name, cell in shown.items() if cell != NOTHING and name not in told}
+    worded = [cell if isinstance(settings[name], str) else f"{name} {cell}" for name, cell in named.items()]
     return SweepRow(
         settings=settings,
         cells=tuple(shown.values()),
@@ -245,6 +247,14 @@ def _row(runs: Sequence[ScoredRun], shown: Mapping[str, str]) -> SweepRow:
         score=score_together(runs),
         by_seed=tuple(score_together([run]) for run in runs),
     )
+
+
+def _told_by_preset(config: Mapping[str, Any]) -> set[str]:
+    """The settings whose values a label leaves out: those of the run's preset, or without one the defaults but method and vote."""
+    preset = PRESETS.get(config["preset"]) if config.get("preset") is not None else None
+    expected = to_plain(RunConfig()) | ({} if preset is None else dict(preset.settings))
+    told = {name for name, value in expected.items() if _key(config, [name]) == _key({name: value}, [name])}
+    return told - ({"adaptation_method", "voting_function"} if preset is None else {"preset"})
 
 
 def _column(name: str, configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -311,6 +311,23 @@ def test_numbers_stand_for_labels_that_leave_no_room(folder: Path) -> None:
     assert shown == [("1", ".250"), ("2", ".250"), ("1", ".333"), ("2", ".333")]
 
 
+def test_a_label_leaves_out_what_the_preset_says(folder: Path) -> None:
+    given: dict[str, dict[str, Any]] = {
+        "a": {}, "b": {"reward": "random", "voting_function": "confidence"}, "c": {"preset": "scrl", "adaptation_method": "sttrl"}, "d": {"preset": "ddrl"},
+        "e": {"preset": "guard", "guard": ("frs",)}, "f": {"adaptation_method": "none"},
+    }  # fmt: skip
+    runs = [
+        run_in(folder, name, adapted(*SEED_0), **{"n_votes": 16, "n_train": 8, "lora_rank": 16, **settings})
+        for name, settings in given.items()
+    ]
+    labels = [row["label"] for row in rows_of(report_sweep("votes", runs))]
+    assert labels[0].startswith("sttrl, majority") and labels[1].startswith("sttrl, confidence") and "random" in labels[1]
+    assert labels[2].startswith("sttrl, scrl") and "majority" not in labels[2] and "grpo" not in labels[2]
+    assert labels[3].startswith("ddrl") and "balanced" not in labels[3]
+    assert labels[4].startswith("guard, ") and "guard frs" in labels[4] and labels[5] == "none"
+    assert len(set(labels)) == len(labels)
+
+
 def test_values_are_short_where_that_leaves_them_apart(folder: Path) -> None:
     apart = [run_in(folder, name, adapted(*SEED_0), model=f"org/{name}", lr=lr) for name, lr in (("m", 1e-3), ("n", None))]
     assert [row["label"] for row in rows_of(report_sweep("votes", apart))] == ["m, lr 0.001", "n"]
