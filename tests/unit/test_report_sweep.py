@@ -313,8 +313,8 @@ def test_numbers_stand_for_labels_that_leave_no_room(folder: Path) -> None:
 
 def test_a_label_leaves_out_what_the_preset_says(folder: Path) -> None:
     given: dict[str, dict[str, Any]] = {
-        "a": {}, "b": {"reward": "random", "voting_function": "confidence"}, "c": {"preset": "scrl", "adaptation_method": "sttrl"}, "d": {"preset": "ddrl"},
-        "e": {"preset": "guard", "guard": ("frs",)}, "f": {"adaptation_method": "none"},
+        "a": {}, "b": {"reward": "random", "voting_function": "confidence"}, "c": {"preset": "scrl", "adaptation_method": "sttrl"},
+        "d": {"preset": "ddrl"}, "e": {"preset": "guard", "guard": ("frs",)}, "f": {"adaptation_method": "none"},
     }  # fmt: skip
     runs = [
         run_in(folder, name, adapted(*SEED_0), **{"n_votes": 16, "n_train": 8, "lora_rank": 16, **settings})
