@@ -28,7 +28,8 @@ class GuardSettings(Group):
     """Parts of TTRL-Guard: frs lowers the weight of a question whose elected answer has just changed, mps adds a bonus for frequent other
     answers then, rcsu leaves out updates on questions that are sure again."""
     guard_window: Annotated[int, at_least(1)] = 5
-    """frs and rcsu look at the mean majority ratio of the last votes on a question: of so many, from that vote on (its code: 5)."""
+    """How many of the last votes on a question frs and rcsu average the majority ratio over. Before there are so many, rcsu does nothing,
+    and frs does not look at the average (its code: 5)."""
     guard_share: Annotated[float, FRACTION] = 0.7
     """rcsu: a question is sure if this mean is above it (its code: 0.7; its scripts: 0.5)."""
     guard_skip: Annotated[float, FRACTION] = 0.7

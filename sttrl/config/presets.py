@@ -29,9 +29,10 @@ class Preset:
     settings: Mapping[str, Any]
 
     def check(self, name: str, kept: Mapping[str, Any], default: Mapping[str, Any]) -> None:
-        """Raises `UsageError` if a setting that makes the method is not among those ``kept``, which other settings leave an effect.
+        """Raises `UsageError` if the run no longer is the preset's method, because a setting that makes it has no effect.
 
-        ``default``: of every setting. ``--adaptation_method none`` is an evaluation of the base, with what is left of the preset.
+        ``name``: the preset's. ``kept``: the settings of the run that have an effect. ``default``: the default of every setting. With
+        ``--adaptation_method none`` the base is evaluated, and what is left of the preset is kept without an error.
         """
         method = kept.get("adaptation_method")
         for lost in METHOD_SETTINGS:

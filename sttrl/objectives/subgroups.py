@@ -21,7 +21,8 @@ _SMALL = 1e-8
 class ScopeConfig:
     """The settings of `scope`; defaults are those of the command line.
 
-    ``votes``: samples drawn for a label; None, or not fewer than there are, as after a vote that ended early: half of them, rounded up.
+    ``votes``: how many samples are drawn for a label. Half of all, rounded up, are drawn if it is None, or if the vote ended early and has
+    no more samples than that.
     ``quality``: the weight of the mean reward against the number of labels, in [0, 1]. ``voting_function``: the name in
     `sttrl.voting.WEIGHTS` of the vote that a label wins; ``vote``: its settings.
     """

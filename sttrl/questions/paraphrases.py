@@ -45,7 +45,10 @@ class Paraphrasing:
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens that a prompt needs: of the longest paraphrase, or of the request for it and what its text takes beyond a response."""
+        """Tokens of the longest prompt that the engine needs room for, beside a response of ``response_tokens``.
+
+        A paraphrase may be longer than such a response. The tokens that it is longer count as tokens of the request for it.
+        """
         return max(self.longest, len(self.request_T) + self.sampling.max_tokens - self.response_tokens)
 
     def requests(self, seeds_G: Sequence[int]) -> tuple[Request, ...]:
@@ -92,8 +95,9 @@ def paraphrasing_of(
 ) -> Paraphrasing:
     """How a question is paraphrased. ``has_options``: its list of options stays as it is. ``ask``: makes the prompt of a request.
 
-    ``sampling``: of the responses. A paraphrase may have as many tokens as the longest prompt that it may make, or as a response if that is
-    more, but what the request leaves of ``context``, the model's, is the limit (derived). None: not known.
+    ``sampling``: of the responses. ``context``: the most tokens that the model reads, prompt and response together; None: not known. A
+    paraphrase may have as many tokens as the longest prompt that it may make, but only as many as fit into the context after the request.
+    It may always have as many as a response (derived).
     """
     start = list_start(text, option_count) if has_options else None
     stem = len(text[:start].rstrip()) if start is not None and text[:start].strip() else len(text)

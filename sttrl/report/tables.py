@@ -155,8 +155,8 @@ def _saved_line(saved: Mapping[str, Any]) -> str:
 
 
 def _views_line(views: Mapping[str, int]) -> str:
-    fewer = f"{views['fewer']} questions had fewer" if views["fewer"] else "every question had them"
-    return f"{views['wanted']} of each question, the plain one included; {fewer}"
+    fewer = f", but fewer of {views['fewer']}" if views["fewer"] else ""
+    return f"{views['wanted']} of each question, the plain one included{fewer}"
 
 
 def _by_first_vote(summary: Mapping[str, Any]) -> str:

@@ -114,9 +114,7 @@ def judge(found: Sequence[Candidate]) -> tuple[Judged, Judged]:
     if not shared:
         raise UsageError("--halves: there is no question that all runs have.", "Give runs with questions in common.")
     if not all(halves):
-        raise UsageError(
-            f"--halves: one half has none of the {len(shared)} questions that all runs have.", "Give runs with more questions."
-        )
+        raise UsageError("--halves: one half has no question that all runs have.", "Give runs with more questions in common.")
     first, second = (_judged(found, here, there) for here, there in (halves, halves[::-1]))
     return first, second
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import random
@@ -316,3 +317,11 @@ def test_every_error_is_one_line_with_a_remedy_and_survives_pickling() -> None:
         again = pickle.loads(pickle.dumps(error))
         assert str(again) == str(error) and type(again) is type(error)
         assert not isinstance(error, SttrlError) or (again.message, again.hint) == (error.message, error.hint)
+
+
+def test_a_planned_interrupt_leaves_no_task_for_asyncio_to_report(tmp_path: Path, judge: Judge, caplog: pytest.LogCaptureFixture) -> None:
+    """Its report parses code at whatever moment the collector runs, and breaks other code that is being parsed."""
+    with pytest.raises(KeyboardInterrupt):
+        attempt(config_for(tmp_path / "run"), StandIn(Faults(plan={("sample", 3): KeyboardInterrupt()})), judge)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]

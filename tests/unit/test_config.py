@@ -244,6 +244,9 @@ SILENT: list[dict[str, Any]] = [
     {"adaptation_method": "ttft", "kl_budget": 0.1},
     {"voting_function": "majority", "energy_tau": 1.0},
     {"voting_function": "energy", "confidence": "self_certainty"},
+    {"voting_function": "confidence", "confidence_window": 7},
+    {"voting_function": "confidence", "confidence": "step_mean", "confidence_window": 7},
+    {"voting_function": "confidence", "confidence": "step_surprisal", "confidence_top_k": 5},
     {"adaptation_method": "ttrl", "continuous": True},
 ]
 

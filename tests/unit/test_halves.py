@@ -55,7 +55,7 @@ def test_of_equals_the_first_is_chosen_and_only_shared_questions_count() -> None
 def test_what_cannot_be_judged() -> None:
     with pytest.raises(UsageError, match="no run has an adapted policy"):
         judge([])
-    with pytest.raises(UsageError, match="one half has none of the 1 questions"):
+    with pytest.raises(UsageError, match="one half has no question"):
         judge([candidate("a", {IDS[FIRST[0]]: 1.0})])
     with pytest.raises(UsageError, match="no question that all runs have"):
         judge([candidate("a", {IDS[0]: 1.0}), candidate("b", {IDS[1]: 1.0})])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,9 +165,11 @@ def test_a_paraphrase_that_lacks_a_number_of_the_question_is_left_out() -> None:
     [
         ({"voting_function": "harmony"}, "--voting_function harmony compares views, and --question_views is 1"),
         ({"question_view_form": "paraphrases"}, "--question_view_form paraphrases does nothing with --question_views 1"),
+        ({"question_views": 4, "val_samples": 2}, "--question_views 4 is more than --val_samples 2: some views would not be asked"),
+        ({"question_views": 4, "n_votes": 2, "n_train": 2}, "--question_views 4 is more than --n_votes 2: some views would not be asked"),
     ],
 )
-def test_what_would_do_nothing_is_refused(settings: dict[str, str], message: str) -> None:
+def test_what_would_do_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         RunConfig.of(**settings)
 

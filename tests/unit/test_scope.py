@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from sttrl.config import RunConfig
 from sttrl.config.vote import WEIGHING
 from sttrl.engine.steps import reasoning_steps, steps_of
+from sttrl.errors import UsageError
 from sttrl.objectives.rewards import REWARDS, reward_of_run
 from sttrl.objectives.subgroups import Partition, ScopeConfig, best, draw, partition, scope, sizes
 from sttrl.types import Answer, Ballots, TokenStats
@@ -177,3 +179,11 @@ def test_a_run_s_settings_reach_the_reward() -> None:
 
 def test_the_votes_that_the_settings_allow_are_those_with_weights() -> None:
     assert tuple(WEIGHTS) == WEIGHING and set(VOTES) - set(WEIGHTS) == {"harmony"}
+
+
+@pytest.mark.parametrize(("scope_votes", "n_votes"), [(32, 16), (16, 16)])
+def test_labels_that_are_all_drawn_from_all_samples_are_refused(scope_votes: int, n_votes: int) -> None:
+    settings: dict[str, Any] = {"reward": "scope", "n_votes": n_votes, "n_train": 8}
+    with pytest.raises(UsageError, match=f"--scope_votes {scope_votes} with --n_votes {n_votes}: .* Use --scope_votes 8"):
+        RunConfig.of(**settings, scope_votes=scope_votes)
+    assert RunConfig.of(**settings, scope_votes=n_votes - 1).scope_reward.scope_votes == n_votes - 1
