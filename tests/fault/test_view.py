@@ -141,9 +141,9 @@ def opened(tab: Any, address: str, place: str = "") -> None:
     tab.wait_for_selector("body[data-ready]")
 
 
-def ids(tab: Any) -> list[str]:
-    """The questions of the list."""
-    return list(tab.locator(".list li .line b").all_inner_texts())
+def listed(tab: Any, *ids: str) -> None:
+    """Wait until the list has these questions. The page draws a moment after a click, and innerText is empty until a row is drawn."""
+    sync_api.expect(tab.locator(".list li .line b")).to_have_text(list(ids), timeout=LONG_MS)
 
 
 def test_results_first(address: str, tab: Any) -> None:
@@ -158,23 +158,27 @@ def test_results_first(address: str, tab: Any) -> None:
 
 def test_filters_search_and_sort(address: str, tab: Any) -> None:
     opened(tab, address, "#tab=questions")
-    every = ids(tab)
-    assert every == [f"q{n}" for n in range(8)]
+    every = [f"q{n}" for n in range(8)]
+    listed(tab, *every)
     counts = {name: int(tab.locator(f"[data-filter={name}] small").inner_text()) for name in ("all", "won", "lost", "unchanged")
               if tab.locator(f"[data-filter={name}]").count()}  # fmt: skip
     assert counts["all"] == 8 == sum(count for name, count in counts.items() if name != "all")
     tab.locator("[data-filter=won]").click()
-    assert len(ids(tab)) == counts["won"] and tab.locator(".list .mark.won").count() == counts["won"]
+    sync_api.expect(tab.locator(".list li")).to_have_count(counts["won"], timeout=LONG_MS)
+    assert tab.locator(".list .mark.won").count() == counts["won"]
     tab.locator("[data-filter=all]").click()
     tab.locator("#find").fill("much 5")
-    assert ids(tab) == ["q5"] and "1 of 8" in tab.locator("#count").inner_text()
+    listed(tab, "q5")
+    assert "1 of 8" in tab.locator("#count").inner_text()
     tab.locator("#find").fill("no such words")
-    assert ids(tab) == [] and "No question is like that" in tab.locator(".list").inner_text()
+    listed(tab)
+    assert "No question is like that" in tab.locator(".list").inner_text()
     tab.locator("#find").fill("")
     tab.get_by_label("sort").first.select_option("id")
-    assert ids(tab) == sorted(every)
+    sync_api.expect(tab).to_have_url(re.compile("sort=id"), timeout=LONG_MS)
+    listed(tab, *every)
     tab.go_back()
-    assert "sort" not in tab.url, "the browser's back button goes back"
+    sync_api.expect(tab, "the browser's back button goes back").not_to_have_url(re.compile("sort"), timeout=LONG_MS)
 
 
 def test_an_opened_question(address: str, tab: Any) -> None:
@@ -189,39 +193,44 @@ def test_an_opened_question(address: str, tab: Any) -> None:
     chosen = tab.locator(".columns select").evaluate_all("all => all.map(one => one.selectedOptions[0].textContent)")
     assert chosen == ["base", "adapted"] and tab.locator(".column").first.locator(".sample").count() == 5
     sample = tab.locator(".sample").first
-    assert "log-prob" in sample.inner_text() and "tokens" in sample.inner_text()
-    assert sample.locator("pre").inner_text().startswith(ATTACK)
+    assert "log-prob" in sample.text_content() and "tokens" in sample.text_content()
+    assert sample.locator("pre").text_content().startswith(ATTACK)
     levels = set(sample.locator("pre span").evaluate_all("all => all.map(one => one.className)"))
     assert {"t0", "t9"} <= levels <= {f"t{level}" for level in range(10)}
     sample.locator("pre span").first.hover()
     assert re.match(r"probability [.\d]", sample.locator("pre span").first.get_attribute("title"))
     tab.locator(".columns select").first.select_option(label="step 1")
-    assert tab.locator(".column").first.locator(".sample").count() == 12
-    assert "reward" in tab.locator(".column").first.locator(".sample").first.inner_text()
+    sync_api.expect(tab.locator(".column").first.locator(".sample")).to_have_count(12, timeout=LONG_MS)
+    assert "reward" in tab.locator(".column").first.locator(".sample").first.text_content()
     tab.locator(".legend .chip").first.click()
     few = tab.locator(".column").first
-    assert few.locator(".sample").count() < 12 and " of 12 samples" in few.inner_text()
+    sync_api.expect(few).to_contain_text(" of 12 samples", timeout=LONG_MS)
+    assert few.locator(".sample").count() < 12
 
 
 def test_keys(address: str, tab: Any) -> None:
     opened(tab, address, "#tab=questions")
-    won = [entry.split("\n")[0].split(" ")[0] for entry in tab.locator(".list a:has(.mark.won)").all_inner_texts()]
-    lost = [entry.split("\n")[0].split(" ")[0] for entry in tab.locator(".list a:has(.mark.lost)").all_inner_texts()]
+    won = tab.locator(".list a:has(.mark.won) .line b").all_text_contents()
+    lost = tab.locator(".list a:has(.mark.lost) .line b").all_text_contents()
     tab.evaluate("document.activeElement.blur()")
 
-    def pressed(key: str) -> str:
+    assert won
+    then_shown = [
+        ("n", "q0"),
+        ("j", "q1"),
+        ("p", "q0"),
+        ("Escape", None),
+        ("w", won[0]),
+        ("Escape", None),
+        *([("l", lost[0])] if lost else []),
+    ]
+    for key, question in then_shown:
         tab.keyboard.press(key)
-        tab.wait_for_timeout(250)
-        return str(tab.locator(".question h2").inner_text()) if tab.locator(".question h2").count() else ""
-
-    assert [pressed("n"), pressed("j"), pressed("p")] == ["q0", "q1", "q0"]
-    assert pressed("Escape") == ""
-    assert won and pressed("w") == won[0]
-    assert pressed("Escape") == "" and (not lost or pressed("l") == lost[0])
-    pressed("/")
-    assert tab.evaluate("document.activeElement.id") == "find"
-    pressed("n")
-    assert tab.locator("#find").input_value() == "n", "letters that are typed are no commands"
+        sync_api.expect(tab.locator(".question h2"), key).to_have_text([question] if question else [], timeout=LONG_MS)
+    tab.keyboard.press("/")
+    sync_api.expect(tab.locator("#find")).to_be_focused(timeout=LONG_MS)
+    tab.keyboard.press("n")
+    sync_api.expect(tab.locator("#find"), "letters that are typed are no commands").to_have_value("n", timeout=LONG_MS)
 
 
 def test_without_the_tokenizer_the_text_is_plain_and_the_page_says_so(a_run: Path, tab: Any, tmp_path: Path) -> None:
@@ -229,7 +238,7 @@ def test_without_the_tokenizer_the_text_is_plain_and_the_page_says_so(a_run: Pat
     opened(tab, f"file://{tmp_path}/plain.html", "#tab=questions")
     tab.locator(".list a").first.click()
     tab.wait_for_selector(".sample pre")
-    assert tab.locator(".sample pre span").count() == 0 and tab.locator(".sample pre").first.inner_text().startswith(ATTACK)
+    assert tab.locator(".sample pre span").count() == 0 and tab.locator(".sample pre").first.text_content().startswith(ATTACK)
     assert NO_TOKENIZER in tab.locator(".question").inner_text()
 
 
@@ -261,7 +270,8 @@ def test_two_runs_side_by_side(tab: Any, tmp_path: Path, judge: Judge) -> None:
     tab.get_by_role("link", name="Settings").click()
     assert "steps\t3\t1" in tab.locator(".settings section").first.inner_text()
     tab.get_by_role("link", name="Questions").click()
-    assert ids(tab) == [f"q{n}" for n in range(5)] and tab.locator("[data-filter=differ]").count() == 1
+    listed(tab, *(f"q{n}" for n in range(5)))
+    assert tab.locator("[data-filter=differ]").count() == 1
     tab.locator(".list a").first.click()
     tab.wait_for_selector(".sample")
     chosen = tab.locator(".columns select").evaluate_all("all => all.map(one => one.selectedOptions[0].textContent)")
